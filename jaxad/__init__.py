@@ -1,0 +1,3 @@
+"""jaxad finds an image anomaly detector for your data."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,21 @@
+"""The test session is strict: reused keys, silent rank promotion and warnings are errors."""
+
+import os
+
+# Eight emulated devices let the sharding tests run anywhere; must be set before jax is imported.
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+os.environ.setdefault("MPLBACKEND", "agg")
+
+import jax
+import numpy as np
+import pytest
+
+jax.config.update("jax_debug_key_reuse", True)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_captured_constants_warn_bytes", 1_000_000)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """Test inputs come from NumPy, so that no expectation depends on JAX's generator."""
+    return np.random.default_rng(0)
