@@ -1,0 +1,351 @@
+"""The search space of AutoAD: which detectors may be built, and what each of them costs.
+
+An `Architecture` is what a person reads; a token sequence is what a strategy plays with; `SearchSpace` maps
+one onto the other and draws, mutates, counts and enumerates. Nothing here knows how a network is built.
+"""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxad.types import Array, Key
+
+HYPOTHESES = ("density", "cluster", "centroid", "reconstruction")
+DISTANCES = ("l1", "l2", "l21", "ssim")
+POOLS = ("max", "average")
+NORMS = ("none", "batch", "instance")
+ACTIVATIONS = ("sigmoid", "tanh", "relu", "linear", "softplus", "leaky_relu", "relu6", "elu")
+
+# Width of the vector the hypotheses see: global average pool of the last latent, then a linear map.
+PROJECTION_DIM = 10
+
+_LAYER_ROLES = ("channels", "kernel", "pool", "pool_kernel", "norm", "activation")
+
+
+def _check_name(role: str, value: Any, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ValueError(f"{role} is {value!r}; choose one of {', '.join(known)}")
+
+
+def _check_positive(role: str, value: Any, *, odd: bool = False) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1 or (odd and value % 2 == 0):
+        raise ValueError(f"{role} is {value!r}; give {'an odd' if odd else 'a'} positive integer")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """One encoder layer and, mirrored, one decoder layer: conv -> pool -> norm -> activation.
+
+    Raises ValueError for channels that are not positive, kernels that are not odd, unknown names.
+    """
+
+    channels: int
+    kernel: int
+    pool: str
+    pool_kernel: int  # also the pooling stride; 1 keeps the resolution
+    norm: str
+    activation: str
+
+    def __post_init__(self) -> None:
+        _check_positive("channels", self.channels)
+        _check_positive("kernel", self.kernel, odd=True)
+        _check_positive("pool_kernel", self.pool_kernel, odd=True)
+        _check_name("pool", self.pool, POOLS)
+        _check_name("norm", self.norm, NORMS)
+        _check_name("activation", self.activation, ACTIVATIONS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """A complete child: anomaly hypothesis, distance and the layers from the image inwards.
+
+    `distance` may be a sum such as "l21+ssim" (Table IV uses one) although no token stands for it.
+    Raises ValueError for unknown names and for an architecture without layers.
+    """
+
+    hypothesis: str
+    distance: str
+    layers: tuple[Layer, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", tuple(self.layers))
+        _check_name("hypothesis", self.hypothesis, HYPOTHESES)
+        for part in str(self.distance).split("+"):
+            _check_name("distance", part, DISTANCES)
+        if not self.layers or not all(isinstance(layer, Layer) for layer in self.layers):
+            raise ValueError(f"layers is {self.layers!r}; give at least one Layer and nothing else")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dict of strings, integers and lists, ready for `json.dump`."""
+        record = dataclasses.asdict(self)
+        return {**record, "layers": list(record["layers"])}
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> "Architecture":
+        """Inverse of `to_json`; ValueError names a missing, unknown or misplaced field."""
+        fields = _json_fields(cls, record, "architecture")
+        if not isinstance(fields["layers"], list | tuple):
+            raise ValueError(f"architecture field 'layers' is {fields['layers']!r}; give a list of layers")
+        layers = []
+        for i, layer in enumerate(fields["layers"], start=1):
+            layers.append(Layer(**_json_fields(Layer, layer, f"layer{i}")))
+        return cls(**{**fields, "layers": tuple(layers)})
+
+
+def _json_fields(cls: type, record: Any, where: str) -> dict[str, Any]:
+    names = [field.name for field in dataclasses.fields(cls)]
+    if not isinstance(record, dict) or set(record) != set(names):
+        found = sorted(record) if isinstance(record, dict) else type(record).__name__
+        raise ValueError(f"{where} has fields {found}; give exactly {', '.join(names)}")
+    return dict(record)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSpace:
+    """All children a search may choose from: T = 6 N + 2 tokens for N layers (Sec. III-A of AutoAD).
+
+    Tokens are [hypothesis, distance], then per layer [channels, kernel, pool, pool_kernel, norm, activation];
+    each is an index into the choice list of that name. The decoder mirrors the encoder and has no tokens.
+    Every list may be replaced by a shorter or other one. Raises ValueError for an empty list, a repeated
+    or an unknown choice, and for kernels that are not odd.
+    """
+
+    num_layers: int = 3
+    hypotheses: tuple[str, ...] = HYPOTHESES
+    distances: tuple[str, ...] = DISTANCES
+    channels: tuple[int, ...] = (3, 8, 16, 32, 64, 128, 256)
+    kernels: tuple[int, ...] = (1, 3, 5, 7)
+    pools: tuple[str, ...] = POOLS
+    pool_kernels: tuple[int, ...] = (1, 3, 5, 7)
+    norms: tuple[str, ...] = NORMS
+    activations: tuple[str, ...] = ACTIVATIONS
+
+    def __post_init__(self) -> None:
+        _check_positive("num_layers", self.num_layers)
+        known = {
+            "hypotheses": HYPOTHESES,
+            "distances": DISTANCES,
+            "pools": POOLS,
+            "norms": NORMS,
+            "activations": ACTIVATIONS,
+        }
+        for field in dataclasses.fields(self)[1:]:
+            choices = getattr(self, field.name)
+            if isinstance(choices, str) or not isinstance(choices, Sequence):
+                raise ValueError(f"{field.name} is {choices!r}; give a tuple of choices")
+            choices = tuple(choices)
+            object.__setattr__(self, field.name, choices)  # lists would not hash
+            if not choices or len(set(choices)) != len(choices):
+                raise ValueError(f"{field.name} is {choices!r}; give at least one choice and each only once")
+            for choice in choices:
+                if field.name in known:
+                    _check_name(f"an entry of {field.name}", choice, known[field.name])
+                else:
+                    _check_positive(f"an entry of {field.name}", choice, odd=field.name.endswith("kernels"))
+
+    @property
+    def _layer_lists(self) -> tuple[tuple, ...]:
+        return (self.channels, self.kernels, self.pools, self.pool_kernels, self.norms, self.activations)
+
+    @property
+    def _lists(self) -> tuple[tuple, ...]:
+        return (self.hypotheses, self.distances, *self._layer_lists * self.num_layers)
+
+    @property
+    def num_tokens(self) -> int:
+        """T, the length of a token sequence."""
+        return 6 * self.num_layers + 2
+
+    @property
+    def choices_per_token(self) -> tuple[int, ...]:
+        """How many values each of the T tokens can take."""
+        return tuple(len(choices) for choices in self._lists)
+
+    @property
+    def position_names(self) -> tuple[str, ...]:
+        """What each of the T tokens decides: "hypothesis", "distance", "layer1.channels", ..."""
+        layers = range(1, self.num_layers + 1)
+        return ("hypothesis", "distance", *(f"layer{i}.{role}" for i in layers for role in _LAYER_ROLES))
+
+    @property
+    def cardinality(self) -> int:
+        """Number of token sequences, exactly; 3.86e23 for the paper's N = 6."""
+        return math.prod(self.choices_per_token)
+
+    @property
+    def canonical_cardinality(self) -> int:
+        """Number of different functions: sequences that are their own `canonical` form."""
+        pooling = sum(1 if kernel == 1 else len(self.pools) for kernel in self.pool_kernels)
+        others = (self.channels, self.kernels, self.norms, self.activations)
+        per_layer = pooling * math.prod(len(choices) for choices in others)
+        return len(self.hypotheses) * len(self.distances) * per_layer**self.num_layers
+
+    def to_architecture(self, tokens: Any) -> Architecture:
+        """Read a token sequence [T]; ValueError names position, value and limit of a token out of range."""
+        tokens = np.asarray(tokens)
+        if tokens.shape != (self.num_tokens,) or not np.issubdtype(tokens.dtype, np.integer):
+            raise ValueError(
+                f"tokens have shape {tokens.shape} and type {tokens.dtype}; "
+                f"give {self.num_tokens} integers for {self.num_layers} layers"
+            )
+        values = []
+        for name, token, choices in zip(self.position_names, tokens.tolist(), self._lists):
+            if not 0 <= token < len(choices):
+                raise ValueError(f"token {name} is {token}; give an integer from 0 to {len(choices) - 1}")
+            values.append(choices[token])
+        layers = (dict(zip(_LAYER_ROLES, values[i : i + 6])) for i in range(2, len(values), 6))
+        return Architecture(
+            hypothesis=values[0], distance=values[1], layers=tuple(Layer(**layer) for layer in layers)
+        )
+
+    def to_tokens(self, architecture: Architecture) -> np.ndarray:
+        """Tokens [T] int32 of an architecture; ValueError names the position of a choice not in the space."""
+        if len(architecture.layers) != self.num_layers:
+            raise ValueError(
+                f"architecture has {len(architecture.layers)} layers; this space holds only {self.num_layers}"
+            )
+        layer_values = (getattr(layer, role) for layer in architecture.layers for role in _LAYER_ROLES)
+        values = (architecture.hypothesis, architecture.distance, *layer_values)
+        tokens = []
+        for name, value, choices in zip(self.position_names, values, self._lists):
+            if value not in choices:
+                raise ValueError(f"{name} is {value!r}; this space holds only {', '.join(map(str, choices))}")
+            tokens.append(choices.index(value))
+        return np.asarray(tokens, np.int32)
+
+    def sample(self, key: Key, n: int) -> Array:
+        """Draw n token sequences [n, T] int32, uniform over the space; jittable for static n."""
+        limits = jnp.asarray(self.choices_per_token, jnp.int32)
+        return jax.random.randint(key, (n, self.num_tokens), 0, limits[None], jnp.int32)
+
+    def mutate(self, key: Key, tokens: Array) -> Array:
+        """Change exactly one token of tokens [T] to a different value; jittable and vmappable.
+
+        The position is uniform among those with more than one choice, the value uniform among the others.
+        Raises ValueError if the space holds a single architecture.
+        """
+        chex.assert_shape(tokens, (self.num_tokens,))
+        chex.assert_type(tokens, int)
+        free = [i for i, count in enumerate(self.choices_per_token) if count > 1]
+        if not free:
+            raise ValueError("the space holds 1 architecture; give some list a second choice to mutate it")
+        position_key, value_key = jax.random.split(key)
+        position = jnp.asarray(free)[jax.random.randint(position_key, (), 0, len(free))]
+        count = jnp.asarray(self.choices_per_token, tokens.dtype)[position]
+        shift = jax.random.randint(value_key, (), 1, count, tokens.dtype)
+        return tokens.at[position].set((tokens[position] + shift) % count)
+
+    def canonical(self, tokens: Any) -> Any:
+        """The representative of all sequences that describe the same function; tokens [..., T], same out.
+
+        Pooling with kernel 1 does nothing, so the pool type becomes the first one there. NumPy in, NumPy out;
+        a JAX array stays on device.
+        """
+        xp = jnp if isinstance(tokens, jax.Array) else np
+        tokens = xp.asarray(tokens)
+        if tokens.ndim < 1 or tokens.shape[-1] != self.num_tokens:
+            raise ValueError(
+                f"tokens have shape {tokens.shape}; the last axis must be {self.num_tokens} long"
+            )
+        if 1 not in self.pool_kernels:
+            return tokens
+        idle = tokens[..., 5::6] == self.pool_kernels.index(1)
+        pools = xp.where(idle, 0, tokens[..., 4::6])
+        if xp is jnp:
+            return tokens.at[..., 4::6].set(pools)
+        tokens = tokens.copy()
+        tokens[..., 4::6] = pools
+        return tokens
+
+    def enumerate(self) -> Iterator[tuple[int, ...]]:
+        """Yield every token sequence as a tuple, in lexicographic order; ValueError beyond a million."""
+        if self.cardinality > 1_000_000:
+            raise ValueError(f"the space holds {self.cardinality:.3g} sequences; enumerate at most 1e6")
+        return itertools.product(*(range(count) for count in self.choices_per_token))
+
+
+def feature_sizes(architecture: Architecture, image_shape: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Sizes (H, W, C) through the encoder: the image first, then the output of each layer (N + 1 entries).
+
+    Convolutions keep the resolution; pooling divides it by its kernel and rounds up. Layer i of the decoder
+    goes back from entry i to entry i - 1. Raises ValueError unless image_shape is three positive integers.
+    """
+    shape = tuple(image_shape)
+    if len(shape) != 3 or not all(isinstance(size, int | np.integer) and size > 0 for size in shape):
+        raise ValueError(f"image_shape is {shape}; give (height, width, channels), all positive integers")
+    sizes = [tuple(int(size) for size in shape)]
+    for layer in architecture.layers:
+        height, width, _ = sizes[-1]
+        sizes.append((-(-height // layer.pool_kernel), -(-width // layer.pool_kernel), layer.channels))
+    return sizes
+
+
+def parameter_count(architecture: Architecture, image_shape: Sequence[int]) -> int:
+    """Trainable numbers of the stand-alone child: encoder, decoder and projection.
+
+    Every convolution and the projection have a bias; every norm has one scale and bias per channel.
+    The parameters of the hypothesis itself (mixture, centres, radius) are not counted.
+    """
+    sizes = feature_sizes(architecture, image_shape)
+    count = (sizes[-1][2] + 1) * PROJECTION_DIM
+    for layer, (_, _, inner), (_, _, outer) in zip(architecture.layers, sizes, sizes[1:]):
+        weights = layer.kernel**2 * inner * outer
+        affine = 0 if layer.norm == "none" else 2
+        count += 2 * weights + (1 + affine) * (inner + outer)
+    return count
+
+
+def flops(architecture: Architecture, image_shape: Sequence[int]) -> int:
+    """Floating-point operations of one image's forward pass: twice the multiply-adds of all linear maps.
+
+    Counts the convolutions of encoder and decoder, borders as if full, and the projection; bias, pooling,
+    normalisation, activation and upsampling are left out, as is usual.
+    """
+    sizes = feature_sizes(architecture, image_shape)
+    multiply_adds = sizes[-1][2] * PROJECTION_DIM
+    for layer, (height, width, before), (pooled_height, pooled_width, after) in zip(
+        architecture.layers, sizes, sizes[1:]
+    ):
+        # The encoder convolves before it pools, the decoder before it upsamples.
+        pixels = height * width + pooled_height * pooled_width
+        multiply_adds += pixels * layer.kernel**2 * before * after
+    return 2 * multiply_adds
+
+
+def summary(architecture: Architecture) -> str:
+    """One line, such as "centroid/l2 | 32 k5 max3 batch relu | 64 k3 average1 none elu"."""
+    layers = (
+        f"{layer.channels} k{layer.kernel} {layer.pool}{layer.pool_kernel} {layer.norm} {layer.activation}"
+        for layer in architecture.layers
+    )
+    return " | ".join((f"{architecture.hypothesis}/{architecture.distance}", *layers))
+
+
+def render(architecture: Architecture) -> str:
+    """The architecture as a text table in the form of the paper's Table IV: actions and their values."""
+    rows = [
+        ("Actions", "Value"),
+        ("Definition hypothesis", architecture.hypothesis),
+        ("Distance measurement", architecture.distance),
+    ]
+    for i, layer in enumerate(architecture.layers, start=1):
+        rows += [
+            (f"Layer-{i}", ""),
+            ("  Output-channel", f"{layer.channels}"),
+            ("  Convolution kernel", f"{layer.kernel}x{layer.kernel}"),
+            ("  Pooling type", layer.pool),
+            ("  Pooling kernel", f"{layer.pool_kernel}x{layer.pool_kernel}"),
+            ("  Normalization type", layer.norm),
+            ("  Activation function", layer.activation),
+        ]
+    width = max(len(action) for action, _ in rows)
+    lines = [f"{action:<{width}}  {value}".rstrip() for action, value in rows]
+    return "\n".join((lines[0], "-" * max(map(len, lines)), *lines[1:]))
