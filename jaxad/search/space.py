@@ -27,6 +27,9 @@ ACTIVATIONS = ("sigmoid", "tanh", "relu", "linear", "softplus", "leaky_relu", "r
 # Width of the vector the hypotheses see: global average pool of the last latent, then a linear map.
 PROJECTION_DIM = 10
 
+# Spaces up to this size can be listed in about a second.
+ENUMERATION_LIMIT = 1_000_000
+
 _LAYER_ROLES = ("channels", "kernel", "pool", "pool_kernel", "norm", "activation")
 
 
@@ -252,9 +255,7 @@ class SearchSpace:
         xp = jnp if isinstance(tokens, jax.Array) else np
         tokens = xp.asarray(tokens)
         if tokens.ndim < 1 or tokens.shape[-1] != self.num_tokens:
-            raise ValueError(
-                f"tokens have shape {tokens.shape}; the last axis must be {self.num_tokens} long"
-            )
+            raise ValueError(f"tokens have shape {tokens.shape}; the last axis must hold {self.num_tokens}")
         if 1 not in self.pool_kernels:
             return tokens
         idle = tokens[..., 5::6] == self.pool_kernels.index(1)
@@ -265,11 +266,25 @@ class SearchSpace:
         tokens[..., 4::6] = pools
         return tokens
 
-    def enumerate(self) -> Iterator[tuple[int, ...]]:
-        """Yield every token sequence as a tuple, in lexicographic order; ValueError beyond a million."""
-        if self.cardinality > 1_000_000:
-            raise ValueError(f"the space holds {self.cardinality:.3g} sequences; enumerate at most 1e6")
-        return itertools.product(*(range(count) for count in self.choices_per_token))
+    def enumerate(self, *, canonical: bool = False) -> Iterator[tuple[int, ...]]:
+        """Every token sequence as a tuple of integers, in lexicographic order; only canonical ones if asked.
+
+        Raises ValueError beyond a million.
+        """
+        count = self.canonical_cardinality if canonical else self.cardinality
+        if count > ENUMERATION_LIMIT:
+            raise ValueError(
+                f"the space holds {count:.3g} sequences, at most {ENUMERATION_LIMIT} can be listed; sample it"
+            )
+        layer = [
+            tokens
+            for tokens in itertools.product(*(range(len(choices)) for choices in self._layer_lists))
+            if not (canonical and tokens[2] > 0 and self.pool_kernels[tokens[3]] == 1)
+        ]
+        children = itertools.product(
+            range(len(self.hypotheses)), range(len(self.distances)), *[layer] * self.num_layers
+        )
+        return ((hypothesis, distance, *sum(layers, ())) for hypothesis, distance, *layers in children)
 
 
 def feature_sizes(architecture: Architecture, image_shape: Sequence[int]) -> list[tuple[int, int, int]]:
