@@ -298,8 +298,9 @@ def _rebuild(path: str | Path, content: tuple[dict, dict, np.ndarray], like: Any
         expected, found = _render(_spec(name, template)), _render(saved.get(name))
         if expected != found:
             _mismatch(path, name, expected, found)
+    expected_names = set(names)
     for name in saved:
-        if name not in names:
+        if name not in expected_names:
             _mismatch(path, name, _render(None), _render(saved[name]))
 
     leaves = []
