@@ -1,0 +1,39 @@
+"""Image sets and tasks: from the name of a set, or from arrays, to training, validation and test parts."""
+
+from jaxad.data.bundled import ImageSet, digits, noise, take, textures
+from jaxad.data.datasets import available, load
+from jaxad.data.files import from_arrays
+from jaxad.data.images import check_images, decode, read_images, resize, to_channels, to_dtype
+from jaxad.data.loading import load_task
+from jaxad.data.protocols import one_class, out_of_distribution, segmentation, task_from_arrays
+from jaxad.data.tasks import Row, Split, Task, check_task, describe, held_out_normals, parts, table
+
+__all__ = [
+    "ImageSet",
+    "Row",
+    "Split",
+    "Task",
+    "available",
+    "check_images",
+    "check_task",
+    "decode",
+    "describe",
+    "digits",
+    "from_arrays",
+    "held_out_normals",
+    "load",
+    "load_task",
+    "noise",
+    "one_class",
+    "out_of_distribution",
+    "parts",
+    "read_images",
+    "resize",
+    "segmentation",
+    "table",
+    "take",
+    "task_from_arrays",
+    "textures",
+    "to_channels",
+    "to_dtype",
+]

@@ -1,0 +1,139 @@
+"""What a task is, what makes it sound, and how it describes itself."""
+
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxad.data.images import check_images, check_masks
+
+
+class Split(NamedTuple):
+    """One part of a task."""
+
+    images: np.ndarray  # [N, H, W, C] uint8 or float32 in [0, 1]
+    labels: np.ndarray  # [N] int32, 1 = anomalous
+    masks: np.ndarray | None  # [N, H, W] uint8, 1 = anomalous pixel
+    ids: np.ndarray  # [N] str, unique over the whole task
+
+
+class Task(NamedTuple):
+    """An anomaly detection problem: clean training images, labelled validation and test images."""
+
+    name: str
+    train: Split
+    valid: Split
+    test: Split
+    details: dict[str, Any]  # how it was made; plain JSON values
+
+
+class Row(NamedTuple):
+    """Counts of one part."""
+
+    part: str
+    images: int
+    normal: int
+    anomalous: int
+    fraction: float  # anomalous / images
+
+
+def parts(task: Task) -> dict[str, Split]:
+    """The three parts by name, in order."""
+    return {"train": task.train, "valid": task.valid, "test": task.test}
+
+
+def first_of_equals(*groups: np.ndarray) -> np.ndarray:
+    """[sum of N] booleans over all images in order: False where an earlier image has equal pixels."""
+    seen: set[bytes] = set()
+    fresh = []
+    for images in groups:
+        for image in images:
+            digest = blake2b(np.ascontiguousarray(image), digest_size=16).digest()
+            fresh.append(digest not in seen)
+            seen.add(digest)
+    return np.array(fresh, bool)
+
+
+def check_task(task: Task, *, need_anomalies: bool = True) -> Task:
+    """Returns the task unchanged if it is sound: to be called before any compute.
+
+    Sound: images in range, of one shape and type, a label (and mask) each, no id twice, no anomaly in train,
+    and, with `need_anomalies`, both kinds in validation and test.
+
+    Raises:
+      ValueError: naming the part, what is wrong, and the remedy.
+    """
+    for kind, part in parts(task).items():
+        where = f"{task.name}: {kind}"
+        if len(part.images) == 0:
+            raise ValueError(f"{where} has no images: give more images or another split")
+        check_images(part.images, where)
+        if (
+            part.images.shape[1:] != task.train.images.shape[1:]
+            or part.images.dtype != task.train.images.dtype
+        ):
+            mine, train = (f"{s.images.shape[1:]} {s.images.dtype}" for s in (part, task.train))
+            raise ValueError(f"{where} has images {mine} but train {train}: resize or convert one of them")
+        if len(part.labels) != len(part.images) or len(part.ids) != len(part.images):
+            raise ValueError(f"{where} has {len(part.images)} images: labels and ids must be as many")
+        if part.masks is not None:
+            check_masks(part.masks, part.images, f"{where} masks")
+        if not np.isin(part.labels, (0, 1)).all():
+            raise ValueError(
+                f"{where} has labels {np.unique(part.labels)[:5]}: use 0 (normal) and 1 (anomalous)"
+            )
+    if task.train.labels.any():
+        raise ValueError(
+            f"{task.name}: train holds {task.train.labels.sum()} anomalous image(s): remove them"
+        )
+    ids, counts = np.unique(np.concatenate([part.ids for part in parts(task).values()]), return_counts=True)
+    if (counts > 1).any():
+        raise ValueError(
+            f"{task.name}: image {ids[counts > 1][0]} is used {counts.max()} times: use each image once"
+        )
+    for kind in ("valid", "test") if need_anomalies else ():
+        labels = parts(task)[kind].labels
+        if not labels.any():
+            raise ValueError(
+                f"{task.name}: no anomaly among {len(labels)} {kind} images: raise contamination or limit"
+            )
+        if labels.all():
+            raise ValueError(
+                f"{task.name}: no normal image among {len(labels)} {kind} images: lower contamination"
+            )
+    return task
+
+
+def held_out_normals(task: Task) -> np.ndarray:
+    """The normal validation images [n, H, W, C], for calibration and thresholds."""
+    return task.valid.images[task.valid.labels == 0]
+
+
+def describe(task: Task) -> list[Row]:
+    """The counts of each part."""
+    rows = []
+    for kind, part in parts(task).items():
+        n, anomalous = len(part.labels), int(part.labels.sum())
+        rows.append(Row(kind, n, n - anomalous, anomalous, anomalous / max(n, 1)))
+    return rows
+
+
+def table(task: Task) -> str:
+    """The task in plain text for a terminal: sources, image shape and range, counts of each part."""
+    images = [part.images for part in parts(task).values()]
+    low, high = min(x.min() for x in images), max(x.max() for x in images)
+    height, width, channels = task.train.images.shape[1:]
+    anomalous = task.details.get("anomalous_classes", task.details.get("anomalous", []))
+    lines = [
+        task.name,
+        f"  anomalous: {', '.join(anomalous)}",
+        f"  images: {height}x{width}x{channels} {task.train.images.dtype} in [{low:g}, {high:g}]"
+        + (", with masks" if task.test.masks is not None else ""),
+    ]
+    if task.details.get("duplicates_dropped"):
+        lines.append(f"  left out: {task.details['duplicates_dropped']} exact copies of other images")
+    lines.append(f"  {'part':<6}{'images':>8}{'normal':>8}{'anomalous':>11}{'share':>8}")
+    lines += [
+        f"  {r.part:<6}{r.images:>8}{r.normal:>8}{r.anomalous:>11}{r.fraction:>8.1%}" for r in describe(task)
+    ]
+    return "\n".join(lines)
