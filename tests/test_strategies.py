@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from jaxad.search.space import SearchSpace
 from jaxad.search.strategies import (
@@ -131,30 +132,43 @@ def test_evolution_is_a_queue_of_mutated_winners():
     assert float(state.rewards.max()) == 1.0
 
 
+FAR_APART = np.asarray([[0] * 14, [1] * 14, [2, 2, 2, 2] + [0] * 10, [3, 3, 3, 3] + [1] * 10], np.int32)
+FAR_APART = np.minimum(FAR_APART, np.asarray(SPACE.choices_per_token)[None] - 1)
+PAIRS_OF_FOUR = {"population": 4, "population_size": 4, "sample_size": 2}
+
+
+@functools.cache
+def many_asks():
+    search = regularised_evolution(SPACE, **PAIRS_OF_FOUR)
+    return jax.jit(jax.vmap(lambda key, state: search.ask(key, state)[1], in_axes=(0, None)))
+
+
+def children_of(rewards, seed):
+    """Children [asks, 4, T] after the first parents got these rewards."""
+    search = regularised_evolution(SPACE, **PAIRS_OF_FOUR)
+    parents = jnp.asarray(FAR_APART[: len(rewards)])
+    state, info = search.tell(search.init(jax.random.key(0)), parents, jnp.asarray(rewards))
+    return np.asarray(many_asks()(jax.random.split(jax.random.key(seed), 2_000), state)), info
+
+
+def parents_of(children):
+    """Index [asks, 4] of the parent, and how many tokens differ from it."""
+    gaps = (children[:, :, None] != FAR_APART[None, None]).sum(axis=-1)
+    return gaps.argmin(axis=-1), gaps.min(axis=-1)
+
+
 def test_the_first_generation_is_uniform():
-    """Drawn like random search: no trace of selection before the population is full."""
-    search = jitted("evolution", 4, population_size=9)
-    state, _ = run(search, 5, 2)
-    rows = []
-    for n in range(25):
-        _, tokens = search.ask(jax.random.fold_in(jax.random.key(6), n), state)
-        rows.append(np.asarray(tokens))
-    gaps = (np.concatenate(rows)[:, None] != np.asarray(state.tokens)[None, :8]).sum(axis=2)
-    assert (gaps.min(axis=1) > 1).all()
+    """Until the population is full there is no trace of selection, not even one place short of it."""
+    children, _ = children_of([0.1, 0.4, 0.2], 6)
+    for column, count in zip(children.reshape(-1, 14).T, SPACE.choices_per_token):
+        assert stats.chisquare(np.bincount(column, minlength=count)).pvalue > 0.01 / 14
 
 
 def test_tournaments_are_independent_and_won_by_the_better():
     """With S = 4 and two drawn with replacement, the r-th best wins with chance (9 - 2 r) / 16."""
-    size, count = 4, 2_000
-    parents = np.asarray([[0] * 14, [1] * 14, [2, 2, 2, 2] + [0] * 10, [3, 3, 3, 3] + [1] * 10], np.int32)
-    parents = np.minimum(parents, np.asarray(SPACE.choices_per_token)[None] - 1)
-    search = regularised_evolution(SPACE, population=4, population_size=size, sample_size=2)
-    state = search.init(jax.random.key(7))
-    state, _ = search.tell(state, jnp.asarray(parents), jnp.asarray([0.1, 0.4, 0.2, 0.3]))
-    ask = jax.jit(jax.vmap(lambda key: search.ask(key, state)[1]))
-    children = np.asarray(ask(jax.random.split(jax.random.key(8), count)))
-    winners = (children[:, :, None] != parents[None, None]).sum(axis=-1).argmin(axis=-1)
-    shares = np.bincount(winners.ravel(), minlength=4) / (4 * count)
+    winners, gaps = parents_of(children_of([0.1, 0.4, 0.2, 0.3], 8)[0])
+    assert (gaps == 1).all()
+    shares = np.bincount(winners.ravel(), minlength=4) / winners.size
     np.testing.assert_allclose(shares, np.asarray([1, 7, 3, 5]) / 16, atol=0.025)
     # Two children of one ask share the parent as often as independent tournaments would.
     together = np.mean([winners[:, i] == winners[:, j] for i, j in itertools.combinations(range(4), 2)])
@@ -162,18 +176,12 @@ def test_tournaments_are_independent_and_won_by_the_better():
 
 
 def test_failed_children_lose_every_tournament_they_share_with_others():
-    size = 4
-    search = regularised_evolution(SPACE, population=4, population_size=size, sample_size=4)
-    parents = SPACE.sample(jax.random.key(9), 4)
-    state = search.init(jax.random.key(0))
-    state, info = search.tell(state, parents, jnp.asarray([jnp.nan, -50.0, jnp.inf, -jnp.inf]))
+    children, info = children_of([np.nan, -50.0, np.inf, -np.inf], 10)
     assert int(info.failed) == 3
     assert float(info.mean_reward) == float(info.best_reward) == -50.0
-    ask = jax.jit(jax.vmap(lambda key: search.ask(key, state)[1]))
-    children = np.asarray(ask(jax.random.split(jax.random.key(10), 500)))
-    winners = (children[:, :, None] != np.asarray(parents)[None, None]).sum(axis=-1).argmin(axis=-1)
-    share = (winners == 1).mean()
-    assert abs(share - (1 - (3 / 4) ** 4)) < 0.05  # it wins whenever it is drawn at all
+    # The only success wins whenever it is drawn at all.
+    winners, _ = parents_of(children)
+    assert abs((winners == 1).mean() - (1 - (3 / 4) ** 2)) < 0.025
 
 
 def test_evolution_beats_random_search_on_an_additive_reward():

@@ -143,7 +143,7 @@ def regularised_evolution(
 
     def child(key: Key, state: EvolutionState) -> Array:
         tournament_key, mutation_key = jax.random.split(key)
-        drawn = jax.random.randint(tournament_key, (sample_size,), 0, population_size)
+        drawn = jax.random.bits(tournament_key, (sample_size,), jnp.uint32) % population_size
         parent = drawn[jnp.argmax(state.rewards[drawn])]
         return space.mutate(mutation_key, state.tokens[parent])
 
