@@ -82,6 +82,16 @@ def _dots(ax: Axes, x, y, **kwargs) -> None:
     ax.plot(x, y, "o", **look | kwargs)
 
 
+def _label_decades(axis) -> None:
+    """Label a logarithmic axis 1k, 10k, 100k, or finer where it spans little."""
+    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1,) if high > 100 * low else (1, 2, 5)))
+    axis.set_major_formatter(EngFormatter(sep=""))
+    axis.set_minor_formatter(NullFormatter())
+
+
 def _note(ax: Axes, text: str) -> None:
     """Say in place of a picture why there is none."""
     ax.set(xticks=[], yticks=[], xlabel="", ylabel="")
@@ -209,11 +219,17 @@ def _levels(values: Sequence) -> list:
 
 @style
 def parallel_coordinates(
-    architectures: Sequence[Mapping], rewards, *, top: int = 5, metric: str = "validation AUROC"
+    architectures: Sequence[Mapping],
+    rewards,
+    *,
+    top: int = 5,
+    most: int = 300,
+    metric: str = "validation AUROC",
 ) -> Figure:
     """Every architecture as a line through its choices; colour = reward, the `top` best drawn last and thick.
 
     Within a choice, lines are stacked by rank of reward, so that a choice shared by many stays readable.
+    Of more than `most` children, the best and every so-manieth other are drawn, and the title says so.
     architectures [n] dicts of hypothesis, distance, layers; rewards [n].
     """
     from matplotlib.collections import LineCollection
@@ -233,21 +249,26 @@ def parallel_coordinates(
         return figure
     rank = 0.62 * ((np.arange(len(keep)) + 0.5) / len(keep) - 0.5)
     heights = np.full((len(keep), len(columns)), np.nan)
+    bands = []
     plate = {"boxstyle": "round,pad=0.12", "fc": "white", "ec": "none", "alpha": 0.75}
     for j, (values, level) in enumerate(zip(columns.values(), levels)):
         for i, value in enumerate(values):
             if value is not None:
                 heights[i, j] = (level.index(value) + 0.5 + rank[i]) / len(level)
         for y, value in zip((np.arange(len(level)) + 0.5) / len(level), level):
-            ax.vlines(x[j], y - 0.32 / len(level), y + 0.32 / len(level), color=GRID, lw=4, zorder=0)
+            bands.append([(x[j], y - 0.32 / len(level)), (x[j], y + 0.32 / len(level))])
             ax.text(x[j] + 0.07, y, str(value), fontsize=7, va="center", zorder=6, bbox=plate)
+    ax.add_collection(LineCollection(bands, color=GRID, lw=4, zorder=0))
     lines = np.stack([np.broadcast_to(x[:-1], heights.shape), heights], -1)
     colours = LinearSegmentedColormap.from_list("reward", REWARD_COLOURS)
     limits = (rewards[0], max(rewards[-1], rewards[0] + 1e-6))
     split = max(len(keep) - top, 0)
-    for part, width, alpha in ((slice(0, split), 0.7, 0.4), (slice(split, None), 1.8, 1.0)):
+    every = max(-(-split // max(most - top, 1)), 1)
+    if every > 1:
+        ax.set_title(f"best {top}, and one in {every} of the other {split:,} children", fontsize=8)
+    for part, width, alpha in ((slice(0, split, every), 0.7, 0.4), (slice(split, None), 1.8, 1.0)):
         drawn = LineCollection(list(lines[part]), lw=width, alpha=alpha, array=rewards[part], cmap=colours)
-        drawn.set(clim=limits, rasterized=len(lines[part]) > 60)
+        drawn.set_clim(limits)
         ax.add_collection(drawn)
     figure.colorbar(drawn, ax=ax, label=metric, pad=0.01, aspect=30).outline.set_visible(False)
     for (name, layer), start in zip(columns, x):
@@ -323,10 +344,11 @@ def reward_by_cost(cost, rewards, *, unit: str = "parameters", metric: str = "va
         return figure
     cost, rewards = cost[keep], rewards[keep]
     front = pareto_front(cost, rewards)
-    ax.set_xscale("log")
     _dots(ax, cost, rewards, label="one child")
     line = {"ms": 4, "lw": 1.2, "color": BLUE, "label": "best at this cost"}
     ax.step(cost[front], rewards[front], "o-", where="post", **line)
+    ax.set_xscale("log")
+    _label_decades(ax.xaxis)
     ax.legend(loc="lower right")
     return figure
 
@@ -345,11 +367,12 @@ def child_seconds(seconds) -> Figure:
         _note(ax, "no child was timed")
         return figure
     x, seconds = np.flatnonzero(timed) + 1, seconds[timed]
+    _dots(ax, x, seconds, color=BLUE, alpha=0.7)
     if seconds.max() > 20 * seconds.min():
         ax.set_yscale("log")
+        _label_decades(ax.yaxis)
     else:
         ax.set_ylim(0, 1.15 * seconds.max())
-    _dots(ax, x, seconds, color=BLUE, alpha=0.7)
     median = np.median(seconds)
     ax.axhline(median, color=ORANGE, lw=1.2, ls="--", label=f"median {median:.2g} s")
     ax.xaxis.get_major_locator().set_params(integer=True)
