@@ -42,9 +42,7 @@ def digits() -> ImageSet:
     data = load_digits()
     images = np.rint(data.images * (255 / 16)).astype(np.uint8)[..., None]
     names = tuple(str(digit) for digit in range(10))
-    return ImageSet(
-        "digits", images, data.target.astype(np.int32), names, None, numbered("digits", len(images))
-    )
+    return ImageSet("digits", images, data.target.astype(np.int32), names, None, numbered("digits", len(images)))
 
 
 def textures(size: int = 32, stride: int | None = None) -> ImageSet:
@@ -62,9 +60,7 @@ def textures(size: int = 32, stride: int | None = None) -> ImageSet:
 
     stride = size if stride is None else stride
     if not 1 <= size <= 512:
-        raise ValueError(
-            f"texture crop size {size} is outside 1..512, the side of the pictures: choose another"
-        )
+        raise ValueError(f"texture crop size {size} is outside 1..512, the side of the pictures: choose another")
     if stride < 1:
         raise ValueError(f"texture stride {stride} is too small: at least 1 pixel is needed")
     images, ids = [], []
@@ -86,9 +82,7 @@ def noise(kind: str, shape: Sequence[int] = (28, 28, 1), *, n: int = 1000, seed:
     if kind not in NOISE:
         raise ValueError(f"unknown noise {kind!r}: choose one of {', '.join(NOISE)}")
     if len(shape) != 3 or min(shape) < 1 or n < 1:
-        raise ValueError(
-            f"noise needs a shape (height, width, channels) and n >= 1, not {tuple(shape)} and {n}"
-        )
+        raise ValueError(f"noise needs a shape (height, width, channels) and n >= 1, not {tuple(shape)} and {n}")
     # The kind enters the seed: otherwise both kinds would be functions of the same underlying bits.
     rng = np.random.default_rng([seed, NOISE.index(kind)])
     full = (n, *shape)

@@ -43,15 +43,11 @@ def read_idx(file: Path) -> np.ndarray:
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"cannot read {file} ({error}): download it again") from error
     if len(data) < 4 or data[:3] != b"\x00\x00\x08":
-        raise ValueError(
-            f"{file} is not an IDX file of bytes (it starts with {data[:4].hex()}, not 000008..)"
-        )
+        raise ValueError(f"{file} is not an IDX file of bytes (it starts with {data[:4].hex()}, not 000008..)")
     header = 4 + 4 * data[3]
     shape = tuple(int(n) for n in np.frombuffer(data[4:header], ">u4"))
     if len(data) != header + math.prod(shape):
-        raise ValueError(
-            f"{file} has {len(data)} bytes where its header promises {header + math.prod(shape)}"
-        )
+        raise ValueError(f"{file} has {len(data)} bytes where its header promises {header + math.prod(shape)}")
     return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
 
 
@@ -72,9 +68,7 @@ def idx(path: Path, split: str, choose: Choose) -> ImageSet:
     if images.ndim != 3 or labels.shape != images.shape[:1]:
         raise ValueError(f"images {images.shape} and labels {labels.shape} in {path} do not belong together")
     index, names = class_index(labels)
-    dataset = ImageSet(
-        path.name, images[..., None], index, names, None, numbered(f"{path}/{split}", len(index))
-    )
+    dataset = ImageSet(path.name, images[..., None], index, names, None, numbered(f"{path}/{split}", len(index)))
     return take(dataset, choose(lambda: index, len(index), names))
 
 
@@ -99,9 +93,7 @@ def folder(path: Path, choose: Choose, image_size: int | Sequence[int] | None = 
     classes = [(f, image_files(f)) for f in _subfolders(path)] or [(path, image_files(path))]
     classes = [(f, files) for f, files in classes if files]
     if not classes:
-        raise ValueError(
-            f"no images in {path} or its sub-folders: known suffixes are {sorted(IMAGE_SUFFIXES)}"
-        )
+        raise ValueError(f"no images in {path} or its sub-folders: known suffixes are {sorted(IMAGE_SUFFIXES)}")
     names = tuple(f.name for f, _ in classes)
     files = np.array([str(file) for _, group in classes for file in group])
     labels = np.repeat(np.arange(len(classes), dtype=np.int32), [len(group) for _, group in classes])
@@ -123,9 +115,7 @@ def mvtec(path: Path, split: str, choose: Choose, image_size: int | Sequence[int
     if split not in ("train", "test"):
         raise ValueError(f"MVTec-layout folders have no part {split!r}: choose train or test")
     if not (path / "train" / "good").is_dir() or not (path / "test").is_dir():
-        raise ValueError(
-            f"{path} has no train/good and test folders: give one category, such as mvtec:DIR/bottle"
-        )
+        raise ValueError(f"{path} has no train/good and test folders: give one category, such as mvtec:DIR/bottle")
     # Defects are listed from the test part for both parts, so that a class has one number.
     names = ("good", *(f.name for f in _subfolders(path / "test") if f.name != "good"))
     groups = [image_files(path / split / name) if (path / split / name).is_dir() else [] for name in names]
@@ -205,9 +195,7 @@ def from_arrays(
     if labels is not None:
         labels = np.asarray(labels)
         if labels.shape != (len(images),):
-            raise ValueError(
-                f"{name}: labels have shape {labels.shape}, but {len(images)} images need one each"
-            )
+            raise ValueError(f"{name}: labels have shape {labels.shape}, but {len(images)} images need one each")
         if not names:
             labels, names = class_index(labels)
         elif labels.min() < 0 or labels.max() >= len(names):

@@ -7,9 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-IMAGE_SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".pgm", ".ppm"}
-)
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".pgm", ".ppm"})
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, the weights of pillow's "L" and of OpenCV
 
 
@@ -25,9 +23,7 @@ def check_images(images: np.ndarray, name: str = "images") -> np.ndarray:
     """
     images = np.asarray(images)
     if images.ndim != 4:
-        remedy = (
-            "add the channel axis with images[..., None]" if images.ndim == 3 else "stack to [N, H, W, C]"
-        )
+        remedy = "add the channel axis with images[..., None]" if images.ndim == 3 else "stack to [N, H, W, C]"
         raise ValueError(f"{name} has shape {images.shape}, but 4 axes [N, H, W, C] are needed: {remedy}")
     if 0 in images.shape:
         raise ValueError(f"{name} is empty (shape {images.shape}); at least one image of one pixel is needed")
@@ -41,9 +37,7 @@ def check_images(images: np.ndarray, name: str = "images") -> np.ndarray:
     low, high = float(images.min()), float(images.max())
     if not (np.isfinite(low) and np.isfinite(high)):
         bad = np.flatnonzero(~np.isfinite(images).all(axis=(1, 2, 3)))
-        raise ValueError(
-            f"{name} holds NaN or infinity in {len(bad)} image(s), first at {bad[0]}: remove them"
-        )
+        raise ValueError(f"{name} holds NaN or infinity in {len(bad)} image(s), first at {bad[0]}: remove them")
     if low < 0 or high > 1:
         remedy = "divide by 255" if low >= 0 and 1 < high <= 255 else "rescale it"
         raise ValueError(f"{name} has values in [{low:g}, {high:g}], outside [0, 1]: {remedy}")
@@ -54,9 +48,7 @@ def check_masks(masks: np.ndarray, images: np.ndarray, name: str = "masks") -> n
     """Returns masks as uint8 [N, H, W] of 0 and 1; raises ValueError unless they fit the images."""
     masks = np.asarray(masks)
     if masks.shape != images.shape[:3]:
-        raise ValueError(
-            f"{name} has shape {masks.shape}, but the images need {images.shape[:3]}: one mask each"
-        )
+        raise ValueError(f"{name} has shape {masks.shape}, but the images need {images.shape[:3]}: one mask each")
     if not np.isin(masks, (0, 1)).all():
         raise ValueError(f"{name} has values other than 0 and 1 (1 = anomalous pixel): threshold it first")
     return masks.astype(np.uint8)

@@ -61,9 +61,7 @@ def load_task(
         normal_classes = [] if normal_classes is None else [normal_classes]
     normal_classes = list(normal_classes)
     if dataset in ood:
-        raise ValueError(
-            f"{dataset} cannot be normal and anomalous: name another set as ood, or normal classes"
-        )
+        raise ValueError(f"{dataset} cannot be normal and anomalous: name another set as ood, or normal classes")
     check_options(contamination, split, limit)
     options = {"contamination": contamination, "split": split, "limit": limit, "seed": seed}
     common = {"data_dir": data_dir, "image_size": image_size, "seed": seed}
@@ -85,9 +83,7 @@ def load_task(
     spare = None if limit is None else max(2 * anomalies_wanted(limit, contamination), 1)
     if not ood:
         choose = _choose(dataset, normal_classes, limit, spare, seed)
-        return one_class(
-            load(dataset, split=normal_split, choose=choose, **common), normal_classes, **options
-        )
+        return one_class(load(dataset, split=normal_split, choose=choose, **common), normal_classes, **options)
 
     choose = _choose(dataset, normal_classes, limit, 0, seed) if normal_classes else None
     normal = load(dataset, split=normal_split, limit=limit, choose=choose, **common)

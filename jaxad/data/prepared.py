@@ -66,9 +66,7 @@ def tfds(
         images = [resize(image[None], image_size)[0] for image in images]
     sizes = {image.shape for image in images}
     if len(sizes) > 1:
-        raise ValueError(
-            f"{name} has images of different sizes, such as {sorted(sizes)[:2]}: give an image size"
-        )
+        raise ValueError(f"{name} has images of different sizes, such as {sorted(sizes)[:2]}: give an image size")
     chosen = np.array([examples[i][0] for i in index], np.int32) if label_key else None
     return ImageSet(name, np.stack(images), chosen, class_names, None, positions[index])
 
@@ -86,9 +84,7 @@ def _positions(library: Any, builder: Any, name: str, split: str) -> np.ndarray:
         splits = dict(builder.info.splits.items())
         spans = library.core.ReadInstruction.from_spec(split).to_absolute(splits)
     except (ValueError, KeyError, AssertionError) as error:
-        raise ValueError(
-            f"{name} has no part {split!r}: choose from {', '.join(builder.info.splits)}"
-        ) from error
+        raise ValueError(f"{name} has no part {split!r}: choose from {', '.join(builder.info.splits)}") from error
     ids = []
     for span in spans:
         start, stop, _ = slice(span.from_, span.to).indices(splits[span.splitname].num_examples)
@@ -118,9 +114,7 @@ def _builder(library: Any, name: str, data_dir: str | os.PathLike | None, known:
         f"and TensorFlow: tfds build {name} --file_format=array_record --data_dir={place}"
     )
     if not _online():
-        raise ValueError(
-            f"{name} is not prepared in {place} and there is no network to download it: {remedy}"
-        )
+        raise ValueError(f"{name} is not prepared in {place} and there is no network to download it: {remedy}")
     try:
         builder.download_and_prepare(file_format=library.core.FileFormat.ARRAY_RECORD)
         return library.builder(name, data_dir=data_dir)

@@ -24,7 +24,8 @@ def out_of_distribution(
     """One image set is normal, others are anomalous.
 
     The normal images are shuffled and split; validation and test each get round(c / (1 - c) * n_normal)
-    anomalies at contamination c, drawn without replacement from all anomalous sets together, none used twice. Where there are too few, both parts share them and keep fewer normal images, so that c stays.
+    anomalies at contamination c, drawn without replacement from all anomalous sets together. Where there are
+    too few, both parts share them and keep fewer normal images, so that c stays and none is used twice.
     Anomalies take the size, channels and number type of the normal images. Of images with exactly the same
     pixels only one is used, so no picture is in two parts (details["duplicates_dropped"] counts the others).
 
@@ -58,9 +59,7 @@ def out_of_distribution(
         np.concatenate([s.ids for s in sets]),
     )
     if len(np.unique(np.concatenate([normal.ids, pool.ids]))) < len(normal.ids) + len(pool.ids):
-        raise ValueError(
-            f"{normal.name} and {pool.name} share images: an image cannot be normal and anomalous"
-        )
+        raise ValueError(f"{normal.name} and {pool.name} share images: an image cannot be normal and anomalous")
 
     before = len(normal.ids) + len(pool.ids)
     fresh = first_of_equals(normal.images, pool.images)
@@ -114,9 +113,10 @@ def one_class(
         normal_classes = [normal_classes]
     is_normal = normal_mask(dataset.name, dataset.labels, dataset.class_names, normal_classes)
     if is_normal.all() or not is_normal.any():
+        left = "no" if is_normal.all() else "only"
         raise ValueError(
-            f"{dataset.name}: normal classes {list(normal_classes)} leave {'no' if is_normal.all() else 'only'} "
-            f"anomalies: choose others from {list_classes(dataset.class_names)}"
+            f"{dataset.name}: normal classes {list(normal_classes)} leave {left} anomalies: "
+            f"choose others from {list_classes(dataset.class_names)}"
         )
     chosen = [dataset.class_names[i] for i in np.unique(dataset.labels[is_normal])]
     others = [dataset.class_names[i] for i in np.unique(dataset.labels[~is_normal])]
@@ -156,9 +156,7 @@ def segmentation(train: ImageSet, test: ImageSet, *, limit: int | None = None, s
     if limit is not None and limit < 1:
         raise ValueError(f"limit {limit} is too small: at least 1 training image is needed")
     if train.labels is None or test.labels is None or train.labels.any():
-        raise ValueError(
-            f"{train.name}: training images must all be of class 0, good: move the others to test"
-        )
+        raise ValueError(f"{train.name}: training images must all be of class 0, good: move the others to test")
     before = len(train.ids) + len(test.ids)
     if train.images.shape[1:] == test.images.shape[1:]:  # otherwise check_task says what is wrong
         fresh = first_of_equals(train.images, test.images)

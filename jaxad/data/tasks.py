@@ -68,10 +68,7 @@ def check_task(task: Task, *, need_anomalies: bool = True) -> Task:
         if len(part.images) == 0:
             raise ValueError(f"{where} has no images: give more images or another split")
         check_images(part.images, where)
-        if (
-            part.images.shape[1:] != task.train.images.shape[1:]
-            or part.images.dtype != task.train.images.dtype
-        ):
+        if part.images.shape[1:] != task.train.images.shape[1:] or part.images.dtype != task.train.images.dtype:
             mine, train = (f"{s.images.shape[1:]} {s.images.dtype}" for s in (part, task.train))
             raise ValueError(f"{where} has images {mine} but train {train}: resize or convert one of them")
         if len(part.labels) != len(part.images) or len(part.ids) != len(part.images):
@@ -79,13 +76,9 @@ def check_task(task: Task, *, need_anomalies: bool = True) -> Task:
         if part.masks is not None:
             check_masks(part.masks, part.images, f"{where} masks")
         if not np.isin(part.labels, (0, 1)).all():
-            raise ValueError(
-                f"{where} has labels {np.unique(part.labels)[:5]}: use 0 (normal) and 1 (anomalous)"
-            )
+            raise ValueError(f"{where} has labels {np.unique(part.labels)[:5]}: use 0 (normal) and 1 (anomalous)")
     if task.train.labels.any():
-        raise ValueError(
-            f"{task.name}: train holds {task.train.labels.sum()} anomalous image(s): remove them"
-        )
+        raise ValueError(f"{task.name}: train holds {task.train.labels.sum()} anomalous image(s): remove them")
     ids, counts = np.unique(np.concatenate([part.ids for part in parts(task).values()]), return_counts=True)
     if (counts > 1).any():
         raise ValueError(
