@@ -1,0 +1,255 @@
+"""The layers of a child, each a pure function on [B, H, W, C] arrays (Eq. 2: CONV, POOL, NORMA, ACT, UPPOOL).
+
+They are written for speed inside compiled loops on any backend: windows never overlap, so pooling is a reshape;
+sums over images and pixels are products with a vector of ones, which XLA runs several times faster on CPU than
+a reduction over leading axes; gradients that autodiff would make slow are spelled out.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxad.types import Array
+
+NORM_EPSILON = 1e-5
+
+
+def choose(options: Mapping[str, Callable[..., Any]], choice: str | Array, *operands: Any) -> Any:
+    """Call the option named `choice`, or, where `choice` is an integer array, branch on it at run time."""
+    if isinstance(choice, str):
+        return options[choice](*operands)
+    return lax.switch(choice, list(options.values()), *operands)
+
+
+# ---- POOL and UPPOOL -------------------------------------------------------------------------------------------
+
+
+def pool(images: Array, kind: str | Array, size: int) -> Array:
+    """Maximum or average over windows of size x size, stride = size, partial windows at the far edges.
+
+    Args:
+      images: [B, H, W, C].
+      kind: "max" or "average", or its index among `POOLS`.
+      size: window and stride; 1 is the identity.
+
+    Returns:
+      [B, ceil(H / size), ceil(W / size), C]. The paper states no stride; an average counts true pixels only.
+    """
+    chex.assert_rank(images, 4)
+    if size == 1:
+        return images
+    return choose(POOLS, kind, images, size)
+
+
+def upsample(images: Array, size: int, height: int, width: int) -> Array:
+    """Repeat every pixel size x size times and crop to height x width: the mirror of `pool`'s windows.
+
+    The paper's UPPOOL is not defined there; unpooling by indices would not exist for averages.
+    """
+    chex.assert_rank(images, 4)
+    if size == 1:
+        return images
+    batch, rows, columns, channels = images.shape
+    images = jnp.broadcast_to(images[:, :, None, :, None, :], (batch, rows, size, columns, size, channels))
+    return images.reshape(batch, rows * size, columns * size, channels)[:, :height, :width]
+
+
+def _windows(images: Array, size: int, reduce: Callable[..., Array], fill: float) -> Array:
+    batch, height, width, channels = images.shape
+    rows, columns = -(-height // size), -(-width // size)
+    padding = [(0, 0), (0, rows * size - height), (0, columns * size - width), (0, 0)]
+    images = jnp.pad(images, padding, constant_values=fill)
+    images = reduce(images.reshape(batch, rows, size, columns * size, channels), axis=2)
+    return reduce(images.reshape(batch, rows, columns, size, channels), axis=3)
+
+
+def _sum_pool(images: Array, size: int) -> Array:
+    return _windows(images, size, jnp.sum, 0.0)
+
+
+def _average_pool(images: Array, size: int) -> Array:
+    count = _sum_pool(jnp.ones((1, *images.shape[1:3], 1), images.dtype), size)
+    return _sum_pool(images, size) / count
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _max_pool(images: Array, size: int) -> Array:
+    return _windows(images, size, jnp.max, -jnp.inf)
+
+
+def _max_pool_forward(images: Array, size: int) -> tuple[Array, tuple[Array, Array]]:
+    pooled = _windows(images, size, jnp.max, -jnp.inf)
+    return pooled, (images, pooled)
+
+
+def _max_pool_backward(size: int, residuals: tuple[Array, Array], gradient: Array) -> tuple[Array]:
+    images, pooled = residuals
+    height, width = images.shape[1:3]
+    winners = (images == upsample(pooled, size, height, width)).astype(images.dtype)
+    share = gradient / _sum_pool(winners, size)  # tied pixels share the gradient, as autodiff of max has it
+    return (winners * upsample(share, size, height, width),)
+
+
+_max_pool.defvjp(_max_pool_forward, _max_pool_backward)
+
+POOLS = {"max": _max_pool, "average": _average_pool}
+
+
+# ---- NORMA -----------------------------------------------------------------------------------------------------
+
+
+class Moments(NamedTuple):
+    """Mean and variance of every channel before batch normalisation."""
+
+    mean: Array  # [C]
+    variance: Array  # [C]
+
+
+def normalise(images: Array, kind: str | Array, moments: Moments | None = None) -> Array:
+    """Bring channels to mean 0, variance 1: over the batch, per image, or not at all. No parameters.
+
+    Args:
+      images: [B, H, W, C].
+      kind: "none", "batch" or "instance", or its index among `NORMS`.
+      moments: frozen statistics for "batch"; by default those of this batch.
+
+    Returns:
+      [B, H, W, C]. Instance normalisation of a single pixel would erase it and is the identity there.
+    """
+    chex.assert_rank(images, 4)
+    if moments is not None and kind == "batch":
+        return (images - moments.mean[None, None, None]) * lax.rsqrt(moments.variance + NORM_EPSILON)[
+            None, None, None
+        ]
+    return choose(NORMS, kind, images)
+
+
+def batch_moments(images: Array) -> Moments:
+    """Mean and variance of every channel of [B, H, W, C]."""
+    chex.assert_rank(images, 4)
+    flat = images.reshape(1, -1, images.shape[-1])
+    mean = channel_sum(flat) / flat.shape[1]
+    variance = channel_sum(jnp.square(flat - mean)) / flat.shape[1]
+    return Moments(mean[0, 0], variance[0, 0])
+
+
+def channel_sum(flat: Array) -> Array:
+    """[G, M, C] -> [G, 1, C], the sum over M as a product with ones."""
+    ones = jnp.ones((flat.shape[0], 1, flat.shape[1]), flat.dtype)
+    return jnp.matmul(ones, flat, precision=lax.Precision.HIGHEST)
+
+
+@jax.custom_vjp
+def _standardise(flat: Array) -> Array:
+    """[G, M, C]: mean 0 and variance 1 over M within each of the G groups."""
+    return _standardise_forward(flat)[0]
+
+
+def _standardise_forward(flat: Array) -> tuple[Array, tuple[Array, Array]]:
+    centred = flat - channel_sum(flat) / flat.shape[1]
+    scale = lax.rsqrt(channel_sum(jnp.square(centred)) / flat.shape[1] + NORM_EPSILON)
+    return centred * scale, (centred * scale, scale)
+
+
+def _standardise_backward(residuals: tuple[Array, Array], gradient: Array) -> tuple[Array]:
+    standard, scale = residuals
+    size = gradient.shape[1]
+    along = channel_sum(gradient * standard) / size
+    return (scale * (gradient - channel_sum(gradient) / size - standard * along),)
+
+
+_standardise.defvjp(_standardise_forward, _standardise_backward)
+
+
+def _batch_norm(images: Array) -> Array:
+    return _standardise(images.reshape(1, -1, images.shape[-1])).reshape(images.shape)
+
+
+def _instance_norm(images: Array) -> Array:
+    batch, height, width, channels = images.shape
+    if height * width == 1:
+        return images
+    return _standardise(images.reshape(batch, height * width, channels)).reshape(images.shape)
+
+
+NORMS = {"none": lambda images: images, "batch": _batch_norm, "instance": _instance_norm}
+
+
+# ---- ACT -------------------------------------------------------------------------------------------------------
+
+ACTIVATIONS = {
+    "sigmoid": jax.nn.sigmoid,
+    "tanh": jnp.tanh,
+    "relu": jax.nn.relu,
+    "linear": lambda images: images,
+    "softplus": jax.nn.softplus,
+    "leaky_relu": jax.nn.leaky_relu,  # slope 0.01: the paper states none
+    "relu6": jax.nn.relu6,
+    "elu": jax.nn.elu,
+}
+
+
+def activate(images: Array, kind: str | Array, scale: Array | None, offset: Array) -> Array:
+    """ACT(images * scale + offset): the affine part of a normalisation, or a bias alone, then the activation.
+
+    A convolution's bias can wait until here: pooling and upsampling commute with it, normalisation cancels it.
+
+    Args:
+      images: [B, H, W, C].
+      kind: a name among `ACTIVATIONS`, or its index.
+      scale: [C], or None for a bias alone.
+      offset: [C].
+    """
+    chex.assert_rank([images, offset], [4, 1])
+    if scale is None:
+        return choose(ACTIVATIONS, kind, _bias(images, offset))
+    return choose(ACTIVATIONS, kind, _affine(images, scale, offset))
+
+
+@jax.custom_vjp
+def _bias(images: Array, offset: Array) -> Array:
+    return images + offset[None, None, None]
+
+
+_bias.defvjp(
+    lambda images, offset: (_bias(images, offset), None),
+    lambda _, gradient: (gradient, channel_sum(gradient.reshape(1, -1, gradient.shape[-1]))[0, 0]),
+)
+
+
+@jax.custom_vjp
+def _affine(images: Array, scale: Array, offset: Array) -> Array:
+    return images * scale[None, None, None] + offset[None, None, None]
+
+
+def _affine_forward(images: Array, scale: Array, offset: Array) -> tuple[Array, tuple[Array, Array]]:
+    return _affine(images, scale, offset), (images, scale)
+
+
+def _affine_backward(residuals: tuple[Array, Array], gradient: Array) -> tuple[Array, Array, Array]:
+    images, scale = residuals
+    flat = gradient.reshape(1, -1, gradient.shape[-1])
+    to_scale = channel_sum(flat * images.reshape(flat.shape))[0, 0]
+    return gradient * scale[None, None, None], to_scale, channel_sum(flat)[0, 0]
+
+
+_affine.defvjp(_affine_forward, _affine_backward)
+
+
+# ---- latent vector ---------------------------------------------------------------------------------------------
+
+
+def project(images: Array, kernel: Array) -> Array:
+    """Global average pool, then a linear map: [B, H, W, C], [C, d] -> [B, d].
+
+    The papers do not say how a convolutional map becomes the vector that the hypotheses need.
+    """
+    chex.assert_rank([images, kernel], [4, 2])
+    batch, height, width, channels = images.shape
+    mean = channel_sum(images.reshape(batch, height * width, channels))[:, 0] / (height * width)
+    return jnp.matmul(mean, kernel, precision=lax.Precision.HIGHEST)
