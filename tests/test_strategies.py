@@ -211,7 +211,11 @@ def test_evolution_beats_random_search_on_an_additive_reward():
 def scripted(*answers) -> Search:
     """A strategy that proposes what it is told to, whatever the key."""
     remaining = iter(answers)
-    return Search(lambda key: 0, lambda key, state: (state + 1, next(remaining)), lambda state, *_: (state, None))
+
+    def ask(key, state):
+        return state + 1, next(remaining)
+
+    return Search(lambda key: 0, ask, lambda state, *_: (state, None))
 
 
 def test_proposals_without_collision_are_the_strategys_own():
@@ -276,7 +280,8 @@ def test_the_last_architecture_of_a_larger_space_is_found():
     every = list(space.enumerate(canonical=True))
     assert len(every) == space.canonical_cardinality == 8 * 7 * 4 * 7 * 3 * 8
     search = jitted("random", 2, space)
-    _, tokens = propose_unique(search, jax.random.key(0), search.init(jax.random.key(0)), {*every[:-1]}, space)
+    state, seen = search.init(jax.random.key(0)), set(every[:-1])
+    _, tokens = propose_unique(search, jax.random.key(0), state, seen, space)
     assert [tuple(row) for row in tokens.tolist()] == [every[-1]]
 
 
