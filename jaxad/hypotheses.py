@@ -247,9 +247,7 @@ class CentroidConfig:
 
     def __post_init__(self) -> None:
         if not 0 < self.nu <= 1:
-            raise ValueError(
-                f"nu={self.nu} is outside (0, 1]: it is the fraction of instances allowed outside"
-            )
+            raise ValueError(f"nu={self.nu} is outside (0, 1]: it is the fraction of instances allowed outside")
         _require_not_negative(self, "warmup_steps", "margin")
 
 

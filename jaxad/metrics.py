@@ -247,9 +247,7 @@ def _panel(scores: Array, labels: Array) -> Array:
     return jnp.stack([_auroc(c), _aupr_in(c), _aupr_out(c), _fpr_at_tpr(c, 0.95), _f1_max(c).f1])
 
 
-def summarise(
-    scores: Array, labels: Array, *, key: Key, resamples: int = 1000, level: float = 0.95
-) -> dict[str, Any]:
+def summarise(scores: Array, labels: Array, *, key: Key, resamples: int = 1000, level: float = 0.95) -> dict[str, Any]:
     """Every metric with its bootstrap interval, as plain floats ready for JSON.
 
     Returns {"auroc" | "aupr_in" | "aupr_out" | "fpr95" | "f1_max": {"value", "low", "high"}}, and beside them
@@ -260,9 +258,7 @@ def summarise(
     if scores.ndim != 1 or scores.shape != labels.shape:
         raise ValueError(f"scores {scores.shape} and labels {labels.shape} must be vectors of one length")
     if np.isnan(scores).any():
-        raise ValueError(
-            f"{np.isnan(scores).sum()} of {len(scores)} scores are NaN: find the model's overflow first"
-        )
+        raise ValueError(f"{np.isnan(scores).sum()} of {len(scores)} scores are NaN: find the model's overflow first")
     labels = labels.astype(np.float32)
     if not np.isin(labels, (0, 1)).all():
         raise ValueError("labels must be 0 (normal) or 1 (anomalous)")
@@ -273,7 +269,6 @@ def summarise(
     values = _panel(scores, labels)
     low, high = bootstrap_interval(_panel, scores, labels, key=key, resamples=resamples, level=level)
     table = {
-        name: {"value": float(values[i]), "low": float(low[i]), "high": float(high[i])}
-        for i, name in enumerate(PANEL)
+        name: {"value": float(values[i]), "low": float(low[i]), "high": float(high[i])} for i, name in enumerate(PANEL)
     }
     return {**table, "prevalence": prevalence, "f1_all_anomalous": 2 * prevalence / (1 + prevalence)}

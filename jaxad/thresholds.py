@@ -23,9 +23,7 @@ def _scores(scores: Any, what: str) -> np.ndarray:
     if scores.ndim != 1 or scores.size == 0:
         raise ValueError(f"{what} of shape {scores.shape} must be a vector with at least one score")
     if np.isnan(scores).any():
-        raise ValueError(
-            f"{np.isnan(scores).sum()} of {scores.size} {what} are NaN: find the model's overflow first"
-        )
+        raise ValueError(f"{np.isnan(scores).sum()} of {scores.size} {what} are NaN: find the model's overflow first")
     return scores
 
 
@@ -77,9 +75,7 @@ def _candidates(scores: Any, labels: Any, method: str) -> tuple[np.ndarray, np.n
     """Cuts from high to low, with the anomalies and normals above each: (cuts, caught, alarms, P, N)."""
     scores, labels = _scores(scores, "scores"), np.asarray(labels)
     if labels.shape != scores.shape:
-        raise ValueError(
-            f"scores {scores.shape} and labels {labels.shape} must have one length: one of each per image"
-        )
+        raise ValueError(f"scores {scores.shape} and labels {labels.shape} must have one length: one of each per image")
     if not np.isin(labels, (0, 1)).all():
         raise ValueError("labels must be 0 (normal) or 1 (anomalous)")
     anomalous = labels.astype(bool)
@@ -152,7 +148,5 @@ def decide(scores: Any, threshold: Threshold | float) -> np.ndarray:
     value = threshold.value if isinstance(threshold, Threshold) else float(threshold)
     scores = np.asarray(scores, np.float64)
     if np.isnan(scores).any():
-        raise ValueError(
-            f"{np.isnan(scores).sum()} of {scores.size} scores are NaN: they are neither normal nor not"
-        )
+        raise ValueError(f"{np.isnan(scores).sum()} of {scores.size} scores are NaN: they are neither normal nor not")
     return scores > value

@@ -28,9 +28,7 @@ def oracle_l21(x_hat, x):
 def oracle_ssim(x_hat, x):
     """scikit-image on the grey image; sigma chosen by the rule for small images -> (score, map)."""
     width = max(w for w in (1, 3, 5, 7, 9, 11) if w <= min(x.shape[:2]))
-    grey = [
-        rgb2gray(i) if i.shape[-1] == 3 else i.mean(axis=-1) for i in (x_hat.astype(float), x.astype(float))
-    ]
+    grey = [rgb2gray(i) if i.shape[-1] == 3 else i.mean(axis=-1) for i in (x_hat.astype(float), x.astype(float))]
     options = {"gaussian_weights": True, "sigma": 1.5 * width / 11, "use_sample_covariance": False}
     mean, full = structural_similarity(*grey, data_range=1, full=True, **options)
     return 1 - mean, 1 - full
@@ -97,9 +95,7 @@ def test_zero_symmetry_and_gradients(rng, name):
     direction = rng.standard_normal(x.shape).astype(np.float32)
     direction /= np.linalg.norm(direction)
     step = 2e-2
-    numeric = (distance.score(x_hat + step * direction, x) - distance.score(x_hat - step * direction, x)) / (
-        2 * step
-    )
+    numeric = (distance.score(x_hat + step * direction, x) - distance.score(x_hat - step * direction, x)) / (2 * step)
     np.testing.assert_allclose(np.vdot(gradient(x_hat, x), direction), numeric, rtol=0.05, atol=2e-5)
 
 
@@ -110,9 +106,7 @@ def test_vmap_jit_and_scan_equal_a_loop(rng):
         return [(distance.score(a, b), distance.map(a, b)) for distance in DISTANCES.values()]
 
     batched = jax.jit(jax.vmap(both))(x_hat, x)
-    scanned = jax.lax.scan(lambda carry, ab: (carry, both(*ab)), None, (jnp.asarray(x_hat), jnp.asarray(x)))[
-        1
-    ]
+    scanned = jax.lax.scan(lambda carry, ab: (carry, both(*ab)), None, (jnp.asarray(x_hat), jnp.asarray(x)))[1]
     looped = [both(a, b) for a, b in zip(x_hat, x)]
     looped = jax.tree.map(lambda *leaves: np.stack(leaves), *looped)
     for got in (batched, scanned):

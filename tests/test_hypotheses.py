@@ -64,9 +64,7 @@ def test_mixture_energy_equals_scipy(rng):
     roots = rng.standard_normal((3, 4, 4))
     covariances = roots @ roots.transpose(0, 2, 1) + 0.3 * np.eye(4)
     z = 3 * rng.standard_normal((20, 4))
-    mixture = Mixture(
-        *(jnp.asarray(a, jnp.float32) for a in (np.log(phi), means, np.linalg.cholesky(covariances)))
-    )
+    mixture = Mixture(*(jnp.asarray(a, jnp.float32) for a in (np.log(phi), means, np.linalg.cholesky(covariances))))
     energy = jax.jit(mixture_energy)(mixture, jnp.asarray(z, jnp.float32))
     np.testing.assert_allclose(energy, oracle_energy(phi, means, covariances, z), rtol=2e-4, atol=1e-4)
     # Far away the density underflows, the energy must not.
@@ -259,9 +257,7 @@ def test_vmap_and_permutation(rng, name):
     errors = rng.random((3, 12), dtype=np.float32)
 
     def run(params, z, errors):
-        return hypothesis.loss(params, z, errors, 20), hypothesis.score(
-            params, hypothesis.fit(params, z), z, errors
-        )
+        return hypothesis.loss(params, z, errors, 20), hypothesis.score(params, hypothesis.fit(params, z), z, errors)
 
     params = jax.jit(jax.vmap(hypothesis.init))(keys, z)
     batched = jax.jit(jax.vmap(run))(params, z, errors)
@@ -290,9 +286,7 @@ def test_undecided_latents_are_anomalous_to_cluster():
     hypothesis = compiled("cluster", clusters=2)
     params = ClusterParams(jnp.array([[-3.0, 0.0], [3.0, 0.0]]))
     stats = hypothesis.fit(params, jnp.array([[-3.0, 0.0], [3.0, 0.0]]))
-    in_a_cluster, beside = hypothesis.score(
-        params, stats, jnp.array([[-3.0, 0.0], [-0.8, 0.0]]), jnp.zeros(2)
-    )
+    in_a_cluster, beside = hypothesis.score(params, stats, jnp.array([[-3.0, 0.0], [-0.8, 0.0]]), jnp.zeros(2))
     assert beside > in_a_cluster
 
 

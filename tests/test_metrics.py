@@ -111,9 +111,7 @@ def test_precision_recall_f1_equal_scikit_learn(rng):
     scores, labels = sample(rng, "ties")
     for threshold in (-10.0, 0.0, 0.5, 10.0):
         got = precision_recall_f1(scores, labels, threshold)
-        expected = sk.precision_recall_fscore_support(
-            labels, scores > threshold, average="binary", zero_division=0.0
-        )
+        expected = sk.precision_recall_fscore_support(labels, scores > threshold, average="binary", zero_division=0.0)
         np.testing.assert_allclose(got, expected[:3], atol=1e-6)
 
 
