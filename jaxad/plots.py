@@ -284,9 +284,7 @@ def parallel_coordinates(
 
 
 @style
-def reward_by_action(
-    architectures: Sequence[Mapping], rewards, *, metric: str = "validation AUROC"
-) -> Figure:
+def reward_by_action(architectures: Sequence[Mapping], rewards, *, metric: str = "validation AUROC") -> Figure:
     """How rewards spread for each value of each of the eight actions: points, quartile box, median.
 
     A child counts once for each layer that took the value. Named values are sorted by their median.
@@ -551,9 +549,7 @@ def reconstructions(inputs, labels, *, reconstructed=None, error_maps=None, scor
         bar.outline.set_visible(False)
     middles = [-1.07 * row - 0.5 for row in range(len(rows))]
     ax.set_yticks(middles, [name for name, *_ in rows], rotation=90, va="center")
-    ax.set(
-        xticks=[], xlim=(0, left[-1] + wide), ylim=(-1.07 * len(rows) + 0.07, 0.05 if scores is None else 0.4)
-    )
+    ax.set(xticks=[], xlim=(0, left[-1] + wide), ylim=(-1.07 * len(rows) + 0.07, 0.05 if scores is None else 0.4))
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     ax.grid(visible=False)

@@ -110,9 +110,7 @@ def _task_parts(task: Mapping[str, Any]) -> list[Any]:
     out: list[Any] = [_facts(rest)]
     if parts:
         columns = list(dict.fromkeys(key for row in parts for key in row))
-        rows = [
-            [_plain(v) if isinstance(v := row.get(c), (list, dict)) else v for c in columns] for row in parts
-        ]
+        rows = [[_plain(v) if isinstance(v := row.get(c), (list, dict)) else v for c in columns] for row in parts]
         out.append(Table(columns=[c.replace("_", " ") for c in columns], rows=rows))
     return out
 
@@ -178,9 +176,7 @@ def _search_parts(config: Mapping, trials: Sequence[Mapping], search: Mapping) -
     best = f"best {number(max(finite))} of {len(trained)} children" if finite else "no child has a reward"
 
     def add(draw, *data, caption: str, wide: bool = False, **options) -> None:
-        parts.append(
-            Figure(drawing=draw(*data, **options), alt=f"{caption} {best}", caption=caption, wide=wide)
-        )
+        parts.append(Figure(drawing=draw(*data, **options), alt=f"{caption} {best}", caption=caption, wide=wide))
 
     caption = f"Best {metric} so far, and the mean of the best five, against children trained."
     add(plots.best_so_far, rewards, metric=metric, caption=caption)
@@ -202,9 +198,7 @@ def _search_parts(config: Mapping, trials: Sequence[Mapping], search: Mapping) -
     architectures = [t["architecture"] for t in trained]
     caption = "Which choices pay: a point per layer that made the choice; boxes are quartiles, bars medians."
     add(plots.reward_by_action, architectures, rewards, metric=metric, caption=caption, wide=True)
-    caption = (
-        "Each child as a line through its choices, the best five thick; within a choice, better is higher."
-    )
+    caption = "Each child as a line through its choices, the best five thick; within a choice, better is higher."
     add(plots.parallel_coordinates, architectures, rewards, metric=metric, caption=caption, wide=True)
     return parts
 
@@ -296,9 +290,7 @@ def _example_parts(pictures: Mapping[str, Any]) -> list[Any]:
         error_maps=pictures.get("error_maps"),
         scores=pictures.get("example_scores"),
     )
-    caption = (
-        "Test images with their scores, reconstructions and error per pixel, all errors on one colour scale."
-    )
+    caption = "Test images with their scores, reconstructions and error per pixel, all errors on one colour scale."
     return [Figure(drawing=drawing, alt=caption, caption=caption, wide=True)]
 
 
@@ -319,9 +311,7 @@ def _trial_parts(trials: Sequence[Mapping], most: int = 50) -> list[Any]:
         parts.append(Details(summary=summary, parts=[Table(columns=columns, rows=rows)]))
     failed = Counter(t.get("reason") or "no reason given" for t in trials if t.get("status") == "failed")
     if failed:
-        text = (
-            f"{failed.total()} of {len(trials)} trials failed: they get the worst reward and are never best."
-        )
+        text = f"{failed.total()} of {len(trials)} trials failed: they get the worst reward and are never best."
         rows = [[reason, count] for reason, count in failed.most_common()]
         parts += [Text(text=text), Table(columns=["Reason", "Trials"], rows=rows)]
     else:
@@ -333,9 +323,7 @@ def _verdict(results: Mapping, search: Mapping, best: Mapping, test: Mapping, tr
     """The run in one sentence: test AUROC with its interval, the best architecture, what the search spent."""
     seconds = search.get("seconds")
     line = architecture_line(best.get("architecture"))
-    spent = f"{search.get('children', trials):,} children" + (
-        "" if seconds is None else f" in {duration(seconds)}"
-    )
+    spent = f"{search.get('children', trials):,} children" + ("" if seconds is None else f" in {duration(seconds)}")
     value, low, high = _interval(test.get("auroc"))
     if value is None:
         return f"No test AUROC; the best of {spent} is {line}."
