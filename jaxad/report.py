@@ -36,6 +36,7 @@ METRICS = {  # name in results["test"]: (name on the page, what it means)
     "fpr95": ("FPR@95TPR", "normal images flagged when 95 % of the anomalies are found; lower is better"),
     "f1_max": ("F1-max", "best F1 any threshold reaches on the test set: an upper bound, not a forecast"),
 }
+ROW = ("part", "images", "normal", "anomalous", "fraction")
 PICTURES = (
     "test_scores", "test_labels", "valid_scores", "valid_labels",
     "inputs", "reconstructions", "error_maps", "example_labels", "example_scores",
@@ -101,9 +102,11 @@ def _facts(data: Mapping[str, Any]) -> Facts | None:
 
 def _task_parts(task: Mapping[str, Any]) -> list[Any]:
     """The table of parts and everything else the task says about itself."""
-    parts = task.get("parts")
+    parts = task.get("parts") or []
     if isinstance(parts, Mapping):
         parts = [{"part": k, **(v if isinstance(v, Mapping) else {"images": v})} for k, v in parts.items()]
+    # Rows without names, as JSON leaves those of a NamedTuple, are those of `data.tasks.describe`.
+    parts = [row if isinstance(row, Mapping) else dict(zip(ROW, row)) for row in parts]
     rest = {k: v for k, v in task.items() if k != "parts"}
     if "image_shape" in rest:
         rest["image_shape"] = " × ".join(str(n) for n in rest["image_shape"])

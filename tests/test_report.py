@@ -235,6 +235,20 @@ def test_best_architecture_is_shown_as_in_table_iv(run, outline):
     assert [words for words in outline.text("th") if words.startswith("Layer-")] == ["Layer-1", "Layer-2"]
 
 
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"train": {"images": 60, "normal": 60}, "test": {"images": 20, "normal": 19}},
+        [{"part": "train", "images": 60, "normal": 60}, {"part": "test", "images": 20, "normal": 19}],
+        [("train", 60, 60), ["test", 20, 19]],
+    ],
+)
+def test_parts_of_a_task_may_be_named_or_not(parts):
+    table = report._task_parts({"parts": parts})[-1]
+    assert list(table.columns) == ["part", "images", "normal"]
+    assert [list(row) for row in table.rows] == [["train", 60, 60], ["test", 20, 19]]
+
+
 def test_architecture_line_skips_what_does_nothing():
     layer = {"channels": 16, "kernel": 3, "pool": "max", "pool_kernel": 1, "norm": "none", "activation": "relu"}
     busy = layer | {"pool": "average", "pool_kernel": 5, "norm": "batch"}
