@@ -25,11 +25,7 @@ def kernel_options(backend: str | None = None) -> dict[str, str | bool | int]:
       The options that this version of XLA accepts, for `jax.jit(..., compiler_options=...)`; empty where none does.
     """
     backend = backend or jax.default_backend()
-    return {
-        name: value
-        for name, value in _CANDIDATES.get(backend, {}).items()
-        if _accepts(backend, name, value)
-    }
+    return {name: value for name, value in _CANDIDATES.get(backend, {}).items() if _accepts(backend, name, value)}
 
 
 def _accepts(backend: str, name: str, value: str | bool | int) -> bool:

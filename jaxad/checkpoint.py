@@ -173,9 +173,7 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """The steps that have a checkpoint, ascending; not verified."""
-        found = [
-            re.fullmatch(r"step-(\d{8,})\.safetensors", p.name) for p in Path(self.folder).glob("step-*")
-        ]
+        found = [re.fullmatch(r"step-(\d{8,})\.safetensors", p.name) for p in Path(self.folder).glob("step-*")]
         return sorted(int(match[1]) for match in found if match)
 
     def save(self, step: int, tree: Any, *, metadata: dict | None = None) -> Path:
@@ -185,9 +183,7 @@ class Checkpoints:
         resumed. One writer per folder at a time. Raises as the function `save` does.
         """
         if step < 0 or self.keep < 1:
-            raise ValueError(
-                f"step must be at least 0 and keep at least 1, got step={step}, keep={self.keep}"
-            )
+            raise ValueError(f"step must be at least 0 and keep at least 1, got step={step}, keep={self.keep}")
         save(self.path(step), tree, metadata=metadata)
         steps = self.steps()
         kept = [s for s in steps if s <= step][-self.keep :]
@@ -220,9 +216,7 @@ class Checkpoints:
 
 def _is_key(leaf: Any) -> bool:
     """Whether a leaf is an array of typed PRNG keys, or stands for one."""
-    return isinstance(leaf, jax.Array | jax.ShapeDtypeStruct) and jnp.issubdtype(
-        leaf.dtype, jax.dtypes.prng_key
-    )
+    return isinstance(leaf, jax.Array | jax.ShapeDtypeStruct) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _named_leaves(tree: Any) -> tuple[list[str], list[Any]]:
@@ -248,9 +242,7 @@ def _spec(name: str, leaf: Any) -> dict:
         known = not dtype.hasobject and dtype.fields is None and dtype.kind not in "SUMm"
         if known and dtype.name != "void":
             return {"name": name, "kind": "array", "dtype": dtype.name, "shape": list(leaf.shape)}
-        raise ValueError(
-            f"leaf {name} has dtype {dtype}, which a checkpoint cannot hold; convert it to numbers"
-        )
+        raise ValueError(f"leaf {name} has dtype {dtype}, which a checkpoint cannot hold; convert it to numbers")
     raise ValueError(
         f"leaf {name} is a {type(leaf).__name__}; a checkpoint holds arrays, typed keys, bool, int, float, "
         "str and None: convert it or make it static"

@@ -34,9 +34,7 @@ class Progress:
         file: TextIO | None = None,
     ) -> None:
         if (total is not None and total < 0) or (budget is not None and not budget > 0):
-            raise ValueError(
-                f"total must be >= 0 and budget > 0 seconds, got {total} and {budget}; or give None"
-            )
+            raise ValueError(f"total must be >= 0 and budget > 0 seconds, got {total} and {budget}; or give None")
         self._total, self._label, self._budget, self._start = total, label, budget, start
         self._interval = interval
         stream = sys.stderr if file is None else file
@@ -59,9 +57,7 @@ class Progress:
         self._done, self._note, self._pending = done, note, True
         self._best = self._best if best is None else float(best)
         if self._bar is not None:
-            self._bar.update(
-                self._task, completed=self._fraction() or 0.0, count=self._count(), tail=self._tail()
-            )
+            self._bar.update(self._task, completed=self._fraction() or 0.0, count=self._count(), tail=self._tail())
         elif monotonic() - self._shown_at >= self._interval or done == self._total:
             self._print_line()
 
@@ -150,9 +146,7 @@ class Progress:
         return min(remaining) if remaining else None
 
 
-def table(
-    title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, file: TextIO | None = None
-) -> None:
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, file: TextIO | None = None) -> None:
     """Print a table to `file` (standard output, unless given): rich on a terminal, else aligned plain text.
 
     Floats get four significant digits and None a dash; columns of numbers are aligned to the right. Raises
@@ -167,19 +161,16 @@ def table(
         return
     out = _SafeStream(stream)
     cells = [[_cell(value) for value in row] for row in rows]
-    numeric = [
-        bool(rows) and all(value is None or _is_number(value) for value in column) for column in zip(*rows)
-    ] or [False] * len(columns)
+    numeric = [bool(rows) and all(value is None or _is_number(value) for value in column) for column in zip(*rows)] or [
+        False
+    ] * len(columns)
     if out.is_terminal():
         _rich_table(out, title, columns, cells, numeric)
         return
     widths = [max(len(text) for text in column) for column in zip(columns, *cells)]
     lines = [title] if title else []
     for row in (columns, ["-" * width for width in widths], *cells):
-        padded = [
-            text.rjust(width) if right else text.ljust(width)
-            for text, width, right in zip(row, widths, numeric)
-        ]
+        padded = [text.rjust(width) if right else text.ljust(width) for text, width, right in zip(row, widths, numeric)]
         lines.append("  ".join(padded).rstrip())
     out.write("\n".join(lines) + "\n")
 

@@ -204,9 +204,7 @@ def read_trials(run: Run | str | Path) -> list[dict]:
         except ValueError:
             record = None
         if not isinstance(record, dict):
-            raise ValueError(
-                f"{path} line {number} is not a trial; restore the file from a copy, or start a new run"
-            )
+            raise ValueError(f"{path} line {number} is not a trial; restore the file from a copy, or start a new run")
         records.append(record)
     return records
 
@@ -260,9 +258,7 @@ def to_json(value: Any) -> Any:
         return sorted(to_json(item) for item in value)
     if hasattr(value, "__array__") and hasattr(value, "tolist"):
         return to_json(np.asarray(value).tolist())
-    raise ValueError(
-        f"{value!r} is a {type(value).__name__}, which JSON cannot hold; convert it before saving"
-    )
+    raise ValueError(f"{value!r} is a {type(value).__name__}, which JSON cannot hold; convert it before saving")
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -338,14 +334,10 @@ def _fresh_folder(name: str) -> Path:
 def _refuse_used(path: Path) -> None:
     """Earlier results are never touched; hidden files (the lock, .DS_Store) do not count as results."""
     if (path / "config.json").exists():
-        raise ValueError(
-            f"{path} already holds a run; continue it with --resume {path}, or choose another --output"
-        )
+        raise ValueError(f"{path} already holds a run; continue it with --resume {path}, or choose another --output")
     found = next((p.name for p in path.iterdir() if not p.name.startswith(".")), None)
     if found is not None:
-        raise ValueError(
-            f"output folder {path} is not empty (it holds {found}); choose a new or empty --output"
-        )
+        raise ValueError(f"output folder {path} is not empty (it holds {found}); choose a new or empty --output")
 
 
 def _lock(path: Path) -> int | None:
@@ -394,9 +386,7 @@ def _compare(path: Path, stored: dict, given: dict, may_differ: Collection[str])
         and (name not in a or name not in b or a[name] != b[name])
     ]
     if names:
-        shown = [
-            f"{name} is {_show(a, name)} in the run but {_show(b, name)} was asked for" for name in names[:3]
-        ]
+        shown = [f"{name} is {_show(a, name)} in the run but {_show(b, name)} was asked for" for name in names[:3]]
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         raise ValueError(
             f"cannot resume {path} with another configuration: {', '.join(shown)}{more}; "

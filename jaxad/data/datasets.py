@@ -98,9 +98,7 @@ def _sample(limit: int | None, seed: int) -> Choose:
 def _crop_size(spec: str) -> int:
     size = spec.partition(":")[2] or "32"
     if not size.isdecimal():
-        raise ValueError(
-            f"{spec!r} is no texture set: write textures or textures:SIZE, with the crop side in pixels"
-        )
+        raise ValueError(f"{spec!r} is no texture set: write textures or textures:SIZE, with the crop side in pixels")
     return int(size)
 
 

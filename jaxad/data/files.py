@@ -154,9 +154,7 @@ def npz(path: Path, choose: Choose, image_size: int | Sequence[int] | None = Non
     except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise ValueError(f"cannot read {path} as a .npz archive without objects ({error})") from error
     if "images" not in arrays:
-        raise ValueError(
-            f"{path} holds {found} but no array named images: save it with np.savez(path, images=...)"
-        )
+        raise ValueError(f"{path} holds {found} but no array named images: save it with np.savez(path, images=...)")
     dataset = from_arrays(**arrays, name=path.stem)
     labels = dataset.labels
     dataset = take(dataset, choose(lambda: labels, len(dataset.images), dataset.class_names))
@@ -199,15 +197,11 @@ def from_arrays(
         if not names:
             labels, names = class_index(labels)
         elif labels.min() < 0 or labels.max() >= len(names):
-            raise ValueError(
-                f"{name}: labels reach from {labels.min()} to {labels.max()} for {len(names)} class names"
-            )
+            raise ValueError(f"{name}: labels reach from {labels.min()} to {labels.max()} for {len(names)} class names")
         labels = labels.astype(np.int32)
     if masks is not None:
         masks = check_masks(masks, images, f"{name}: masks")
     ids = numbered(name, len(images)) if ids is None else np.asarray(ids, str)
     if len(np.unique(ids)) != len(images) or ids.shape != (len(images),):
-        raise ValueError(
-            f"{name}: {len(images)} images need {len(images)} different ids, not {len(np.unique(ids))}"
-        )
+        raise ValueError(f"{name}: {len(images)} images need {len(images)} different ids, not {len(np.unique(ids))}")
     return ImageSet(name, images, labels, names, masks, ids)

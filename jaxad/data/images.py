@@ -157,9 +157,7 @@ def read_images(files: Sequence[Path], image_size: int | Sequence[int] | None = 
     for file, image in zip(files, images):
         if image.shape[:2] != images[0].shape[:2]:
             first, other = ("x".join(map(str, x.shape[:2])) for x in (images[0], image))
-            raise ValueError(
-                f"{files[0]} is {first} but {file} is {other} pixels: give an image size to resize all"
-            )
+            raise ValueError(f"{files[0]} is {first} but {file} is {other} pixels: give an image size to resize all")
     channels = max(image.shape[2] for image in images)
     dtype = np.uint8 if all(image.dtype == np.uint8 for image in images) else np.float32
     return np.stack([to_channels(to_dtype(image, dtype)[None], channels)[0] for image in images])

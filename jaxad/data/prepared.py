@@ -120,9 +120,7 @@ def _builder(library: Any, name: str, data_dir: str | os.PathLike | None, known:
         return library.builder(name, data_dir=data_dir)
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(
-            f"{name} is not prepared in {place} and TFDS could not do it ({reason}): {remedy}"
-        ) from error
+        raise ValueError(f"{name} is not prepared in {place} and TFDS could not do it ({reason}): {remedy}") from error
 
 
 def _online() -> bool:

@@ -47,9 +47,7 @@ def out_of_distribution(
         raise ValueError("no anomalous image set given: name at least one")
     size, channels = normal.images.shape[1:3], normal.images.shape[3]
     matched = [to_dtype(to_channels(resize(s.images, size), channels), normal.images.dtype) for s in sets]
-    have_masks = normal.masks is not None and all(
-        s.masks is not None and s.images.shape[1:3] == size for s in sets
-    )
+    have_masks = normal.masks is not None and all(s.masks is not None and s.images.shape[1:3] == size for s in sets)
     pool = ImageSet(
         "+".join(s.name for s in sets),
         np.concatenate(matched),
@@ -138,9 +136,7 @@ def normal_mask(
 ) -> np.ndarray:
     """[N] booleans: whether each image is of one of the normal classes."""
     if labels is None:
-        raise ValueError(
-            f"{name} has no labels, so no class can be normal: add labels, or name another set as ood"
-        )
+        raise ValueError(f"{name} has no labels, so no class can be normal: add labels, or name another set as ood")
     return np.isin(labels, class_indices(name, class_names, normal_classes))
 
 
@@ -207,9 +203,7 @@ def task_from_arrays(
     def part(kind: str, images: np.ndarray, labels: np.ndarray, masks: np.ndarray | None = None) -> Split:
         labels = np.asarray(labels)
         if not np.isin(labels, (0, 1)).all():
-            raise ValueError(
-                f"{name}/{kind}: labels must be 0 (normal) or 1 (anomalous), not {np.unique(labels)[:5]}"
-            )
+            raise ValueError(f"{name}/{kind}: labels must be 0 (normal) or 1 (anomalous), not {np.unique(labels)[:5]}")
         made = from_arrays(images, labels, masks, name=f"{name}/{kind}", class_names=("normal", "anomalous"))
         return Split(made.images, made.labels, made.masks, made.ids)
 
@@ -259,8 +253,6 @@ def check_options(contamination: float, split: Sequence[float], limit: int | Non
     if not 0 <= contamination < 1:
         raise ValueError(f"contamination {contamination} is outside [0, 1): 0.05 means 5% anomalies")
     if len(split) != 3 or not all(share > 0 for share in split):
-        raise ValueError(
-            f"split {tuple(split)} needs three positive shares: train, validation, test, such as 6 2 2"
-        )
+        raise ValueError(f"split {tuple(split)} needs three positive shares: train, validation, test, such as 6 2 2")
     if limit is not None and limit < 3:
         raise ValueError(f"limit {limit} is too small: each of three parts needs a normal image")

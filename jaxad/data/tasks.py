@@ -81,19 +81,13 @@ def check_task(task: Task, *, need_anomalies: bool = True) -> Task:
         raise ValueError(f"{task.name}: train holds {task.train.labels.sum()} anomalous image(s): remove them")
     ids, counts = np.unique(np.concatenate([part.ids for part in parts(task).values()]), return_counts=True)
     if (counts > 1).any():
-        raise ValueError(
-            f"{task.name}: image {ids[counts > 1][0]} is used {counts.max()} times: use each image once"
-        )
+        raise ValueError(f"{task.name}: image {ids[counts > 1][0]} is used {counts.max()} times: use each image once")
     for kind in ("valid", "test") if need_anomalies else ():
         labels = parts(task)[kind].labels
         if not labels.any():
-            raise ValueError(
-                f"{task.name}: no anomaly among {len(labels)} {kind} images: raise contamination or limit"
-            )
+            raise ValueError(f"{task.name}: no anomaly among {len(labels)} {kind} images: raise contamination or limit")
         if labels.all():
-            raise ValueError(
-                f"{task.name}: no normal image among {len(labels)} {kind} images: lower contamination"
-            )
+            raise ValueError(f"{task.name}: no normal image among {len(labels)} {kind} images: lower contamination")
     return task
 
 
@@ -126,7 +120,5 @@ def table(task: Task) -> str:
     if task.details.get("duplicates_dropped"):
         lines.append(f"  left out: {task.details['duplicates_dropped']} exact copies of other images")
     lines.append(f"  {'part':<6}{'images':>8}{'normal':>8}{'anomalous':>11}{'share':>8}")
-    lines += [
-        f"  {r.part:<6}{r.images:>8}{r.normal:>8}{r.anomalous:>11}{r.fraction:>8.1%}" for r in describe(task)
-    ]
+    lines += [f"  {r.part:<6}{r.images:>8}{r.normal:>8}{r.anomalous:>11}{r.fraction:>8.1%}" for r in describe(task)]
     return "\n".join(lines)

@@ -95,6 +95,4 @@ def _correlate(images: Array, kernel: Array, rows: int, columns: int) -> Array:
     return _library_conv(images, kernel, padding=padding)
 
 
-_library_conv = partial(
-    lax.conv_general_dilated, window_strides=(1, 1), dimension_numbers=("NHWC", "HWIO", "NHWC")
-)
+_library_conv = partial(lax.conv_general_dilated, window_strides=(1, 1), dimension_numbers=("NHWC", "HWIO", "NHWC"))

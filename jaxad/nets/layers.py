@@ -123,9 +123,7 @@ def normalise(images: Array, kind: str | Array, moments: Moments | None = None) 
     """
     chex.assert_rank(images, 4)
     if moments is not None and kind == "batch":
-        return (images - moments.mean[None, None, None]) * lax.rsqrt(moments.variance + NORM_EPSILON)[
-            None, None, None
-        ]
+        return (images - moments.mean[None, None, None]) * lax.rsqrt(moments.variance + NORM_EPSILON)[None, None, None]
     return choose(NORMS, kind, images)
 
 

@@ -107,9 +107,7 @@ def objective(
         output = apply(params, images)
         terms = Parts(
             jnp.mean(jax.vmap(distance.score)(output.reconstruction, images)),
-            hypothesis.loss(
-                params["hypothesis"], output.latent, squared_errors(output.reconstruction, images), step
-            ),
+            hypothesis.loss(params["hypothesis"], output.latent, squared_errors(output.reconstruction, images), step),
         )
         return terms.distance + config.regulariser * terms.regulariser, terms
 

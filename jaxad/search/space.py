@@ -205,9 +205,7 @@ class SearchSpace:
                 raise ValueError(f"token {name} is {token}; give an integer from 0 to {len(choices) - 1}")
             values.append(choices[token])
         layers = (dict(zip(_LAYER_ROLES, values[i : i + 6])) for i in range(2, len(values), 6))
-        return Architecture(
-            hypothesis=values[0], distance=values[1], layers=tuple(Layer(**layer) for layer in layers)
-        )
+        return Architecture(hypothesis=values[0], distance=values[1], layers=tuple(Layer(**layer) for layer in layers))
 
     def to_tokens(self, architecture: Architecture) -> np.ndarray:
         """Tokens [T] int32 of an architecture; ValueError names the position of a choice not in the space."""
@@ -308,15 +306,16 @@ def feature_sizes(architecture: Architecture, image_shape: Sequence[int]) -> lis
 def parameter_count(architecture: Architecture, image_shape: Sequence[int]) -> int:
     """Trainable numbers of the stand-alone child: encoder, decoder and projection.
 
-    Every convolution and the projection have a bias; every norm has one scale and bias per channel.
+    Every layer has one bias per channel, the projection too; a layer that normalises also has a scale. (A bias of
+    its own before a normalisation would be cancelled by it.)
     The parameters of the hypothesis itself (mixture, centres, radius) are not counted.
     """
     sizes = feature_sizes(architecture, image_shape)
     count = (sizes[-1][2] + 1) * PROJECTION_DIM
     for layer, (_, _, inner), (_, _, outer) in zip(architecture.layers, sizes, sizes[1:]):
         weights = layer.kernel**2 * inner * outer
-        affine = 0 if layer.norm == "none" else 2
-        count += 2 * weights + (1 + affine) * (inner + outer)
+        affine = 1 if layer.norm == "none" else 2
+        count += 2 * weights + affine * (inner + outer)
     return count
 
 

@@ -1,0 +1,115 @@
+"""Compiled kernels that all children share, and compiling them ahead of time.
+
+Random architectures practically never share a shape, so a program per child is compiled for a second or more and
+used for milliseconds. Cut into operations on channel blocks of two widths, all children of a space are made of a few
+hundred small kernels instead. `CompileAhead` brings those that the next children need into the cache of `jax.jit` on
+background threads, while the present child trains.
+"""
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import jax
+
+from jaxad.backend import kernel_options
+
+Signature = tuple[Any, ...]  # a kernel with the shapes and dtypes of its arguments
+
+
+class Kernel:
+    """A jitted function that can be planned and compiled before it is called.
+
+    Calling it runs it. `plan` takes shapes instead of arrays and returns shapes. A kernel belongs to the process, as
+    a jitted function does: two evaluators of equal shapes share what is compiled.
+    """
+
+    def __init__(self, function: Callable[..., Any], *, donate: tuple[int, ...] = (), name: str = "") -> None:
+        self.name = name or function.__name__
+        self._function = function
+        self._donate = donate
+        self._jitted: Callable[..., Any] | None = None
+        self._outputs: dict[Signature, Any] = {}
+
+    @property
+    def jitted(self) -> Callable[..., Any]:
+        """The jitted function; made at first use, when the backend and with it the options are known."""
+        if self._jitted is None:
+            options = kernel_options()
+            self._jitted = jax.jit(self._function, donate_argnums=self._donate, compiler_options=options or None)
+        return self._jitted
+
+    def __call__(self, *args: Any) -> Any:
+        return self.jitted(*args)
+
+    def signature(self, *args: Any) -> Signature:
+        """What one compiled program of this kernel is good for."""
+        leaves, structure = jax.tree.flatten(args)
+        return (self, structure, *((leaf.shape, leaf.dtype, getattr(leaf, "weak_type", False)) for leaf in leaves))
+
+    def plan(self, *args: Any) -> tuple[Any, Signature]:
+        """Shapes of the outputs for shapes of the inputs, and the signature that has to be compiled."""
+        signature = self.signature(*args)
+        if signature not in self._outputs:
+            self._outputs[signature] = jax.eval_shape(self._function, *args)
+        return self._outputs[signature], signature
+
+
+class Plan:
+    """Collects, in order, the signatures that a child will launch. Used in place of `launch` for a dry run."""
+
+    def __init__(self) -> None:
+        self.signatures: dict[Signature, tuple[Any, ...]] = {}
+
+    def __call__(self, kernel: Kernel, *args: Any) -> Any:
+        outputs, signature = kernel.plan(*args)
+        if signature not in self.signatures:
+            self.signatures[signature] = jax.tree.map(_shape, args)
+        return outputs
+
+
+def _shape(leaf: Any) -> jax.ShapeDtypeStruct:
+    # Arrays are not kept: a plan may wait long for its turn.
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, weak_type=getattr(leaf, "weak_type", False))
+
+
+def launch(kernel: Kernel, *args: Any) -> Any:
+    """Run a kernel on arrays."""
+    return kernel(*args)
+
+
+class CompileAhead:
+    """Compiles planned kernels on background threads, each signature once.
+
+    The number of live programs is bounded by the number of signatures, which is bounded by the space, the image shape
+    and the batch size, not by the number of children.
+    """
+
+    def __init__(self, workers: int | None = None) -> None:
+        self._pool = ThreadPoolExecutor(workers or os.cpu_count() or 1, thread_name_prefix="compile")
+        self._futures: dict[Signature, Future[None]] = {}
+
+    @property
+    def count(self) -> int:
+        """Programs asked for so far."""
+        return len(self._futures)
+
+    def submit(self, plan: Plan) -> None:
+        """Start compiling what of a plan is new; returns at once."""
+        for signature, args in plan.signatures.items():
+            if signature not in self._futures:
+                self._futures[signature] = self._pool.submit(_compile, signature[0], args)
+
+    def wait(self, signatures: Iterable[Signature]) -> None:
+        """Return when all of them can be launched without compiling."""
+        for signature in signatures:
+            self._futures[signature].result()
+
+    def close(self) -> None:
+        """Drop what has not started and wait for the rest."""
+        self._pool.shutdown(cancel_futures=True)
+
+
+def _compile(kernel: Kernel, args: tuple[Any, ...]) -> None:
+    kernel.jitted.lower(*args).compile()

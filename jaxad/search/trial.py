@@ -1,0 +1,150 @@
+"""What one trial of a search is: which images a child sees in which order, and what it is rewarded for.
+
+Shared by all executors, so that they differ in how they compute and in nothing else.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxad import metrics
+from jaxad.search.child import ChildConfig
+from jaxad.search.space import Architecture
+from jaxad.types import Array, Key, Params
+
+REWARDS = {"auroc": metrics.auroc, "aupr_in": metrics.aupr_in, "aupr_out": metrics.aupr_out}
+WORST_REWARD = 0.0  # of a child that fails: the lower bound of all rewards
+MIN_BATCH = 8  # below this a child that does not fit into memory fails
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrialConfig:
+    """How every child of a search is trained and rewarded. Raises ValueError for values out of range."""
+
+    steps: int = 20
+    """Training steps of one child."""
+    batch_size: int = 64
+    """Images of a training step, and of a scoring step."""
+    reward: str = "auroc"
+    """Validation metric: auroc, aupr_in or aupr_out."""
+    fit_images: int = 256
+    """Training images whose latents fix the statistics of a hypothesis before scoring."""
+    child: ChildConfig = dataclasses.field(default_factory=ChildConfig)
+    """The objective and the optimiser."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("steps", 1), ("batch_size", MIN_BATCH), ("fit_images", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}; the least is {least}")
+        if self.reward not in REWARDS:
+            raise ValueError(f"reward is {self.reward!r}; choose one of {', '.join(REWARDS)}")
+
+
+class TrialData(NamedTuple):
+    """The images of a search, on the device as they were stored (uint8 stays uint8)."""
+
+    train: Array  # [N, H, W, C]
+    valid: Array  # [M, H, W, C]
+    valid_labels: Array  # [M] int32, 1 = anomalous
+
+
+def put(train: np.ndarray, valid: np.ndarray, valid_labels: np.ndarray) -> TrialData:
+    """Bring the images of a search to the device, once."""
+    chex.assert_rank([train, valid, valid_labels], [4, 4, 1])
+    return TrialData(jnp.asarray(train), jnp.asarray(valid), jnp.asarray(valid_labels, jnp.int32))
+
+
+class TrialKeys(NamedTuple):
+    """The randomness of one child."""
+
+    order: Key  # of its training images
+    hypothesis: Key  # of its first centres and mixture
+
+
+def trial_keys(key: Key) -> TrialKeys:
+    """The purposes of a child's key, which is consumed."""
+    return TrialKeys(*jax.random.split(key))
+
+
+def batch_order(key: Key, images: int, steps: int, batch_size: int) -> Array:
+    """Indices [steps, batch_size] into the training images: one random permutation after another."""
+    epochs = batches(steps * batch_size, images)
+    permutations = jax.vmap(lambda key: jax.random.permutation(key, images))(jax.random.split(key, epochs))
+    return permutations.reshape(-1)[: steps * batch_size].reshape(steps, batch_size)
+
+
+def batches(images: int, batch_size: int) -> int:
+    """How many batches cover that many images."""
+    return -(-images // batch_size)
+
+
+def window(images: Array, index: Array | int, size: int) -> Array:
+    """Batch `index` of images read in order; the last one is filled up from the first images."""
+    return to_float(images[(index * size + jnp.arange(size)) % images.shape[0]])
+
+
+def to_float(images: Array) -> Array:
+    """Stored images as float32 in [0, 1]."""
+    return images.astype(jnp.float32) / 255.0 if images.dtype == jnp.uint8 else images.astype(jnp.float32)
+
+
+class Verdict(NamedTuple):
+    """What became of a child."""
+
+    reward: Array  # scalar in [0, 1]
+    loss: Array  # of the last training step
+    usable: Array  # False where loss or scores are not finite, or all scores are equal
+
+
+def judge(scores: Array, labels: Array, loss: Array, reward: str) -> Verdict:
+    """The reward of raw scores [M], or the worst one where they are of no use."""
+    usable = jnp.isfinite(loss) & jnp.all(jnp.isfinite(scores)) & (jnp.max(scores) > jnp.min(scores))
+    value = REWARDS[reward](jnp.where(usable, scores, 0.0), labels)
+    return Verdict(jnp.where(usable, value, WORST_REWARD), loss, usable)
+
+
+# ---- what executors take and give --------------------------------------------------------------------------------
+
+
+class Job(NamedTuple):
+    """A child to train."""
+
+    architecture: Architecture
+    params: Params  # its part of the shared weights, on the host
+    key: Key  # consumed
+
+
+class Result(NamedTuple):
+    """What an executor returns for a job: parameters and verdict, or the reason why there are none."""
+
+    params: Params | None  # trained, on the host, structured as the job's
+    verdict: Verdict | None  # host scalars
+    reason: str | None  # "out of memory ..." where the child could not be run
+    batch_size: int  # that it was run with
+    seconds: float  # wall-clock of training and scoring, without waiting for compilation
+
+
+Executor = Callable[[Sequence[Job]], Iterator[Result]]
+
+
+def halving_batches(run: Callable[[int], tuple[Params, Verdict]], batch_size: int) -> Result:
+    """Run a child; where it does not fit into memory, try again with half the batch, down to `MIN_BATCH`."""
+    started, full = time.perf_counter(), batch_size
+    while True:
+        try:
+            params, verdict = run(batch_size)
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error) and "out of memory" not in str(error).lower():
+                raise
+        else:
+            return Result(params, verdict, None, batch_size, time.perf_counter() - started)
+        if batch_size // 2 < MIN_BATCH:
+            reason = f"out of memory at batch sizes {full} down to {batch_size}"
+            return Result(None, None, reason, batch_size, time.perf_counter() - started)
+        batch_size //= 2
