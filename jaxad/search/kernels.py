@@ -6,72 +6,66 @@ hundred small kernels instead. `CompileAhead` brings those that the next childre
 background threads, while the present child trains.
 """
 
+import functools
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
+from jax.stages import Traced
 
 from jaxad.backend import kernel_options
 
-Signature = tuple[Any, ...]  # a kernel with the shapes and dtypes of its arguments
+Signature = tuple[Any, ...]  # (kernel, structure of its arguments, their shapes and dtypes)
 
 
 class Kernel:
     """A jitted function that can be planned and compiled before it is called.
 
     Calling it runs it. `plan` takes shapes instead of arrays and returns shapes. A kernel belongs to the process, as
-    a jitted function does: two evaluators of equal shapes share what is compiled.
+    a jitted function does: two searches of equal shapes share what is compiled.
     """
 
     def __init__(self, function: Callable[..., Any], *, donate: tuple[int, ...] = (), name: str = "") -> None:
         self.name = name or function.__name__
         self._function = function
         self._donate = donate
-        self._jitted: Callable[..., Any] | None = None
-        self._outputs: dict[Signature, Any] = {}
+        self._traced: dict[Signature, Traced] = {}
 
-    @property
+    @functools.cached_property
     def jitted(self) -> Callable[..., Any]:
-        """The jitted function; made at first use, when the backend and with it the options are known."""
-        if self._jitted is None:
-            options = kernel_options()
-            self._jitted = jax.jit(self._function, donate_argnums=self._donate, compiler_options=options or None)
-        return self._jitted
+        """The jitted function; made at first use, when the backend and with it the compiler options are known."""
+        options = kernel_options()
+        return jax.jit(self._function, donate_argnums=self._donate, compiler_options=options or None)
 
     def __call__(self, *args: Any) -> Any:
         return self.jitted(*args)
 
-    def signature(self, *args: Any) -> Signature:
-        """What one compiled program of this kernel is good for."""
-        leaves, structure = jax.tree.flatten(args)
-        return (self, structure, *((leaf.shape, leaf.dtype, getattr(leaf, "weak_type", False)) for leaf in leaves))
-
     def plan(self, *args: Any) -> tuple[Any, Signature]:
         """Shapes of the outputs for shapes of the inputs, and the signature that has to be compiled."""
-        signature = self.signature(*args)
-        if signature not in self._outputs:
-            self._outputs[signature] = jax.eval_shape(self._function, *args)
-        return self._outputs[signature], signature
+        leaves, structure = jax.tree.flatten(args)
+        shapes = tuple((leaf.shape, leaf.dtype, getattr(leaf, "weak_type", False)) for leaf in leaves)
+        signature = (self, structure, shapes)
+        if signature not in self._traced:
+            self._traced[signature] = self.jitted.trace(*args)
+        return self._traced[signature].out_info, signature
+
+    def compile(self, signature: Signature) -> None:
+        """Compile a planned signature; later calls with such arguments find the program in jit's cache."""
+        self._traced[signature].lower().compile()
 
 
 class Plan:
-    """Collects, in order, the signatures that a child will launch. Used in place of `launch` for a dry run."""
+    """Collects the signatures that a child will launch, in order. Takes the place of `launch` in a dry run."""
 
     def __init__(self) -> None:
-        self.signatures: dict[Signature, tuple[Any, ...]] = {}
+        self.signatures: dict[Signature, None] = {}  # a set that keeps its order
 
     def __call__(self, kernel: Kernel, *args: Any) -> Any:
         outputs, signature = kernel.plan(*args)
-        if signature not in self.signatures:
-            self.signatures[signature] = jax.tree.map(_shape, args)
+        self.signatures[signature] = None
         return outputs
-
-
-def _shape(leaf: Any) -> jax.ShapeDtypeStruct:
-    # Arrays are not kept: a plan may wait long for its turn.
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, weak_type=getattr(leaf, "weak_type", False))
 
 
 def launch(kernel: Kernel, *args: Any) -> Any:
@@ -97,9 +91,9 @@ class CompileAhead:
 
     def submit(self, plan: Plan) -> None:
         """Start compiling what of a plan is new; returns at once."""
-        for signature, args in plan.signatures.items():
+        for signature in plan.signatures:
             if signature not in self._futures:
-                self._futures[signature] = self._pool.submit(_compile, signature[0], args)
+                self._futures[signature] = self._pool.submit(signature[0].compile, signature)
 
     def wait(self, signatures: Iterable[Signature]) -> None:
         """Return when all of them can be launched without compiling."""
@@ -109,7 +103,3 @@ class CompileAhead:
     def close(self) -> None:
         """Drop what has not started and wait for the rest."""
         self._pool.shutdown(cancel_futures=True)
-
-
-def _compile(kernel: Kernel, args: tuple[Any, ...]) -> None:
-    kernel.jitted.lower(*args).compile()

@@ -21,7 +21,6 @@ from jaxad.search import trial
 from jaxad.search.blocks import Layout
 from jaxad.search.child import make_optimiser, squared_errors
 from jaxad.search.kernels import CompileAhead, Kernel, Plan, Signature, launch
-from jaxad.search.space import Architecture
 from jaxad.search.tape import ADD, Blocks, Parameter, Tape
 from jaxad.search.trial import Job, Result, TrialConfig, TrialData, Verdict
 from jaxad.types import Array, Key, Params
