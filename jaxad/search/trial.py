@@ -14,6 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxad import metrics
+from jaxad.batches import batch_order as batch_order  # under these names executors ask for them
+from jaxad.batches import batches as batches
+from jaxad.batches import to_float as to_float
+from jaxad.batches import window as window
 from jaxad.search.child import ChildConfig
 from jaxad.search.space import Architecture
 from jaxad.types import Array, Key, Params
@@ -70,28 +74,6 @@ class TrialKeys(NamedTuple):
 def trial_keys(key: Key) -> TrialKeys:
     """The purposes of a child's key, which is consumed."""
     return TrialKeys(*jax.random.split(key))
-
-
-def batch_order(key: Key, images: int, steps: int, batch_size: int) -> Array:
-    """Indices [steps, batch_size] into the training images: one random permutation after another."""
-    epochs = batches(steps * batch_size, images)
-    permutations = jax.vmap(lambda key: jax.random.permutation(key, images))(jax.random.split(key, epochs))
-    return permutations.reshape(-1)[: steps * batch_size].reshape(steps, batch_size)
-
-
-def batches(images: int, batch_size: int) -> int:
-    """How many batches cover that many images."""
-    return -(-images // batch_size)
-
-
-def window(images: Array, index: Array | int, size: int) -> Array:
-    """Batch `index` of images read in order; the last one is filled up from the first images."""
-    return to_float(images[(index * size + jnp.arange(size)) % images.shape[0]])
-
-
-def to_float(images: Array) -> Array:
-    """Stored images as float32 in [0, 1]."""
-    return images.astype(jnp.float32) / 255.0 if images.dtype == jnp.uint8 else images.astype(jnp.float32)
 
 
 class Verdict(NamedTuple):

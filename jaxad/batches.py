@@ -1,0 +1,42 @@
+"""Which images a training step sees, and how stored images become numbers.
+
+Everything is a pure function of keys and step numbers, so that training can stop after any step and go on as if it
+never had.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxad.types import Array, Key
+
+
+def batch_order(key: Key, images: int, steps: int, batch_size: int, start: Array | int = 0) -> Array:
+    """Indices [steps, batch_size] of the training images of steps start, start + 1, ...
+
+    One random permutation of all images after another; a batch may reach into the next. The indices of a step depend
+    on the key, `images`, `batch_size` and its number alone, not on `start` or `steps`. `start` may be traced;
+    (start + steps) * batch_size must stay below 2^31.
+    """
+    needed = steps * batch_size
+    epoch, offset = start * batch_size // images, start * batch_size % images
+    furthest = offset if isinstance(start, int) else images - 1
+    epochs = epoch + jnp.arange(batches(furthest + needed, images))
+    permutations = jax.vmap(lambda epoch: jax.random.permutation(jax.random.fold_in(key, epoch), images))(epochs)
+    indices = lax.dynamic_slice(permutations.reshape(-1), (offset,), (needed,))
+    return indices.reshape(steps, batch_size)
+
+
+def batches(images: int, batch_size: int) -> int:
+    """How many batches cover that many images."""
+    return -(-images // batch_size)
+
+
+def window(images: Array, index: Array | int, size: int) -> Array:
+    """Batch `index` of images read in order; the last one is filled up from the first images."""
+    return to_float(images[(index * size + jnp.arange(size)) % images.shape[0]])
+
+
+def to_float(images: Array) -> Array:
+    """Stored images as float32 in [0, 1]."""
+    return images.astype(jnp.float32) / 255.0 if images.dtype == jnp.uint8 else images.astype(jnp.float32)
