@@ -43,7 +43,8 @@ def pool(images: Array, kind: str | Array, size: int) -> Array:
     chex.assert_rank(images, 4)
     if size == 1:
         return images
-    return choose(POOLS, kind, images, size)
+    sized = {name: lambda images, option=option: option(images, size) for name, option in POOLS.items()}
+    return choose(sized, kind, images)  # a size among the operands of a run-time branch would be traced
 
 
 def upsample(images: Array, size: int, height: int, width: int) -> Array:
