@@ -34,6 +34,11 @@ class Sequential:
         self._ahead = CompileAhead()
 
     @property
+    def batch_size(self) -> int:
+        """What children are run with unless memory is short."""
+        return self._config.batch_size
+
+    @property
     def compiles(self) -> int:
         """Programs compiled, or loaded from the persistent cache, so far."""
         return self._ahead.count
@@ -78,8 +83,8 @@ class Sequential:
             # A dry run needs to see the body of a loop once.
             return map(np.int32, range(1 if planning else count))
 
-        def encode(images: Array) -> tuple[Tape, Blocks, Blocks]:
-            tape = Tape(launch, kernels.update)
+        def encode(images: Array, *, training: bool = False) -> tuple[Tape, Blocks, Blocks]:
+            tape = Tape(launch, kernels.update, recording=training)
             latent = autoencoder.encode(tape.ops, weights, layers, Blocks([images], is_input=True))
             return tape, latent, autoencoder.latent_vector(tape.ops, weights, latent)
 
@@ -92,7 +97,7 @@ class Sequential:
         # Train: each step ends with every parameter updated.
         for step in repeat(config.steps):
             images = launch(kernels.batch, data.train, order, step)
-            tape, latent, vector = encode(images)
+            tape, latent, vector = encode(images, training=True)
             output = autoencoder.decode(tape.ops, weights, layers, sizes, latent)
             errors = launch(ERRORS, output.values[0], images)
             regulariser, gradients = launch(hypothesis.loss, beliefs.value, vector.values[0], errors, step)
@@ -162,7 +167,8 @@ def trial_kernels(config: TrialConfig, batch_size: int) -> TrialKernels:
     optimiser = make_optimiser(config.child, config.steps)
 
     def start(key: Key, train: Array) -> tuple[Array, Key]:
-        keys = trial.trial_keys(key)
+        # A clone, because a child that runs out of memory needs its key again.
+        keys = trial.trial_keys(jax.random.clone(key))
         return trial.batch_order(keys.order, train.shape[0], config.steps, batch_size), keys.hypothesis
 
     def batch(train: Array, order: Array, step: Array) -> Array:

@@ -73,7 +73,9 @@ def merge(shared: Params, children: Iterable[tuple[Architecture, Params, Params]
 
         views = (_parts(change, architecture), _parts(users, architecture))
         jax.tree.map(add, *views, before, after, gains(architecture, shared))
-    return jax.tree.map(lambda weights, total, count: weights + total / np.maximum(count, 1), shared, change, users)
+    # In float32, as integer counts would make it float64 for good.
+    mean = jax.tree.map(lambda total, count: total / np.maximum(count, 1).astype(total.dtype), change, users)
+    return jax.tree.map(np.add, shared, mean)
 
 
 def gains(architecture: Architecture, shared: Params) -> Params:

@@ -13,6 +13,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
 
 from jaxad.nets import conv as convolutions
 from jaxad.nets import layers as nn
@@ -47,6 +49,7 @@ class Tape:
 
     launch: Launch
     update: Kernel  # (value, state, gradient) -> (value, state)
+    recording: bool = True  # False where nothing is trained: an activation is then freed as soon as the next is there
     steps_back: list[Callable[[], None]] = field(default_factory=list)
 
     @property
@@ -90,7 +93,7 @@ class Tape:
                 for dy, parameter in zip(right, row):
                     self.train(parameter, self.launch(differentiate, x, dy))
 
-        self.steps_back.append(step_back)
+        self._record(step_back)
         return outputs
 
     def pool(self, images: Blocks, kind: str, size: int) -> Blocks:
@@ -103,19 +106,19 @@ class Tape:
         return images if kind == "none" else self._each(images, normalise_kernels(kind))
 
     def activate(self, images: Blocks, kind: str, scale: list[Parameter] | None, offset: list[Parameter]) -> Blocks:
-        forward, gradient = activate_kernels(kind, scale is not None)
-        parameters = [(o,) if scale is None else (s, o) for s, o in zip(scale or offset, offset)]
-        operands = [
-            (x, offset_.mask, *(p.value for p in group)) for x, offset_, group in zip(images.values, offset, parameters)
-        ]
-        outputs = Blocks([self.launch(forward, *operand) for operand in operands])
+        index = np.int32(ACTIVATION_NAMES.index(kind))
+        # A layer that does not normalise has a bias only; one program serves both.
+        scales = [np.ones(o.value.shape, np.float32) for o in offset] if scale is None else [s.value for s in scale]
+        operands = [(x, s, o.value, o.mask, index) for x, s, o in zip(images.values, scales, offset)]
+        outputs = Blocks([self.launch(ACTIVATE, *operand) for operand in operands])
 
         def step_back() -> None:
-            back = [self.launch(gradient, dy, *operand) for dy, operand in zip(outputs.gradients, operands)]
-            self.receive(images, [to_images for to_images, *_ in back])
-            for group, (_, *to_parameters) in zip(parameters, back):
-                for parameter, to_parameter in zip(group, to_parameters):
-                    self.train(parameter, to_parameter)
+            back = [self.launch(ACTIVATE_GRADIENT, dy, *operand) for dy, operand in zip(outputs.gradients, operands)]
+            self.receive(images, [to_images for to_images, _, _ in back])
+            for block, (_, to_scale, to_offset) in enumerate(back):
+                if scale is not None:
+                    self.train(scale[block], to_scale)
+                self.train(offset[block], to_offset)
 
         self.steps_back.append(step_back)
         return outputs
@@ -132,8 +135,12 @@ class Tape:
                 self.train(parameter, to_kernel)
             self.train(bias, self.launch(BIAS_GRADIENT, gradient))
 
-        self.steps_back.append(step_back)
+        self._record(step_back)
         return outputs
+
+    def _record(self, step_back: Callable[[], None]) -> None:
+        if self.recording:
+            self.steps_back.append(step_back)
 
     def _each(self, images: Blocks, kernels: tuple[Kernel, Kernel]) -> Blocks:
         forward, gradient = kernels
@@ -142,7 +149,7 @@ class Tape:
         def step_back() -> None:
             self.receive(images, [self.launch(gradient, dy, x) for dy, x in zip(outputs.gradients, images.values)])
 
-        self.steps_back.append(step_back)
+        self._record(step_back)
         return outputs
 
     def _sum(self, kernel: Kernel, left: Sequence[Array], right: Sequence[Array]) -> Array:
@@ -154,7 +161,7 @@ class Tape:
 
 
 def _gradient(function: Callable[..., Array]) -> Callable[..., Any]:
-    """(gradient of the output, *inputs) -> gradient of each input that is not None."""
+    """(gradient of the output, *inputs) -> gradients of the inputs."""
 
     def backward(gradient: Array, *inputs: Array) -> Any:
         return jax.vjp(function, *inputs)[1](gradient)
@@ -209,17 +216,28 @@ def normalise_kernels(kind: str) -> tuple[Kernel, Kernel]:
     return _unary(lambda images: nn.normalise(images, kind), kind)
 
 
-@functools.cache
-def activate_kernels(kind: str, scaled: bool) -> tuple[Kernel, Kernel]:
-    """Forward (images, mask, [scale], offset) and backward, which returns all gradients but the mask's."""
+# The activation is a run-time choice: eight times fewer programs, and on every backend only one branch runs.
+ACTIVATION_NAMES = list(nn.ACTIVATIONS)
 
-    def forward(images: Array, mask: Array | None, *affine: Array) -> Array:
-        scale, offset = affine if scaled else (None, *affine)
-        images = nn.activate(images, kind, scale, offset)
-        # Sigmoid and softplus of padding are not zero, and would leak into the gradient of the next kernel.
-        return images if mask is None else images * mask[None, None, None]
 
-    def backward(gradient: Array, images: Array, mask: Array | None, *affine: Array) -> tuple[Array, ...]:
-        return _gradient(lambda images, *affine: forward(images, mask, *affine))(gradient, images, *affine)
+def _activate(images: Array, scale: Array, offset: Array, mask: Array | None, kind: Array) -> Array:
+    images = nn.activate(images, kind, scale, offset)
+    # Sigmoid and softplus of padding are not zero, and would leak into the gradient of the next kernel.
+    return images if mask is None else images * mask[None, None, None]
 
-    return Kernel(forward, name=kind), Kernel(backward, name=f"{kind}.gradient")
+
+def _activate_gradient(
+    gradient: Array, images: Array, scale: Array, offset: Array, mask: Array | None, kind: Array
+) -> tuple[Array, Array, Array]:
+    gradient = gradient if mask is None else gradient * mask[None, None, None]
+    before, back = jax.vjp(lambda *operands: nn.activate(operands[0], "linear", *operands[1:]), images, scale, offset)
+    # Branching on gradients, not differentiating a branch: that would keep the residuals of all eight.
+    return back(lax.switch(kind, ACTIVATION_GRADIENTS, gradient, before))
+
+
+ACTIVATION_GRADIENTS = [
+    lambda gradient, images, function=function: _gradient(function)(gradient, images)[0]
+    for function in nn.ACTIVATIONS.values()
+]
+ACTIVATE = Kernel(_activate, name="activate")
+ACTIVATE_GRADIENT = Kernel(_activate_gradient, name="activate.gradient")
