@@ -120,7 +120,7 @@ class Tape:
                     self.train(scale[block], to_scale)
                 self.train(offset[block], to_offset)
 
-        self.steps_back.append(step_back)
+        self._record(step_back)
         return outputs
 
     def project(self, images: Blocks, kernel: list[Parameter], bias: Parameter) -> Blocks:
