@@ -1,0 +1,67 @@
+"""From a frozen config dataclass to a command line whose errors are one line long."""
+
+import dataclasses
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from jaxad import runs
+
+Config = TypeVar("Config")
+
+
+def main(
+    function: Callable[[Config], int | None],
+    config_class: type[Config],
+    *,
+    presets: Mapping[str, Mapping[str, Any]] | None = None,
+    arguments: Sequence[str] | None = None,
+) -> None:
+    """Parse flags into a config, call `function` with it, and exit with what it returns.
+
+    Fields and their docstrings become flags and their help; the docstring of the calling script's module is the help's
+    introduction. Bad input (a ValueError) ends in one line on standard error and exit status 2, an interrupt in 130.
+
+    Args:
+      presets: field values by the name of a preset, for configs with a field `preset`. Flags override them.
+      arguments: the command line, by default that of the process. With `--resume RUN`, for configs that have such a
+        field, the defaults are the settings of that run.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        config = _parse(config_class, presets or {}, arguments, sys.modules[function.__module__].__doc__)
+        status = function(config)
+    except ValueError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        status = 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        status = 130
+    sys.exit(status)
+
+
+def _parse(
+    config_class: type[Config], presets: Mapping[str, Mapping[str, Any]], arguments: list[str], description: str | None
+) -> Config:
+    import tyro
+
+    fields = {field.name for field in dataclasses.fields(config_class)}
+    default = {}
+    if "preset" in fields and (preset := _value(arguments, "--preset")) in presets:
+        default = dict(presets[preset]) | {"preset": preset}
+    if "resume" in fields and (folder := _value(arguments, "--resume")):
+        with runs.open_run(folder, write=False) as run:
+            stored = {name: value for name, value in run.config.items() if name in fields}
+        default = {name: tuple(v) if isinstance(v, list) else v for name, v in stored.items()} | {"resume": folder}
+    start = {"default": config_class(**default)} if default else {}
+    return tyro.cli(config_class, args=arguments, description=description, **start)
+
+
+def _value(arguments: Sequence[str], flag: str) -> str | None:
+    """What follows a flag on the command line, if it is there."""
+    for here, following in zip(arguments, [*arguments[1:], None]):
+        if here == flag:
+            return following
+        if here.startswith(f"{flag}="):
+            return here.partition("=")[2]
+    return None
