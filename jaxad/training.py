@@ -1,0 +1,232 @@
+"""The training loop of single detectors: one compiled program over images that stay on the device.
+
+Step k sees images that follow from the key and k, and draws its randomness from the key and k. So training that
+stops after any step and goes on from the saved state ends where uninterrupted training ends, bit for bit.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxad.batches import batch_order, to_float
+from jaxad.data.images import check_images
+from jaxad.types import Array, Batch, Detector, Info, Key, State
+
+OnChunk = Callable[[int, Info], None]  # (steps done, info of the last one, on the host)
+
+
+class History(NamedTuple):
+    """What happened while training, on the host. A population adds a leading axis P to everything."""
+
+    info: Info  # the detector's info, every array with an axis of steps in front
+    diverged: np.ndarray  # bool: some info was NaN or infinite; the state is then of no use
+
+
+def fit(
+    detector: Detector,
+    key: Key,
+    images: Array | np.ndarray,
+    *,
+    steps: int,
+    batch_size: int,
+    labels: Array | np.ndarray | None = None,
+    chunk: int = 100,
+    on_chunk: OnChunk | None = None,
+    state: State | None = None,
+    start_step: int = 0,
+) -> tuple[State, History]:
+    """Train one detector.
+
+    Args:
+      key: consumed; to continue a training, give it the key it began with.
+      images: [N, H, W, C], uint8 or float32 in [0, 1]; brought to the device as they are.
+      steps: number of the last step; 0 or more.
+      batch_size: images of a step. Epochs are random permutations; a batch may reach into the next epoch.
+      labels: [N], 1 = anomalous, for detectors that use them.
+      chunk: steps between two returns to the host; changes no number of the result.
+      on_chunk: called after each chunk with the steps done and the last info, for progress.
+      state: to go on from, as it was after `start_step` steps; kept intact. A fresh one by default.
+
+    Returns:
+      The state, not calibrated, and the history of steps `start_step` to `steps`. A detector that diverges is
+      flagged there and trained to the end.
+
+    Raises:
+      ValueError: images, labels or numbers that do not fit.
+    """
+    images, labels = _checked(images, labels, steps, batch_size, chunk, state, start_step)
+    keys = _split(key)
+    if state is None:
+        state = _initialiser(detector, batch_size, False)(keys, images)
+    run = _program(detector, chunk, batch_size, False)
+    return _train(run, keys, state, (images, labels), start_step, steps, chunk, 0, on_chunk)
+
+
+def fit_population(
+    detector: Detector,
+    keys: Key,
+    images: Array | np.ndarray,
+    *,
+    steps: int,
+    batch_size: int,
+    labels: Array | np.ndarray | None = None,
+    chunk: int = 100,
+    on_chunk: OnChunk | None = None,
+    state: State | None = None,
+    start_step: int = 0,
+    vmapped: bool | None = None,
+) -> tuple[State, History]:
+    """Train the same detector from several seeds; arguments as in `fit`, except:
+
+    Args:
+      keys: [P], consumed, such as `jax.vmap(jax.random.key)(seeds)`; where they are sharded, so is the work.
+      state: with a leading axis P.
+      on_chunk: is told the steps done by all members together, and the mean info of those that just trained.
+      vmapped: train all in one program, or one after another; by default the first on accelerators and the second
+        on CPU, where convolutions with several kernels are slow. Results agree up to rounding.
+
+    Returns:
+      The states and the history, every array with a leading axis P.
+    """
+    chex.assert_rank(keys, 1)
+    images, labels = _checked(images, labels, steps, batch_size, chunk, state, start_step)
+    if vmapped is None:
+        vmapped = jax.default_backend() != "cpu"
+    data, size = (images, labels), keys.shape[0]
+    if vmapped:
+
+        def told(done: int, info: Info) -> None:
+            on_chunk(done * size, jax.tree.map(lambda values: values.mean(0), info))
+
+        keys = jax.vmap(_split)(keys)
+        if state is None:
+            state = _initialiser(detector, batch_size, True)(keys, images)
+        run = _program(detector, chunk, batch_size, True)
+        return _train(run, keys, state, data, start_step, steps, chunk, 1, on_chunk and told)
+
+    members = []
+    for member, key in enumerate(keys):
+
+        def told(done: int, info: Info, before: int = member * steps) -> None:
+            on_chunk(before + done, info)
+
+        own = None if state is None else _index(state, member)
+        options = {"steps": steps, "batch_size": batch_size, "labels": labels, "chunk": chunk}
+        options |= {"on_chunk": on_chunk and told, "state": own, "start_step": start_step}
+        members.append(fit(detector, key, images, **options))
+    states, histories = zip(*members)
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states), jax.tree.map(lambda *x: np.stack(x), *histories)
+
+
+class _Keys(NamedTuple):
+    init: Key
+    order: Key
+    steps: Key
+
+
+def _split(key: Key) -> _Keys:
+    return _Keys(*jax.random.split(key, 3))
+
+
+@functools.lru_cache(maxsize=16)
+def _initialiser(detector: Detector, batch_size: int, population: bool) -> Callable[..., State]:
+    def init(keys: _Keys, images: Array) -> State:
+        first = batch_order(keys.order, images.shape[0], 1, batch_size)[0]
+        return detector.init(keys.init, to_float(images[first]))
+
+    return jax.jit(jax.vmap(init, (0, None)) if population else init)
+
+
+@functools.lru_cache(maxsize=16)  # programs are kept as long as their detector is likely to be trained again
+def _program(detector: Detector, chunk: int, batch_size: int, population: bool) -> Callable[..., tuple[State, Info]]:
+    """Up to `chunk` steps: (state, keys, images, labels, start, count) -> (state, infos, of which `count` count)."""
+
+    def run(
+        state: State, keys: _Keys, images: Array, labels: Array | None, start: Array, count: Array
+    ) -> tuple[State, Info]:
+        order = batch_order(keys.order, images.shape[0], chunk, batch_size, start)
+
+        def step(i: Array, state: State) -> tuple[State, Info]:
+            rows = order[i]
+            batch = Batch(to_float(images[rows]), None if labels is None else labels[rows])
+            return detector.step(jax.random.fold_in(keys.steps, start + i), state, batch)
+
+        # A loop of run-time length: the last, shorter chunk needs no program of its own, and any chunk the same one.
+        def body(i: Array, carry: tuple[State, Info]) -> tuple[State, Info]:
+            state, infos = carry
+            state, info = step(i, state)
+            return state, jax.tree.map(lambda all, one: all.at[i].set(one), infos, info)
+
+        _, like = jax.eval_shape(step, jnp.int32(0), state)
+        infos = jax.tree.map(lambda leaf: jnp.zeros((chunk, *leaf.shape), leaf.dtype), like)
+        return lax.fori_loop(0, count, body, (state, infos))
+
+    if population:
+        run = jax.vmap(run, (0, 0, None, None, None, None))
+    return jax.jit(run, donate_argnums=0)
+
+
+def _train(
+    run: Callable[..., tuple[State, Info]],
+    keys: _Keys,
+    state: State,
+    data: tuple[Array, Array | None],
+    start_step: int,
+    steps: int,
+    chunk: int,
+    axis: int,
+    on_chunk: OnChunk | None,
+) -> tuple[State, History]:
+    """Run chunk after chunk; `axis` is that of the steps in the infos."""
+    state = jax.tree.map(jnp.copy, state)  # the program takes over the memory of its state, which may be the caller's
+    chunks = []
+    for start in range(start_step, steps, chunk) or [start_step]:
+        count = min(chunk, steps - start)
+        state, infos = run(state, keys, *data, np.int32(start), np.int32(count))
+        kept = (slice(None),) * axis + (slice(count),)
+        chunks.append(_index(jax.device_get(infos), kept))
+        if on_chunk is not None and count:
+            on_chunk(start + count, jax.tree.map(lambda leaf: leaf.take(-1, axis), chunks[-1]))
+    info = jax.tree.map(lambda *leaves: np.concatenate(leaves, axis), *chunks)
+    diverged = np.zeros(keys.order.shape, bool)
+    for leaf in jax.tree.leaves(info):
+        if jnp.issubdtype(leaf.dtype, jnp.inexact):
+            diverged = diverged | ~np.isfinite(leaf).all(axis=tuple(range(axis, leaf.ndim)))
+    return state, History(info, diverged)
+
+
+def _index(tree: State, index: int | tuple[slice, ...]) -> State:
+    return jax.tree.map(lambda leaf: leaf[index], tree)
+
+
+def _checked(
+    images: Array | np.ndarray,
+    labels: Array | np.ndarray | None,
+    steps: int,
+    batch_size: int,
+    chunk: int,
+    state: State | None,
+    start_step: int,
+) -> tuple[Array, Array | None]:
+    """Images and labels on the device, once everything has been found fit for training."""
+    if isinstance(images, np.ndarray):
+        images = check_images(images, "training images")
+    elif images.ndim != 4 or 0 in images.shape:
+        raise ValueError(f"training images have shape {images.shape}; give [N, H, W, C] with at least one image")
+    if batch_size < 1 or chunk < 1:
+        raise ValueError(f"batch_size is {batch_size} and chunk {chunk}; the least of both is 1")
+    if not 0 <= start_step <= steps:
+        raise ValueError(f"start_step is {start_step} of {steps} steps; give a number from 0 to steps")
+    if (start_step > 0) != (state is not None):
+        raise ValueError(f"start_step is {start_step}; to go on, give the state after that many steps, and only then")
+    if (steps + chunk) * batch_size >= 2**31:
+        raise ValueError(f"{steps} steps of {batch_size} images are too many; train 2^31 images at most")
+    if labels is not None and np.shape(labels) != images.shape[:1]:
+        raise ValueError(f"labels have shape {np.shape(labels)}; give one for each of the {images.shape[0]} images")
+    return jnp.asarray(images), None if labels is None else jnp.asarray(labels, jnp.int32)

@@ -1,0 +1,174 @@
+"""The training loop sees every image, resumes bit for bit, and trains seeds together as it trains them alone."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxad.batches import batch_order
+from jaxad.training import fit, fit_population
+from jaxad.types import Array, Batch, Detector, Key
+
+
+class Seen(NamedTuple):
+    counts: Array  # [256] how often each grey value was seen
+    labels: Array  # sum of the labels seen
+    noise: Array  # sum of random numbers
+    step: Array
+
+
+class Info(NamedTuple):
+    loss: Array
+    rows: Array  # [B]
+
+
+def recorder(break_at: int = -1) -> Detector:
+    """A detector that only remembers what it was given; images carry their number as their grey value."""
+
+    def init(key: Key, images: Array) -> Seen:
+        return Seen(jnp.zeros(256), jnp.float32(0), jax.random.normal(key), jnp.int32(0))
+
+    def step(key: Key, state: Seen, batch: Batch) -> tuple[Seen, Info]:
+        rows = jnp.rint(batch.images[:, 0, 0, 0] * 255).astype(jnp.int32)
+        labels = state.labels if batch.labels is None else state.labels + jnp.sum(batch.labels)
+        noise = state.noise + jax.random.normal(key)
+        loss = jnp.where(state.step == break_at, jnp.inf, noise)
+        return Seen(state.counts.at[rows].add(1), labels, noise, state.step + 1), Info(loss, rows)
+
+    return Detector(init, step, lambda state, images: state, lambda state, images: images[:, 0, 0, 0])
+
+
+RECORDER = recorder()
+IMAGES = np.broadcast_to(np.arange(10, dtype=np.uint8)[:, None, None, None], (10, 2, 2, 1))
+
+
+def run(start_step=0, steps=12, seed=0, state=None, **options):
+    options = {"batch_size": 4, "chunk": 5} | options
+    return fit(RECORDER, jax.random.key(seed), IMAGES, steps=steps, state=state, start_step=start_step, **options)
+
+
+def test_the_order_of_images_is_made_of_permutations_and_does_not_depend_on_where_it_starts():
+    order = jax.jit(batch_order, static_argnums=(1, 2, 3))
+    for images, batch_size, steps in ((10, 4, 8), (3, 8, 6)):
+        whole = np.asarray(order(jax.random.key(1), images, steps, batch_size))
+        epochs = whole.reshape(-1)[: whole.size // images * images].reshape(-1, images)
+        assert (np.sort(epochs, axis=1) == np.arange(images)).all()
+        for start in range(steps - 2):
+            part = order(jax.random.key(1), images, 2, batch_size, start)
+            np.testing.assert_array_equal(part, whole[start : start + 2])
+        static = jax.jit(batch_order, static_argnums=(1, 2, 3, 4))(jax.random.key(1), images, 2, batch_size, 3)
+        np.testing.assert_array_equal(static, whole[3:5])
+
+
+def test_every_image_is_seen_equally_often_and_with_its_label():
+    labels = (np.arange(10) == 7).astype(int)
+    state, history = run(steps=10, labels=labels)
+    np.testing.assert_array_equal(state.counts[:10], np.full(10, 4))
+    assert state.labels == 4
+    assert history.info.rows.shape == (10, 4)
+    np.testing.assert_array_equal(np.sort(history.info.rows.reshape(-1, 10), axis=1), np.tile(np.arange(10), (4, 1)))
+
+
+def test_going_on_from_any_step_gives_what_uninterrupted_training_gives():
+    whole, history = run()
+    for stop in (3, 5, 12):
+        part, before = run(steps=stop)
+        resumed, after = run(state=part, start_step=stop)
+        jax.tree.map(np.testing.assert_array_equal, resumed, whole)
+        joined = jax.tree.map(lambda a, b: np.concatenate([a, b]), before.info, after.info)
+        jax.tree.map(np.testing.assert_array_equal, joined, history.info)
+        assert part.step == stop  # the state given is still there
+
+
+def test_chunks_and_callbacks_change_nothing():
+    said = []
+    state, history = run(on_chunk=lambda done, info: said.append((done, float(info.loss))))
+    other, other_history = run(chunk=12)
+    jax.tree.map(np.testing.assert_array_equal, (state, history), (other, other_history))
+    assert said == [(done, float(history.info.loss[done - 1])) for done in (5, 10, 12)]
+
+
+def test_seeds_differ_and_steps_draw_new_numbers():
+    _, a = run()
+    _, b = run(seed=1)
+    assert not np.array_equal(a.info.rows, b.info.rows)
+    assert len(np.unique(np.diff(a.info.loss))) == 11
+
+
+def test_a_population_equals_its_members_trained_alone():
+    alone = [run(seed=seed) for seed in (3, 4)]
+    for vmapped, told in ((False, (5, 10, 12, 17, 22, 24)), (True, (10, 20, 24))):
+        keys = jax.vmap(jax.random.key)(np.array([3, 4]))
+        said = []
+        options = {"steps": 12, "batch_size": 4, "chunk": 5, "vmapped": vmapped}
+        options["on_chunk"] = lambda done, info, said=said: said.append((done, info.loss.shape))
+        states, history = fit_population(RECORDER, keys, IMAGES, **options)
+        for member, (state, own) in enumerate(alone):
+            jax.tree.map(
+                lambda both, one, member=member: np.testing.assert_allclose(both[member], one, rtol=1e-6), states, state
+            )
+            np.testing.assert_array_equal(history.info.rows[member], own.info.rows)
+        assert history.diverged.tolist() == [False, False]
+        assert said == [(done, ()) for done in told]
+
+
+@pytest.mark.parametrize("vmapped", [False, True])
+def test_a_population_goes_on_where_it_stopped(vmapped):
+    def train(steps, **options):
+        options |= {"steps": steps, "batch_size": 4, "chunk": 5, "vmapped": vmapped}
+        return fit_population(RECORDER, jax.random.split(jax.random.key(5)), IMAGES, **options)[0]
+
+    resumed = train(12, state=train(4), start_step=4)
+    jax.tree.map(np.testing.assert_array_equal, resumed, train(12))
+
+
+def test_divergence_is_flagged_even_where_it_passes():
+    detector = recorder(break_at=2)
+    _, history = fit(detector, jax.random.key(0), IMAGES, steps=6, batch_size=4, chunk=2)
+    assert history.diverged
+    assert np.isfinite(history.info.loss[[0, 1, 3, 4, 5]]).all()
+    assert not run()[1].diverged
+
+
+def test_no_step_is_a_valid_training():
+    state, history = run(steps=0)
+    assert state.step == 0
+    assert history.info.rows.shape == (0, 4)
+    assert not history.diverged
+
+
+def test_further_chunks_seeds_and_calls_compile_nothing():
+    traced = []
+
+    def step(key: Key, state: Seen, batch: Batch) -> tuple[Seen, Info]:
+        traced.append(1)
+        return RECORDER.step(key, state, batch)
+
+    detector = RECORDER._replace(step=step)
+    fit(detector, jax.random.key(0), IMAGES, steps=3, batch_size=4, chunk=5)
+    count = len(traced)
+    fit(detector, jax.random.key(1), IMAGES, steps=13, batch_size=4, chunk=5)
+    assert len(traced) == count
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"images": IMAGES[0]}, "4 axes"),
+        ({"images": IMAGES.astype(np.float32)}, "divide by 255"),
+        ({"images": jnp.zeros((2, 2, 1))}, "at least one image"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"chunk": 0}, "chunk 0"),
+        ({"steps": 4, "start_step": 5}, "start_step is 5 of 4"),
+        ({"start_step": 2}, "give the state"),
+        ({"steps": 2**30}, "too many"),
+        ({"labels": np.zeros(3)}, "one for each of the 10"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(change, words):
+    options = {"images": IMAGES, "steps": 12, "batch_size": 4} | change
+    with pytest.raises(ValueError, match=words) as error:
+        fit(RECORDER, jax.random.key(0), options.pop("images"), **options)
+    assert "\n" not in str(error.value)
