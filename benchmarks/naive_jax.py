@@ -1,0 +1,196 @@
+"""What a competent user writes first: one `jax.jit` per architecture, library operations, default options.
+
+The yardstick of `search_throughput.py`, and an independent reading of a child: convolutions, pooling and normalisation
+are XLA's or NumPy's own, differentiated automatically. Only the objective and the metric are jaxad's, as a user's
+would be. Compilation is asked for explicitly (`lower().compile()`), which costs what a first call costs and can be
+timed.
+"""
+
+import functools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+
+from jaxad.distances import get_distance
+from jaxad.hypotheses import Hypothesis, make_hypothesis
+from jaxad.search import trial
+from jaxad.search.child import ChildConfig, make_optimiser
+from jaxad.search.space import Architecture, Layer
+from jaxad.search.trial import Job, Result, TrialConfig, TrialData, Verdict
+from jaxad.types import Array, Params
+
+ACTIVATIONS = {
+    "sigmoid": jax.nn.sigmoid,
+    "tanh": jnp.tanh,
+    "relu": jax.nn.relu,
+    "linear": lambda x: x,
+    "softplus": jax.nn.softplus,
+    "leaky_relu": jax.nn.leaky_relu,
+    "relu6": jax.nn.relu6,
+    "elu": jax.nn.elu,
+}
+
+
+def conv(x: Array, kernel: Array) -> Array:
+    """[B, H, W, I], [k, k, I, O] -> [B, H, W, O]."""
+    return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+def pool(x: Array, kind: str, size: int) -> Array:
+    """Windows of size x size side by side; those over the edge see true pixels only."""
+    window = (1, size, size, 1)
+    padding = [(0, 0), *((0, -length % size) for length in x.shape[1:3]), (0, 0)]
+    if kind == "max":
+        return lax.reduce_window(x, -jnp.inf, lax.max, window, window, padding)
+    ones = jnp.ones((1, *x.shape[1:3], 1))
+    count = lax.reduce_window(ones, 0.0, lax.add, window, window, padding)
+    return lax.reduce_window(x, 0.0, lax.add, window, window, padding) / count
+
+
+def upsample(x: Array, size: int, height: int, width: int) -> Array:
+    """Every pixel repeated size x size times, cropped."""
+    return jnp.repeat(jnp.repeat(x, size, axis=1), size, axis=2)[:, :height, :width]
+
+
+def finish(x: Array, layer: Layer, weights: Params) -> Array:
+    """Normalisation, scale and offset, activation."""
+    axes = {"batch": (0, 1, 2), "instance": (1, 2), "none": ()}[layer.norm]
+    if axes and (layer.norm == "batch" or x.shape[1] * x.shape[2] > 1):
+        x = (x - jnp.mean(x, axes, keepdims=True)) / jnp.sqrt(jnp.var(x, axes, keepdims=True) + 1e-5)
+    if axes:
+        x = x * weights["scale"][None, None, None]
+    return ACTIVATIONS[layer.activation](x + weights["offset"][None, None, None])
+
+
+def encode(architecture: Architecture, params: Params, x: Array) -> tuple[Array, list[tuple[int, int]]]:
+    """Images [B, H, W, C] to the latent map, and the (H, W) that each layer received."""
+    sizes = []
+    for layer, weights in zip(architecture.layers, params["encoder"]):
+        sizes.append(x.shape[1:3])
+        x = finish(pool(conv(x, weights["kernel"]), layer.pool, layer.pool_kernel), layer, weights)
+    return x, sizes
+
+
+def project(params: Params, latent: Array) -> Array:
+    """Latent map to the vector [B, d] that the hypotheses look at."""
+    return jnp.mean(latent, axis=(1, 2)) @ params["projection"]["kernel"] + params["projection"]["bias"][None]
+
+
+def autoencode(architecture: Architecture, params: Params, images: Array) -> tuple[Array, Array]:
+    """Images to (reconstruction [B, H, W, C], vector [B, d])."""
+    x, sizes = encode(architecture, params, images)
+    vector = project(params, x)
+    for layer, weights, size in reversed(list(zip(architecture.layers, params["decoder"], sizes))):
+        x = finish(upsample(conv(x, weights["kernel"]), layer.pool_kernel, *size), layer, weights)
+    return x, vector
+
+
+def loss(architecture: Architecture, config: ChildConfig, params: Params, images: Array, step: Array) -> Array:
+    """Eq. 2 for a batch: mean distance + lambda times the hypothesis."""
+    distances, errors, vector = _measure(architecture, params, images)
+    regulariser = make_hypothesis(architecture.hypothesis).loss(params["hypothesis"], vector, errors, step)
+    return jnp.mean(distances) + config.regulariser * regulariser
+
+
+def score(architecture: Architecture, config: ChildConfig, params: Params, stats: Any, images: Array) -> Array:
+    """Eq. 2 for each image, [B]."""
+    distances, errors, vector = _measure(architecture, params, images)
+    return distances + config.regulariser * make_hypothesis(architecture.hypothesis).score(
+        params["hypothesis"], stats, vector, errors
+    )
+
+
+def _measure(architecture: Architecture, params: Params, images: Array) -> tuple[Array, Array, Array]:
+    reconstruction, vector = autoencode(architecture, params, images)
+    distances = jax.vmap(get_distance(architecture.distance).score)(reconstruction, images)
+    return distances, jnp.mean(jnp.square(reconstruction - images), axis=(1, 2, 3)), vector
+
+
+class NaiveJax:
+    """One child after another, each compiled when its turn comes. Called as jaxad's executors are.
+
+    What does not depend on the architecture (batch order, start and statistics of a hypothesis, reward) is compiled
+    once for all children; three programs a child remain, and the start of its optimiser.
+    """
+
+    def __init__(self, data: TrialData, config: TrialConfig) -> None:
+        self._data, self._config = data, config
+        self.batch_size = config.batch_size
+        self.compile_seconds = self.train_seconds = self.score_seconds = 0.0
+        self._optimiser = make_optimiser(config.child, config.steps)
+        self._order = jax.jit(lambda key: trial.batch_order(key, data.train.shape[0], config.steps, config.batch_size))
+        self._window = jax.jit(lambda images, index: trial.window(images, index, config.batch_size))
+        self._judge = jax.jit(lambda scores, labels, loss: trial.judge(scores, labels, loss, config.reward))
+
+    def __call__(self, jobs: Sequence[Job]) -> Iterator[Result]:
+        """Train and judge the jobs in order."""
+        for job in jobs:
+            yield self._run(job)
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+    def _run(self, job: Job) -> Result:
+        started, compiled_before = time.perf_counter(), self.compile_seconds
+        data, config = self._data, self._config
+        keys = trial.trial_keys(job.key)
+        order = np.asarray(self._order(keys.order))
+        network = jax.device_put(job.params)
+        hypothesis = _jitted(job.architecture.hypothesis)
+
+        def vectors(params: Params, images: Array) -> Array:
+            return project(params, encode(job.architecture, params, images)[0])
+
+        def step(params: Params, state: Any, train: Array, rows: Array, number: Array) -> tuple[Params, Any, Array]:
+            images = trial.to_float(train[rows])
+            value, gradients = jax.value_and_grad(loss, 2)(job.architecture, config.child, params, images, number)
+            updates, state = self._optimiser.update(gradients, state, params)
+            return optax.apply_updates(params, updates), state, value
+
+        images = self._window(data.train, 0)
+        latents = self._compile(vectors, network, images)
+        first = trial.to_float(data.train[order[0]])
+        params = network | {"hypothesis": hypothesis.init(keys.hypothesis, latents(network, first))}
+        state = self._compile(self._optimiser.init, params)(params)
+        arguments = (params, state, data.train, order[0], np.int32(0))
+        train_step = self._compile(step, *arguments, donate=(0, 1))
+        for number in range(config.steps):
+            params, state, value = train_step(params, state, data.train, order[number], np.int32(number))
+        jax.block_until_ready(value)
+        trained = time.perf_counter()
+        compiled_for_training = self.compile_seconds - compiled_before
+
+        network = {name: params[name] for name in network}
+        count = trial.batches(min(config.fit_images, data.train.shape[0]), self.batch_size)
+        windows = [self._window(data.train, index) for index in range(count)]
+        stats = hypothesis.fit(params["hypothesis"], jnp.concatenate([latents(network, x) for x in windows]))
+        child_score = functools.partial(score, job.architecture, config.child)
+        child_score = self._compile(child_score, params, stats, images)
+        count = trial.batches(data.valid.shape[0], self.batch_size)
+        scores = [child_score(params, stats, self._window(data.valid, index)) for index in range(count)]
+        scores = jnp.concatenate(scores)[: data.valid.shape[0]]
+        verdict: Verdict = jax.device_get(self._judge(scores, data.valid_labels, value))
+        ended = time.perf_counter()
+
+        compiled = self.compile_seconds - compiled_before
+        self.train_seconds += trained - started - compiled_for_training
+        self.score_seconds += ended - trained - (compiled - compiled_for_training)
+        return Result(jax.device_get(network), verdict, None, self.batch_size, ended - started - compiled)
+
+    def _compile(self, function: Callable, *args: Any, donate: tuple[int, ...] = ()) -> Callable:
+        started = time.perf_counter()
+        compiled = jax.jit(function, donate_argnums=donate).lower(*args).compile()
+        self.compile_seconds += time.perf_counter() - started
+        return compiled
+
+
+@functools.cache
+def _jitted(name: str) -> Hypothesis:
+    hypothesis = make_hypothesis(name)
+    return hypothesis._replace(init=jax.jit(hypothesis.init), fit=jax.jit(hypothesis.fit))

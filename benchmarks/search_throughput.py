@@ -1,0 +1,308 @@
+"""How fast architectures are searched: jaxad's evaluator, one `jax.jit` per architecture, and PyTorch eager.
+
+    python benchmarks/search_throughput.py                                  everything; half an hour on two cores
+    python benchmarks/search_throughput.py --children 6 --steps 2 --growth  a look, in a few minutes
+
+All methods train the same random children of the paper's space on the same images from the same shared weights,
+and score the same validation images. Each measurement has a process of its own and counts everything from the
+images on the device to the last reward, compilation included; process start and imports are left out but stated.
+JAX methods start with an empty compilation cache ("cold") or with what a search of other children left ("warm").
+"""
+
+import argparse
+import itertools
+import json
+import os
+import platform
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+METHODS = ("ours", "naive", "torch")
+OTHER_CHILDREN = 1_000_003  # added to the seed for the search that leaves a warm cache behind
+
+
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """What to measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--children", type=int, default=100, help="children of a search (default 100)")
+    add("--steps", type=int, nargs="+", default=[5, 20], help="training steps of a child (default 5 20)")
+    add("--repeats", type=int, default=1, help="rounds of all measurements; tables show medians (default 1)")
+    add("--methods", nargs="+", choices=METHODS, default=list(METHODS), help="default: all; torch where installed")
+    add("--caches", nargs="+", choices=("cold", "warm"), default=["cold", "warm"], help="default: both")
+    add("--warm-children", type=int, help="of the search that leaves a warm cache (default: as --children)")
+    add(
+        "--growth", type=int, nargs="*", default=[25, 50, 100, 200], help="ours, cold, first of --steps (25 50 100 200)"
+    )
+    add("--limit-children-naive", type=int, metavar="K", help="time naive on the first K and extrapolate (default: no)")
+    add("--executor", default="auto", help="jaxad's executor: auto, sequential or cohort (default auto)")
+    add("--torch-threads", type=int, default=cores(), help=f"default: all cores ({cores()} here)")
+    add("--num-layers", type=int, default=3, help="N of the search space (default 3)")
+    add("--image-size", type=int, default=28, help="images are square and grey (default 28)")
+    add("--batch-size", type=int, default=64, help="of training and scoring (default 64)")
+    add("--train-images", type=int, default=2000, help="default 2000")
+    add("--valid-images", type=int, default=1000, help="scored for the reward, by AUROC (default 1000)")
+    add("--fit-images", type=int, default=256, help="for the statistics of a hypothesis (default 256)")
+    add("--population", type=int, default=10, help="children between two merges (default 10)")
+    add("--seed", type=int, default=0, help="of the children (default 0)")
+    add("--json", type=Path, metavar="FILE", help="written after every measurement")
+    add("--worker", metavar="SPEC", help=argparse.SUPPRESS)
+    return parser.parse_args(argv)
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+# ---- running measurements ----------------------------------------------------------------------------------------
+
+
+class Bench:
+    """Starts the measurements one after another and keeps their results."""
+
+    def __init__(self, args: argparse.Namespace, scratch: Path) -> None:
+        self.args, self.scratch = args, scratch
+        self.results: list[dict[str, Any]] = []
+        self._numbers = itertools.count()
+        self._warm: dict[tuple[str, int], Path] = {}
+
+    def run(self, method: str, cache: str, steps: int, children: int, purpose: str, repeat: int = 0) -> None:
+        """Measure once; `purpose` is "compare", "growth" or "fill" (the search that leaves a warm cache behind)."""
+        if cache == "warm" and (method, steps) not in self._warm:
+            self.run(method, "cold", steps, self.args.warm_children or self.args.children, "fill")
+        number, folder = next(self._numbers), self.scratch / "cache"  # one place for all: it is part of JAX's keys
+        shutil.rmtree(folder, ignore_errors=True)
+        if cache == "warm":
+            shutil.copytree(self._warm[method, steps], folder)
+        folder.mkdir(exist_ok=True)
+        limit = self.args.limit_children_naive
+        timed = min(children, limit) if method == "naive" and limit else children
+        names = ("num_layers", "image_size", "batch_size", "train_images", "valid_images", "fit_images", "population")
+        spec = {name: getattr(self.args, name) for name in (*names, "executor", "torch_threads")}
+        seed = self.args.seed + (OTHER_CHILDREN if purpose == "fill" else 0)
+        spec |= {"method": method, "steps": steps, "children": timed, "seed": seed, "cache": str(folder)}
+        where, spec["result"] = self.scratch / f"{number}.spec", str(self.scratch / f"{number}.json")
+        label = f"{method} {cache}, {timed} children x {steps} steps ({purpose})"
+        print(f"[{time.strftime('%H:%M:%S')}] {label}", file=sys.stderr, flush=True)
+        record = {"method": method, "cache": cache, "steps": steps, "children": timed, "purpose": purpose}
+        record |= {"repeat": repeat, "load_before": os.getloadavg()[0], "command_line": label}
+        spec["launched"] = time.time()
+        where.write_text(json.dumps(spec))
+        process = subprocess.run([sys.executable, __file__, "--worker", str(where)], env=environment(method, folder))
+        if process.returncode:
+            record["error"] = f"exit status {process.returncode}"
+        else:
+            record |= json.loads(Path(spec["result"]).read_text())
+            record["extrapolated_to"] = children if timed < children else None
+            record["total"] = record["wall"] * children / timed
+            print(f"    wall {record['wall']:.1f} s", file=sys.stderr, flush=True)
+        if purpose == "fill":
+            self._warm[method, steps] = folder.rename(self.scratch / f"{number}.cache")
+        self.results.append(record)
+        self.save()
+
+    def save(self) -> None:
+        """Write everything measured so far."""
+        if self.args.json:
+            settings = {name: value for name, value in vars(self.args).items() if name not in ("json", "worker")}
+            text = json.dumps({"machine": machine(), "settings": settings, "measurements": self.results}, indent=1)
+            part = self.args.json.with_name(self.args.json.name + ".part")
+            part.write_text(text + "\n")
+            part.replace(self.args.json)
+
+
+def environment(method: str, cache: Path) -> dict[str, str]:
+    """What a measurement's process sees. Spinning threads would slow down whoever shares the machine."""
+    variables = os.environ | {"OMP_WAIT_POLICY": "PASSIVE", "JAX_COMPILATION_CACHE_DIR": str(cache)}
+    return variables | ({"JAX_PLATFORMS": "cpu"} if method == "torch" else {})
+
+
+def machine() -> dict[str, Any]:
+    """Where this runs."""
+    model = platform.processor()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        model = next((line.split(": ")[1] for line in info.read_text().splitlines() if "model name" in line), model)
+    versions = {}
+    for package in ("jaxad", "jax", "jaxlib", "optax", "numpy", "torch"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = None
+    threads = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "XLA_FLAGS", "JAX_PLATFORMS")}
+    threads["OMP_WAIT_POLICY"] = "PASSIVE"
+    system = {"system": platform.platform(), "processor": model, "cores": cores()}
+    return system | {"python": platform.python_version(), "versions": versions, "environment": threads}
+
+
+# ---- tables ------------------------------------------------------------------------------------------------------
+
+
+def table(rows: list[tuple[str, ...]]) -> str:
+    """Columns of text, the first two to the left and numbers to the right; the first row is the heading."""
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    rows = [rows[0], tuple("-" * width for width in widths), *rows[1:]]
+    return "\n".join(
+        "  ".join(cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths))).rstrip()
+        for row in rows
+    )
+
+
+def plural(count: int, noun: str, ending: str) -> str:
+    """ "1 child", "2 children"."""
+    return f"{count} {noun}{ending if count != 1 else ''}"
+
+
+def median(records: list[dict[str, Any]], *path: str) -> float:
+    """Of a field, which may lie in a dict of the record."""
+    values = []
+    for record in records:
+        for name in path:
+            record = record[name]
+        values.append(record)
+    return statistics.median(values)
+
+
+def conditions(records: list[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """Records by method and cache, in the order of measurement."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for record in records:
+        groups.setdefault((record["method"], record["cache"]), []).append(record)
+    return groups
+
+
+def describe(name: tuple[str, str], group: list[dict[str, Any]]) -> tuple[str, ...]:
+    """The row of a condition."""
+    seconds, first = {k: median(group, "seconds", k) for k in ("compile", "train_and_score", "other")}, group[0]
+    wall, total = median(group, "wall"), median(group, "total")
+    extrapolated = f" EXTRAPOLATED from {first['children']}" if first["extrapolated_to"] else ""
+    return (
+        name[0] + extrapolated,
+        name[1],
+        f"{total:.1f}",
+        f"{60 * first['children'] / wall:.1f}",
+        *(f"{value:.1f}" for value in seconds.values()),
+        f"{100 * seconds['other'] / wall:.1f} %",
+        f"{median(group, 'programs', 'count'):.0f}",
+        f"{median(group, 'programs', 'from_cache'):.0f}",
+        f"{median(group, 'peak_mib'):.0f}",
+        f"{median(group, 'startup'):.1f}",
+        f"{median(group, 'failed'):.0f}",
+    )
+
+
+HEADING = ("method", "cache", "wall s", "children/min", "compile s", "train+score s", "other s", "other", "programs")
+HEADING += ("from cache", "peak MiB", "start s", "failed")
+
+
+def report(results: list[dict[str, Any]]) -> str:
+    """All tables as text."""
+    done = [record for record in results if "error" not in record]
+    lines = []
+    compared = [record for record in done if record["purpose"] == "compare"]
+    for steps in dict.fromkeys(record["steps"] for record in compared):
+        chosen = conditions([record for record in compared if record["steps"] == steps])
+        children = max(record["extrapolated_to"] or record["children"] for group in chosen.values() for record in group)
+        repeats = max(len(group) for group in chosen.values())
+        lines += [f"\n{plural(children, 'child', 'ren')} x {plural(steps, 'step', 's')}, median of {repeats}"]
+        lines += [table([HEADING, *(describe(name, group) for name, group in chosen.items())])]
+        lines += ratios(chosen) + agreement(chosen)
+    lines += per_step(compared)
+    grown = [r for r in done if r["purpose"] == "growth" or (r["method"], r["cache"]) == ("ours", "cold")]
+    grown = [r for r in grown if r["purpose"] != "fill" and r["steps"] == grown[0]["steps"]]
+    if any(record["purpose"] == "growth" for record in grown):
+        rows = [("children", "", "wall s", "s/child", "programs", "peak MiB")]
+        for count in sorted({record["children"] for record in grown}):
+            group = [record for record in grown if record["children"] == count]
+            wall = median(group, "wall")
+            numbers = (f"{wall:.1f}", f"{wall / count:.2f}", f"{median(group, 'programs', 'count'):.0f}")
+            rows.append((str(count), "", *numbers, f"{median(group, 'peak_mib'):.0f}"))
+        lines += [f"\nGrowth of ours, cold, {grown[0]['steps']} steps", table(rows)]
+    lines += [f"\nFAILED: {record['command_line']}: {record['error']}" for record in results if "error" in record]
+    return "\n".join(lines)
+
+
+def ratios(groups: dict[tuple[str, str], list[dict[str, Any]]]) -> list[str]:
+    """How many times longer the others take than ours, round by round."""
+    lines = []
+    for ours, other in itertools.product(groups, groups):
+        if ours[0] != "ours" or other[0] == "ours" or (other[0] == "naive" and other[1] != ours[1]):
+            continue
+        totals = [{record["repeat"]: record["total"] for record in groups[name]} for name in (ours, other)]
+        values = [totals[1][repeat] / totals[0][repeat] for repeat in totals[0] if repeat in totals[1]]
+        if values:
+            spread = f" ({min(values):.2f} to {max(values):.2f})" if len(values) > 1 else ""
+            note = ", EXTRAPOLATED" if groups[other][0]["extrapolated_to"] else ""
+            value = f"{statistics.median(values):.2f}{spread}{note}"
+            lines.append(f"  {' '.join(other)} / {' '.join(ours)}: {value}")
+    return lines
+
+
+def agreement(groups: dict[tuple[str, str], list[dict[str, Any]]]) -> list[str]:
+    """How far the rewards of naive, which sees the same batches, are from ours."""
+    rewards = {method: group[0]["rewards"] for (method, _), group in groups.items()}
+    gaps = sorted(abs(a - b) for a, b in zip(rewards.get("ours", ()), rewards.get("naive", ())))
+    if not gaps:
+        return []
+    return [f"  rewards of naive and ours differ by {statistics.median(gaps):.1e} (median), {gaps[-1]:.1e} (most)"]
+
+
+def per_step(compared: list[dict[str, Any]]) -> list[str]:
+    """Training and scoring of one child, told apart by the shortest and the longest training."""
+    steps = sorted({record["steps"] for record in compared})
+    if len(steps) < 2:
+        return []
+    rows = [("method", "cache", "ms/step", "ms to score")]
+    short, long = (conditions([r for r in compared if r["steps"] == count]) for count in (steps[0], steps[-1]))
+    for name in short.keys() & long.keys():
+        pair = short[name], long[name]
+        times = [median(group, "seconds", "train_and_score") / group[0]["children"] for group in pair]
+        step = (times[1] - times[0]) / (steps[-1] - steps[0])
+        rows.append((*name, f"{1000 * step:.1f}", f"{1000 * (times[0] - steps[0] * step):.1f}"))
+    heading = f"\nTrain and score, a child on average, from the difference between {steps[0]} and {steps[-1]} steps"
+    return [heading, table([rows[0], *sorted(rows[1:])])]
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure and report."""
+    args = arguments(argv)
+    if args.worker:
+        import search_worker
+
+        search_worker.main(args.worker)
+        return
+    methods = [method for method in args.methods if method != "torch" or find_spec("torch")]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that a running measurement is ended, too
+    with tempfile.TemporaryDirectory(prefix="jaxad-benchmark-") as scratch:
+        bench = Bench(args, Path(scratch))
+        for repeat, steps in itertools.product(range(args.repeats), args.steps):
+            for cache, method in itertools.product(args.caches, methods):
+                if method != "torch":
+                    bench.run(method, cache, steps, args.children, "compare", repeat)
+                elif cache == args.caches[0]:
+                    bench.run(method, "none", steps, args.children, "compare", repeat)
+        for count in args.growth if "ours" in methods else []:
+            if count != args.children or "cold" not in args.caches:
+                bench.run("ours", "cold", args.steps[0], count, "growth")
+    about = machine()
+    measured = [record for record in bench.results if "error" not in record]
+    devices = sorted({record["device"] for record in measured if record["method"] != "torch"})
+    executors = sorted({f"{record['method']}: {record['executor']}" for record in measured})
+    print(f"{about['processor']}, {about['cores']} cores; JAX on {', '.join(devices) or 'nothing'}")
+    print("; ".join(executors))
+    print(f"versions {about['versions']}; environment {about['environment']}")
+    print(report(bench.results))
+
+
+if __name__ == "__main__":
+    main()

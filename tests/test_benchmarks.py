@@ -1,0 +1,218 @@
+"""The benchmark measures what it says: its reference implementations train and score the same children as ours."""
+
+import functools
+import importlib
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxad import hypotheses
+from jaxad.search import supernet, trial
+from jaxad.search.child import ChildConfig, make_child
+from jaxad.search.sequential import Sequential
+from jaxad.search.space import Architecture, Layer, SearchSpace
+from jaxad.search.trial import Job, TrialConfig
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+sys.path.append(str(BENCHMARKS))
+naive_jax, search_worker, search_throughput = map(
+    importlib.import_module, ("naive_jax", "search_worker", "search_throughput")
+)
+HAS_TORCH = importlib.util.find_spec("torch") is not None
+needs_torch = pytest.mark.skipif(not HAS_TORCH, reason="PyTorch is not installed")
+if HAS_TORCH:
+    torch, torch_eager = map(importlib.import_module, ("torch", "torch_eager"))
+
+CONFIG = ChildConfig()
+
+
+def layer(channels, kernel, pool, pool_kernel, norm, activation):
+    return Layer(channels=channels, kernel=kernel, pool=pool, pool_kernel=pool_kernel, norm=norm, activation=activation)
+
+
+# Between them: all choices of every token; a kernel larger than its image (7 on 3x3) and windows over the edge.
+ARCHITECTURES = [
+    ("density", "ssim", layer(3, 3, "max", 5, "batch", "elu"), layer(8, 7, "average", 1, "none", "sigmoid")),
+    ("cluster", "l21", layer(8, 1, "average", 5, "instance", "tanh"), layer(3, 3, "max", 3, "batch", "softplus")),
+    ("centroid", "l1", layer(3, 5, "average", 1, "none", "leaky_relu"), layer(3, 1, "max", 7, "none", "relu6")),
+    ("reconstruction", "l2", layer(8, 3, "max", 7, "none", "linear"), layer(3, 5, "max", 7, "instance", "relu")),
+]
+ARCHITECTURES = [Architecture(hypothesis=h, distance=d, layers=layers) for h, d, *layers in ARCHITECTURES]
+SMALL = Architecture(hypothesis="centroid", distance="l21", layers=[layer(8, 3, "max", 3, "batch", "elu")])
+
+
+def shared_part(architecture, channels, rng):
+    space = SearchSpace(num_layers=len(architecture.layers), channels=(3, 8))
+    return supernet.take(supernet.init(rng, space, channels), architecture)
+
+
+def first_beliefs(architecture, rng):
+    """Any beliefs will do, as long as all implementations have the same."""
+    shapes = {
+        "density": hypotheses.DensityParams((10, 10), (10,), (10, 4), (4,)),
+        "cluster": hypotheses.ClusterParams((10, 10)),
+        "centroid": hypotheses.CentroidParams((10,)),
+        "reconstruction": (),
+    }[architecture.hypothesis]
+    return type(shapes)(*(rng.normal(size=shape).astype(np.float32) for shape in shapes)) if shapes else ()
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda a: f"{a.hypothesis}-{a.distance}")
+def test_references_have_our_loss(architecture, rng):
+    channels, step = (3, 12) if architecture.distance == "ssim" else (1, 2)  # luma and grey
+    images = rng.uniform(size=(16, 13, 14, channels)).astype(np.float32)
+    params = shared_part(architecture, channels, rng) | {"hypothesis": first_beliefs(architecture, rng)}
+    ours = jax.jit(make_child(architecture, CONFIG).loss)(params, images, step)[0]
+    naive = jax.jit(functools.partial(naive_jax.loss, architecture, CONFIG))(params, images, step)
+    np.testing.assert_allclose(naive, ours, rtol=1e-4)
+    if HAS_TORCH:
+        pictures = torch.tensor(images.transpose(0, 3, 1, 2))
+        theirs = torch_eager.loss(architecture, CONFIG, torch_eager.to_torch(params), pictures, step)
+        np.testing.assert_allclose(theirs.item(), ours, rtol=1e-4)
+
+
+@needs_torch
+@pytest.mark.parametrize("distance", ["l1", "l2", "l21", "ssim"])
+@pytest.mark.parametrize("hypothesis", ["density", "cluster", "centroid", "reconstruction"])
+def test_torch_scores_as_we_do(hypothesis, distance, rng):
+    """Every distance and every hypothesis, alone, with statistics of one set and scores of another."""
+    x_hat, x = rng.uniform(size=(2, 8, 13, 14, 1)).astype(np.float32)
+    ours = importlib.import_module("jaxad.distances").get_distance(distance).score
+    pictures = [torch.tensor(images.transpose(0, 3, 1, 2)) for images in (x_hat, x)]
+    np.testing.assert_allclose(torch_eager.DISTANCES[distance](*pictures), jax.vmap(ours)(x_hat, x), rtol=1e-4)
+
+    fitted, z = rng.normal(size=(2, 24, 10)).astype(np.float32)
+    errors = rng.uniform(size=24).astype(np.float32)
+    beliefs = first_beliefs(Architecture(hypothesis=hypothesis, distance=distance, layers=SMALL.layers), rng)
+    ours, theirs = hypotheses.make_hypothesis(hypothesis), torch_eager.HYPOTHESES[hypothesis]
+    expected = jax.jit(lambda b: ours.score(b, ours.fit(b, fitted), z, errors))(beliefs)
+    beliefs = jax.tree.map(torch.tensor, beliefs)
+    stats = theirs.fit(beliefs, torch.tensor(fitted))
+    scores = theirs.score(beliefs, stats, torch.tensor(z), torch.tensor(errors))
+    np.testing.assert_allclose(scores, expected, rtol=1e-3, atol=1e-5)
+
+
+@needs_torch
+def test_centroid_radius_agrees_around_the_warm_up(rng):
+    z = rng.normal(size=(32, 10)).astype(np.float32)
+    errors = np.zeros(32, np.float32)
+    ours = hypotheses.make_hypothesis("centroid")
+    beliefs = ours.init(jax.random.key(0), jnp.asarray(z))
+    theirs = torch_eager.Centroid.init(None, torch.tensor(z))
+    np.testing.assert_allclose(theirs.centre, beliefs.centre, rtol=1e-5)
+    for step in (9, 10):
+        expected = ours.loss(beliefs, z, errors, step)
+        np.testing.assert_allclose(torch_eager.Centroid.loss(theirs, torch.tensor(z), None, step), expected, rtol=1e-5)
+
+
+def test_executors_reach_the_same_verdict(rng):
+    """From the same weights and batches, training and scoring give the same weights and reward."""
+    config = TrialConfig(steps=2, batch_size=16, fit_images=20)
+    data = trial.put(*search_worker.images(13, 64, 40))
+    network = shared_part(SMALL, 1, rng)
+
+    (naive,) = naive_jax.NaiveJax(data, config)([Job(SMALL, network, jax.random.key(3))])
+    executor = Sequential(data, config)
+    (ours,) = executor([Job(SMALL, network, jax.random.key(3))])
+    executor.close()
+    results = [naive]
+    if HAS_TORCH:
+        keys = trial.trial_keys(jax.random.key(3))
+        order = trial.batch_order(keys.order, 64, 2, 16)
+        # The first centre is the mean of the first latents, which both find.
+        runner, job = torch_eager.TorchEager(data, config), Job(SMALL, network, jax.random.key(4))
+        results.append(runner.run(job, order))
+        (alone,) = runner([job])  # draws its own order and beliefs
+        assert bool(alone.verdict.usable)
+    for result in results:
+        np.testing.assert_allclose(result.verdict.loss, ours.verdict.loss, rtol=1e-4)
+        np.testing.assert_allclose(result.verdict.reward, ours.verdict.reward, atol=0.01)
+        assert bool(result.verdict.usable)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), result.params, ours.params)
+    assert not np.array_equal(ours.params["encoder"][0]["kernel"], network["encoder"][0]["kernel"])
+
+
+@needs_torch
+def test_torch_drops_the_learning_rate_when_we_do(rng):
+    child = importlib.import_module("jaxad.search.child")
+    data = trial.put(*search_worker.images(4, 8, 8))
+    for steps in (1, 2, 5, 20):
+        config = TrialConfig(steps=steps, batch_size=8, child=ChildConfig(optimiser="sgd", learning_rate=0.1))
+        ours = child.make_optimiser(config.child, steps)
+        value, state = jnp.zeros(1), ours.init(jnp.zeros(1))
+        theirs = torch.zeros(1, requires_grad=True)
+        optimiser, schedule = torch_eager.TorchEager(data, config)._optimiser([theirs])
+        for _ in range(steps):
+            update, state = ours.update(jnp.ones(1), state)
+            value = value + update
+            theirs.grad = torch.ones(1)
+            optimiser.step()
+            schedule.step()
+            np.testing.assert_allclose(theirs.detach(), value, rtol=1e-5)
+
+
+def test_children_are_distinct_and_grow_from_the_front():
+    space = SearchSpace(num_layers=1, channels=(3,), kernels=(1,), activations=("relu",), hypotheses=("centroid",))
+    assert space.canonical_cardinality == 4 * 3 * 7
+    children = search_worker.distinct_children(space, 0, 84)
+    assert len({tuple(tokens) for tokens in children.tolist()}) == 84
+    np.testing.assert_array_equal(children[:10], search_worker.distinct_children(space, 0, 10))
+
+
+def test_benchmark_measures_and_writes(tmp_path):
+    """A tiny child, from the cache that another one left, which started from an empty one."""
+    size = {"children": 1, "steps": 1, "num-layers": 1, "image-size": 8, "batch-size": 8, "train-images": 16}
+    size |= {"valid-images": 16, "fit-images": 8, "json": tmp_path / "out.json"}
+    flags = [f"--{name}={value}" for name, value in size.items()]
+    command = [
+        sys.executable,
+        BENCHMARKS / "search_throughput.py",
+        *flags,
+        "--methods=ours",
+        "--caches=warm",
+        "--growth",
+    ]
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    assert "1 child x 1 step" in done.stdout
+    fill, warm = json.loads((tmp_path / "out.json").read_text())["measurements"]
+    assert (fill["purpose"], warm["purpose"]) == ("fill", "compare")
+    assert fill["programs"]["from_cache"] == 0 < warm["programs"]["from_cache"] < warm["programs"]["count"]
+    for record in (fill, warm):
+        parts = record["seconds"]
+        assert record["wall"] == pytest.approx(parts["compile"] + parts["train_and_score"] + parts["other"])
+        assert 0 <= parts["other"] < record["wall"]
+        assert 0 < parts["tracing"] <= parts["compile"]
+        assert record["peak_mib"] > record["peak_mib_before"] > 10
+
+
+def test_report_tells_ratios_and_extrapolation():
+    def record(method, cache, wall, repeat, **extra):
+        seconds = {"compile": 0.2 * wall, "train_and_score": 0.7 * wall, "other": 0.1 * wall}
+        record = {"method": method, "cache": cache, "steps": 5, "children": 10, "purpose": "compare", "repeat": repeat}
+        record |= {"wall": wall, "total": wall, "extrapolated_to": None, "seconds": seconds, "peak_mib": 100.0}
+        record |= {"programs": {"count": 3, "from_cache": 1}, "startup": 1.0, "failed": 0, "rewards": [0.5, 0.25]}
+        return record | extra
+
+    records = [record("ours", "cold", 10.0, 0), record("ours", "cold", 20.0, 1)]
+    records += [record("naive", "cold", 30.0, 0, rewards=[0.5, 0.5]), record("naive", "cold", 40.0, 1)]
+    records += [record("torch", "none", wall, i, total=2 * wall, extrapolated_to=20) for i, wall in enumerate((5, 6))]
+    records += [record("ours", "cold", 90.0, 0, purpose="growth", children=30)]
+    records += [record("ours", "cold", 90.0, 0, error="exit status 1", command_line="ours cold")]
+    text = search_throughput.report(records)
+    assert "naive cold / ours cold: 2.50 (2.00 to 3.00)" in text  # 30 / 10 and 40 / 20, pair by pair
+    assert "torch none / ours cold: 0.80 (0.60 to 1.00), EXTRAPOLATED" in text
+    assert "torch EXTRAPOLATED from 10" in text
+    assert "differ by 1.2e-01 (median), 2.5e-01 (most)" in text
+    assert "ours cold: exit status 1" in text
+    growth = text[text.index("Growth") :].splitlines()
+    assert growth[3].split() == ["10", "15.0", "1.50", "3", "100"]
+    assert growth[4].split() == ["30", "90.0", "3.00", "3", "100"]
