@@ -62,8 +62,7 @@ def population_map(function: Callable[..., Any], mesh: Mesh, shared: Sequence[in
 
     Returns:
       A function of arrays with a leading axis P, a multiple of the number of devices, that returns such arrays.
-      Written device by device, because a batched convolution is a grouped one, where a compiler that divides the
-      program by itself moves data between devices.
+      Devices cannot communicate: XLA left to divide `jax.vmap` by itself gathers operands of batched operations.
     """
 
     def local(*args: Any) -> Any:

@@ -191,6 +191,11 @@ class Cohort:
         self._compiles = 0
 
     @property
+    def batch_size(self) -> int:
+        """Images of a step, unless memory is too small for a group."""
+        return self._config.batch_size
+
+    @property
     def compiles(self) -> int:
         """Programs compiled, or loaded from the persistent cache, so far."""
         return self._compiles
