@@ -92,7 +92,7 @@ class Sequential:
         order, hypothesis_key = launch(kernels.start, key, data.train)
         *_, vector = encode(launch(kernels.batch, data.train, order, np.int32(0)))
         beliefs = launch(hypothesis.init, hypothesis_key, vector.values[0])
-        beliefs = Parameter(beliefs, launch(kernels.state, beliefs))
+        beliefs = Parameter(beliefs, kernels.state(beliefs))
 
         # Train: each step ends with every parameter updated.
         for step in repeat(config.steps):
@@ -130,14 +130,14 @@ def _is_parameter(node: Any) -> bool:
     return isinstance(node, Parameter)
 
 
-def _parameters(launch: Callable, state: Kernel, layout: Layout, params: Params) -> Params:
+def _parameters(launch: Callable, state: Callable, layout: Layout, params: Params) -> Params:
     """Blocks of parameters with fresh optimisers, as the tape wants them."""
     blocks = layout.split(params)
     if isinstance(launch, Plan):
         blocks = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), blocks)
     else:
         blocks = jax.device_put(blocks)
-    weights = jax.tree.map(lambda value: Parameter(value, launch(state, value)), blocks)
+    weights = jax.tree.map(lambda value: Parameter(value, state(value)), blocks)
     for role, shift in (("encoder", 1), ("decoder", 0)):
         for position, layer in enumerate(weights[role]):
             for offset, mask in zip(layer["offset"], layout.masks(position + shift)):
@@ -156,7 +156,7 @@ class TrialKernels(NamedTuple):
     start: Kernel  # (key, train) -> order [steps, B], key of the hypothesis
     batch: Kernel  # (train, order, step) -> [B, H, W, C] float32
     window: Kernel  # (images, index) -> [B, H, W, C] float32
-    state: Kernel  # (value) -> fresh state of the optimiser
+    state: Callable[[Any], Any]  # (value) -> fresh state of the optimiser
     update: Kernel  # (value, state, gradient) -> (value, state)
     judge: Kernel  # (scores, labels, loss) -> Verdict
 
@@ -184,7 +184,10 @@ def trial_kernels(config: TrialConfig, batch_size: int) -> TrialKernels:
     def judge(scores: list[Array], labels: Array, loss: Array) -> Verdict:
         return trial.judge(jnp.concatenate(scores)[: labels.shape[0]], labels, loss, config.reward)
 
-    state = Kernel(optimiser.init, name="optimiser.init")
+    def state(value: Any) -> Any:
+        # Adam and momentum begin with zeros, which need no program.
+        return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), jax.eval_shape(optimiser.init, value))
+
     return TrialKernels(
         Kernel(start), Kernel(batch), Kernel(window), state, Kernel(update, donate=(0, 1)), Kernel(judge)
     )

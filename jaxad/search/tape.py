@@ -14,7 +14,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from jaxad.nets import conv as convolutions
 from jaxad.nets import layers as nn
@@ -106,14 +105,17 @@ class Tape:
         return images if kind == "none" else self._each(images, normalise_kernels(kind))
 
     def activate(self, images: Blocks, kind: str, scale: list[Parameter] | None, offset: list[Parameter]) -> Blocks:
-        index = np.int32(ACTIVATION_NAMES.index(kind))
+        forward, gradient = activate_kernels(kind)
         # A layer that does not normalise has a bias only; one program serves both.
         scales = [np.ones(o.value.shape, np.float32) for o in offset] if scale is None else [s.value for s in scale]
-        operands = [(x, s, o.value, o.mask, index) for x, s, o in zip(images.values, scales, offset)]
-        outputs = Blocks([self.launch(ACTIVATE, *operand) for operand in operands])
+        operands = [(x, s, o.value, o.mask) for x, s, o in zip(images.values, scales, offset)]
+        outputs = Blocks([self.launch(forward, *operand) for operand in operands])
 
         def step_back() -> None:
-            back = [self.launch(ACTIVATE_GRADIENT, dy, *operand) for dy, operand in zip(outputs.gradients, operands)]
+            back = [
+                self.launch(AFFINE_GRADIENT, self.launch(gradient, dy, *operand), *operand[:2])
+                for dy, operand in zip(outputs.gradients, operands)
+            ]
             self.receive(images, [to_images for to_images, _, _ in back])
             for block, (_, to_scale, to_offset) in enumerate(back):
                 if scale is not None:
@@ -216,28 +218,30 @@ def normalise_kernels(kind: str) -> tuple[Kernel, Kernel]:
     return _unary(lambda images: nn.normalise(images, kind), kind)
 
 
-# The activation is a run-time choice: eight times fewer programs, and on every backend only one branch runs.
-ACTIVATION_NAMES = list(nn.ACTIVATIONS)
+@functools.cache
+def activate_kernels(kind: str) -> tuple[Kernel, Kernel]:
+    """Forward (images, scale, offset, mask), and the way back from the output to before the activation.
+
+    The way back through scale and offset, `AFFINE_GRADIENT`, is the same for all activations.
+    """
+
+    def forward(images: Array, scale: Array, offset: Array, mask: Array | None) -> Array:
+        images = nn.activate(images, kind, scale, offset)
+        # Sigmoid and softplus of padding are not zero, and would leak into the gradient of the next kernel.
+        return images if mask is None else images * mask[None, None, None]
+
+    def backward(gradient: Array, images: Array, scale: Array, offset: Array, mask: Array | None) -> Array:
+        before = nn.activate(images, "linear", scale, offset)
+        (gradient,) = _gradient(nn.ACTIVATIONS[kind])(gradient, before)
+        return gradient if mask is None else gradient * mask[None, None, None]
+
+    return Kernel(forward, name=kind), Kernel(backward, name=f"{kind}.gradient")
 
 
-def _activate(images: Array, scale: Array, offset: Array, mask: Array | None, kind: Array) -> Array:
-    images = nn.activate(images, kind, scale, offset)
-    # Sigmoid and softplus of padding are not zero, and would leak into the gradient of the next kernel.
-    return images if mask is None else images * mask[None, None, None]
+def _affine_gradient(gradient: Array, images: Array, scale: Array) -> tuple[Array, Array, Array]:
+    return _gradient(lambda *operands: nn.activate(operands[0], "linear", *operands[1:]))(
+        gradient, images, scale, jnp.zeros_like(scale)
+    )
 
 
-def _activate_gradient(
-    gradient: Array, images: Array, scale: Array, offset: Array, mask: Array | None, kind: Array
-) -> tuple[Array, Array, Array]:
-    gradient = gradient if mask is None else gradient * mask[None, None, None]
-    before, back = jax.vjp(lambda *operands: nn.activate(operands[0], "linear", *operands[1:]), images, scale, offset)
-    # Branching on gradients, not differentiating a branch: that would keep the residuals of all eight.
-    return back(lax.switch(kind, ACTIVATION_GRADIENTS, gradient, before))
-
-
-ACTIVATION_GRADIENTS = [
-    lambda gradient, images, function=function: _gradient(function)(gradient, images)[0]
-    for function in nn.ACTIVATIONS.values()
-]
-ACTIVATE = Kernel(_activate, name="activate")
-ACTIVATE_GRADIENT = Kernel(_activate_gradient, name="activate.gradient")
+AFFINE_GRADIENT = Kernel(_affine_gradient, name="affine.gradient")

@@ -1,0 +1,412 @@
+"""Find an image anomaly detector for your data: search, retrain the best, test it once, report.
+
+    python experiments/autoad_search.py                                     # bundled textures, offline, minutes
+    python experiments/autoad_search.py --dataset fashion_mnist --ood mnist # prepared TFDS sets (TFDS_DATA_DIR)
+    python experiments/autoad_search.py --dataset folder:photos --normal-classes good
+    python experiments/autoad_search.py --preset smoke                      # see everything happen in a minute
+    python experiments/autoad_search.py --resume runs/autoad-20260101-120000
+
+What it does: children of a search space (autoencoder architecture x anomaly hypothesis x distance, AutoAD Eq. 2) train
+a few steps each on shared weights and are rewarded for how well they rank validation images. The best are retrained
+from scratch; the one with the best validation reward is tested, once. All is in the run folder: open report.html.
+"""
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+from jaxad import backend, checkpoint, cli, data, metrics, report, runs, thresholds
+from jaxad.detectors.autoencoder import autoencoder, reconstruct
+from jaxad.detectors.saved import save_detector
+from jaxad.progress import Progress, table
+from jaxad.scoring import map_images, score_images
+from jaxad.search import loop, trial
+from jaxad.search.child import ChildConfig
+from jaxad.search.evaluator import make_executor
+from jaxad.search.space import Architecture, SearchSpace, flops, parameter_count, render, summary
+from jaxad.search.strategies import make_strategy
+from jaxad.training import fit
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Find an image anomaly detector for your data."""
+
+    # ---- the task
+    dataset: str = "textures:16"
+    """Normal images: a TFDS name (fashion_mnist), digits, textures:SIZE, idx:DIR, folder:DIR, npz:FILE, mvtec:DIR."""
+    ood: tuple[str, ...] = ()
+    """Anomalous image sets, resized to the normal ones: TFDS names, gaussian, uniform, folders ..."""
+    normal_classes: tuple[str, ...] = ()
+    """Classes of the dataset that are normal, by name or number; the others are anomalous."""
+    data_dir: str | None = None
+    """Where prepared TFDS sets are; by default TFDS_DATA_DIR."""
+    image_size: int | None = None
+    """Resize all images to this side."""
+    limit: int | None = None
+    """Use at most so many normal images over the three parts."""
+    contamination: float | None = None
+    """Anomalous share of validation and test; by default 0.05, and 0.2 for the small bundled sets."""
+
+    # ---- the search
+    preset: Literal["default", "smoke", "paper"] = "default"
+    """Where flags are not given: default (minutes on a laptop), smoke (under a minute), paper (for a GPU)."""
+    strategy: Literal["random", "evolution"] = "evolution"
+    """Who proposes architectures: uniform random search, or regularised (aging) evolution."""
+    seed: int = 0
+    """Decides everything random: same seed, same result."""
+    num_layers: int = 3
+    """Encoder layers N; the space has (6N + 2)-token architectures."""
+    children: int = 60
+    """Architectures to try; none is tried twice."""
+    population: int = 6
+    """Children that start from the same shared weights; their changes are averaged."""
+    time_budget: float | None = None
+    """Seconds of searching after which the running child is the last."""
+    steps: int = 20
+    """Training steps of one child."""
+    batch_size: int = 64
+    """Images of one step."""
+    reward: Literal["auroc", "aupr_in", "aupr_out"] = "auroc"
+    """Validation metric that children compete for."""
+    optimiser: Literal["adam", "sgd"] = "adam"
+    """Of children: Adam, or SGD with momentum 0.9."""
+    learning_rate: float = 3e-3
+    """Of children; divided by 10 at 50 % and 75 % of the steps."""
+    regulariser: float = 0.1
+    """Weight of the hypothesis against the distance (Eq. 2 has 1)."""
+    executor: Literal["auto", "sequential", "cohort"] = "auto"
+    """Children one by one (CPU), or those of equal shape side by side (GPU, TPU)."""
+
+    # ---- after the search
+    retrain_top: int = 3
+    """So many of the best architectures are retrained from scratch; validation chooses among them."""
+    retrain_seeds: int = 1
+    """Training seeds of each."""
+    retrain_steps: int = 300
+    """Training steps of each."""
+    false_alarms: float = 0.05
+    """Share of normal images that the threshold may flag, guaranteed on held-out normal images."""
+
+    # ---- the run
+    output: str | None = None
+    """Run folder to make; by default runs/autoad-DATE-TIME."""
+    resume: str | None = None
+    """Run folder to continue, exactly as if it had never stopped."""
+    cache_dir: str | None = None
+    """Where compiled programs are kept for later runs; by default ~/.cache/jaxad/xla."""
+    quiet: bool = False
+    """Print nothing but errors."""
+
+    def __post_init__(self) -> None:
+        for name in ("num_layers", "children", "population", "retrain_top", "retrain_seeds", "retrain_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name.replace('_', '-')} is {getattr(self, name)}; the least is 1")
+        if self.time_budget is not None and not self.time_budget > 0:
+            raise ValueError(f"--time-budget is {self.time_budget}; give seconds above 0")
+        if not 0 < self.false_alarms < 1:
+            raise ValueError(f"--false-alarms is {self.false_alarms}; give a share between 0 and 1, such as 0.05")
+        trial_config(self)
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "smoke": {"children": 6, "population": 3, "steps": 3, "retrain_top": 1, "retrain_steps": 20, "limit": 300},
+    # Section V of the paper: N = 6 layers, 500 epochs of one child each; SGD at 0.1 as its text has it.
+    "paper": {
+        "num_layers": 6, "children": 500, "population": 1, "steps": 500, "optimiser": "sgd", "learning_rate": 0.1,
+        "regulariser": 1.0, "retrain_seeds": 3, "retrain_steps": 20_000,
+    },
+}  # fmt: skip
+
+MAY_DIFFER = {"output", "resume", "time_budget", "cache_dir", "quiet", "data_dir"}
+SMALL = ("digits", "textures")
+EXAMPLES = 6  # normal and anomalous test images each in the report
+
+
+def trial_config(config: Config) -> trial.TrialConfig:
+    """What the flags say about one child."""
+    child = ChildConfig(
+        optimiser=config.optimiser, learning_rate=config.learning_rate, regulariser=config.regulariser
+    )
+    return trial.TrialConfig(
+        steps=config.steps, batch_size=config.batch_size, reward=config.reward, child=child
+    )
+
+
+def load(config: Config) -> data.Task:
+    """The task, checked before anything is computed or written."""
+    contamination = config.contamination
+    if contamination is None:
+        contamination = 0.2 if config.dataset.partition(":")[0] in SMALL else 0.05
+    task = data.load_task(
+        config.dataset,
+        ood=config.ood,
+        normal_classes=config.normal_classes,
+        data_dir=config.data_dir,
+        image_size=config.image_size,
+        limit=config.limit,
+        contamination=contamination,
+        seed=config.seed,
+    )
+    return data.check_task(task)
+
+
+def run(config: Config) -> None:
+    """The whole experiment."""
+    # ---- task and folder ---------------------------------------------------------------------------------------
+    task = load(config)
+    if config.resume:
+        folder = runs.open_run(config.resume, config, may_differ=MAY_DIFFER)
+    else:
+        folder = runs.create_run(config.output, config, name="autoad")
+    with folder:
+        if (folder.path / "results.json").exists():
+            say(config, f"{folder.path} is finished: open {folder.path / 'report.html'}")
+            return
+        say(config, data.table(task), f"run folder: {folder.path}")
+        backend.enable_compilation_cache(config.cache_dir)
+        keys = dict(zip(("start", "search", "retrain", "test"), jax.random.split(jax.random.key(config.seed), 4)))
+
+        # ---- search, retrain, test -----------------------------------------------------------------------------
+        found = search(config, task, folder, keys)
+        best = retrain(config, task, folder, found["trials"], keys["retrain"])
+        results = test(config, task, folder, found, best, keys["test"])
+        show(config, results, folder.path)
+
+
+def search(config: Config, task: data.Task, folder: runs.Run, keys: dict[str, jax.Array]) -> dict[str, Any]:
+    """Trials of this and earlier sessions of the run, and what they cost."""
+    space = SearchSpace(num_layers=config.num_layers)
+    strategy = loop.jit(make_strategy(config.strategy, space, population=config.population))
+    image_shape = task.train.images.shape[1:]
+    state = loop.start(keys["start"], strategy, space, image_shape[-1])
+    saved = folder.checkpoints.latest(state)
+    facts = {"trials": 0, "elapsed": 0.0, "compiles": 0, "stopped": None}
+    if saved is not None:
+        state, facts = saved.tree, saved.metadata
+        say(config, *(f"skipped a damaged checkpoint: {path}" for path in saved.skipped))
+    runs.truncate_trials(folder, facts["trials"])
+    trials = [loop.Trial(**record) for record in runs.read_trials(folder)]
+    if facts["stopped"] is None and len(trials) < config.children:
+        images = trial.put(task.train.images, task.valid.images, task.valid.labels)
+        executor = make_executor(config.executor, images, trial_config(config))
+        compiled = facts["compiles"]
+        with Progress(
+            config.children, label="search", budget=config.time_budget, start=len(trials), quiet=config.quiet
+        ) as progress:
+
+            def on_trial(record: loop.Trial) -> None:
+                runs.append_trial(folder, dataclasses.asdict(record))
+                trials.append(record)
+                best = max((t.reward for t in trials if t.status == "ok"), default=None)
+                note = "failed: " + str(record.reason) if record.status == "failed" else f"last {record.reward:.3f}"
+                progress.update(len(trials), best=best, note=note)
+
+            def on_population(state: loop.SearchState, count: int, elapsed: float) -> None:
+                facts.update(trials=count, elapsed=elapsed, compiles=compiled + executor.compiles)
+                runs.sync(folder)
+                folder.checkpoints.save(count, state, metadata=facts)
+
+            end = loop.explore(
+                strategy,
+                space,
+                executor,
+                state,
+                key=keys["search"],
+                children=config.children,
+                image_shape=image_shape,
+                trials=tuple(trials),
+                elapsed=facts["elapsed"],
+                time_budget=config.time_budget,
+                on_trial=on_trial,
+                on_population=on_population,
+            )
+        executor.close()
+        facts.update(compiles=compiled + executor.compiles, stopped=end.stopped)
+        if end.stopped:
+            # The last population counts as far as it got, so that a resumed run ends with the same trials.
+            facts.update(trials=len(trials), elapsed=trials[-1].elapsed)
+            runs.sync(folder)
+            folder.checkpoints.save(len(trials), end.state, metadata=facts)
+            say(config, f"the search ended early: {end.stopped}, {len(trials)} of {config.children} children")
+    return facts | {"trials": trials, "space": space}
+
+
+def retrain(
+    config: Config, task: data.Task, folder: runs.Run, trials: list[loop.Trial], key: jax.Array
+) -> dict[str, Any]:
+    """Train the best architectures from scratch; the best on validation, with its score on every seed."""
+    candidates = loop.best_trials(trials, config.retrain_top)
+    if not candidates:
+        reasons = ", ".join(sorted({str(t.reason) for t in trials})) or "no child ended within the time budget"
+        raise ValueError(f"no child could be used ({reasons}): lower --learning-rate or raise --time-budget")
+    total = len(candidates) * config.retrain_seeds * config.retrain_steps
+    best: dict[str, Any] = {"valid": -np.inf}
+    history = []
+    with Progress(total, label="retrain", quiet=config.quiet) as progress:
+        for rank, candidate in enumerate(candidates):
+            architecture = Architecture.from_json(candidate.architecture)
+            detector = autoencoder(
+                architecture=architecture, child=trial_config(config).child, steps=config.retrain_steps
+            )
+            values = []
+            for seed in range(config.retrain_seeds):
+                done = (rank * config.retrain_seeds + seed) * config.retrain_steps
+                name = f"retrained-{candidate.trial}-{seed}"
+                seed_key = jax.random.fold_in(jax.random.fold_in(key, candidate.trial), seed)
+                state = trained(config, task, folder, detector, seed_key, name,
+                                lambda steps, _, done=done: progress.update(done + steps))
+                scores = score_images(detector, state, task.valid.images)
+                values.append(float(trial.REWARDS[config.reward](scores, task.valid.labels)))
+                if values[-1] > best["valid"]:
+                    best = {"valid": values[-1], "trial": candidate, "detector": detector, "state": state,
+                            "architecture": architecture, "valid_scores": scores, "rank": rank}
+            history.append({"trial": candidate.trial, "search_reward": candidate.reward, "valid": values})
+    if not np.isfinite(best["valid"]):
+        raise ValueError("every retrained detector gives scores that are not finite: lower --learning-rate")
+    return best | {"history": history}
+
+
+def trained(config: Config, task: data.Task, folder: runs.Run, detector: Any, key: jax.Array, name: str,
+            on_chunk: Any) -> Any:
+    """One training from scratch, calibrated on training images; kept, so that a resumed run does not repeat it."""
+    path = folder.path / "checkpoint" / f"{name}.safetensors"
+    like = jax.eval_shape(detector.init, key, jax.ShapeDtypeStruct((config.batch_size, *task.train.images.shape[1:]),
+                                                                   np.float32))
+    if path.exists():
+        return checkpoint.restore(path, like)
+    state, _ = fit(detector, key, task.train.images, steps=config.retrain_steps, batch_size=config.batch_size,
+                   on_chunk=on_chunk)
+    state = jax.jit(detector.calibrate)(state, task.train.images)
+    checkpoint.save(path, state)
+    return state
+
+
+def test(
+    config: Config, task: data.Task, folder: runs.Run, found: dict[str, Any], best: dict[str, Any], key: jax.Array
+) -> dict[str, Any]:
+    """The one test of the chosen detector, and everything that the run folder keeps of it."""
+    detector, state, trials = best["detector"], best["state"], found["trials"]
+    normal = best["valid_scores"][task.valid.labels == 0]
+    threshold = thresholds.false_positive_rate(normal, config.false_alarms)
+    scores = score_images(detector, state, task.test.images)
+    image_shape = task.train.images.shape[1:]
+    tested = metrics.summarise(scores, task.test.labels, key=key)
+    results = {
+        "task": task.details | {"name": task.name, "image_shape": image_shape,
+                                "parts": [row._asdict() for row in data.describe(task)]},
+        "strategy": config.strategy,
+        "seed": config.seed,
+        "search": search_facts(config, found),
+        "best": {
+            "trial": best["trial"].trial,
+            "tokens": best["trial"].tokens,
+            "architecture": best["architecture"].to_json(),
+            "table": render(best["architecture"]),
+            "params": parameter_count(best["architecture"], image_shape),
+            "flops": flops(best["architecture"], image_shape),
+        },
+        "retrain": {"seeds": config.retrain_seeds, "steps": config.retrain_steps,
+                    "valid": best["history"][best["rank"]]["valid"], "candidates": best["history"]},
+        "threshold": threshold._asdict(),
+        "test": tested,
+        "notes": notes(config, found, task),
+        **runs.environment(),
+    }
+    save_detector(
+        folder.best, architecture=best["architecture"], config=trial_config(config).child, state=state,
+        image_shape=image_shape, threshold=threshold, details={"task": task.name, "valid": best["valid"]},
+    )
+    rows = []
+    for name, part, values in (("valid", task.valid, best["valid_scores"]), ("test", task.test, scores)):
+        decisions = thresholds.decide(values, threshold)
+        rows += [runs.Prediction(*row) for row in zip(part.ids, [name] * len(values), part.labels, values, decisions)]
+    runs.write_predictions(folder.path / "predictions.csv", rows)
+    page = report.render_report(
+        config=runs.to_json(config) | {"resume": None},
+        trials=[dataclasses.asdict(t) for t in trials],
+        results=runs.to_json(results),
+        pictures=pictures(task, best, scores),
+    )
+    runs.write_text(folder.path / "report.html", page)
+    runs.write_json(folder.path / "results.json", results)  # last: its presence says that the run is finished
+    return results
+
+
+def search_facts(config: Config, found: dict[str, Any]) -> dict[str, Any]:
+    """What the search did, in numbers."""
+    trials = found["trials"]
+    rewards = [t.reward for t in trials if t.status == "ok"]
+    # Evolution's first proposals are uniform, as all of random search's are: how much does architecture matter here?
+    uniform = [t.reward for t in trials[: len(trials) if config.strategy == "random" else 20] if t.status == "ok"]
+    spread = dict(zip(("p10", "p50", "p90"), np.percentile(uniform, (10, 50, 90)))) if uniform else {}
+    return {
+        "children": len(trials),
+        "unique_children": len({tuple(t.tokens) for t in trials}),
+        "failed_children": sum(t.status == "failed" for t in trials),
+        "compiles": found["compiles"],
+        "seconds": found["elapsed"],
+        "training_seconds": sum(t.seconds for t in trials),
+        "children_per_minute": 60 * len(trials) / max(found["elapsed"], 1e-9),
+        "best_valid": max(rewards, default=None),
+        "spread": spread,
+        "stopped": found["stopped"],
+        "space": found["space"].cardinality,
+    }
+
+
+def notes(config: Config, found: dict[str, Any], task: data.Task) -> list[str]:
+    """What a reader should know before comparing the figures with others."""
+    lines = [
+        "The reward uses labelled validation anomalies of the same kind as the test anomalies.",
+        "Rewards of the search are measured on shared weights after a few steps; the test result is of the "
+        "retrained detector.",
+    ]
+    if found["stopped"]:
+        lines.append(f"The search ended early: {found['stopped']}.")
+    if int(task.test.labels.sum()) < 30:
+        lines.append(f"Only {int(task.test.labels.sum())} test images are anomalous: mind the intervals.")
+    return lines
+
+
+def pictures(task: data.Task, best: dict[str, Any], scores: np.ndarray) -> dict[str, Any]:
+    """Scores, and a few test images of either kind beside what the detector makes of them."""
+    labels = task.test.labels
+    chosen = np.concatenate([np.flatnonzero(labels == kind)[:EXAMPLES] for kind in (0, 1)])
+    images = np.asarray(trial.to_float(jax.numpy.asarray(task.test.images[chosen])))
+    reconstructed = jax.jit(reconstruct, static_argnums=0)(best["architecture"], best["state"], images)
+    return {
+        "test_scores": scores, "test_labels": labels,
+        "valid_scores": best["valid_scores"], "valid_labels": task.valid.labels,
+        "inputs": images, "reconstructions": np.clip(np.asarray(reconstructed), 0, 1),
+        "error_maps": map_images(best["detector"], best["state"], images),
+        "example_labels": labels[chosen], "example_scores": scores[chosen],
+    }  # fmt: skip
+
+
+def show(config: Config, results: dict[str, Any], path: Path) -> None:
+    """The result, for the terminal."""
+    if config.quiet:
+        return
+    architecture = Architecture.from_json(results["best"]["architecture"])
+    print(f"best: {summary(architecture)}")
+    names = ("auroc", "aupr_in", "aupr_out", "fpr95", "f1_max")
+    rows = [(name, *(f"{results['test'][name][part]:.4f}" for part in ("value", "low", "high"))) for name in names]
+    table("test, once", ("metric", "value", "95 % low", "high"), rows)
+    print(f"report:   {path / 'report.html'}")
+    print(f"use it:   python experiments/detect.py {path} IMAGES ...")
+
+
+def say(config: Config, *lines: str) -> None:
+    """Print, unless asked to be quiet."""
+    if not config.quiet:
+        print(*lines, sep=os.linesep, flush=True)
+
+
+if __name__ == "__main__":
+    cli.main(run, Config, presets=PRESETS)
