@@ -140,8 +140,7 @@ def test_canonical_merges_exactly_what_pooling_by_one_makes_equal():
     def meaning(tokens):
         architecture = TINY.to_architecture(tokens)
         layers = (
-            dataclasses.replace(layer, pool="max") if layer.pool_kernel == 1 else layer
-            for layer in architecture.layers
+            dataclasses.replace(layer, pool="max") if layer.pool_kernel == 1 else layer for layer in architecture.layers
         )
         return dataclasses.replace(architecture, layers=tuple(layers))
 
@@ -175,9 +174,9 @@ def test_feature_sizes_round_up():
 
 
 def test_parameters_and_flops_of_a_small_child_by_hand():
-    # Encoder: 3x3x3x4 + 4 bias + 8 norm; 1x1x4x2 + 2 + 4.  Decoder: 1x1x2x4 + 4 + 8; 3x3x4x3 + 3 + 6.
-    encoder, decoder, projection = (108 + 12) + (8 + 6), (8 + 12) + (108 + 9), 2 * 10 + 10
-    assert parameter_count(SMALL, (10, 7, 3)) == encoder + decoder + projection == 301
+    # Encoder: 3x3x3x4 weights, 4 scales and offsets; 1x1x4x2, 2.  Decoder: 1x1x2x4, 4; 3x3x4x3, 3.
+    encoder, decoder, projection = (108 + 8) + (8 + 4), (8 + 8) + (108 + 6), 2 * 10 + 10
+    assert parameter_count(SMALL, (10, 7, 3)) == encoder + decoder + projection == 288
     # Encoder at 10x7 and 4x3; decoder at 1x1 and 4x3, before each upsampling.
     multiply_adds = 70 * 108 + 12 * 8 + 1 * 8 + 12 * 108 + 2 * 10
     assert flops(SMALL, (10, 7, 3)) == 2 * multiply_adds == 17_960
