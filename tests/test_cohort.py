@@ -1,5 +1,6 @@
 """Children side by side: each must end as if it had trained alone, whatever its neighbours are and do."""
 
+import re
 import time
 
 import jax
@@ -23,7 +24,6 @@ from jaxad.search.space import (
     SearchSpace,
 )
 from jaxad.search.trial import Job, TrialConfig, TrialData, Verdict
-from tests.test_parallel import COLLECTIVES
 
 SPACE = SearchSpace(num_layers=1, channels=(3, 4), kernels=(1, 3))
 
@@ -98,7 +98,7 @@ def test_a_mixed_group_equals_children_one_by_one_and_a_failing_child_fails_alon
     jax.tree.map(np.testing.assert_array_equal, before, [job.params for job in jobs])  # the caller's are untouched
 
     (program,) = [future.result() for future in executor._programs.values()]
-    assert not COLLECTIVES.search(program.as_text())
+    assert not re.search("all-|collective-|reduce-scatter", program.as_text())  # nothing is communicated
     assert executor.compiles == 1
     executor.close()
 

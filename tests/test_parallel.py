@@ -1,6 +1,10 @@
 """Populations over eight emulated devices: the same numbers as on one, and nothing is communicated."""
 
+import os
 import re
+import socket
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -86,3 +90,38 @@ def test_communication_would_be_seen(rng):
     population = parallel.shard_population(rng.random((8, 3), np.float32), parallel.population_mesh())
     program = jax.jit(lambda members: members - jnp.mean(members, axis=0, keepdims=True)).lower(population).compile()
     assert COLLECTIVES.search(program.as_text())
+
+
+PROCESS = """
+import sys
+import jax
+import numpy as np
+jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
+from jaxad import parallel
+mesh = parallel.population_mesh()
+members = parallel.shard_population(np.arange(8.0, dtype=np.float32), mesh)
+shared = parallel.replicate(np.float32(3), mesh)
+program = jax.jit(parallel.population_map(lambda member, factor: member * factor, mesh, shared=[1]))
+print(mesh.size, *parallel.gather(program(members, shared)))
+"""
+
+
+@pytest.mark.slow
+def test_two_hosts_share_a_population():
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        address = f"localhost:{probe.getsockname()[1]}"
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    hosts = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROCESS, address, str(rank)], env=environment, stdout=subprocess.PIPE, text=True
+        )
+        for rank in range(2)
+    ]
+    try:
+        for host in hosts:
+            output, _ = host.communicate(timeout=120)
+            assert output.splitlines()[-1] == "4 0.0 3.0 6.0 9.0 12.0 15.0 18.0 21.0"
+    finally:
+        for host in hosts:
+            host.kill()

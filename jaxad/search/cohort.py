@@ -9,6 +9,7 @@ branch computes all its options and selects one, also on the way back: an option
 import collections
 import functools
 import itertools
+import operator
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
@@ -122,7 +123,7 @@ def runtime_hypothesis(choice: Array) -> Hypothesis:
 def train_and_judge(
     shape: Shape, config: TrialConfig, batch_size: int, network: Params, choices: Choices, key: Key, data: TrialData
 ) -> tuple[Params, Verdict]:
-    """Train one child and reward it, as a single differentiable program without host syncs.
+    """Train one child and reward it, as one program without host syncs.
 
     Args:
       network: weights as of `supernet.take`, but with a "scale" in every layer.
@@ -176,6 +177,8 @@ def train_and_judge(
 
 class Cohort:
     """Trains children of equal shape side by side: an executor with one program per shape and size of group.
+
+    A group that does not fit into memory halves its batch as a whole.
 
     Args:
       devices: to divide every group over; by default all.
@@ -234,7 +237,7 @@ class Cohort:
             if result.params is None:
                 yield result._replace(seconds=seconds)
                 continue
-            params, verdict = jax.tree.map(lambda array: array[index], (result.params, result.verdict))  # noqa: B023
+            params, verdict = jax.tree.map(operator.itemgetter(index), (result.params, result.verdict))
             yield result._replace(params=without_idle_scales(params, job.params), verdict=verdict, seconds=seconds)
 
     def _run(self, group: Sequence[Job], batch_size: int) -> tuple[Params, Verdict]:
