@@ -102,7 +102,8 @@ class Config:
     quiet: bool = False
     """Print nothing but errors."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Raise ValueError for values out of range."""
         for name in ("num_layers", "children", "population", "retrain_top", "retrain_seeds", "retrain_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} is {getattr(self, name)}; the least is 1")
@@ -130,12 +131,8 @@ EXAMPLES = 6  # normal and anomalous test images each in the report
 
 def trial_config(config: Config) -> trial.TrialConfig:
     """What the flags say about one child."""
-    child = ChildConfig(
-        optimiser=config.optimiser, learning_rate=config.learning_rate, regulariser=config.regulariser
-    )
-    return trial.TrialConfig(
-        steps=config.steps, batch_size=config.batch_size, reward=config.reward, child=child
-    )
+    child = ChildConfig(optimiser=config.optimiser, learning_rate=config.learning_rate, regulariser=config.regulariser)
+    return trial.TrialConfig(steps=config.steps, batch_size=config.batch_size, reward=config.reward, child=child)
 
 
 def load(config: Config) -> data.Task:
@@ -159,6 +156,7 @@ def load(config: Config) -> data.Task:
 def run(config: Config) -> None:
     """The whole experiment."""
     # ---- task and folder ---------------------------------------------------------------------------------------
+    config.check()
     task = load(config)
     if config.resume:
         folder = runs.open_run(config.resume, config, may_differ=MAY_DIFFER)
@@ -259,29 +257,46 @@ def retrain(
                 done = (rank * config.retrain_seeds + seed) * config.retrain_steps
                 name = f"retrained-{candidate.trial}-{seed}"
                 seed_key = jax.random.fold_in(jax.random.fold_in(key, candidate.trial), seed)
-                state = trained(config, task, folder, detector, seed_key, name,
-                                lambda steps, _, done=done: progress.update(done + steps))
+                state = trained(
+                    config,
+                    task,
+                    folder,
+                    detector,
+                    seed_key,
+                    name,
+                    lambda steps, _, done=done: progress.update(done + steps),
+                )
                 scores = score_images(detector, state, task.valid.images)
                 values.append(float(trial.REWARDS[config.reward](scores, task.valid.labels)))
                 if values[-1] > best["valid"]:
-                    best = {"valid": values[-1], "trial": candidate, "detector": detector, "state": state,
-                            "architecture": architecture, "valid_scores": scores, "rank": rank}
+                    best = {
+                        "valid": values[-1],
+                        "trial": candidate,
+                        "detector": detector,
+                        "state": state,
+                        "architecture": architecture,
+                        "valid_scores": scores,
+                        "rank": rank,
+                    }
             history.append({"trial": candidate.trial, "search_reward": candidate.reward, "valid": values})
     if not np.isfinite(best["valid"]):
         raise ValueError("every retrained detector gives scores that are not finite: lower --learning-rate")
     return best | {"history": history}
 
 
-def trained(config: Config, task: data.Task, folder: runs.Run, detector: Any, key: jax.Array, name: str,
-            on_chunk: Any) -> Any:
+def trained(
+    config: Config, task: data.Task, folder: runs.Run, detector: Any, key: jax.Array, name: str, on_chunk: Any
+) -> Any:
     """One training from scratch, calibrated on training images; kept, so that a resumed run does not repeat it."""
     path = folder.path / "checkpoint" / f"{name}.safetensors"
-    like = jax.eval_shape(detector.init, key, jax.ShapeDtypeStruct((config.batch_size, *task.train.images.shape[1:]),
-                                                                   np.float32))
+    like = jax.eval_shape(
+        detector.init, key, jax.ShapeDtypeStruct((config.batch_size, *task.train.images.shape[1:]), np.float32)
+    )
     if path.exists():
         return checkpoint.restore(path, like)
-    state, _ = fit(detector, key, task.train.images, steps=config.retrain_steps, batch_size=config.batch_size,
-                   on_chunk=on_chunk)
+    state, _ = fit(
+        detector, key, task.train.images, steps=config.retrain_steps, batch_size=config.batch_size, on_chunk=on_chunk
+    )
     state = jax.jit(detector.calibrate)(state, task.train.images)
     checkpoint.save(path, state)
     return state
@@ -298,8 +313,8 @@ def test(
     image_shape = task.train.images.shape[1:]
     tested = metrics.summarise(scores, task.test.labels, key=key)
     results = {
-        "task": task.details | {"name": task.name, "image_shape": image_shape,
-                                "parts": [row._asdict() for row in data.describe(task)]},
+        "task": task.details
+        | {"name": task.name, "image_shape": image_shape, "parts": [row._asdict() for row in data.describe(task)]},
         "strategy": config.strategy,
         "seed": config.seed,
         "search": search_facts(config, found),
@@ -311,16 +326,25 @@ def test(
             "params": parameter_count(best["architecture"], image_shape),
             "flops": flops(best["architecture"], image_shape),
         },
-        "retrain": {"seeds": config.retrain_seeds, "steps": config.retrain_steps,
-                    "valid": best["history"][best["rank"]]["valid"], "candidates": best["history"]},
+        "retrain": {
+            "seeds": config.retrain_seeds,
+            "steps": config.retrain_steps,
+            "valid": best["history"][best["rank"]]["valid"],
+            "candidates": best["history"],
+        },
         "threshold": threshold._asdict(),
         "test": tested,
         "notes": notes(config, found, task),
         **runs.environment(),
     }
     save_detector(
-        folder.best, architecture=best["architecture"], config=trial_config(config).child, state=state,
-        image_shape=image_shape, threshold=threshold, details={"task": task.name, "valid": best["valid"]},
+        folder.best,
+        architecture=best["architecture"],
+        config=trial_config(config).child,
+        state=state,
+        image_shape=image_shape,
+        threshold=threshold,
+        details={"task": task.name, "valid": best["valid"]},
     )
     rows = []
     for name, part, values in (("valid", task.valid, best["valid_scores"]), ("test", task.test, scores)):

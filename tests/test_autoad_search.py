@@ -1,0 +1,209 @@
+"""The main experiment as a user meets it: a process with flags, killed and resumed, fed nonsense."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+SCRIPT = Path(__file__).parents[1] / "experiments" / "autoad_search.py"
+TINY = (
+    *("--dataset", "digits", "--limit", "150", "--contamination", "0.2", "--num-layers", "1", "--children", "6"),
+    *("--population", "2", "--steps", "2", "--batch-size", "16", "--retrain-top", "1", "--retrain-steps", "4"),
+)
+VOLATILE = ("seconds", "elapsed")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """Compiled programs, shared by the processes of this module."""
+    return str(tmp_path_factory.mktemp("cache"))
+
+
+def start(*flags, cache):
+    environment = {**os.environ, "XLA_FLAGS": "", "JAX_COMPILATION_CACHE_DIR": cache}
+    command = [sys.executable, str(SCRIPT), *map(str, flags)]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def run(*flags, cache):
+    process = start(*flags, cache=cache)
+    out, err = process.communicate(timeout=600)
+    return process.returncode, out, err
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, cache):
+    """A run that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("runs") / "finished"
+    status, out, err = run(*TINY, "--output", folder, cache=cache)
+    assert status == 0, err
+    assert "auroc" in out
+    return folder
+
+
+def trials(folder):
+    lines = (folder / "trials.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k not in VOLATILE} for line in lines]
+
+
+def results(folder):
+    content = json.loads((folder / "results.json").read_text())
+    return {k: content[k] for k in ("task", "strategy", "seed", "best", "retrain", "threshold", "test")}
+
+
+def weights(path):
+    return load_file(path)
+
+
+def assert_same_run(one, other):
+    assert trials(one) == trials(other)
+    assert results(one) == results(other)
+    names = sorted(path.name for path in (one / "checkpoint").glob("*.safetensors"))
+    assert names == sorted(path.name for path in (other / "checkpoint").glob("*.safetensors"))
+    for part in ("best/weights.safetensors", *(f"checkpoint/{name}" for name in names)):
+        expected, found = weights(one / part), weights(other / part)
+        assert expected.keys() == found.keys()
+        for name in expected:
+            np.testing.assert_array_equal(expected[name], found[name], err_msg=f"{part}: {name}")
+
+
+def test_a_run_leaves_everything_a_person_wants(finished):
+    content = json.loads((finished / "results.json").read_text())
+    assert {"task", "strategy", "seed", "search", "best", "test", "versions", "device"} <= content.keys()
+    facts = {"children", "unique_children", "failed_children", "compiles", "seconds", "children_per_minute"}
+    assert facts | {"best_valid"} <= content["search"].keys()
+    assert content["search"]["children"] == content["search"]["unique_children"] == 6
+    for metric in ("auroc", "aupr_in", "aupr_out", "fpr95"):
+        measured = content["test"][metric]
+        assert 0 <= measured["low"] <= measured["value"] <= measured["high"] <= 1
+    assert {"architecture.json", "weights.safetensors"} <= {path.name for path in (finished / "best").iterdir()}
+    assert "<html" in (finished / "report.html").read_text()
+    assert len((finished / "predictions.csv").read_text().splitlines()) > 60
+
+
+def test_the_tested_detector_is_the_best_on_validation(finished):
+    content = json.loads((finished / "results.json").read_text())
+    usable = [trial for trial in trials(finished) if trial["status"] == "ok"]
+    assert content["best"]["tokens"] == max(usable, key=lambda trial: trial["reward"])["tokens"]
+
+
+def killed_and_resumed(folder, cache, moments):
+    """Start a run, kill it after each of the moments (seconds), and let the last session finish."""
+    flags = (*TINY, "--output", folder)
+    for moment in moments:
+        process = start(*flags, cache=cache)
+        time.sleep(moment)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        if (folder / "config.json").exists():
+            flags = ("--resume", folder)
+    status, _, err = run(*flags, cache=cache)
+    assert status == 0, err
+
+
+def test_killed_once_and_resumed_equals_uninterrupted(finished, tmp_path, cache):
+    # The kill comes when the first population is on disk, wherever the next one is by then.
+    folder = tmp_path / "killed"
+    process = start(*TINY, "--output", folder, cache=cache)
+    for _ in range(3000):
+        if list((folder / "checkpoint").glob("step-*")) or process.poll() is not None:
+            break
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (folder / "results.json").exists()
+    status, _, err = run("--resume", folder, cache=cache)
+    assert status == 0, err
+    assert_same_run(finished, folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(8))
+def test_killed_at_random_moments_and_resumed_equals_uninterrupted(finished, tmp_path, cache, seed):
+    moments = random.Random(seed)
+    killed_and_resumed(tmp_path / "killed", cache, [moments.uniform(1, 25) for _ in range(3)])
+    assert_same_run(finished, tmp_path / "killed")
+
+
+def test_resuming_a_finished_run_changes_nothing(finished, cache):
+    before = (finished / "results.json").read_bytes()
+    status, out, _ = run("--resume", finished, cache=cache)
+    assert status == 0
+    assert "finished" in out
+    assert (finished / "results.json").read_bytes() == before
+
+
+def bad_images(folder, value):
+    images = np.full((40, 8, 8, 1), 0.5, np.float32)
+    images[3, 2, 2, 0] = value
+    np.savez(folder / "bad.npz", images=images, labels=np.arange(40) % 2)
+    return f"npz:{folder / 'bad.npz'}"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--dataset", "no_such_set"), "no_such_set"),
+        (("--dataset", "digits", "--contamination", "0"), "anomal"),
+        (("--dataset", "digits", "--children", "0"), "--children is 0"),
+        (("--dataset", "digits", "--learning-rate", "-1"), "learning_rate is -1"),
+        (("--dataset", "digits", "--output", "/proc/nowhere"), "/proc/nowhere"),
+        (("--resume", "/no/such/run"), "/no/such/run"),
+        (("--dataset", "fashion_mnist", "--ood", "fashion_mnist"), "fashion_mnist"),
+        (("--dataset", "digits", "--normal-classes", "eleven"), "eleven"),
+    ],
+)
+def test_nonsense_ends_at_once_in_one_line(flags, message, cache, tmp_path):
+    flags = flags if "--resume" in flags or "--output" in flags else (*flags, "--output", tmp_path / "run")
+    status, _, err = run(*flags, cache=cache)
+    assert status == 2
+    assert message in err
+    assert "Traceback" not in err
+    assert len(err.strip().splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("value", "word"), [(float("nan"), "nan"), (7.0, "7")])
+def test_bad_pixels_end_at_once_in_one_line(value, word, tmp_path, cache):
+    flags = ("--dataset", bad_images(tmp_path, value), "--normal-classes", "0", "--output", tmp_path / "run")
+    status, _, err = run(*flags, cache=cache)
+    assert status == 2
+    assert word in err.lower()
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_resume_refuses_changed_settings_and_foreign_checkpoints(finished, tmp_path, cache):
+    before = trials(finished)
+    status, _, err = run("--resume", finished, "--steps", "9", cache=cache)
+    assert status == 2
+    assert "steps" in err
+    assert trials(finished) == before
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for name in ("config.json", "trials.jsonl"):
+        (copy / name).write_bytes((finished / name).read_bytes())
+    (copy / "checkpoint").mkdir()
+    (copy / "checkpoint" / "step-00000002.safetensors").write_bytes(b"not a checkpoint at all")
+    (copy / "checkpoint" / "step-00000004.safetensors").write_bytes(b"")
+    status, _, err = run("--resume", copy, cache=cache)
+    # Damaged checkpoints are skipped: the run starts over from what can be trusted and ends the same.
+    assert status in (0, 2)
+    assert "Traceback" not in err
+    if status == 0:
+        assert trials(copy) == before
+
+
+def test_time_budget_still_retrains_and_reports(tmp_path, cache):
+    status, _, err = run(*TINY, "--time-budget", "0.5", "--output", tmp_path / "run", cache=cache)
+    assert status == 0, err
+    content = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert content["search"]["children"] == 1
+    assert content["search"]["stopped"] == "time budget"
