@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxad.backend import kernel_options
 from jaxad.batches import to_float
 from jaxad.types import Array, Detector, State
 
@@ -44,4 +45,4 @@ def _batched(
 
 @functools.lru_cache(maxsize=16)
 def _compiled(function: Callable[[State, Array], Array]) -> Callable[[State, Array], Array]:
-    return jax.jit(lambda state, images: function(state, to_float(images)))
+    return jax.jit(lambda state, images: function(state, to_float(images)), compiler_options=kernel_options())

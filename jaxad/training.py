@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxad.backend import kernel_options
 from jaxad.batches import batch_order, to_float
 from jaxad.data.images import check_images
 from jaxad.types import Array, Batch, Detector, Info, Key, State
@@ -134,13 +135,20 @@ def _split(key: Key) -> _Keys:
     return _Keys(*jax.random.split(key, 3))
 
 
+def _options() -> dict[str, str | bool | int]:
+    """Compiler options: on CPU those of kernels, which halve compilation and slow nothing down, also in long loops."""
+    return kernel_options() if jax.default_backend() == "cpu" else {}
+
+
 @functools.lru_cache(maxsize=16)
 def _initialiser(detector: Detector, batch_size: int, population: bool) -> Callable[..., State]:
     def init(keys: _Keys, images: Array) -> State:
         first = batch_order(keys.order, images.shape[0], 1, batch_size)[0]
         return detector.init(keys.init, to_float(images[first]))
 
-    return jax.jit(jax.vmap(init, (0, None)) if population else init)
+    # Run once: most of the time to compile random initial weights goes into optimising what runs for a millisecond.
+    options = _options() | ({"xla_backend_optimization_level": 0} if _options() else {})
+    return jax.jit(jax.vmap(init, (0, None)) if population else init, compiler_options=options)
 
 
 @functools.lru_cache(maxsize=16)  # programs are kept as long as their detector is likely to be trained again
@@ -169,7 +177,7 @@ def _program(detector: Detector, chunk: int, batch_size: int, population: bool) 
 
     if population:
         run = jax.vmap(run, (0, 0, None, None, None, None))
-    return jax.jit(run, donate_argnums=0)
+    return jax.jit(run, donate_argnums=0, compiler_options=_options())
 
 
 def _train(

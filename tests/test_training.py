@@ -28,12 +28,12 @@ def recorder(break_at: int = -1) -> Detector:
     """A detector that only remembers what it was given; images carry their number as their grey value."""
 
     def init(key: Key, images: Array) -> Seen:
-        return Seen(jnp.zeros(256), jnp.float32(0), jax.random.normal(key), jnp.int32(0))
+        return Seen(jnp.zeros(256), jnp.float32(0), jax.random.uniform(key), jnp.int32(0))
 
     def step(key: Key, state: Seen, batch: Batch) -> tuple[Seen, Info]:
         rows = jnp.rint(batch.images[:, 0, 0, 0] * 255).astype(jnp.int32)
         labels = state.labels if batch.labels is None else state.labels + jnp.sum(batch.labels)
-        noise = state.noise + jax.random.normal(key)
+        noise = state.noise + jax.random.uniform(key)
         loss = jnp.where(state.step == break_at, jnp.inf, noise)
         return Seen(state.counts.at[rows].add(1), labels, noise, state.step + 1), Info(loss, rows)
 
@@ -50,7 +50,9 @@ def run(start_step=0, steps=12, seed=0, state=None, **options):
 
 
 def test_the_order_of_images_is_made_of_permutations_and_does_not_depend_on_where_it_starts():
-    order = jax.jit(batch_order, static_argnums=(1, 2, 3))
+    quick = {"xla_backend_optimization_level": 0}
+    order = jax.jit(batch_order, static_argnums=(1, 2, 3), compiler_options=quick)
+    fixed = jax.jit(batch_order, static_argnums=(1, 2, 3, 4), compiler_options=quick)
     for images, batch_size, steps in ((10, 4, 8), (3, 8, 6)):
         whole = np.asarray(order(jax.random.key(1), images, steps, batch_size))
         epochs = whole.reshape(-1)[: whole.size // images * images].reshape(-1, images)
@@ -58,8 +60,7 @@ def test_the_order_of_images_is_made_of_permutations_and_does_not_depend_on_wher
         for start in range(steps - 2):
             part = order(jax.random.key(1), images, 2, batch_size, start)
             np.testing.assert_array_equal(part, whole[start : start + 2])
-        static = jax.jit(batch_order, static_argnums=(1, 2, 3, 4))(jax.random.key(1), images, 2, batch_size, 3)
-        np.testing.assert_array_equal(static, whole[3:5])
+        np.testing.assert_array_equal(fixed(jax.random.key(1), images, 2, batch_size, 3), whole[3:5])
 
 
 def test_every_image_is_seen_equally_often_and_with_its_label():
