@@ -1,0 +1,321 @@
+"""Children from shared kernels against a plain training loop, and what those kernels promise about compilation."""
+
+import contextlib
+import dataclasses
+import functools
+import gc
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxad.backend import kernel_options
+from jaxad.hypotheses import make_hypothesis
+from jaxad.nets import autoencoder
+from jaxad.search import supernet, trial
+from jaxad.search.blocks import NARROW, WIDE, Layout, block_widths
+from jaxad.search.child import ChildConfig, make_child, make_optimiser
+from jaxad.search.kernels import Plan
+from jaxad.search.sequential import Sequential
+from jaxad.search.space import SearchSpace
+from jaxad.search.trial import Job, TrialConfig
+
+SHAPE = (9, 7, 2)
+SPACE = SearchSpace(num_layers=2, channels=(3, 20, 70), pool_kernels=(1, 3, 5))
+# The first seed whose five children show every choice of every list at least once.
+DRAW = np.random.default_rng(4918)
+TOKENS = np.stack([DRAW.integers(0, choices, 5) for choices in SPACE.choices_per_token], axis=1)
+CHILDREN = [SPACE.to_architecture(tokens) for tokens in TOKENS]
+SHARED = supernet.init(np.random.default_rng(1), SPACE, SHAPE[2])
+SGD = TrialConfig(steps=4, batch_size=16, fit_images=32, child=ChildConfig(optimiser="sgd", learning_rate=0.05))
+ADAM = TrialConfig(steps=4, batch_size=16, fit_images=32, child=ChildConfig(optimiser="adam", learning_rate=0.003))
+# Oracles run once: what is not optimised compiles in half the time.
+plain_jit = functools.partial(jax.jit, compiler_options={**kernel_options(), "xla_backend_optimization_level": 0})
+
+
+def make_data():
+    """Sizes that no batch divides: the order of training and both kinds of windows wrap around."""
+    rng = np.random.default_rng(2)
+    labels = np.arange(30) % 4 == 0
+    valid = rng.integers(0, 256, (30, *SHAPE), np.uint8)
+    valid[labels] //= 2
+    return trial.put(rng.integers(0, 256, (40, *SHAPE), np.uint8), valid, labels)
+
+
+DATA = make_data()
+
+
+def job_of(child, seed=0):
+    return Job(CHILDREN[child], supernet.take(SHARED, CHILDREN[child]), jax.random.key(seed))
+
+
+@contextlib.contextmanager
+def make_executor(config, data=DATA):
+    executor = Sequential(data, config)
+    yield executor
+    executor.close()
+
+
+@contextlib.contextmanager
+def compilations():
+    """The compilations within."""
+    events = []
+
+    def listen(event, duration, **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            events.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield events
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
+# ---- the oracle: value_and_grad of the whole objective, optax, one loop ------------------------------------------
+
+
+@functools.cache
+def reference_functions(index):
+    """Jitted gradients and judgement of a child, shared by all ways to train it."""
+    child = make_child(CHILDREN[index], SGD.child)
+    hypothesis = make_hypothesis(CHILDREN[index].hypothesis)
+
+    def windows(images):
+        rows = np.arange(trial.batches(len(images), SGD.batch_size) * SGD.batch_size) % len(images)
+        return jnp.asarray(images)[rows].reshape(-1, SGD.batch_size, *SHAPE) / 255.0
+
+    def latent(params, batch):
+        return autoencoder.apply(params, CHILDREN[index].layers, batch, with_decoder=False).latent
+
+    @plain_jit
+    def judge(params, fit_images, valid):
+        latents = jax.lax.map(functools.partial(latent, params), fit_images)
+        stats = hypothesis.fit(params["hypothesis"], latents.reshape(-1, latents.shape[-1]))
+        return jax.lax.map(functools.partial(child.score, params, stats), valid).reshape(-1)
+
+    gradient = plain_jit(jax.value_and_grad(child.loss, has_aux=True))
+    start = plain_jit(child.start)
+    return start, gradient, lambda params: judge(params, windows(DATA.train[:32]), windows(DATA.valid))[:30]
+
+
+def reference(index, job, config):
+    """(parameters, loss, reward) of a plain loop with the same images in the same order."""
+    start, gradient, scores = reference_functions(index)
+    keys = trial.trial_keys(jax.random.clone(job.key))
+    order = trial.batch_order(keys.order, len(DATA.train), config.steps, config.batch_size)
+    images = trial.to_float(DATA.train[order])
+    params = job.params | {"hypothesis": start(keys.hypothesis, job.params, images[0])}
+    optimiser = make_optimiser(config.child, config.steps)
+    state = optimiser.init(params)
+    update = plain_jit(optimiser.update)
+    for step in range(config.steps):
+        (loss, _), gradients = gradient(params, images[step], step)
+        updates, state = update(gradients, state, params)
+        params = optax.apply_updates(params, updates)
+    params = jax.device_get(params)
+    reward = trial.judge(scores(params), DATA.valid_labels, loss, config.reward).reward
+    del params["hypothesis"]
+    return params, float(loss), float(reward)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """All children, run once; (executor, results)."""
+    with make_executor(SGD) as executor:
+        yield executor, list(executor([job_of(index) for index in range(5)]))
+
+
+@pytest.fixture(scope="module")
+def adam_executor():
+    with make_executor(ADAM) as executor:
+        yield executor
+
+
+def test_the_children_show_every_choice():
+    for name in ("hypothesis", "distance"):
+        assert len({getattr(child, name) for child in CHILDREN}) == 4
+    layers = [layer for child in CHILDREN for layer in child.layers]
+    for name, choices in {"channels": 3, "kernel": 4, "pool": 2, "pool_kernel": 3, "norm": 3, "activation": 8}.items():
+        assert len({getattr(layer, name) for layer in layers}) == choices
+
+
+# ---- results -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("index", range(5))
+def test_training_equals_a_plain_loop(trained, index):
+    """SGD passes rounding on unamplified: all that differs is 2e-4 of what a weight learnt, or 2e-6 of what all did."""
+    job, result = job_of(index), trained[1][index]
+    params, loss, reward = reference(index, job, SGD)
+    learnt = jax.tree.map(lambda new, old: np.abs(new - old).max(), params, job.params)
+    most = max(jax.tree.leaves(learnt))
+    assert most > 5e-4
+    jax.tree.map(
+        lambda got, want, own: np.testing.assert_allclose(got, want, atol=2e-4 * own + 2e-6 * most, rtol=1e-6),
+        result.params,
+        params,
+        learnt,
+    )
+    np.testing.assert_allclose(result.verdict.loss, loss, rtol=1e-4)
+    np.testing.assert_allclose(result.verdict.reward, reward, atol=1e-6)
+    assert result.verdict.usable
+    assert (result.reason, result.batch_size) == (None, 16)
+    assert 0 < result.seconds < 60
+
+
+@pytest.mark.parametrize("index", [0, 4])
+def test_adam_equals_a_plain_loop(adam_executor, index):
+    """Where a true gradient is zero Adam makes whole steps of rounding; these two children have no such weight."""
+    (result,) = adam_executor([job_of(index)])
+    params, loss, reward = reference(index, job_of(index), ADAM)
+    jax.tree.map(lambda got, want: np.testing.assert_allclose(got, want, atol=1e-5), result.params, params)
+    np.testing.assert_allclose(result.verdict.loss, loss, rtol=1e-4)
+    np.testing.assert_allclose(result.verdict.reward, reward, atol=1e-6)
+
+
+def test_the_same_job_gives_the_same_bits(trained):
+    """In another run, in other company, and it leaves the weights it was given alone."""
+    executor, first = trained
+    job = job_of(1)
+    given = jax.tree.map(np.copy, job.params)
+    for result in executor([job_of(0), job, job_of(1)]):
+        again = result
+    jax.tree.map(np.testing.assert_array_equal, again.params, first[1].params)
+    jax.tree.map(np.testing.assert_array_equal, again.verdict, first[1].verdict)
+    jax.tree.map(np.testing.assert_array_equal, job.params, given)
+    (other,) = executor([job_of(1, seed=1)])
+    assert np.abs(other.params["encoder"][0]["kernel"] - first[1].params["encoder"][0]["kernel"]).max() > 1e-6
+
+
+def test_a_child_that_diverges_is_unusable_and_worth_nothing(trained):
+    executor, _ = trained
+    for poison in (np.nan, np.inf):
+        job = job_of(0)
+        job.params["encoder"][0]["kernel"][0, 0, 0, 0] = poison
+        (result,) = executor([job])
+        assert not result.verdict.usable
+        assert result.verdict.reward == 0
+        assert result.reason is None  # it ran; what to make of it is the caller's
+
+
+# ---- compilation -------------------------------------------------------------------------------------------------
+
+
+def test_nothing_compiles_once_a_child_is_prepared(trained):
+    """Not for other weights, other keys, other children of the same shape, nor after waiting for a new one."""
+    executor, _ = trained
+    known = executor.compiles
+    with compilations() as events:
+        list(executor([job_of(index, seed=7) for index in (2, 0, 4)]))
+        assert not events
+        assert executor.compiles == known
+        twin = dataclasses.replace(CHILDREN[1], layers=CHILDREN[1].layers[::-1])
+        job = Job(twin, supernet.take(SHARED, twin), jax.random.key(0))
+        executor._ahead.wait(executor.prepare(job, SGD.batch_size))
+        assert executor.compiles > known
+        assert events
+        events.clear()
+        (result,) = executor([job])
+        assert result.verdict.usable
+        assert not events
+
+
+def test_kernels_are_shared_more_and_more():
+    """Planning alone: the last 16 of 48 random children need a tenth of the programs that the first 16 need."""
+    tokens = np.asarray(SPACE.sample(jax.random.key(3), 48))
+    seen, new = set(), []
+    with make_executor(SGD) as executor:
+        for architecture in map(SPACE.to_architecture, tokens):
+            plan = Plan()
+            executor._program(plan, Job(architecture, supernet.take(SHARED, architecture), jax.random.key(0)), 16)
+            new.append(len(plan.signatures.keys() - seen))
+            seen |= plan.signatures.keys()
+    assert new[0] > 50
+    assert sum(new[-16:]) < sum(new[:16]) / 5
+    assert np.median(new[-16:]) < 5
+
+
+# ---- memory ------------------------------------------------------------------------------------------------------
+
+
+def fail_above(monkeypatch, limit, late=False):
+    """Make children run out of memory with batches above a limit: at once, or when all has been computed."""
+    program = Sequential._program
+
+    def limited(self, launch, job, batch_size):
+        if isinstance(launch, Plan) or batch_size <= limit:
+            return program(self, launch, job, batch_size)
+        if late:
+            program(self, launch, job, batch_size)
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 123456789 bytes.")
+
+    monkeypatch.setattr(Sequential, "_program", limited)
+
+
+def test_running_out_of_memory_halves_the_batch(monkeypatch):
+    """The result is that of the halved batch, also where the first try had got far."""
+    small, large = (dataclasses.replace(SGD, batch_size=size) for size in (8, 16))
+    with make_executor(small) as executor:
+        (expected,) = executor([job_of(3)])
+    fail_above(monkeypatch, 8, late=True)
+    with make_executor(large) as executor:
+        (result,) = executor([job_of(3)])
+    assert (result.reason, result.batch_size) == (None, 8)
+    jax.tree.map(np.testing.assert_array_equal, result.params, expected.params)
+    jax.tree.map(np.testing.assert_array_equal, result.verdict, expected.verdict)
+
+
+def test_a_child_that_never_fits_fails_with_a_reason_and_the_next_one_runs(trained, monkeypatch):
+    executor, first = trained
+    fail_above(monkeypatch, 0)
+    (result,) = executor([job_of(3)])
+    assert result.params is result.verdict is None
+    assert result.reason == "out of memory at batch sizes 16 down to 8"
+    monkeypatch.undo()
+    (result,) = executor([job_of(3)])
+    jax.tree.map(np.testing.assert_array_equal, result.params, first[3].params)
+
+
+def test_scoring_keeps_no_activation_alive(trained):
+    """A cycle of references would hold the activations of a whole validation set until Python looks for cycles."""
+    executor, _ = trained
+    job = job_of(1)
+    list(executor([job]))
+    gc.collect()
+    gc.disable()
+    try:
+        before = len(jax.live_arrays())
+        list(executor([job_of(1)]))
+        assert len(jax.live_arrays()) <= before + 1  # the key
+    finally:
+        gc.enable()
+
+
+# ---- channel blocks ----------------------------------------------------------------------------------------------
+
+
+def test_blocks_cover_all_channels_with_little_padding():
+    for channels in range(1, 600):
+        widths = block_widths(channels)
+        assert set(widths) <= {NARROW, WIDE}
+        assert channels <= sum(widths) < channels + NARROW
+    assert block_widths(256) == (WIDE,) * 4
+    assert block_widths(70) == (WIDE, NARROW)
+    assert block_widths(60) == (WIDE,)
+
+
+@pytest.mark.parametrize("index", range(5))
+def test_blocks_are_zero_padded_and_join_again(index):
+    layout, params = Layout(CHILDREN[index], SHAPE), job_of(index).params
+    blocks = layout.split(params)
+    jax.tree.map(np.testing.assert_array_equal, layout.join(blocks, params), params)
+
+    # Cropped taps meet padding only and never train; all other weights are in the blocks, and all else there is zero.
+    changed = layout.join(jax.tree.map(lambda block: block + 1, blocks), params)
+    moved = jax.tree.map(lambda new, old: new - old, changed, params)
+    assert all(np.allclose(move, 1) or np.allclose(np.unique(move.round(5)), [0, 1]) for move in jax.tree.leaves(moved))
+    inside = sum(
+        np.abs(params_)[move > 0.5].sum() for params_, move in zip(jax.tree.leaves(params), jax.tree.leaves(moved))
+    )
+    np.testing.assert_allclose(sum(np.abs(block).sum() for block in jax.tree.leaves(blocks)), inside, rtol=1e-5)
