@@ -44,6 +44,8 @@ def conv(x: Array, kernel: Array) -> Array:
 
 def pool(x: Array, kind: str, size: int) -> Array:
     """Windows of size x size side by side; those over the edge see true pixels only."""
+    if size == 1:
+        return x
     window = (1, size, size, 1)
     padding = [(0, 0), *((0, -length % size) for length in x.shape[1:3]), (0, 0)]
     if kind == "max":
@@ -55,6 +57,8 @@ def pool(x: Array, kind: str, size: int) -> Array:
 
 def upsample(x: Array, size: int, height: int, width: int) -> Array:
     """Every pixel repeated size x size times, cropped."""
+    if size == 1:
+        return x
     return jnp.repeat(jnp.repeat(x, size, axis=1), size, axis=2)[:, :height, :width]
 
 

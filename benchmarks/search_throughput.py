@@ -285,6 +285,7 @@ def main(argv: list[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that a running measurement is ended, too
     with tempfile.TemporaryDirectory(prefix="jaxad-benchmark-") as scratch:
         bench = Bench(args, Path(scratch))
+        bench.save()  # a file that cannot be written is known now, not after the first measurement
         for repeat, steps in itertools.product(range(args.repeats), args.steps):
             for cache, method in itertools.product(args.caches, methods):
                 if method != "torch":

@@ -217,6 +217,12 @@ def test_report_tells_ratios_and_extrapolation():
     assert "torch EXTRAPOLATED from 10" in text
     assert "differ by 1.2e-01 (median), 2.5e-01 (most)" in text
     assert "ours cold: exit status 1" in text
+    assert "ms/step" not in text
     growth = text[text.index("Growth") :].splitlines()
     assert growth[3].split() == ["10", "15.0", "1.50", "3", "100"]
     assert growth[4].split() == ["30", "90.0", "3.00", "3", "100"]
+
+    # 0.7 s a child at 5 steps and 2.2 s at 20: 0.1 s a step and 0.2 s to score.
+    longer = record("ours", "cold", 22.0 / 0.7, 0, steps=20)
+    text = search_throughput.report([record("ours", "cold", 10.0, 0), longer])
+    assert text.splitlines()[-1].split() == ["ours", "cold", "100.0", "200.0"]
