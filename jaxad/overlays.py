@@ -65,5 +65,8 @@ def overlay(image: np.ndarray, anomaly_map: np.ndarray, *, scale: float, title: 
     extend = "max" if heat.max() > scale else "neither"
     figure.colorbar(drawn, ax=axes, pad=0.01, aspect=14, extend=extend).outline.set_visible(False)
     if title:
-        figure.suptitle(title, fontsize=9, x=0.01, ha="left")
+        room = int(12 * figure.get_figwidth())  # letters of a line; of a long path the end tells most
+        lines = title.encode("utf-8", "replace").decode().split("\n")
+        lines = [line if len(line) <= room else f"…{line[1 - room :]}" for line in lines]
+        figure.suptitle("\n".join(lines), fontsize=9, x=0.01, ha="left")
     return figure
