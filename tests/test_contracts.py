@@ -1,0 +1,173 @@
+"""One suite for every registered detector: what the rest of the library, and users, rely on."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxad import checkpoint
+from jaxad.data import digits
+from jaxad.detectors import DETECTORS
+from jaxad.metrics import auroc
+from jaxad.scoring import map_images, score_images
+from jaxad.search.space import Architecture, Layer
+from jaxad.training import fit, fit_population
+
+IMAGES = digits().images[:64]
+GARBAGE = np.random.default_rng(0).integers(0, 256, (16, 8, 8, 1), dtype=np.uint8)
+STEPS = {"steps": 30, "batch_size": 16, "chunk": 30}
+
+
+def layer(channels, norm="batch"):
+    return Layer(channels=channels, kernel=3, pool="average", pool_kernel=3, norm=norm, activation="elu")
+
+
+# Every registered method appears here, small; a method with variants of its own kind may appear more than once.
+CONFIGS = {
+    "autoencoder": {
+        "density": Architecture(hypothesis="density", distance="l2", layers=(layer(8),)),
+        "centroid": Architecture(hypothesis="centroid", distance="l1", layers=(layer(8, "instance"),)),
+    },
+}
+CASES = [(name, case) for name, cases in CONFIGS.items() for case in cases]
+
+
+def make(name, case):
+    config_class, constructor = DETECTORS[name]
+    chosen = CONFIGS[name][case]
+    fields = {"architecture": chosen} if isinstance(chosen, Architecture) else chosen
+    return constructor(config_class(**fields))
+
+
+class Trained:
+    """A detector after training and calibration, which all tests of a case share."""
+
+    def __init__(self, name, case):
+        self.traces = []
+        detector = make(name, case)
+
+        def step(key, state, batch):
+            self.traces.append(batch.images.shape)
+            return detector.step(key, state, batch)
+
+        self.detector = detector._replace(step=step)
+        self.raw, self.history = fit(self.detector, jax.random.key(0), IMAGES, **STEPS)
+        self.calibrate = jax.jit(self.detector.calibrate)
+        self.state = self.calibrate(self.raw, scaled(IMAGES))
+
+
+def scaled(images):
+    return jnp.asarray(images, jnp.float32) / 255
+
+
+@pytest.fixture(scope="module", params=CASES, ids="-".join)
+def trained(request):
+    return Trained(*request.param)
+
+
+def member_of(states, index):
+    return jax.tree.map(lambda leaf: leaf[index], states)
+
+
+def equal(a, b):
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_every_registered_detector_is_tested_here():
+    assert set(CONFIGS) == set(DETECTORS)
+
+
+def test_states_scores_and_maps_have_the_promised_forms(trained):
+    for leaf in jax.tree.leaves((trained.state, trained.history.info)):
+        assert isinstance(leaf, jax.Array | np.ndarray)
+        assert np.isfinite(leaf).all()
+    assert all(leaf.shape[0] == STEPS["steps"] for leaf in jax.tree.leaves(trained.history.info))
+    assert not trained.history.diverged
+    scores = score_images(trained.detector, trained.state, GARBAGE, 16)
+    assert (scores.shape, scores.dtype) == ((16,), np.float32)
+    assert np.isfinite(scores).all()
+    if trained.detector.score_map is not None:
+        maps = map_images(trained.detector, trained.state, GARBAGE, 16)
+        assert (maps.shape, maps.dtype) == ((16, 8, 8), np.float32)
+        assert np.isfinite(maps).all()
+
+
+def test_a_fresh_state_can_score(trained):
+    start = jax.jit(trained.detector.init, compiler_options={"xla_backend_optimization_level": 0})
+    state = start(jax.random.key(0), scaled(IMAGES[:16]))
+    assert np.isfinite(score_images(trained.detector, state, IMAGES, 16)).all()
+
+
+def test_garbage_scores_higher_than_training_images_and_nothing_is_clamped(trained):
+    normal = score_images(trained.detector, trained.state, IMAGES, 16)
+    garbage = score_images(trained.detector, trained.state, GARBAGE, 16)
+    labels = np.repeat([0, 1], [len(normal), len(garbage)])
+    assert auroc(np.concatenate([normal, garbage]), labels) > 0.9
+    assert len(np.unique(np.concatenate([normal, garbage]))) > 0.9 * len(labels)
+
+
+def test_jit_changes_nothing(trained):
+    images = scaled(GARBAGE)
+    compiled = score_images(trained.detector, trained.state, GARBAGE, 16)
+    np.testing.assert_allclose(compiled, trained.detector.score(trained.state, images), rtol=1e-4, atol=1e-4)
+    if trained.detector.score_map is not None:
+        maps = trained.detector.score_map(trained.state, images)
+        np.testing.assert_allclose(map_images(trained.detector, trained.state, GARBAGE, 16), maps, rtol=1e-3, atol=1e-5)
+
+
+def test_a_score_does_not_depend_on_the_batch(trained):
+    alone = score_images(trained.detector, trained.state, IMAGES[:1], 16)
+    for others in (IMAGES[1:16], GARBAGE[:15]):
+        together = score_images(trained.detector, trained.state, np.concatenate([IMAGES[:1], others]), 16)
+        np.testing.assert_allclose(together[:1], alone, rtol=1e-5, atol=1e-6)
+    batch = np.concatenate([IMAGES[:8], GARBAGE[:8]])
+    forward = score_images(trained.detector, trained.state, batch, 16)
+    backward = score_images(trained.detector, trained.state, batch[::-1], 16)
+    np.testing.assert_allclose(backward[::-1], forward, rtol=1e-5, atol=1e-6)
+
+
+def test_training_and_calibration_are_deterministic(trained):
+    equal(fit(trained.detector, jax.random.key(0), IMAGES, **STEPS)[0], trained.raw)
+    equal(trained.calibrate(trained.raw, scaled(IMAGES)), trained.state)
+
+
+def test_a_second_step_and_a_second_training_compile_nothing(trained):
+    start = jax.eval_shape(trained.detector.init, jax.random.key(0), scaled(IMAGES[:16]))
+    assert jax.tree.map(described, start) == jax.tree.map(described, trained.raw)
+    before = len(trained.traces)
+    fit(trained.detector, jax.random.key(1), IMAGES, **STEPS | {"steps": 31})  # two calls of the program
+    assert len(trained.traces) == before
+
+
+def described(leaf):
+    return leaf.shape, leaf.dtype, leaf.weak_type
+
+
+def test_calibration_may_be_repeated(trained):
+    again = trained.calibrate(trained.state, scaled(IMAGES))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), again, trained.state)
+
+
+def test_a_checkpoint_gives_back_every_bit(trained, tmp_path):
+    checkpoint.save(tmp_path / "state.safetensors", trained.state)
+    like = jax.eval_shape(trained.detector.init, jax.random.key(1), scaled(IMAGES[:16]))
+    restored = checkpoint.restore(tmp_path / "state.safetensors", like)
+    equal(restored, trained.state)
+    equal(
+        score_images(trained.detector, restored, GARBAGE, 16),
+        score_images(trained.detector, trained.state, GARBAGE, 16),
+    )
+
+
+@pytest.mark.parametrize("trained", [(name, next(iter(cases))) for name, cases in CONFIGS.items()], indirect=True)
+def test_two_seeds_under_vmap_equal_two_separate_runs(trained):
+    options = STEPS | {"steps": 3}
+    results = []
+    for vmapped in (True, False):
+        keys = jax.vmap(jax.random.key)(np.array([0, 1]))
+        states, history = fit_population(trained.detector, keys, IMAGES, vmapped=vmapped, **options)
+        scores = [score_images(trained.detector, member_of(states, i), GARBAGE, 16) for i in range(2)]
+        results.append((history.info, np.stack(scores)))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3), *results)
+    assert not np.allclose(*results[0][1])
