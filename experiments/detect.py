@@ -207,7 +207,7 @@ def draw(config: Config, loaded: LoadedDetector, found: list[Scored], scale: flo
             verdict = {None: "", True: ", anomalous", False: ", normal"}[item.anomalous]
             title = f"{item.source.name}\nscore {item.score:.4g}{verdict}"
             figure = overlay(image, anomaly_map, scale=scale, title=title)
-            stem = re.sub(r"[^\w.-]+", "_", "_".join(Path(item.source.name).parts[-2:]))[-80:]
+            stem = re.sub(r"[^\w.-]+", "_", "_".join(Path(item.source.name).with_suffix("").parts[-2:]))[-80:]
             picture = io.BytesIO()
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "Glyph")  # of a file name that the font lacks: drawn as a box
