@@ -2,13 +2,12 @@
 
 The yardstick of `search_throughput.py`, and an independent reading of a child: convolutions, pooling and normalisation
 are XLA's or NumPy's own, differentiated automatically. Only the objective and the metric are jaxad's, as a user's
-would be. Compilation is asked for explicitly (`lower().compile()`), which costs what a first call costs and can be
-timed.
+would be.
 """
 
 import functools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -126,7 +125,6 @@ class NaiveJax:
     def __init__(self, data: TrialData, config: TrialConfig) -> None:
         self._data, self._config = data, config
         self.batch_size = config.batch_size
-        self.compile_seconds = self.train_seconds = self.score_seconds = 0.0
         self._optimiser = make_optimiser(config.child, config.steps)
         self._order = jax.jit(lambda key: trial.batch_order(key, data.train.shape[0], config.steps, config.batch_size))
         self._window = jax.jit(lambda images, index: trial.window(images, index, config.batch_size))
@@ -141,57 +139,40 @@ class NaiveJax:
         """Nothing to end."""
 
     def _run(self, job: Job) -> Result:
-        started, compiled_before = time.perf_counter(), self.compile_seconds
+        started = time.perf_counter()
         data, config = self._data, self._config
         keys = trial.trial_keys(job.key)
         order = np.asarray(self._order(keys.order))
-        network = jax.device_put(job.params)
+        params = jax.device_put(job.params)
         hypothesis = _jitted(job.architecture.hypothesis)
 
-        def vectors(params: Params, images: Array) -> Array:
+        @jax.jit
+        def latents(params: Params, images: Array) -> Array:
             return project(params, encode(job.architecture, params, images)[0])
 
+        @functools.partial(jax.jit, donate_argnums=(0, 1))
         def step(params: Params, state: Any, train: Array, rows: Array, number: Array) -> tuple[Params, Any, Array]:
             images = trial.to_float(train[rows])
             value, gradients = jax.value_and_grad(loss, 2)(job.architecture, config.child, params, images, number)
             updates, state = self._optimiser.update(gradients, state, params)
             return optax.apply_updates(params, updates), state, value
 
-        images = self._window(data.train, 0)
-        latents = self._compile(vectors, network, images)
-        first = trial.to_float(data.train[order[0]])
-        params = network | {"hypothesis": hypothesis.init(keys.hypothesis, latents(network, first))}
-        state = self._compile(self._optimiser.init, params)(params)
-        arguments = (params, state, data.train, order[0], np.int32(0))
-        train_step = self._compile(step, *arguments, donate=(0, 1))
-        for number in range(config.steps):
-            params, state, value = train_step(params, state, data.train, order[number], np.int32(number))
-        jax.block_until_ready(value)
-        trained = time.perf_counter()
-        compiled_for_training = self.compile_seconds - compiled_before
+        vectors = latents(params, trial.to_float(data.train[order[0]]))
+        params = params | {"hypothesis": hypothesis.init(keys.hypothesis, vectors)}
+        state = jax.jit(self._optimiser.init)(params)
+        for number, rows in enumerate(order):
+            params, state, value = step(params, state, data.train, rows, np.int32(number))
 
-        network = {name: params[name] for name in network}
+        network = {name: params[name] for name in job.params}
         count = trial.batches(min(config.fit_images, data.train.shape[0]), self.batch_size)
-        windows = [self._window(data.train, index) for index in range(count)]
-        stats = hypothesis.fit(params["hypothesis"], jnp.concatenate([latents(network, x) for x in windows]))
-        child_score = functools.partial(score, job.architecture, config.child)
-        child_score = self._compile(child_score, params, stats, images)
+        vectors = [latents(network, self._window(data.train, index)) for index in range(count)]
+        stats = hypothesis.fit(params["hypothesis"], jnp.concatenate(vectors))
+        child_score = jax.jit(functools.partial(score, job.architecture, config.child))
         count = trial.batches(data.valid.shape[0], self.batch_size)
         scores = [child_score(params, stats, self._window(data.valid, index)) for index in range(count)]
         scores = jnp.concatenate(scores)[: data.valid.shape[0]]
         verdict: Verdict = jax.device_get(self._judge(scores, data.valid_labels, value))
-        ended = time.perf_counter()
-
-        compiled = self.compile_seconds - compiled_before
-        self.train_seconds += trained - started - compiled_for_training
-        self.score_seconds += ended - trained - (compiled - compiled_for_training)
-        return Result(jax.device_get(network), verdict, None, self.batch_size, ended - started - compiled)
-
-    def _compile(self, function: Callable, *args: Any, donate: tuple[int, ...] = ()) -> Callable:
-        started = time.perf_counter()
-        compiled = jax.jit(function, donate_argnums=donate).lower(*args).compile()
-        self.compile_seconds += time.perf_counter() - started
-        return compiled
+        return Result(jax.device_get(network), verdict, None, self.batch_size, time.perf_counter() - started)
 
 
 @functools.cache
