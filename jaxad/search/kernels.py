@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
-from jax.stages import Traced
+from jax.stages import Lowered
 
 from jaxad.backend import kernel_options
 
@@ -31,7 +31,8 @@ class Kernel:
         self.name = name or function.__name__
         self._function = function
         self._donate = donate
-        self._traced: dict[Signature, Traced] = {}
+        self._outputs: dict[Signature, Any] = {}
+        self._lowered: dict[Signature, Lowered] = {}
 
     @functools.cached_property
     def jitted(self) -> Callable[..., Any]:
@@ -47,13 +48,17 @@ class Kernel:
         leaves, structure = jax.tree.flatten(args)
         shapes = tuple((leaf.shape, leaf.dtype, getattr(leaf, "weak_type", False)) for leaf in leaves)
         signature = (self, structure, shapes)
-        if signature not in self._traced:
-            self._traced[signature] = self.jitted.trace(*args)
-        return self._traced[signature].out_info, signature
+        if signature not in self._outputs:
+            traced = self.jitted.trace(*args)
+            self._outputs[signature] = traced.out_info
+            # Lowering is Python, and two threads of Python hold each other up; compiling releases the interpreter.
+            self._lowered[signature] = traced.lower()
+        return self._outputs[signature], signature
 
     def compile(self, signature: Signature) -> None:
         """Compile a planned signature; later calls with such arguments find the program in jit's cache."""
-        self._traced[signature].lower().compile()
+        if (lowered := self._lowered.pop(signature, None)) is not None:
+            lowered.compile()
 
 
 class Plan:
