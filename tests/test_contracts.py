@@ -107,7 +107,8 @@ def test_garbage_scores_higher_than_training_images_and_nothing_is_clamped(train
     assert len(np.unique(np.concatenate([normal, garbage]))) > 0.9 * len(labels)
 
 
-def test_jit_changes_nothing(trained):
+@pytest.mark.parametrize("trained", [(name, list(cases)[-1]) for name, cases in CONFIGS.items()], indirect=True)
+def test_jit_changes_nothing(trained):  # for one case each: without jit every operation is compiled by itself
     images = scaled(GARBAGE)
     compiled = score_images(trained.detector, trained.state, GARBAGE, 16)
     np.testing.assert_allclose(compiled, trained.detector.score(trained.state, images), rtol=1e-4, atol=1e-4)
