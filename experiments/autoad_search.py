@@ -19,7 +19,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from jaxad import backend, checkpoint, cli, data, metrics, report, runs, thresholds
+from jaxad import backend, checkpoint, cli, data, metrics, overlays, report, runs, thresholds
 from jaxad.detectors.autoencoder import autoencoder, reconstruct
 from jaxad.detectors.saved import save_detector
 from jaxad.progress import Progress, table
@@ -297,7 +297,8 @@ def trained(
     state, _ = fit(
         detector, key, task.train.images, steps=config.retrain_steps, batch_size=config.batch_size, on_chunk=on_chunk
     )
-    state = jax.jit(detector.calibrate)(state, task.train.images)
+    calibrate = jax.jit(detector.calibrate, compiler_options=backend.kernel_options() or None)
+    state = calibrate(state, task.train.images)
     checkpoint.save(path, state)
     return state
 
@@ -337,6 +338,7 @@ def test(
         "notes": notes(config, found, task),
         **runs.environment(),
     }
+    scale = overlays.colour_scale(map_images(detector, state, data.held_out_normals(task)))
     save_detector(
         folder.best,
         architecture=best["architecture"],
@@ -344,7 +346,7 @@ def test(
         state=state,
         image_shape=image_shape,
         threshold=threshold,
-        details={"task": task.name, "valid": best["valid"]},
+        details={"task": task.name, "valid": best["valid"], "map_scale": scale},
     )
     rows = []
     for name, part, values in (("valid", task.valid, best["valid_scores"]), ("test", task.test, scores)):

@@ -8,6 +8,8 @@ and returns the size and channels that f^i received. The network is written once
 so that the same lines run as one differentiable function (`PLAIN`) or as a chain of shared compiled kernels.
 """
 
+import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -123,7 +125,7 @@ def sizes_of(layers: Sequence[Any], height: int, width: int) -> list[tuple[int, 
 
 
 def init(key: Key, architecture: Architecture, image_shape: Sequence[int]) -> Params:
-    """Fresh weights: LeCun normal kernels, scales one, offsets zero.
+    """Fresh weights: kernels N(0, 1 / fan-in), scales one, offsets zero.
 
     Args:
       key: consumed.
@@ -133,26 +135,39 @@ def init(key: Key, architecture: Architecture, image_shape: Sequence[int]) -> Pa
       {"encoder": [...], "decoder": [...], "projection": {...}}; each layer holds kernel [k, k, in, out], offset
       [out] and, if it normalises, scale [out].
     """
-    sizes = feature_sizes(architecture, image_shape)
-    keys = iter(jax.random.split(key, 2 * len(architecture.layers) + 1))
-    lecun = jax.nn.initializers.lecun_normal()
+    channels = [channels for _, _, channels in feature_sizes(architecture, image_shape)]
+    pairs = list(zip(architecture.layers, channels, channels[1:]))
 
     def layer_params(layer: Layer, inner: int, outer: int) -> Params:
-        params = {"kernel": lecun(next(keys), (layer.kernel, layer.kernel, inner, outer))}
+        params = {"kernel": jax.ShapeDtypeStruct((layer.kernel, layer.kernel, inner, outer), jnp.float32)}
         if layer.norm != "none":
             params["scale"] = jnp.ones(outer)
         return params | {"offset": jnp.zeros(outer)}
 
-    channels = [channels for _, _, channels in sizes]
-    pairs = list(zip(architecture.layers, channels, channels[1:]))
-    return {
-        "encoder": [layer_params(layer, before, after) for layer, before, after in pairs],
-        "decoder": [layer_params(layer, after, before) for layer, before, after in pairs],
-        "projection": {
-            "kernel": lecun(next(keys), (channels[-1], LATENT_SIZE)),
-            "bias": jnp.zeros(LATENT_SIZE),
+    return _draw_kernels(
+        key,
+        {
+            "encoder": [layer_params(layer, before, after) for layer, before, after in pairs],
+            "decoder": [layer_params(layer, after, before) for layer, before, after in pairs],
+            "projection": {
+                "kernel": jax.ShapeDtypeStruct((channels[-1], LATENT_SIZE), jnp.float32),
+                "bias": jnp.zeros(LATENT_SIZE),
+            },
         },
-    }
+    )
+
+
+def _draw_kernels(key: Key, params: Params) -> Params:
+    """Fill in the shapes. One draw for all: each draw of its own would take a second to compile."""
+    leaves, structure = jax.tree.flatten(params)
+    counts = [math.prod(leaf.shape) if isinstance(leaf, jax.ShapeDtypeStruct) else 0 for leaf in leaves]
+    numbers = jax.random.normal(key, (sum(counts),))
+    starts = itertools.accumulate(counts, initial=0)
+    filled = [
+        numbers[start : start + count].reshape(leaf.shape) / math.sqrt(math.prod(leaf.shape[:-1])) if count else leaf
+        for leaf, start, count in zip(leaves, starts, counts)
+    ]
+    return jax.tree.unflatten(structure, filled)
 
 
 def _project(images: Array, kernel: Array, bias: Array) -> Array:
