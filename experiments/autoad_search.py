@@ -61,13 +61,13 @@ class Config:
     """Decides everything random: same seed, same result."""
     num_layers: int = 3
     """Encoder layers N; the space has (6N + 2)-token architectures."""
-    children: int = 60
+    children: int = 30
     """Architectures to try; none is tried twice."""
     population: int = 6
     """Children that start from the same shared weights; their changes are averaged."""
     time_budget: float | None = None
     """Seconds of searching after which the running child is the last."""
-    steps: int = 20
+    steps: int = 10
     """Training steps of one child."""
     batch_size: int = 64
     """Images of one step."""
@@ -83,11 +83,11 @@ class Config:
     """Children one by one (CPU), or those of equal shape side by side (GPU, TPU)."""
 
     # ---- after the search
-    retrain_top: int = 3
+    retrain_top: int = 2
     """So many of the best architectures are retrained from scratch; validation chooses among them."""
     retrain_seeds: int = 1
     """Training seeds of each."""
-    retrain_steps: int = 300
+    retrain_steps: int = 200
     """Training steps of each."""
     false_alarms: float = 0.05
     """Share of normal images that the threshold may flag, guaranteed on held-out normal images."""
@@ -116,7 +116,10 @@ class Config:
 
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
-    "smoke": {"children": 6, "population": 3, "steps": 3, "retrain_top": 1, "retrain_steps": 20, "limit": 300},
+    "smoke": {
+        "dataset": "digits", "num_layers": 2, "children": 4, "population": 2, "steps": 3, "retrain_top": 1,
+        "retrain_steps": 20,
+    },
     # Section V of the paper: N = 6 layers, 500 epochs of one child each; SGD at 0.1 as its text has it.
     "paper": {
         "num_layers": 6, "children": 500, "population": 1, "steps": 500, "optimiser": "sgd", "learning_rate": 0.1,
