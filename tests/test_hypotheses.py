@@ -9,6 +9,7 @@ import pytest
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
+from jaxad.backend import kernel_options
 from jaxad.hypotheses import (
     CONFIGS,
     HYPOTHESES,
@@ -20,11 +21,18 @@ from jaxad.hypotheses import (
     mixture_energy,
 )
 
+# What runs once: unoptimised programs compile several times faster.
+quick_jit = functools.partial(jax.jit, compiler_options={**kernel_options(), "xla_backend_optimization_level": 0})
+
+
+def gradient_of(name, argnums, **options):
+    return quick_jit(jax.grad(make_hypothesis(name, **options).loss, argnums))
+
 
 @functools.cache
 def compiled(name, **options):
     """The functions of a hypothesis, jitted; tests that use equal shapes share what is compiled."""
-    return Hypothesis(*(jax.jit(function) for function in make_hypothesis(name, **options)))
+    return Hypothesis(*(quick_jit(function) for function in make_hypothesis(name, **options)))
 
 
 def latents(rng, n, d=3, scale=1.0):
@@ -69,7 +77,7 @@ def test_mixture_energy_equals_scipy(rng):
     covariances = roots @ roots.transpose(0, 2, 1) + 0.3 * np.eye(4)
     z = 3 * rng.standard_normal((20, 4))
     mixture = Mixture(*(jnp.asarray(a, jnp.float32) for a in (np.log(phi), means, np.linalg.cholesky(covariances))))
-    energy = jax.jit(mixture_energy)(mixture, jnp.asarray(z, jnp.float32))
+    energy = quick_jit(mixture_energy)(mixture, jnp.asarray(z, jnp.float32))
     np.testing.assert_allclose(energy, oracle_energy(phi, means, covariances, z), rtol=2e-4, atol=1e-4)
     # Far away the density underflows, the energy must not.
     assert np.isfinite(mixture_energy(mixture, jnp.full((1, 4), 1e4))).all()
@@ -128,7 +136,7 @@ def test_cluster_equals_numpy(rng):
     def frozen(centres, z):
         return (target * np.log(target / oracle_q(centres, z))).sum(axis=1).mean()
 
-    gradient = jax.jit(jax.grad(loss, argnums=(0, 1)))(params, batch, errors, 0)
+    gradient = gradient_of("cluster", (0, 1), clusters=4)(params, batch, errors, 0)
     for got, argument in ((gradient[0].centres, 0), (gradient[1], 1)):
         point = [centres, batch.astype(np.float64)]
         numeric = np.zeros_like(point[argument])
@@ -169,7 +177,7 @@ def test_centroid_equals_numpy(rng, nu):
     np.testing.assert_allclose(score, distances - train_radius, rtol=1e-4, atol=1e-4)
 
     # R is a constant and c is not trained: only instances outside pull, each by 2 (z - c) / (nu B).
-    by_params, by_z = jax.grad(loss, argnums=(0, 1))(params, batch, errors, 5)
+    by_params, by_z = gradient_of("centroid", (0, 1), nu=nu, warmup_steps=5)(params, batch, errors, 5)
     outside = (distances > radius)[:, None]
     np.testing.assert_allclose(by_z, outside * 2 * (batch - centre) / (nu * 12), rtol=1e-4, atol=1e-6)
     assert not np.any(by_params.centre)
@@ -187,7 +195,7 @@ def test_reconstruction_is_the_error(rng):
     params = hypothesis.init(jax.random.key(0), z)
     np.testing.assert_allclose(hypothesis.loss(params, z, errors, 0), errors.mean(), rtol=1e-6)
     np.testing.assert_array_equal(hypothesis.score(params, hypothesis.fit(params, z), z, errors), errors)
-    np.testing.assert_allclose(jax.grad(hypothesis.loss, argnums=2)(params, z, errors, 0), np.full(6, 1 / 6))
+    np.testing.assert_allclose(gradient_of("reconstruction", 2)(params, z, errors, 0), np.full(6, 1 / 6))
 
 
 def test_density_gradient_equals_finite_differences(rng):
@@ -197,7 +205,7 @@ def test_density_gradient_equals_finite_differences(rng):
     params = params._replace(output_kernel=params.output_kernel * 4)
     errors = jnp.zeros(12)
     loss = hypothesis.loss
-    gradient = jax.jit(jax.grad(hypothesis.loss, argnums=(0, 1)))(params, z, errors, 0)
+    gradient = gradient_of("density", (0, 1))(params, z, errors, 0)
     point = (params, jnp.asarray(z))
     for leaf in range(5):  # kernels and biases of both layers, then z
         leaves, structure = jax.tree.flatten(point)
@@ -220,7 +228,7 @@ def test_degenerate_latents_stay_finite(rng, name):
     d = 10
     key = jax.random.key(0)
 
-    @jax.jit
+    @quick_jit
     def everything(key, z, errors):
         params = hypothesis.init(key, z)
         value, gradient = jax.value_and_grad(hypothesis.loss, argnums=(0, 1, 2))(params, z, errors, 20)
@@ -262,9 +270,9 @@ def test_vmap_and_permutation(rng, name):
     def run(params, z, errors):
         return hypothesis.loss(params, z, errors, 20), hypothesis.score(params, hypothesis.fit(params, z), z, errors)
 
-    params = jax.jit(jax.vmap(hypothesis.init))(keys, z)
-    batched = jax.jit(jax.vmap(run))(params, z, errors)
-    run = jax.jit(run)
+    params = quick_jit(jax.vmap(hypothesis.init))(keys, z)
+    batched = quick_jit(jax.vmap(run))(params, z, errors)
+    run = quick_jit(run)
     for member in range(3):
         own = jax.tree.map(lambda leaf: leaf[member], (params, z, errors))  # noqa: B023
         loss, score = run(*own)
