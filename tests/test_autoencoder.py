@@ -1,6 +1,7 @@
 """The autoencoder of Eq. 2 against a plain NumPy one, layer by layer and pixel by pixel."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -8,10 +9,13 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
+from jaxad.backend import kernel_options
 from jaxad.nets import autoencoder
 from jaxad.nets.layers import ACTIVATIONS, NORMS, POOLS, Moments
 from jaxad.search.space import Architecture, Layer, SearchSpace, parameter_count
 
+# Oracles run once: unoptimised programs compile several times faster.
+quick_jit = functools.partial(jax.jit, compiler_options={**kernel_options(), "xla_backend_optimization_level": 0})
 SHAPE = (9, 7, 2)
 LAYERS = (
     Layer(channels=3, kernel=3, pool="max", pool_kernel=3, norm="batch", activation="elu"),
@@ -92,7 +96,7 @@ def test_it_equals_a_numpy_autoencoder(rng, layers):
     params = random_params(rng, dataclasses.replace(TWO, layers=layers))
     images = rng.random((4, *SHAPE), dtype=np.float32)
     reconstruction, latent = numpy_autoencoder(params, layers, images)
-    output = jax.jit(lambda params, images: autoencoder.apply(params, layers, images))(params, images)
+    output = quick_jit(lambda params, images: autoencoder.apply(params, layers, images))(params, images)
     assert output.reconstruction.shape == images.shape
     np.testing.assert_allclose(output.reconstruction, reconstruction, atol=1e-4)
     np.testing.assert_allclose(output.latent, latent, atol=1e-4)
@@ -113,7 +117,7 @@ def test_choices_as_numbers_equal_choices_by_name(rng):
     for role in ("encoder", "decoder"):
         params[role][1] = params[role][1] | {"scale": 7 * np.ones_like(params[role][1]["offset"])}
 
-    @jax.jit
+    @quick_jit
     def run(params, images, choices):
         layers = [RunTime(layer.pool_kernel, *choice) for layer, choice in zip(LAYERS, choices)]
         return autoencoder.apply(params, layers, images)[:2]
@@ -132,7 +136,7 @@ def test_frozen_moments_make_images_independent_of_their_batch(rng):
     params = random_params(rng, dataclasses.replace(TWO, layers=layers))
     images = rng.random((4, *SHAPE), dtype=np.float32)
 
-    @jax.jit
+    @quick_jit
     def run(params, images, moments=None):
         return autoencoder.apply(params, layers, images, moments=moments)
 
@@ -150,7 +154,7 @@ def test_frozen_moments_make_images_independent_of_their_batch(rng):
 
 def test_the_latent_alone_is_the_same(rng):
     params, images = random_params(rng, TWO), rng.random((4, *SHAPE), dtype=np.float32)
-    output = jax.jit(lambda p, x: autoencoder.apply(p, LAYERS, x, with_decoder=False))(params, images)
+    output = quick_jit(lambda p, x: autoencoder.apply(p, LAYERS, x, with_decoder=False))(params, images)
     np.testing.assert_allclose(output.latent, numpy_autoencoder(params, LAYERS, images)[1], atol=1e-4)
     assert len(output.moments) == 1
 

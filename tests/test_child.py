@@ -15,6 +15,8 @@ from jaxad.search import supernet
 from jaxad.search.child import ChildConfig, make_child, make_optimiser
 from jaxad.search.space import Architecture, Layer, SearchSpace
 
+# Oracles run once: unoptimised programs compile several times faster.
+quick_jit = functools.partial(jax.jit, compiler_options={**kernel_options(), "xla_backend_optimization_level": 0})
 LAYER = Layer(channels=8, kernel=3, pool="max", pool_kernel=3, norm="none", activation="tanh")
 BASE = Architecture(hypothesis="centroid", distance="l2", layers=(LAYER,))
 CONFIG = ChildConfig(regulariser=0.5)
@@ -55,7 +57,7 @@ def evaluate(architecture):
     """(reconstruction, latent, loss, scores) of a child with its part of the same shared weights."""
     child = make_child(architecture, CONFIG)
 
-    @functools.partial(jax.jit, compiler_options=kernel_options() or None)  # which compile faster
+    @quick_jit
     def run(params, images):
         output = child.apply(params, images)
         stats = child.fit(params, images[:4])
@@ -91,7 +93,7 @@ def test_every_action_changes_the_child(base, action):
 def test_loss_and_score_are_the_sum_of_their_terms():
     """DIST + lambda REG, with both terms by hand: l2 and a sphere."""
     child, images, params = make_child(BASE, CONFIG), images_of(), params_of(BASE)
-    output, early, late, stats = jax.jit(
+    output, early, late, stats = quick_jit(
         lambda params, images: (
             child.apply(params, images),
             child.loss(params, images, 0),
@@ -99,7 +101,7 @@ def test_loss_and_score_are_the_sum_of_their_terms():
             child.fit(params, images[:4]),
         )
     )(params, images)
-    score, parts = jax.jit(lambda *args: (child.score(*args), child.parts(*args)))(params, stats, images)
+    score, parts = quick_jit(lambda *args: (child.score(*args), child.parts(*args)))(params, stats, images)
 
     output, stats = jax.device_get((output, stats))
     distances = ((output.reconstruction - images) ** 2).mean((1, 2, 3))
@@ -122,7 +124,7 @@ def test_loss_and_score_are_the_sum_of_their_terms():
 def test_the_hypothesis_starts_from_the_first_latents():
     child, images, params = make_child(BASE, CONFIG), images_of(), params_of(BASE)
     params["projection"]["bias"] += np.float32(5)
-    centre, latent = jax.jit(
+    centre, latent = quick_jit(
         lambda key, params, images: (child.start(key, params, images).centre, child.apply(params, images).latent)
     )(jax.random.key(0), params, images)
     np.testing.assert_allclose(centre, np.asarray(latent).mean(0), rtol=1e-5)

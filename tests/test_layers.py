@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
+from jaxad.backend import kernel_options
 from jaxad.nets import layers as nn
 from jaxad.search import space
 
+# Oracles run once: unoptimised programs compile several times faster.
+quick_jit = partial(jax.jit, compiler_options={**kernel_options(), "xla_backend_optimization_level": 0})
 REDUCE = {"max": np.max, "average": np.mean}
 
 
@@ -25,7 +28,7 @@ def pull(function, *inputs):
 
 
 def vjp(function, *inputs):
-    return jax.jit(partial(pull, function))(*inputs)
+    return quick_jit(partial(pull, function))(*inputs)
 
 
 def assert_close(got, expected, atol=2e-5):
@@ -75,7 +78,7 @@ def test_pooling_equals_loops_and_autodiff(rng, kind, height, width, size):
     images = images_of(rng, 2, height, width, 3) - 5  # padding with 0 would win every maximum
     tied = np.round(images)
     pools = [lambda images, pool=pool: pool(images, kind, size) for pool in (nn.pool, naive_pool)]
-    both = jax.jit(lambda images: [pull(pool, images) for pool in pools])
+    both = quick_jit(lambda images: [pull(pool, images) for pool in pools])
     for case in (images, tied):
         (value, gradient), naive = both(case)
         np.testing.assert_allclose(value, oracle_pool(case, kind, size), rtol=1e-6)
@@ -192,7 +195,7 @@ ORACLES = {
 def test_activations_with_scale_and_offset_equal_numpy(rng, kind):
     images, scale, offset = 3 * images_of(rng, 2, 3, 4, 5), 2 + images_of(rng, 5), images_of(rng, 5)
 
-    @jax.jit
+    @quick_jit
     def both(images, scale, offset):
         return nn.activate(images, kind, scale, offset), nn.activate(images, kind, None, offset)
 
@@ -229,11 +232,11 @@ def test_integer_choices_equal_named_ones(rng):
         "activation": (nn.ACTIVATIONS, lambda kind, images: nn.activate(images, kind, scale, offset)),
     }
 
-    @jax.jit
+    @quick_jit
     def by_name(images):
         return {role: [pull(partial(layer, name), images) for name in table] for role, (table, layer) in tables.items()}
 
-    @jax.jit
+    @quick_jit
     def by_index(images, index):
         return {role: pull(partial(layer, index), images) for role, (_, layer) in tables.items()}
 

@@ -34,7 +34,7 @@ SHARED = supernet.init(np.random.default_rng(1), SPACE, SHAPE[2])
 SGD = TrialConfig(steps=4, batch_size=16, fit_images=32, child=ChildConfig(optimiser="sgd", learning_rate=0.05))
 ADAM = TrialConfig(steps=4, batch_size=16, fit_images=32, child=ChildConfig(optimiser="adam", learning_rate=0.003))
 # Oracles run once: what is not optimised compiles in half the time.
-plain_jit = functools.partial(jax.jit, compiler_options={**kernel_options(), "xla_backend_optimization_level": 0})
+quick_jit = functools.partial(jax.jit, compiler_options={**kernel_options(), "xla_backend_optimization_level": 0})
 
 
 def make_data():
@@ -90,14 +90,14 @@ def reference_functions(index):
     def latent(params, batch):
         return autoencoder.apply(params, CHILDREN[index].layers, batch, with_decoder=False).latent
 
-    @plain_jit
+    @quick_jit
     def judge(params, fit_images, valid):
         latents = jax.lax.map(functools.partial(latent, params), fit_images)
         stats = hypothesis.fit(params["hypothesis"], latents.reshape(-1, latents.shape[-1]))
         return jax.lax.map(functools.partial(child.score, params, stats), valid).reshape(-1)
 
-    gradient = plain_jit(jax.value_and_grad(child.loss, has_aux=True))
-    start = plain_jit(child.start)
+    gradient = quick_jit(jax.value_and_grad(child.loss, has_aux=True))
+    start = quick_jit(child.start)
     return start, gradient, lambda params: judge(params, windows(DATA.train[:32]), windows(DATA.valid))[:30]
 
 
@@ -110,7 +110,7 @@ def reference(index, job, config):
     params = job.params | {"hypothesis": start(keys.hypothesis, job.params, images[0])}
     optimiser = make_optimiser(config.child, config.steps)
     state = optimiser.init(params)
-    update = plain_jit(optimiser.update)
+    update = quick_jit(optimiser.update)
     for step in range(config.steps):
         (loss, _), gradients = gradient(params, images[step], step)
         updates, state = update(gradients, state, params)
@@ -224,8 +224,8 @@ def test_nothing_compiles_once_a_child_is_prepared(trained):
 
 
 def test_kernels_are_shared_more_and_more():
-    """Planning alone: the last 16 of 48 random children need a tenth of the programs that the first 16 need."""
-    tokens = np.asarray(SPACE.sample(jax.random.key(3), 48))
+    """Planning alone: of 30 random children the last 10 need a fraction of the programs that the first 10 need."""
+    tokens = np.asarray(SPACE.sample(jax.random.key(3), 30))
     seen, new = set(), []
     with make_executor(SGD) as executor:
         for architecture in map(SPACE.to_architecture, tokens):
@@ -234,8 +234,8 @@ def test_kernels_are_shared_more_and_more():
             new.append(len(plan.signatures.keys() - seen))
             seen |= plan.signatures.keys()
     assert new[0] > 50
-    assert sum(new[-16:]) < sum(new[:16]) / 5
-    assert np.median(new[-16:]) < 5
+    assert sum(new[-10:]) < sum(new[:10]) / 4
+    assert np.median(new[-10:]) < 10
 
 
 # ---- memory ------------------------------------------------------------------------------------------------------

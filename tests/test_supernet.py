@@ -12,6 +12,8 @@ from jaxad.search import supernet
 from jaxad.search.child import ChildConfig, make_child
 from jaxad.search.space import Architecture, Layer, SearchSpace
 
+# Oracles run once: unoptimised programs compile several times faster.
+quick_jit = functools.partial(jax.jit, compiler_options={**kernel_options(), "xla_backend_optimization_level": 0})
 SPACE = SearchSpace(num_layers=2, channels=(3, 8), kernels=(1, 3, 5, 7))
 SMALL = Architecture(
     hypothesis="centroid",
@@ -164,7 +166,7 @@ def test_a_share_computes_what_masked_shared_weights_compute(shared, rng, hypoth
         assert jax.tree.map(np.shape, network) == jax.tree.map(np.shape, {k: own[k] for k in network})
         beliefs = jax.tree.map(lambda leaf: np.cos(np.arange(leaf.size, dtype=np.float32)).reshape(leaf.shape), own)
 
-        @functools.partial(jax.jit, compiler_options=kernel_options() or None)
+        @quick_jit
         def run(params, images):
             output, stats = child.apply(params, images), child.fit(params, images)
             loss, terms = child.loss(params, images, 0)

@@ -1,6 +1,7 @@
 """What a trial is: which images in which order, what reward for which scores, what becomes of a lack of memory."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -8,12 +9,18 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from jaxad.backend import kernel_options
 from jaxad.search import trial
 from jaxad.search.trial import TrialConfig
 
+# Oracles run once: unoptimised programs compile several times faster.
+quick_jit = functools.partial(jax.jit, compiler_options={**kernel_options(), "xla_backend_optimization_level": 0})
+batch_order = quick_jit(trial.batch_order, static_argnums=(1, 2, 3))
+judge = quick_jit(trial.judge, static_argnums=3)
+
 
 def order_of(images, steps, batch_size, seed=0):
-    return np.asarray(trial.batch_order(jax.random.key(seed), images, steps, batch_size))
+    return np.asarray(batch_order(jax.random.key(seed), images, steps, batch_size))
 
 
 @pytest.mark.parametrize(("images", "steps", "batch_size"), [(10, 5, 4), (12, 3, 4), (5, 2, 8), (7, 1, 3)])
@@ -36,7 +43,7 @@ def test_the_order_depends_on_the_key_alone():
 
 
 def test_orders_are_uniform():
-    orders = jax.jit(jax.vmap(lambda key: trial.batch_order(key, 4, 2, 4)))(jax.random.split(jax.random.key(0), 4000))
+    orders = quick_jit(jax.vmap(lambda key: trial.batch_order(key, 4, 2, 4)))(jax.random.split(jax.random.key(0), 4000))
     counts = np.stack([(np.asarray(orders).reshape(4000, 8) == image).mean(0) for image in range(4)])
     np.testing.assert_allclose(counts, 0.25, atol=0.03)  # 4 standard errors
 
@@ -89,7 +96,7 @@ ORACLES = {
 def test_rewards_equal_scikit_learn(rng, reward):
     labels = (np.arange(40) % 5 == 0).astype(np.int32)
     scores = (rng.standard_normal(40).round(1) + labels).astype(np.float32)  # rounding makes ties
-    verdict = trial.judge(jnp.asarray(scores), jnp.asarray(labels), jnp.float32(-3.5), reward)
+    verdict = judge(jnp.asarray(scores), jnp.asarray(labels), jnp.float32(-3.5), reward)
     np.testing.assert_allclose(verdict.reward, ORACLES[reward](labels, scores), atol=1e-6)
     assert float(verdict.loss) == -3.5
     assert verdict.usable
@@ -115,7 +122,7 @@ def test_useless_scores_are_worth_nothing(rng, loss, change):
     elif change is not None:
         scores[3] = change
     for reward in trial.REWARDS:
-        verdict = trial.judge(jnp.asarray(scores), jnp.asarray(labels, jnp.int32), jnp.float32(loss), reward)
+        verdict = judge(jnp.asarray(scores), jnp.asarray(labels, jnp.int32), jnp.float32(loss), reward)
         assert not verdict.usable
         assert float(verdict.reward) == trial.WORST_REWARD == 0.0
         np.testing.assert_equal(float(verdict.loss), loss)
