@@ -123,9 +123,7 @@ def test_names_that_collide_when_shortened_stay_apart(tmp_path):
 def test_kind_follows_like(tmp_path):
     value = np.arange(6, dtype=np.float32).reshape(2, 3)
     save(tmp_path / "t", {"a": value, "b": jnp.asarray(value), "key": jax.random.key(2)})
-    shapes = jax.eval_shape(
-        lambda: {"a": jnp.zeros((2, 3)), "b": jnp.zeros((2, 3)), "key": jax.random.key(0)}
-    )
+    shapes = jax.eval_shape(lambda: {"a": jnp.zeros((2, 3)), "b": jnp.zeros((2, 3)), "key": jax.random.key(0)})
     back = restore(tmp_path / "t", shapes)
     assert isinstance(back["a"], jax.Array)
     np.testing.assert_array_equal(back["a"], value)
@@ -332,9 +330,7 @@ def test_checkpoints_fall_back_when_the_newest_is_torn(tmp_path):
     found = store.latest({"n": 0})
     assert found.step == 1
     assert "step-00000002" in found.skipped[0]
-    with pytest.raises(
-        ValueError, match="does not fit"
-    ) as error:  # a good file that differs is no reason to skip
+    with pytest.raises(ValueError, match="does not fit") as error:  # a good file that differs is no reason to skip
         store.latest({"other": 0})
     assert not isinstance(error.value, DamagedCheckpoint)
     store.path(1).write_bytes(b"")

@@ -118,9 +118,7 @@ def test_a_run_killed_before_its_config_can_be_started_again(tmp_path):
 @pytest.mark.parametrize("where", ["file", "file/below", "/proc/none/run"])
 def test_unwritable_output_is_refused(tmp_path, where):
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(
-        ValueError, match=r"cannot use .* as output folder: .*; choose another --output"
-    ) as error:
+    with pytest.raises(ValueError, match=r"cannot use .* as output folder: .*; choose another --output") as error:
         create_run(tmp_path / where, {}, name="x")
     assert where in one_line(error)
     assert (tmp_path / "file").read_text() == "mine"
@@ -277,9 +275,7 @@ def test_a_full_disk_leaves_no_partial_line(tmp_path, monkeypatch):
         append_trial(run, trial(0))
         with monkeypatch.context() as patch:
             patch.setattr(runs.os, "write", full)
-            with pytest.raises(
-                ValueError, match=r"cannot write .*no space left.*free disk space.*--resume"
-            ) as error:
+            with pytest.raises(ValueError, match=r"cannot write .*no space left.*free disk space.*--resume") as error:
                 append_trial(run, trial(1))
         one_line(error)
         append_trial(run, trial(2))

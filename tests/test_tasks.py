@@ -245,9 +245,7 @@ def test_load_task_counts_describes_and_does_not_leak(dataset, options, counts):
     task = data.load_task(dataset, **options)
     rows = data.describe(task)
     assert [(row.normal, row.anomalous) for row in rows] == counts
-    assert_sound(
-        task, *(np.concatenate([p.ids[p.labels == k] for p in data.parts(task).values()]) for k in (0, 1))
-    )
+    assert_sound(task, *(np.concatenate([p.ids[p.labels == k] for p in data.parts(task).values()]) for k in (0, 1)))
     assert json.loads(json.dumps(task.details)) == task.details
     text = data.table(task)
     for row in rows:
