@@ -18,18 +18,17 @@ _CANDIDATES = {
 
 
 @functools.cache
-def kernel_options(backend: str | None = None) -> dict[str, str | bool | int]:
-    """Compiler options for small, short-lived programs on `backend` (default: the one in use).
+def kernel_options() -> dict[str, str | bool | int]:
+    """Compiler options for small, short-lived programs on the default backend.
 
     Returns:
       The options that this version of XLA accepts, for `jax.jit(..., compiler_options=...)`; empty where none does.
     """
-    backend = backend or jax.default_backend()
-    return {name: value for name, value in _CANDIDATES.get(backend, {}).items() if _accepts(backend, name, value)}
+    return {name: value for name, value in _CANDIDATES.get(jax.default_backend(), {}).items() if _accepts(name, value)}
 
 
-def _accepts(backend: str, name: str, value: str | bool | int) -> bool:
-    probe = jax.jit(lambda x: x + 1, compiler_options={name: value}, backend=None)
+def _accepts(name: str, value: str | bool | int) -> bool:
+    probe = jax.jit(lambda x: x + 1, compiler_options={name: value})
     try:
         probe.lower(jax.ShapeDtypeStruct((), "float32")).compile()
     except Exception:  # whatever an unknown option raises differs by version; without it all works, only slower

@@ -194,11 +194,10 @@ def test_resume_refuses_changed_settings_and_foreign_checkpoints(finished, tmp_p
     (copy / "checkpoint" / "step-00000002.safetensors").write_bytes(b"not a checkpoint at all")
     (copy / "checkpoint" / "step-00000004.safetensors").write_bytes(b"")
     status, _, err = run("--resume", copy, cache=cache)
-    # Damaged checkpoints are skipped: the run starts over from what can be trusted and ends the same.
-    assert status in (0, 2)
-    assert "Traceback" not in err
-    if status == 0:
-        assert trials(copy) == before
+    assert status == 2
+    assert "no checkpoint" in err
+    assert len(err.strip().splitlines()) == 1
+    assert trials(copy) == before
 
 
 def test_time_budget_still_retrains_and_reports(tmp_path, cache):
