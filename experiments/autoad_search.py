@@ -90,7 +90,7 @@ class Config:
     retrain_steps: int = 200
     """Training steps of each."""
     false_alarms: float = 0.05
-    """Share of normal images that the threshold may flag, guaranteed on held-out normal images."""
+    """Share of normal images that the threshold may flag, set on held-out normal images."""
 
     # ---- the run
     output: str | None = None
