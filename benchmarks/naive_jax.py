@@ -90,7 +90,7 @@ def autoencode(architecture: Architecture, params: Params, images: Array) -> tup
     x, sizes = encode(architecture, params, images)
     vector = project(params, x)
     for layer, weights, size in reversed(list(zip(architecture.layers, params["decoder"], sizes))):
-        x = finish(upsample(conv(x, weights["kernel"]), layer.pool_kernel, *size), layer, weights)
+        x = upsample(finish(conv(x, weights["kernel"]), layer, weights), layer.pool_kernel, *size)
     return x, vector
 
 

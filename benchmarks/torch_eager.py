@@ -77,9 +77,9 @@ def autoencode(architecture: Architecture, params: Params, images: Tensor) -> tu
     vector = project(params, x)
     for layer, weights, (height, width) in reversed(list(zip(architecture.layers, params["decoder"], sizes))):
         x = F.conv2d(x, weights["kernel"], padding=layer.kernel // 2)
+        x = finish(x, layer, weights)
         if layer.pool_kernel > 1:
             x = F.interpolate(x, scale_factor=layer.pool_kernel, mode="nearest")[:, :, :height, :width]
-        x = finish(x, layer, weights)
     return x, vector
 
 

@@ -1,11 +1,17 @@
 """The convolutional autoencoder of AutoAD (Eq. 2), for any architecture of the search space.
 
     f^i(x) = ACT(NORMA(POOL(CONV(x))))        encoder layer i = 1..N
-    g^i(x) = ACT(NORMA(UPPOOL(DECONV(x))))    decoder layer i = N..1, the mirror of f^i
+    g^i(x) = UPPOOL(ACT(NORMA(DECONV(x))))    decoder layer i = N..1, the mirror of f^i
 
 The decoder has no tokens of its own: g^i uses the kernel, pooling size, normalisation and activation of layer i
-and returns the size and channels that f^i received. The network is written once, against a table of operations,
-so that the same lines run as one differentiable function (`PLAIN`) or as a chain of shared compiled kernels.
+and returns the size and channels that f^i received.
+
+A departure: Eq. 2 upsamples before NORMA. Repeating pixels commutes with ACT and, where nothing is cropped, with
+NORMA, so doing it last is the same for less work, but for a latent of one pixel: repeated, then normalised over the
+image, it would be zero, and all reconstructions alike.
+
+The network is written once, against a table of operations, so that the same lines run as one differentiable function
+(`PLAIN`) or as a chain of shared compiled kernels.
 """
 
 import itertools
@@ -51,8 +57,8 @@ def decode(ops: Ops, params: Params, layers: Sequence[Any], sizes: Sequence[tupl
     """g: latent map to reconstruction. `sizes` (H, W) are what the encoder layers received, from `sizes_of`."""
     for layer, weights, (height, width) in reversed(list(zip(layers, params["decoder"], sizes))):
         latent = ops.conv(latent, weights["kernel"])
-        latent = ops.upsample(latent, layer.pool_kernel, height, width)
         latent = _finish(ops, layer, weights, latent)
+        latent = ops.upsample(latent, layer.pool_kernel, height, width)
     return latent
 
 
