@@ -19,17 +19,18 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from jaxad import backend, checkpoint, cli, data, metrics, overlays, report, runs, thresholds
-from jaxad.detectors.autoencoder import autoencoder, reconstruct
+from jaxad import backend, cli, data, files, metrics, overlays, report, runs, thresholds
+from jaxad.detectors.autoencoder import reconstruct
 from jaxad.detectors.saved import save_detector
 from jaxad.progress import Progress, table
+from jaxad.retraining import Winner, retrain
 from jaxad.scoring import map_images, score_images
 from jaxad.search import loop, trial
 from jaxad.search.child import ChildConfig
 from jaxad.search.evaluator import make_executor
-from jaxad.search.space import Architecture, SearchSpace, flops, parameter_count, render, summary
-from jaxad.search.strategies import make_strategy
-from jaxad.training import fit
+from jaxad.search.facts import architecture_facts, search_facts
+from jaxad.search.space import Architecture, SearchSpace, summary
+from jaxad.search.strategies import EVOLUTION_SIZE, make_strategy
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -175,8 +176,8 @@ def run(config: Config) -> None:
 
         # ---- search, retrain, test -----------------------------------------------------------------------------
         found = search(config, task, folder, keys)
-        best = retrain(config, task, folder, found["trials"], keys["retrain"])
-        results = test(config, task, folder, found, best, keys["test"])
+        winner, candidates = retrained(config, task, folder, found["trials"], keys["retrain"])
+        results = test(config, task, folder, found, winner, candidates, keys["test"])
         show(config, results, folder.path)
 
 
@@ -238,80 +239,42 @@ def search(config: Config, task: data.Task, folder: runs.Run, keys: dict[str, ja
     return facts | {"trials": trials, "space": space}
 
 
-def retrain(
+def retrained(
     config: Config, task: data.Task, folder: runs.Run, trials: list[loop.Trial], key: jax.Array
-) -> dict[str, Any]:
-    """Train the best architectures from scratch; the best on validation, with its score on every seed."""
+) -> tuple[Winner, list[dict[str, Any]]]:
+    """The best architectures, trained from scratch: the one that validation chose, and what was seen of all."""
     candidates = loop.best_trials(trials, config.retrain_top)
     if not candidates:
         reasons = ", ".join(sorted({str(t.reason) for t in trials})) or "no child ended within the time budget"
         raise ValueError(f"no child could be used ({reasons}): lower --learning-rate or raise --time-budget")
     total = len(candidates) * config.retrain_seeds * config.retrain_steps
-    best: dict[str, Any] = {"valid": -np.inf}
-    history = []
     with Progress(total, label="retrain", quiet=config.quiet) as progress:
-        for rank, candidate in enumerate(candidates):
-            architecture = Architecture.from_json(candidate.architecture)
-            detector = autoencoder(
-                architecture=architecture, child=trial_config(config).child, steps=config.retrain_steps
-            )
-            values = []
-            for seed in range(config.retrain_seeds):
-                done = (rank * config.retrain_seeds + seed) * config.retrain_steps
-                name = f"retrained-{candidate.trial}-{seed}"
-                seed_key = jax.random.fold_in(jax.random.fold_in(key, candidate.trial), seed)
-                state = trained(
-                    config,
-                    task,
-                    folder,
-                    detector,
-                    seed_key,
-                    name,
-                    lambda steps, _, done=done: progress.update(done + steps),
-                )
-                scores = score_images(detector, state, task.valid.images)
-                values.append(float(trial.REWARDS[config.reward](scores, task.valid.labels)))
-                if values[-1] > best["valid"]:
-                    best = {
-                        "valid": values[-1],
-                        "trial": candidate,
-                        "detector": detector,
-                        "state": state,
-                        "architecture": architecture,
-                        "valid_scores": scores,
-                        "rank": rank,
-                    }
-            history.append({"trial": candidate.trial, "search_reward": candidate.reward, "valid": values})
-    if not np.isfinite(best["valid"]):
-        raise ValueError("every retrained detector gives scores that are not finite: lower --learning-rate")
-    return best | {"history": history}
-
-
-def trained(
-    config: Config, task: data.Task, folder: runs.Run, detector: Any, key: jax.Array, name: str, on_chunk: Any
-) -> Any:
-    """One training from scratch, calibrated on training images; kept, so that a resumed run does not repeat it."""
-    path = folder.path / "checkpoint" / f"{name}.safetensors"
-    like = jax.eval_shape(
-        detector.init, key, jax.ShapeDtypeStruct((config.batch_size, *task.train.images.shape[1:]), np.float32)
-    )
-    if path.exists():
-        return checkpoint.restore(path, like)
-    state, _ = fit(
-        detector, key, task.train.images, steps=config.retrain_steps, batch_size=config.batch_size, on_chunk=on_chunk
-    )
-    calibrate = jax.jit(detector.calibrate, compiler_options=backend.kernel_options() or None)
-    state = calibrate(state, task.train.images)
-    checkpoint.save(path, state)
-    return state
+        return retrain(
+            task,
+            candidates,
+            key=key,
+            seeds=config.retrain_seeds,
+            steps=config.retrain_steps,
+            batch_size=config.batch_size,
+            child=trial_config(config).child,
+            criterion=config.reward,
+            folder=folder.path / "checkpoint",
+            on_steps=progress.update,
+        )
 
 
 def test(
-    config: Config, task: data.Task, folder: runs.Run, found: dict[str, Any], best: dict[str, Any], key: jax.Array
+    config: Config,
+    task: data.Task,
+    folder: runs.Run,
+    found: dict[str, Any],
+    winner: Winner,
+    candidates: list[dict[str, Any]],
+    key: jax.Array,
 ) -> dict[str, Any]:
     """The one test of the chosen detector, and everything that the run folder keeps of it."""
-    detector, state, trials = best["detector"], best["state"], found["trials"]
-    normal = best["valid_scores"][task.valid.labels == 0]
+    detector, state, trials = winner.detector, winner.state, found["trials"]
+    normal = winner.valid_scores[task.valid.labels == 0]
     threshold = thresholds.false_positive_rate(normal, config.false_alarms)
     scores = score_images(detector, state, task.test.images)
     image_shape = task.train.images.shape[1:]
@@ -321,20 +284,20 @@ def test(
         | {"name": task.name, "image_shape": image_shape, "parts": [row._asdict() for row in data.describe(task)]},
         "strategy": config.strategy,
         "seed": config.seed,
-        "search": search_facts(config, found),
-        "best": {
-            "trial": best["trial"].trial,
-            "tokens": best["trial"].tokens,
-            "architecture": best["architecture"].to_json(),
-            "table": render(best["architecture"]),
-            "params": parameter_count(best["architecture"], image_shape),
-            "flops": flops(best["architecture"], image_shape),
-        },
+        "search": search_facts(
+            trials,
+            found["space"],
+            uniform=len(trials) if config.strategy == "random" else EVOLUTION_SIZE,
+            **{name: found[name] for name in ("compiles", "stopped")},
+            seconds=found["elapsed"],
+        ),
+        "best": architecture_facts(winner.trial, image_shape),
         "retrain": {
             "seeds": config.retrain_seeds,
             "steps": config.retrain_steps,
-            "valid": best["history"][best["rank"]]["valid"],
-            "candidates": best["history"],
+            "step": winner.step,
+            "valid": winner.value,
+            "candidates": candidates,
         },
         "threshold": threshold._asdict(),
         "test": tested,
@@ -344,49 +307,27 @@ def test(
     scale = overlays.colour_scale(map_images(detector, state, data.held_out_normals(task)))
     save_detector(
         folder.best,
-        architecture=best["architecture"],
+        architecture=winner.architecture,
         config=trial_config(config).child,
         state=state,
         image_shape=image_shape,
         threshold=threshold,
-        details={"task": task.name, "valid": best["valid"], "map_scale": scale},
+        details={"task": task.name, "valid": winner.value, "map_scale": scale},
     )
     rows = []
-    for name, part, values in (("valid", task.valid, best["valid_scores"]), ("test", task.test, scores)):
+    for name, part, values in (("valid", task.valid, winner.valid_scores), ("test", task.test, scores)):
         decisions = thresholds.decide(values, threshold)
-        rows += [runs.Prediction(*row) for row in zip(part.ids, [name] * len(values), part.labels, values, decisions)]
-    runs.write_predictions(folder.path / "predictions.csv", rows)
+        rows += [files.Prediction(*row) for row in zip(part.ids, [name] * len(values), part.labels, values, decisions)]
+    files.write_predictions(folder.path / "predictions.csv", rows)
     page = report.render_report(
-        config=runs.to_json(config) | {"resume": None},
+        config=files.to_json(config) | {"resume": None},
         trials=[dataclasses.asdict(t) for t in trials],
-        results=runs.to_json(results),
-        pictures=pictures(task, best, scores),
+        results=files.to_json(results),
+        pictures=pictures(task, winner, scores),
     )
-    runs.write_text(folder.path / "report.html", page)
-    runs.write_json(folder.path / "results.json", results)  # last: its presence says that the run is finished
+    files.write_text(folder.path / "report.html", page)
+    files.write_json(folder.path / "results.json", results)  # last: its presence says that the run is finished
     return results
-
-
-def search_facts(config: Config, found: dict[str, Any]) -> dict[str, Any]:
-    """What the search did, in numbers."""
-    trials = found["trials"]
-    rewards = [t.reward for t in trials if t.status == "ok"]
-    # Evolution's first proposals are uniform, as all of random search's are: how much does architecture matter here?
-    uniform = [t.reward for t in trials[: len(trials) if config.strategy == "random" else 20] if t.status == "ok"]
-    spread = dict(zip(("p10", "p50", "p90"), np.percentile(uniform, (10, 50, 90)))) if uniform else {}
-    return {
-        "children": len(trials),
-        "unique_children": len({tuple(t.tokens) for t in trials}),
-        "failed_children": sum(t.status == "failed" for t in trials),
-        "compiles": found["compiles"],
-        "seconds": found["elapsed"],
-        "training_seconds": sum(t.seconds for t in trials),
-        "children_per_minute": 60 * len(trials) / max(found["elapsed"], 1e-9),
-        "best_valid": max(rewards, default=None),
-        "spread": spread,
-        "stopped": found["stopped"],
-        "space": found["space"].cardinality,
-    }
 
 
 def notes(config: Config, found: dict[str, Any], task: data.Task) -> list[str]:
@@ -403,17 +344,17 @@ def notes(config: Config, found: dict[str, Any], task: data.Task) -> list[str]:
     return lines
 
 
-def pictures(task: data.Task, best: dict[str, Any], scores: np.ndarray) -> dict[str, Any]:
+def pictures(task: data.Task, winner: Winner, scores: np.ndarray) -> dict[str, Any]:
     """Scores, and a few test images of either kind beside what the detector makes of them."""
     labels = task.test.labels
     chosen = np.concatenate([np.flatnonzero(labels == kind)[:EXAMPLES] for kind in (0, 1)])
     images = np.asarray(trial.to_float(jax.numpy.asarray(task.test.images[chosen])))
-    reconstructed = jax.jit(reconstruct, static_argnums=0)(best["architecture"], best["state"], images)
+    reconstructed = jax.jit(reconstruct, static_argnums=0)(winner.architecture, winner.state, images)
     return {
         "test_scores": scores, "test_labels": labels,
-        "valid_scores": best["valid_scores"], "valid_labels": task.valid.labels,
+        "valid_scores": winner.valid_scores, "valid_labels": task.valid.labels,
         "inputs": images, "reconstructions": np.clip(np.asarray(reconstructed), 0, 1),
-        "error_maps": map_images(best["detector"], best["state"], images),
+        "error_maps": map_images(winner.detector, winner.state, images),
         "example_labels": labels[chosen], "example_scores": scores[chosen],
     }  # fmt: skip
 

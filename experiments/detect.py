@@ -33,13 +33,12 @@ import tyro
 
 from jaxad import cli, thresholds
 from jaxad.backend import enable_compilation_cache
-from jaxad.checkpoint import write_atomic
 from jaxad.data import decode, files, resize, to_channels, to_dtype
 from jaxad.data.images import IMAGE_SUFFIXES
 from jaxad.detectors.saved import LoadedDetector, load_detector
+from jaxad.files import write_atomic, write_text
 from jaxad.overlays import colour_scale, overlay
 from jaxad.progress import Progress, table
-from jaxad.runs import write_text
 from jaxad.scoring import map_images, score_images
 
 SHOWN = 20  # rows of the printed table

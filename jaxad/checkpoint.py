@@ -7,10 +7,8 @@ cover the header too, and because buffers are then streamed to disk without bein
 """
 
 import json
-import os
 import re
 import zlib
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from jaxad.files import write_atomic
 
 # Fixed first bytes of the header: they say that the file is ours, and where its checksum stands.
 _MARK = b'{"__metadata__":{"jaxad_checkpoint":"1","crc32":"'
@@ -52,40 +52,6 @@ class Restored(NamedTuple):
     tree: Any
     metadata: dict  # as given to save
     skipped: list[str]  # one line for each newer checkpoint that was damaged
-
-
-def write_atomic(path: str | Path, chunks: Iterable[Any]) -> None:
-    """Write bytes-like chunks to `path` so that a crash leaves either the old file or the new one.
-
-    Raises ValueError in one line when the disk is full or the folder cannot be written; the old file stays.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(temporary, "wb") as file:
-                for chunk in chunks:
-                    file.write(chunk)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            with suppress(OSError):
-                temporary.unlink()
-            raise
-    except OSError as error:
-        raise ValueError(
-            f"cannot write {path}: {error.strerror or error}; "
-            "free disk space or choose a folder you may write to (what was there before is unharmed)"
-        ) from error
-    if hasattr(os, "O_DIRECTORY"):  # the rename itself is durable only once the folder is synced
-        with suppress(OSError):  # some network file systems refuse to sync folders
-            folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
 
 
 def save(path: str | Path, tree: Any, *, metadata: dict | None = None) -> None:

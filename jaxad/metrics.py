@@ -152,6 +152,10 @@ def aupr_in(scores: Array, labels: Array) -> Array:
     return _aupr_in(_count(scores, labels))
 
 
+CRITERIA = {"auroc": auroc, "aupr_in": aupr_in, "aupr_out": aupr_out}
+"""What a search may reward and a detector be chosen by: (scores [n], labels [n]) -> scalar in [0, 1]."""
+
+
 @partial(jax.jit, static_argnames="tpr")
 def fpr_at_tpr(scores: Array, labels: Array, tpr: float = 0.95) -> Array:
     """Fraction of normals flagged at the largest threshold that catches `tpr` of the anomalies: -> scalar.

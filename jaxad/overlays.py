@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxad.plots import displayable, style
+from jaxad.plots import displayable
+from jaxad.plots.look import style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -28,6 +28,7 @@ from jaxad.pages import (
     number,
     page,
 )
+from jaxad.plots.look import LAYER_ACTIONS
 
 METRICS = {  # name in results["test"]: (name on the page, what it means)
     "auroc": ("AUROC", "chance that a random anomaly scores higher than a random normal image"),
@@ -78,7 +79,7 @@ def _table_iv(architectures: Sequence[Mapping], heads: Sequence[str]) -> Table:
     names |= {"pool_kernel": "Pooling kernel", "norm": "Normalization type", "activation": "Activation"}
     rows: list[Sequence[Any] | str] = []
     for (action, layer), values in plots.action_columns(architectures).items():
-        if layer and action == plots.LAYER_ACTIONS[0]:
+        if layer and action == LAYER_ACTIONS[0]:
             rows.append(f"Layer-{layer}")
         if action in ("kernel", "pool_kernel"):
             values = [v if v is None else f"{v}×{v}" for v in values]
@@ -233,12 +234,27 @@ def _best_parts(best: Mapping, trials: Sequence[Mapping], retrain: Mapping) -> l
     if best.get("tokens"):
         rest["tokens"] = " ".join(str(t) for t in best["tokens"])
     parts.append(_facts(rest))
-    valid = [float(v) for v in retrain.get("valid") or [] if v is not None]
-    if valid:
-        text = f"Retrained from scratch; validation reward per training seed: {', '.join(map(number, valid))}"
-        text += f" (mean {number(np.mean(valid))}, sd {number(np.std(valid))})." if len(valid) > 1 else "."
-        parts.append(Text(text=text))
-    return parts
+    return parts + _retrain_parts(retrain)
+
+
+def _retrain_parts(retrain: Mapping) -> list[Any]:
+    """How the candidates did when trained from scratch, and when the chosen one was stopped."""
+    candidates = retrain.get("candidates") or []
+    if not candidates:
+        return []
+    columns = ["Trial", "Reward in the search", "Retrained, best look per seed", "Mean", "Sd"]
+    rows = []
+    for candidate in candidates:
+        valid = [v for v in candidate["valid"] if v >= 0]
+        spread = (number(np.mean(valid)), number(np.std(valid))) if valid else ("none", "none")
+        rows.append([candidate["trial"], number(candidate["search_reward"]), ", ".join(map(number, valid)), *spread])
+    text = (
+        f"Retrained from scratch for {retrain['steps']:,} steps and validated on the way; the detector is the one of "
+    )
+    text += f"step {retrain['step']:,}, where its validation reward was {number(retrain['valid'])}."
+    caption = "Validation reward while the candidates retrain, a line for every seed."
+    drawing = plots.retraining([(f"trial {c['trial']}", c["looks"], c["curves"]) for c in candidates])
+    return [Text(text=text), Table(columns=columns, rows=rows), Figure(drawing=drawing, alt=caption, caption=caption)]
 
 
 def _at_threshold(labels: np.ndarray, scores: np.ndarray, threshold: float) -> Text:

@@ -11,27 +11,21 @@ A trial is a dict with `trial` (int, from 0), `tokens` (list of int), `architect
 (int), `seconds` (of this child) and `elapsed` (since the search began).
 """
 
-import csv
-import dataclasses
-import enum
 import importlib.metadata
-import io
 import json
-import math
 import os
 import platform
 import re
 import subprocess
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-
-from jaxad.checkpoint import Checkpoints, write_atomic
+from jaxad.checkpoint import Checkpoints
+from jaxad.files import to_json, write_json
 
 try:
     import fcntl
@@ -79,16 +73,6 @@ class Run:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-class Prediction(NamedTuple):
-    """One line of predictions.csv."""
-
-    id: str  # which image: a file name or its index
-    part: str  # train, valid or test
-    label: int | None  # 1 = anomalous, None = unknown
-    score: float  # higher = more anomalous
-    decision: int | None  # 1 = called anomalous
 
 
 def create_run(output: str | Path | None, config: Any, *, name: str) -> Run:
@@ -226,67 +210,6 @@ def truncate_trials(run: Run, n: int) -> None:
         with open(run.trials, "rb+") as file:
             file.truncate(ends[n - 1] if n else 0)
             os.fsync(file.fileno())
-
-
-def to_json(value: Any) -> Any:
-    """What JSON can hold of `value`: NaN and infinities become None, arrays lists, dataclasses dicts.
-
-    Takes NumPy and JAX scalars and arrays, dataclasses, NamedTuples, enums (by name), paths, sets (sorted).
-    Raises ValueError for anything else, naming it.
-    """
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, enum.Enum):
-        return value.name
-    if isinstance(value, str):
-        return str(value)
-    if isinstance(value, int):
-        return int(value)
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    if isinstance(value, Path):
-        return str(value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, dict):
-        return {str(key): to_json(item) for key, item in value.items()}
-    if isinstance(value, tuple) and hasattr(value, "_asdict"):
-        return to_json(value._asdict())
-    if isinstance(value, list | tuple):
-        return [to_json(item) for item in value]
-    if isinstance(value, set | frozenset):
-        return sorted(to_json(item) for item in value)
-    if hasattr(value, "__array__") and hasattr(value, "tolist"):
-        return to_json(np.asarray(value).tolist())
-    raise ValueError(f"{value!r} is a {type(value).__name__}, which JSON cannot hold; convert it before saving")
-
-
-def write_json(path: str | Path, value: Any) -> None:
-    """Write `to_json(value)`, indented, atomically; raises ValueError when it cannot be written."""
-    write_text(path, json.dumps(to_json(value), indent=2, allow_nan=False) + "\n")
-
-
-def write_text(path: str | Path, text: str) -> None:
-    """Write a text as UTF-8, atomically; raises ValueError when it cannot be written."""
-    # Names of files that are not UTF-8 reach Python as surrogate escapes, and leave as they came.
-    write_atomic(path, [text.encode("utf-8", "surrogateescape")])
-
-
-def write_predictions(path: str | Path, rows: Iterable[Prediction | tuple]) -> None:
-    """Write rows of (id, part, label, score, decision) as CSV, atomically; scores keep every digit.
-
-    Raises ValueError for a row of another length, and when the file cannot be written.
-    """
-    buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(Prediction._fields)
-    for number, row in enumerate(rows):
-        if len(row) != len(Prediction._fields):
-            raise ValueError(f"row {number} has {len(row)} fields, expected {', '.join(Prediction._fields)}")
-        name, part, label, score, decision = row
-        label, decision = ("" if x is None else int(x) for x in (label, decision))
-        writer.writerow([name, part, label, float(score), decision])
-    write_text(path, buffer.getvalue())
 
 
 def environment() -> dict:

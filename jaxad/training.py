@@ -88,7 +88,8 @@ def fit_population(
     Args:
       keys: [P], consumed, such as `jax.vmap(jax.random.key)(seeds)`; where they are sharded, so is the work.
       state: with a leading axis P.
-      on_chunk: is told the steps done by all members together, and the mean info of those that just trained.
+      on_chunk: is told the steps done by all members together, those before `start_step` included, and the mean
+        info of those that just trained.
       vmapped: train all in one program, or one after another; by default the first on accelerators and the second
         on CPU, where convolutions with several kernels are slow. Results agree up to rounding.
 
@@ -114,8 +115,8 @@ def fit_population(
     members = []
     for member, key in enumerate(keys):
 
-        def told(done: int, info: Info, before: int = member * steps) -> None:
-            on_chunk(before + done, info)
+        def told(done: int, info: Info, before: int = size * start_step + member * (steps - start_step)) -> None:
+            on_chunk(before + done - start_step, info)
 
         own = None if state is None else _index(state, member)
         options = {"steps": steps, "batch_size": batch_size, "labels": labels, "chunk": chunk}

@@ -18,7 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from jaxad import checkpoint
+from jaxad import files
 from jaxad.checkpoint import Checkpoints, DamagedCheckpoint, read_metadata, restore, save
 
 
@@ -258,7 +258,7 @@ def test_failed_save_keeps_the_old_file(tmp_path, monkeypatch, call):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint.os, call, fail)
+        patch.setattr(files.os, call, fail)
         with pytest.raises(ValueError, match=r"cannot write .*No space left.*free disk space") as error:
             save(path, {"w": np.ones(5)})
     assert str(path) in str(error.value)
@@ -275,7 +275,7 @@ def test_a_crash_between_write_and_rename_keeps_the_old_file(tmp_path, monkeypat
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint.os, "replace", interrupt)
+        patch.setattr(files.os, "replace", interrupt)
         with pytest.raises(KeyboardInterrupt):
             save(path, {"w": np.ones(5)})
     assert_same(restore(path, old), old)

@@ -11,6 +11,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.metrics import roc_curve as sklearn_roc
 
 from jaxad import plots
+from jaxad.plots import detection, look
 
 
 def architectures(rng, count, layers=2):
@@ -132,10 +133,10 @@ def test_reward_by_action_boxes_hold_the_medians(rng):
     rewards[0] = np.nan
     figure = draw(plots.reward_by_action(population, rewards))
     panels = {ax.get_title("left"): ax for ax in figure.axes}
-    assert list(panels) == [name.replace("_", " ") for name in plots.ACTIONS]
+    assert list(panels) == [name.replace("_", " ") for name in look.ACTIONS]
     for name in ("distance", "channels"):
         ax = panels[name]
-        medians = [line.get_ydata()[0] for line in ax.get_lines() if line.get_color() == plots.BLUE]
+        medians = [line.get_ydata()[0] for line in ax.get_lines() if line.get_color() == look.BLUE]
         for tick, median in zip(ax.get_xticklabels(), medians):
             chosen = []
             for architecture, reward in zip(population, rewards):
@@ -199,7 +200,7 @@ def test_bootstrap_band_holds_the_curve(rng):
     labels = np.arange(400) % 4 == 0
     scores = rng.normal(size=400) + labels
     grid = np.linspace(0, 1, 11)
-    low, high = plots._bootstrap_band(labels, scores, grid, resamples=200, seed=0)
+    low, high = detection._bootstrap_band(labels, scores, grid, resamples=200, seed=0)
     curve = np.interp(grid, *plots.roc_points(labels, scores))
     assert (low <= curve + 1e-12).all()
     assert (curve <= high + 1e-12).all()

@@ -104,7 +104,22 @@ def make_run(children=24):
             "prevalence": 0.0504,
             "f1_all_anomalous": 0.0960,
         },
-        "retrain": {"seeds": [0, 1], "valid": [0.941, 0.923]},
+        "retrain": {
+            "seeds": 2,
+            "steps": 200,
+            "step": 40,
+            "valid": 0.941,
+            "candidates": [
+                {
+                    "trial": 3,
+                    "search_reward": 0.95,
+                    "looks": [10, 40, 200],
+                    "curves": [[0.8, 0.941, 0.9], [0.7, None, 0.923]],
+                    "valid": [0.941, 0.923],
+                },
+                {"trial": 5, "search_reward": 0.9, "looks": [200], "curves": [[None], [None]], "valid": [-1, -1]},
+            ],
+        },
         "threshold": 0.5,
         "versions": {"jaxad": "0.1.0", "jax": "9.8.7"},
         "device": "cpu: two cores",

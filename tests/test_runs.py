@@ -1,8 +1,6 @@
 """A run folder keeps what was written, refuses what would harm it, and says what to do."""
 
-import csv
 import dataclasses
-import enum
 import errno
 import json
 import os
@@ -10,27 +8,14 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxad import runs
-from jaxad.runs import (
-    Prediction,
-    append_trial,
-    create_run,
-    environment,
-    open_run,
-    read_trials,
-    sync,
-    to_json,
-    truncate_trials,
-    write_json,
-    write_predictions,
-    write_text,
-)
+from jaxad.files import to_json
+from jaxad.runs import append_trial, create_run, environment, open_run, read_trials, sync, truncate_trials
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -280,64 +265,6 @@ def test_a_full_disk_leaves_no_partial_line(tmp_path, monkeypatch):
         one_line(error)
         append_trial(run, trial(2))
         assert [r["trial"] for r in read_trials(run)] == [0, 2]
-
-
-class Colour(enum.Enum):
-    RED = 1
-
-
-class Pair(NamedTuple):
-    left: int
-    right: object
-
-
-def test_json_of_everything_a_result_holds(tmp_path):
-    value = {
-        "nan": float("nan"),
-        "inf": [np.inf, -np.float32("inf")],
-        "array": np.array([[1.5, np.nan]]),
-        "scalars": (np.int64(3), np.bool_(True), np.float16(0.5), jnp.bfloat16(0.5), jnp.arange(2)),
-        "pair": Pair(1, Colour.RED),
-        "config": Optimizer(),
-        "set": {3, 1},
-        1: "Größe \udcff",
-    }
-    expected = {
-        "nan": None,
-        "inf": [None, None],
-        "array": [[1.5, None]],
-        "scalars": [3, True, 0.5, 0.5, [0, 1]],
-        "pair": {"left": 1, "right": "RED"},
-        "config": {"rate": 0.1, "betas": [0.9, 0.999]},
-        "set": [1, 3],
-        "1": "Größe \udcff",
-    }
-    write_json(tmp_path / "new" / "results.json", value)
-    assert json.loads((tmp_path / "new" / "results.json").read_text("utf-8")) == expected
-    assert to_json(expected) == expected
-    before = (tmp_path / "new" / "results.json").read_bytes()
-    with pytest.raises(ValueError, match="is a function, which JSON cannot hold"):
-        write_json(tmp_path / "new" / "results.json", {"a": [lambda: 0]})
-    assert (tmp_path / "new" / "results.json").read_bytes() == before
-
-
-def test_text_and_predictions(tmp_path):
-    write_text(tmp_path / "report.html", "<p>Größe</p>\n")
-    assert (tmp_path / "report.html").read_bytes() == "<p>Größe</p>\n".encode()
-    score = np.float32(0.1)
-    rows = [
-        Prediction('a, "b".png', "test", np.int32(1), score, np.bool_(True)),
-        ("7", "valid", None, -1e30, None),
-    ]
-    write_predictions(tmp_path / "predictions.csv", rows)
-    with open(tmp_path / "predictions.csv", newline="", encoding="utf-8") as file:
-        read = list(csv.DictReader(file))
-    assert list(read[0]) == ["id", "part", "label", "score", "decision"]
-    assert (read[0]["id"], read[0]["label"], read[0]["decision"]) == ('a, "b".png', "1", "1")
-    assert np.float32(read[0]["score"]) == score
-    assert (read[1]["label"], float(read[1]["score"]), read[1]["decision"]) == ("", -1e30, "")
-    with pytest.raises(ValueError, match="row 0 has 2 fields, expected id, part"):
-        write_predictions(tmp_path / "predictions.csv", [("a", "test")])
 
 
 def test_environment_says_what_was_used(monkeypatch):

@@ -92,7 +92,7 @@ ORACLES = {
 }
 
 
-@pytest.mark.parametrize("reward", trial.REWARDS)
+@pytest.mark.parametrize("reward", trial.CRITERIA)
 def test_rewards_equal_scikit_learn(rng, reward):
     labels = (np.arange(40) % 5 == 0).astype(np.int32)
     scores = (rng.standard_normal(40).round(1) + labels).astype(np.float32)  # rounding makes ties
@@ -121,7 +121,7 @@ def test_useless_scores_are_worth_nothing(rng, loss, change):
         scores[:] = 0.3
     elif change is not None:
         scores[3] = change
-    for reward in trial.REWARDS:
+    for reward in trial.CRITERIA:
         verdict = judge(jnp.asarray(scores), jnp.asarray(labels, jnp.int32), jnp.float32(loss), reward)
         assert not verdict.usable
         assert float(verdict.reward) == trial.WORST_REWARD == 0.0

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import jaxad
 from jaxad.checkpoint import read_metadata, restore, save
 from jaxad.detectors.autoencoder import AutoencoderConfig, AutoencoderState, autoencoder
-from jaxad.runs import to_json, write_json
+from jaxad.files import to_json, write_json
 from jaxad.search.child import ChildConfig, make_optimiser
 from jaxad.search.space import Architecture, feature_sizes, summary
 from jaxad.thresholds import Threshold

@@ -18,6 +18,8 @@ import numpy as np
 from jaxad.search.space import ENUMERATION_LIMIT, SearchSpace
 from jaxad.types import Array, Key, Search, State
 
+EVOLUTION_SIZE = 20  # living children of evolution; so many first proposals are uniform
+
 
 class SpaceExhausted(Exception):
     """Every architecture of the space has been seen; the search is complete."""
@@ -117,7 +119,7 @@ def random_search(space: SearchSpace, *, population: int = 1) -> Search:
 
 
 def regularised_evolution(
-    space: SearchSpace, *, population: int = 1, population_size: int = 20, sample_size: int = 5
+    space: SearchSpace, *, population: int = 1, population_size: int = EVOLUTION_SIZE, sample_size: int = 5
 ) -> Search:
     """Aging evolution (Real et al., AAAI 2019, Algorithm 1): the best of a random few has a mutated child.
 

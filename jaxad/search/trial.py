@@ -13,16 +13,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxad import metrics
 from jaxad.batches import batch_order as batch_order  # under these names executors ask for them
 from jaxad.batches import batches as batches
 from jaxad.batches import to_float as to_float
 from jaxad.batches import window as window
+from jaxad.metrics import CRITERIA
 from jaxad.search.child import ChildConfig
 from jaxad.search.space import Architecture
 from jaxad.types import Array, Key, Params
 
-REWARDS = {"auroc": metrics.auroc, "aupr_in": metrics.aupr_in, "aupr_out": metrics.aupr_out}
 WORST_REWARD = 0.0  # of a child that fails: the lower bound of all rewards
 MIN_BATCH = 8  # below this a child that does not fit into memory fails
 
@@ -46,8 +45,8 @@ class TrialConfig:
         for name, least in (("steps", 1), ("batch_size", MIN_BATCH), ("fit_images", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; the least is {least}")
-        if self.reward not in REWARDS:
-            raise ValueError(f"reward is {self.reward!r}; choose one of {', '.join(REWARDS)}")
+        if self.reward not in CRITERIA:
+            raise ValueError(f"reward is {self.reward!r}; choose one of {', '.join(CRITERIA)}")
 
 
 class TrialData(NamedTuple):
@@ -87,7 +86,7 @@ class Verdict(NamedTuple):
 def judge(scores: Array, labels: Array, loss: Array, reward: str) -> Verdict:
     """The reward of raw scores [M], or the worst one where they are of no use."""
     usable = jnp.isfinite(loss) & jnp.all(jnp.isfinite(scores)) & (jnp.max(scores) > jnp.min(scores))
-    value = REWARDS[reward](jnp.where(usable, scores, 0.0), labels)
+    value = CRITERIA[reward](jnp.where(usable, scores, 0.0), labels)
     return Verdict(jnp.where(usable, value, WORST_REWARD), loss, usable)
 
 

@@ -1,0 +1,120 @@
+"""Files that people read: JSON, CSV and text, each written so that a crash leaves the old file or the new one."""
+
+import csv
+import dataclasses
+import enum
+import io
+import json
+import math
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Prediction(NamedTuple):
+    """One line of predictions.csv."""
+
+    id: str  # which image: a file name or its index
+    part: str  # train, valid or test
+    label: int | None  # 1 = anomalous, None = unknown
+    score: float  # higher = more anomalous
+    decision: int | None  # 1 = called anomalous
+
+
+def write_atomic(path: str | Path, chunks: Iterable[Any]) -> None:
+    """Write bytes-like chunks to `path` so that a crash leaves either the old file or the new one.
+
+    Raises ValueError in one line when the disk is full or the folder cannot be written; the old file stays.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(temporary, "wb") as file:
+                for chunk in chunks:
+                    file.write(chunk)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink()
+            raise
+    except OSError as error:
+        raise ValueError(
+            f"cannot write {path}: {error.strerror or error}; "
+            "free disk space or choose a folder you may write to (what was there before is unharmed)"
+        ) from error
+    if hasattr(os, "O_DIRECTORY"):  # the rename itself is durable only once the folder is synced
+        with suppress(OSError):  # some network file systems refuse to sync folders
+            folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+
+
+def to_json(value: Any) -> Any:
+    """What JSON can hold of `value`: NaN and infinities become None, arrays lists, dataclasses dicts.
+
+    Takes NumPy and JAX scalars and arrays, dataclasses, NamedTuples, enums (by name), paths, sets (sorted).
+    Raises ValueError for anything else, naming it.
+    """
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, enum.Enum):
+        return value.name
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, Path):
+        return str(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return to_json(value._asdict())
+    if isinstance(value, list | tuple):
+        return [to_json(item) for item in value]
+    if isinstance(value, set | frozenset):
+        return sorted(to_json(item) for item in value)
+    if hasattr(value, "__array__") and hasattr(value, "tolist"):
+        return to_json(np.asarray(value).tolist())
+    raise ValueError(f"{value!r} is a {type(value).__name__}, which JSON cannot hold; convert it before saving")
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write `to_json(value)`, indented, atomically; raises ValueError when it cannot be written."""
+    write_text(path, json.dumps(to_json(value), indent=2, allow_nan=False) + "\n")
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text as UTF-8, atomically; raises ValueError when it cannot be written."""
+    # Names of files that are not UTF-8 reach Python as surrogate escapes, and leave as they came.
+    write_atomic(path, [text.encode("utf-8", "surrogateescape")])
+
+
+def write_predictions(path: str | Path, rows: Iterable[Prediction | tuple]) -> None:
+    """Write rows of (id, part, label, score, decision) as CSV, atomically; scores keep every digit.
+
+    Raises ValueError for a row of another length, and when the file cannot be written.
+    """
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(Prediction._fields)
+    for number, row in enumerate(rows):
+        if len(row) != len(Prediction._fields):
+            raise ValueError(f"row {number} has {len(row)} fields, expected {', '.join(Prediction._fields)}")
+        name, part, label, score, decision = row
+        label, decision = ("" if x is None else int(x) for x in (label, decision))
+        writer.writerow([name, part, label, float(score), decision])
+    write_text(path, buffer.getvalue())

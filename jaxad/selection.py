@@ -1,0 +1,118 @@
+"""Training with an eye on validation: when is a detector at its best?
+
+Detectors do not get better for as long as they train: an autoencoder that has learnt enough reconstructs anomalies,
+too. Where labelled validation images exist (AutoAD's reward needs them anyway) they can choose the moment to stop.
+"""
+
+import functools
+import itertools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxad.backend import kernel_options
+from jaxad.metrics import CRITERIA
+from jaxad.scoring import score_images
+from jaxad.training import OnChunk, fit_population
+from jaxad.types import Array, Detector, Key, State
+
+
+class Selection(NamedTuple):
+    """Trainings from P seeds and the best moment of each; a pytree, so that it can be saved and continued."""
+
+    state: State  # as trained so far, with an axis P in front
+    best: State  # calibrated, as each was at its best look, with an axis P in front
+    values: np.ndarray  # [P, looks] float32, the criterion; NaN where scores were of no use, or not looked at yet
+    looked: np.int32  # how many looks have been taken
+
+
+def look_steps(steps: int, first: int = 10) -> tuple[int, ...]:
+    """When to look: after `first` steps, twice as many each time, and at the end."""
+    doubled = itertools.takewhile(lambda step: step < steps, (first * 2**k for k in itertools.count()))
+    return (*doubled, steps)
+
+
+def fit_selected(
+    detector: Detector,
+    keys: Key,
+    train: Array | np.ndarray,
+    valid: Array | np.ndarray,
+    labels: np.ndarray,
+    *,
+    looks: Sequence[int],
+    batch_size: int,
+    criterion: str = "auroc",
+    on_chunk: OnChunk | None = None,
+    selection: Selection | None = None,
+    on_look: Callable[[Selection], None] = lambda selection: None,
+) -> Selection:
+    """Train a detector from P seeds and keep each as it was when validation liked it most; the earlier wins a tie.
+
+    Args:
+      keys: [P], consumed, such as `jax.vmap(jax.random.key)(seeds)`; to continue, those it began with.
+      train: [N, H, W, C] normal images, to train and to calibrate on.
+      valid: [M, H, W, C] images to rank, with labels [M], 1 = anomalous; both kinds are needed.
+      looks: steps after which to calibrate and look, ascending from 1 upwards, such as `look_steps(1000)`; the
+        last is the length of the training.
+      criterion: a name in `metrics.CRITERIA`, for the validation scores.
+      on_chunk: as in `fit_population`.
+      selection: to go on from, as given to `on_look`.
+      on_look: called after every look.
+
+    Raises:
+      ValueError: an unknown criterion, looks out of order, and whatever `fit` refuses.
+    """
+    chex.assert_rank([keys, labels], [1, 1])
+    if criterion not in CRITERIA:
+        raise ValueError(f"criterion is {criterion!r}; choose one of {', '.join(CRITERIA)}")
+    looks = tuple(looks)
+    if not looks or sorted({0, *looks}) != [0, *looks]:
+        raise ValueError(f"looks are {looks}; give ascending numbers of steps from 1 upwards")
+    size = keys.shape[0]
+    if selection is None:
+        selection = Selection(None, None, np.full((size, len(looks)), np.nan, np.float32), np.int32(0))
+    for look in range(int(selection.looked), len(looks)):
+        state, _ = fit_population(
+            detector, keys, train, steps=looks[look], batch_size=batch_size, on_chunk=on_chunk,
+            state=selection.state, start_step=looks[look - 1] if look else 0,
+        )  # fmt: skip
+        now = [_calibrate(detector)(_member(state, p), train) for p in range(size)]
+        values = selection.values.copy()
+        values[:, look] = [value_of(score_images(detector, member, valid), labels, criterion) for member in now]
+        if look == 0:
+            best = now
+        else:
+            improved = np.nan_to_num(values[:, look], nan=-1.0) > best_values(selection.values)
+            best = [now[p] if improved[p] else _member(selection.best, p) for p in range(size)]
+        selection = Selection(state, _stack(best), values, np.int32(look + 1))
+        on_look(selection)
+    return selection
+
+
+def best_values(values: np.ndarray) -> np.ndarray:
+    """The best of [P, looks] for each seed, [P]; -1 where there is none."""
+    return np.nan_to_num(values, nan=-1.0).max(axis=1)
+
+
+def value_of(scores: np.ndarray, labels: np.ndarray, criterion: str) -> float:
+    """The criterion of scores [M], or NaN where they are not finite or all equal."""
+    if not np.isfinite(scores).all() or scores.min() == scores.max():
+        return float("nan")
+    return float(CRITERIA[criterion](scores, labels))
+
+
+@functools.lru_cache(maxsize=16)
+def _calibrate(detector: Detector) -> Callable[[State, Array], State]:
+    return jax.jit(detector.calibrate, compiler_options=kernel_options() or None)
+
+
+def _member(states: State, index: int) -> State:
+    return jax.tree.map(lambda leaf: leaf[index], states)
+
+
+def _stack(states: Sequence[State]) -> State:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
