@@ -172,6 +172,16 @@ def test_child_seconds_draws_the_median():
     assert draw(plots.child_seconds([0.1, 30.0])).axes[0].get_yscale() == "log"
 
 
+def test_retraining_draws_a_line_for_every_seed():
+    candidates = [("trial 3", [10, 20, 40], [[0.5, 0.9, 0.8], [0.6, None, 0.7]]), ("trial 7", [40], [[0.4]])]
+    (ax,) = draw(plots.retraining(candidates)).axes
+    lines = ax.get_lines()
+    np.testing.assert_array_equal(lines[1].get_ydata(), [0.6, np.nan, 0.7])
+    assert [line.get_color() for line in lines] == [look.BLUE, look.BLUE, look.ORANGE]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["trial 3", "trial 7"]
+    assert "nothing was retrained" in texts(plots.retraining([]))
+
+
 def test_roc_equals_scikit_learn(rng):
     labels = (rng.uniform(size=300) < 0.2).astype(int)
     scores = np.round(rng.normal(size=300) + labels, 1)  # many ties

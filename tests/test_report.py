@@ -206,9 +206,9 @@ def test_verdict_names_result_architecture_and_budget(outline):
 def test_all_sections_are_there_in_order(outline):
     expected = ["Summary", "Task", "Test result", "What it sees", "Best architecture", "Search", "All trials"]
     assert outline.text("h2") == [*expected, "How this was made"]
-    assert outline.tags.count("svg") == 11
+    assert outline.tags.count("svg") == 12
     labels = [value for tag, name, value in outline.attributes if (tag, name) == ("svg", "aria-label")]
-    assert len(labels) == 11
+    assert len(labels) == 12
     assert all(len(label) > 20 for label in labels)
 
 

@@ -1,0 +1,111 @@
+"""The moment that validation likes best is kept, and a stopped selection goes on as if it had not stopped."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from jaxad import checkpoint
+from jaxad.selection import Selection, best_values, fit_selected, look_steps, value_of
+from jaxad.types import Batch, Detector
+
+LABELS = np.array([0] * 6 + [1] * 6)
+VALID = np.linspace(0, 1, 12, dtype=np.float32).reshape(12, 1, 1, 1)
+TRAIN = np.zeros((8, 1, 1, 1), np.float32)
+LOOKS = (1, 2, 4, 6)
+SEEDS = 6
+
+
+class Count(NamedTuple):
+    steps: jax.Array
+    seed: jax.Array
+    calibrated: jax.Array
+
+
+def wave(unusable_after: int = 99) -> Detector:
+    """Scores that rank best near step 4 (or a step earlier, by seed), known in closed form."""
+
+    def init(key, images):
+        return Count(jnp.int32(0), jax.random.randint(key, (), 0, 2), jnp.bool_(False))
+
+    def step(key, state, batch: Batch):
+        return state._replace(steps=state.steps + 1, calibrated=jnp.bool_(False)), jnp.float32(0)
+
+    def calibrate(state, images):
+        return state._replace(calibrated=jnp.bool_(True))
+
+    def score(state, images):
+        x = images.reshape(images.shape[0])
+        distance = jnp.abs(state.steps + state.seed - 4)
+        scores = jnp.where(distance == 0, x, jnp.sin(x * (5.0 + distance)))
+        return jnp.where(state.steps > unusable_after, jnp.nan, scores)
+
+    return Detector(init, step, calibrate, score, None)
+
+
+def run(detector, keys=None, **options):
+    keys = jax.vmap(jax.random.key)(np.arange(SEEDS)) if keys is None else keys
+    return fit_selected(detector, keys, TRAIN, VALID, LABELS, looks=LOOKS, batch_size=4, **options)
+
+
+def test_every_seed_keeps_its_own_best_moment():
+    selection = run(wave())
+    assert set(np.asarray(selection.best.seed)) == {0, 1}  # or the test would say less than it seems
+    for p in range(SEEDS):
+        seed = int(selection.best.seed[p])
+        for look, step in enumerate(LOOKS):
+            distance, x = abs(step + seed - 4), VALID.ravel()
+            expected = roc_auc_score(LABELS, x if distance == 0 else np.sin(x * (5.0 + distance)))
+            np.testing.assert_allclose(selection.values[p, look], expected, atol=1e-6)
+        assert selection.best.steps[p] == LOOKS[int(selection.values[p].argmax())]
+    assert bool(selection.best.calibrated.all())
+    assert not bool(selection.state.calibrated.any())  # training goes on from the state that was not calibrated
+    assert list(selection.state.steps) == [6] * SEEDS
+
+
+def test_unusable_moments_never_win():
+    assert np.isnan(run(wave(unusable_after=0)).values).all()
+    assert (best_values(run(wave(unusable_after=0)).values) == -1).all()
+    selection = run(wave(unusable_after=2))
+    assert np.isnan(selection.values[:, 2:]).all()
+    assert (selection.best.steps <= 2).all()
+
+
+def test_a_stopped_selection_goes_on(tmp_path):
+    detector, seen = wave(), []
+    keys = jax.vmap(jax.random.key)(np.arange(SEEDS))
+    whole = run(detector, keys, on_look=lambda selection: seen.append(selection))
+    assert [int(s.looked) for s in seen] == [1, 2, 3, 4]
+    checkpoint.save(tmp_path / "file", seen[1])
+    again = run(detector, keys, selection=checkpoint.restore(tmp_path / "file", seen[1]))
+    jax.tree.map(np.testing.assert_array_equal, again, whole)
+    assert isinstance(again, Selection)
+
+
+def test_progress_counts_the_steps_of_all_seeds():
+    told = []
+    run(wave(), on_chunk=lambda done, info: told.append(done))
+    assert told == sorted(told)
+    assert told[-1] == SEEDS * LOOKS[-1]
+
+
+def test_looks_double_and_end_with_the_training():
+    assert look_steps(200) == (10, 20, 40, 80, 160, 200)
+    assert look_steps(20) == (10, 20)
+    assert look_steps(7) == (7,)
+
+
+def test_values_are_those_of_scores_that_can_rank():
+    assert value_of(np.arange(12.0), LABELS, "auroc") == 1.0
+    assert np.isnan(value_of(np.ones(12), LABELS, "auroc"))
+    assert np.isnan(value_of(np.full(12, np.inf), LABELS, "auroc"))
+
+
+@pytest.mark.parametrize("options", [{"criterion": "luck"}, {"looks": ()}, {"looks": (2, 2)}, {"looks": (0, 3)}])
+def test_nonsense_is_refused(options):
+    keys = jax.vmap(jax.random.key)(np.arange(1))
+    with pytest.raises(ValueError, match=r"choose one of auroc|give ascending numbers of steps"):
+        fit_selected(wave(), keys, TRAIN, VALID, LABELS, **({"looks": (1,), "batch_size": 4} | options))
