@@ -164,9 +164,9 @@ class NaiveJax:
             params, state, value = step(params, state, data.train, rows, np.int32(number))
 
         network = {name: params[name] for name in job.params}
-        count = trial.batches(min(config.fit_images, data.train.shape[0]), self.batch_size)
+        count, known = trial.fit_windows(config, data.train.shape[0], self.batch_size)
         vectors = [latents(network, self._window(data.train, index)) for index in range(count)]
-        stats = hypothesis.fit(params["hypothesis"], jnp.concatenate(vectors))
+        stats = hypothesis.fit(params["hypothesis"], jnp.concatenate(vectors)[:known])
         child_score = jax.jit(functools.partial(score, job.architecture, config.child))
         count = trial.batches(data.valid.shape[0], self.batch_size)
         scores = [child_score(params, stats, self._window(data.valid, index)) for index in range(count)]

@@ -345,7 +345,7 @@ class TorchEager:
         with torch.no_grad():
             fitted = self._windows(self._train, min(config.fit_images, len(self._train)))
             vectors = [project(params, encode(architecture, params, images)[0]) for images in fitted]
-            stats = hypothesis.fit(params["hypothesis"], torch.cat(vectors))
+            stats = hypothesis.fit(params["hypothesis"], torch.cat(vectors)[: len(self._train)])
             windows = self._windows(self._valid, len(self._valid))
             scores = torch.cat([score(architecture, config.child, params, stats, images) for images in windows])
         verdict = self._judge(scores[: len(self._valid)].cpu().numpy(), value)

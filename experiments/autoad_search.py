@@ -13,6 +13,7 @@ from scratch; the one with the best validation reward is tested, once. All is in
 
 import dataclasses
 import os
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
 
@@ -196,11 +197,13 @@ def search(config: Config, task: data.Task, folder: runs.Run, keys: dict[str, ja
     trials = [loop.Trial(**record) for record in runs.read_trials(folder)]
     if facts["stopped"] is None and len(trials) < config.children:
         images = trial.put(task.train.images, task.valid.images, task.valid.labels)
-        executor = make_executor(config.executor, images, trial_config(config))
         compiled = facts["compiles"]
-        with Progress(
-            config.children, label="search", budget=config.time_budget, start=len(trials), quiet=config.quiet
-        ) as progress:
+        with (
+            closing(make_executor(config.executor, images, trial_config(config))) as executor,
+            Progress(
+                config.children, label="search", budget=config.time_budget, start=len(trials), quiet=config.quiet
+            ) as progress,
+        ):
 
             def on_trial(record: loop.Trial) -> None:
                 runs.append_trial(folder, dataclasses.asdict(record))
@@ -228,7 +231,6 @@ def search(config: Config, task: data.Task, folder: runs.Run, keys: dict[str, ja
                 on_trial=on_trial,
                 on_population=on_population,
             )
-        executor.close()
         facts.update(compiles=compiled + executor.compiles, stopped=end.stopped)
         if end.stopped:
             # The last population counts as far as it got, so that a resumed run ends with the same trials.

@@ -19,7 +19,7 @@ from jaxad.nets import autoencoder
 from jaxad.search import supernet, trial
 from jaxad.search.blocks import NARROW, WIDE, Layout, block_widths
 from jaxad.search.child import ChildConfig, make_child, make_optimiser
-from jaxad.search.kernels import Plan
+from jaxad.search.kernels import CompileAhead, Kernel, Plan
 from jaxad.search.sequential import Sequential
 from jaxad.search.space import SearchSpace
 from jaxad.search.trial import Job, TrialConfig
@@ -295,6 +295,25 @@ def test_scoring_keeps_no_activation_alive(trained):
 
 
 # ---- channel blocks ----------------------------------------------------------------------------------------------
+
+
+def test_a_program_that_could_not_be_compiled_is_tried_again(monkeypatch):
+    """Memory that was short for one child may be free for the next."""
+    kernel, plan, ahead = Kernel(lambda x: x + 1, name="fragile"), Plan(), CompileAhead()
+    plan(kernel, jax.ShapeDtypeStruct((3,), jnp.float32))
+    working = Kernel.compile
+
+    def failing(self, signature):
+        monkeypatch.setattr(Kernel, "compile", working)
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(Kernel, "compile", failing)
+    with contextlib.closing(ahead):
+        with pytest.raises(MemoryError, match="no room"):
+            ahead.wait(plan.signatures)
+        with compilations() as events:
+            ahead.wait(plan.signatures)
+    assert len(events) == 1
 
 
 def test_blocks_cover_all_channels_with_little_padding():

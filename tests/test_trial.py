@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import time
 
 import jax
 import jax.numpy as jnp
@@ -165,6 +166,28 @@ def test_below_the_smallest_batch_a_child_fails(batch_size, expected):
     assert min(tried) >= trial.MIN_BATCH
 
 
+def test_compilation_that_runs_out_of_memory_halves_the_batch_and_waiting_for_it_is_not_timed():
+    run, tried = attempts(64)
+    prepared = []
+
+    def prepare(batch_size):
+        prepared.append(batch_size)
+        time.sleep(0.2)
+        if batch_size == 64:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: while compiling")
+
+    result = trial.halving_batches(run, 64, prepare)
+    assert (prepared, tried, result.batch_size) == ([64, 32], [32], 32)
+    assert result.seconds < 0.1
+
+
+@pytest.mark.parametrize(
+    ("images", "expected"), [(1000, (4, 256)), (256, (4, 256)), (100, (2, 100)), (64, (1, 64)), (5, (1, 5))]
+)
+def test_statistics_are_fitted_to_every_image_once(images, expected):
+    assert trial.fit_windows(TrialConfig(fit_images=256), images, 64) == expected
+
+
 def test_other_errors_are_not_swallowed():
     run, tried = attempts(0, "INVALID_ARGUMENT: something else")
     with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
@@ -175,9 +198,10 @@ def test_other_errors_are_not_swallowed():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"steps": 0}, "steps is 0; the least is 1"),
-        ({"batch_size": 7}, "batch_size is 7; the least is 8"),
-        ({"fit_images": 0}, "fit_images is 0; the least is 1"),
+        ({"steps": 0}, "steps is 0; give a whole number from 1 upwards"),
+        ({"batch_size": 7}, "batch_size is 7; give a whole number from 8 upwards"),
+        ({"fit_images": 0}, "fit_images is 0; give a whole number from 1 upwards"),
+        ({"steps": 2.5}, r"steps is 2\.5; give a whole number"),
         ({"reward": "accuracy"}, "reward is 'accuracy'; choose one of auroc, aupr_in, aupr_out"),
     ],
 )

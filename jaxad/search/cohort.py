@@ -160,8 +160,8 @@ def train_and_judge(
         images = trial.window(data.train, index, batch_size)
         return autoencoder.apply(params, layers, images, with_decoder=False).latent
 
-    count = trial.batches(min(config.fit_images, data.train.shape[0]), batch_size)
-    stats = hypothesis.fit(params["hypothesis"], jnp.concatenate(lax.map(latents, jnp.arange(count))))
+    batches, known = trial.fit_windows(config, data.train.shape[0], batch_size)
+    stats = hypothesis.fit(params["hypothesis"], jnp.concatenate(lax.map(latents, jnp.arange(batches)))[:known])
 
     def scores(index: Array) -> Array:
         return child.score(params, stats, trial.window(data.valid, index, batch_size))
@@ -230,8 +230,9 @@ class Cohort:
 
     def _run_group(self, group: Sequence[Job]) -> Iterator[Result]:
         batch_size = self._config.batch_size
-        futures.wait([self._program(group, batch_size)])  # outside of the clock; an error is raised below
-        result = trial.halving_batches(functools.partial(self._run, group), batch_size)
+        result = trial.halving_batches(
+            functools.partial(self._run, group), batch_size, lambda size: futures.wait([self._program(group, size)])
+        )
         seconds = result.seconds / len(group)
         for index, job in enumerate(group):
             if result.params is None:

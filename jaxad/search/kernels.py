@@ -57,8 +57,10 @@ class Kernel:
 
     def compile(self, signature: Signature) -> None:
         """Compile a planned signature; later calls with such arguments find the program in jit's cache."""
-        if (lowered := self._lowered.pop(signature, None)) is not None:
+        # Kept until it is compiled: another executor of the process may ask for it meanwhile, and waits, too.
+        if (lowered := self._lowered.get(signature)) is not None:
             lowered.compile()
+            self._lowered.pop(signature, None)
 
 
 class Plan:
@@ -97,13 +99,21 @@ class CompileAhead:
     def submit(self, plan: Plan) -> None:
         """Start compiling what of a plan is new; returns at once."""
         for signature in plan.signatures:
-            if signature not in self._futures:
-                self._futures[signature] = self._pool.submit(signature[0].compile, signature)
+            self._compile(signature)
 
     def wait(self, signatures: Iterable[Signature]) -> None:
         """Return when all of them can be launched without compiling."""
         for signature in signatures:
-            self._futures[signature].result()
+            try:
+                self._compile(signature).result()
+            except BaseException:
+                del self._futures[signature]  # memory may have been short: who needs it next tries again
+                raise
+
+    def _compile(self, signature: Signature) -> Future[None]:
+        if signature not in self._futures:
+            self._futures[signature] = self._pool.submit(signature[0].compile, signature)
+        return self._futures[signature]
 
     def close(self) -> None:
         """Drop what has not started and wait for the rest."""

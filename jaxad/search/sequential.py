@@ -48,8 +48,12 @@ class Sequential:
         waiting = deque((job, self.prepare(job, self._config.batch_size)) for job in jobs)
         while waiting:
             job, signatures = waiting.popleft()
-            self._ahead.wait(signatures)
-            yield trial.halving_batches(functools.partial(self._run, job), self._config.batch_size)
+
+            def prepare(batch_size: int, job: Job = job, signatures: list[Signature] = signatures) -> None:
+                same = batch_size == self._config.batch_size
+                self._ahead.wait(signatures if same else self.prepare(job, batch_size))
+
+            yield trial.halving_batches(functools.partial(self._run, job), self._config.batch_size, prepare)
 
     def prepare(self, job: Job, batch_size: int) -> list[Signature]:
         """Plan a child and start compiling what it needs; returns at once."""
@@ -59,8 +63,6 @@ class Sequential:
         return list(plan.signatures)
 
     def _run(self, job: Job, batch_size: int) -> tuple[Params, Verdict]:
-        if batch_size != self._config.batch_size:
-            self._ahead.wait(self.prepare(job, batch_size))
         params, verdict = self._program(launch, job, batch_size)
         return params, jax.device_get(verdict)
 
@@ -110,9 +112,9 @@ class Sequential:
         loss = launch(ADD, mean_distance, regulariser)
 
         # Fix the statistics of the hypothesis, then score the validation images.
-        count = trial.batches(min(config.fit_images, data.train.shape[0]), batch_size)
+        count, known = trial.fit_windows(config, data.train.shape[0], batch_size)
         vectors = [encode(launch(kernels.window, data.train, index))[2].values[0] for index in repeat(count)]
-        stats = launch(hypothesis.fit, beliefs.value, (vectors * count)[:count])
+        stats = launch(fit_kernel(architecture.hypothesis, known), beliefs.value, (vectors * count)[:count])
         count, scores = trial.batches(data.valid.shape[0], batch_size), []
         for index in repeat(count):
             images = launch(kernels.window, data.valid, index)
@@ -220,7 +222,6 @@ class HypothesisKernels(NamedTuple):
 
     init: Kernel  # (key, z) -> beliefs
     loss: Kernel  # (beliefs, z, errors, step) -> (lambda REG, gradients of beliefs, z and errors)
-    fit: Kernel  # (beliefs, [z, ...]) -> statistics
     score: Kernel  # (beliefs, statistics, z, errors, distances) -> [B], DIST + lambda REG
 
 
@@ -232,11 +233,17 @@ def hypothesis_kernels(name: str, weight: float) -> HypothesisKernels:
     def loss(beliefs: Any, vector: Array, errors: Array, step: Array) -> Array:
         return weight * hypothesis.loss(beliefs, vector, errors, step)
 
-    def fit(beliefs: Any, vectors: list[Array]) -> Any:
-        return hypothesis.fit(beliefs, jnp.concatenate(vectors))
-
     def score(beliefs: Any, stats: Any, vector: Array, errors: Array, distances: Array) -> Array:
         return distances + weight * hypothesis.score(beliefs, stats, vector, errors)
 
-    kernels = {"init": hypothesis.init, "loss": jax.value_and_grad(loss, (0, 1, 2)), "fit": fit, "score": score}
+    kernels = {"init": hypothesis.init, "loss": jax.value_and_grad(loss, (0, 1, 2)), "score": score}
     return HypothesisKernels(**{role: Kernel(kernel, name=f"{name}.{role}") for role, kernel in kernels.items()})
+
+
+@functools.cache
+def fit_kernel(name: str, images: int) -> Kernel:
+    """(beliefs, [z, ...]) -> statistics of a hypothesis on the first so many latents."""
+    hypothesis = make_hypothesis(name)
+    return Kernel(
+        lambda beliefs, vectors: hypothesis.fit(beliefs, jnp.concatenate(vectors)[:images]), name=f"{name}.fit"
+    )

@@ -43,8 +43,9 @@ class TrialConfig:
 
     def __post_init__(self) -> None:
         for name, least in (("steps", 1), ("batch_size", MIN_BATCH), ("fit_images", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}; the least is {least}")
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
+                raise ValueError(f"{name} is {value!r}; give a whole number from {least} upwards")
         if self.reward not in CRITERIA:
             raise ValueError(f"reward is {self.reward!r}; choose one of {', '.join(CRITERIA)}")
 
@@ -90,6 +91,12 @@ def judge(scores: Array, labels: Array, loss: Array, reward: str) -> Verdict:
     return Verdict(jnp.where(usable, value, WORST_REWARD), loss, usable)
 
 
+def fit_windows(config: TrialConfig, images: int, batch_size: int) -> tuple[int, int]:
+    """How many windows of training images the statistics of a hypothesis take, and how many images are in them."""
+    count = batches(min(config.fit_images, images), batch_size)
+    return count, min(count * batch_size, images)  # the last window may begin again with the first image
+
+
 # ---- what executors take and give --------------------------------------------------------------------------------
 
 
@@ -114,18 +121,27 @@ class Result(NamedTuple):
 Executor = Callable[[Sequence[Job]], Iterator[Result]]
 
 
-def halving_batches(run: Callable[[int], tuple[Params, Verdict]], batch_size: int) -> Result:
-    """Run a child; where it does not fit into memory, try again with half the batch, down to `MIN_BATCH`."""
-    started, full = time.perf_counter(), batch_size
+def halving_batches(
+    run: Callable[[int], tuple[Params, Verdict]], batch_size: int, prepare: Callable[[int], None] = lambda size: None
+) -> Result:
+    """Run a child; where it does not fit into memory, try again with half the batch, down to `MIN_BATCH`.
+
+    `prepare` is called before each try and is not timed: it waits for what has to be compiled.
+    """
+    seconds, full = 0.0, batch_size
     while True:
         try:
-            params, verdict = run(batch_size)
+            prepare(batch_size)
+            started = time.perf_counter()
+            try:
+                params, verdict = run(batch_size)
+            finally:
+                seconds += time.perf_counter() - started
+            return Result(params, verdict, None, batch_size, seconds)
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error) and "out of memory" not in str(error).lower():
                 raise
-        else:
-            return Result(params, verdict, None, batch_size, time.perf_counter() - started)
         if batch_size // 2 < MIN_BATCH:
             reason = f"out of memory at batch sizes {full} down to {batch_size}"
-            return Result(None, None, reason, batch_size, time.perf_counter() - started)
+            return Result(None, None, reason, batch_size, seconds)
         batch_size //= 2
