@@ -47,6 +47,7 @@ def fit_selected(
     batch_size: int,
     criterion: str = "auroc",
     on_chunk: OnChunk | None = None,
+    calibration_images: int = 1024,
     selection: Selection | None = None,
     on_look: Callable[[Selection], None] = lambda selection: None,
 ) -> Selection:
@@ -60,6 +61,7 @@ def fit_selected(
         last is the length of the training.
       criterion: a name in `metrics.CRITERIA`, for the validation scores.
       on_chunk: as in `fit_population`.
+      calibration_images: at most so many training images, spread evenly, calibrate at every look.
       selection: to go on from, as given to `on_look`.
       on_look: called after every look.
 
@@ -73,6 +75,8 @@ def fit_selected(
     if not looks or sorted({0, *looks}) != [0, *looks]:
         raise ValueError(f"looks are {looks}; give ascending numbers of steps from 1 upwards")
     size = keys.shape[0]
+    spread = np.linspace(0, len(train) - 1, min(calibration_images, len(train))).astype(int)
+    calibration = train[spread]
     if selection is None:
         selection = Selection(None, None, np.full((size, len(looks)), np.nan, np.float32), np.int32(0))
     for look in range(int(selection.looked), len(looks)):
@@ -80,7 +84,7 @@ def fit_selected(
             detector, keys, train, steps=looks[look], batch_size=batch_size, on_chunk=on_chunk,
             state=selection.state, start_step=looks[look - 1] if look else 0,
         )  # fmt: skip
-        now = [_calibrate(detector)(_member(state, p), train) for p in range(size)]
+        now = [_calibrate(detector)(_member(state, p), calibration) for p in range(size)]
         values = selection.values.copy()
         values[:, look] = [value_of(score_images(detector, member, valid), labels, criterion) for member in now]
         if look == 0:
