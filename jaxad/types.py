@@ -52,3 +52,4 @@ class Search(NamedTuple):
     init: Callable[[Key], State]
     ask: Callable[[Key, State], tuple[State, Array]]  # -> (state, tokens [P, T] int32)
     tell: Callable[[State, Array, Array], tuple[State, Info]]  # (state, tokens [P, T], rewards [P])
+    revisit: Callable[[Key, State], Array] | None = None  # -> known tokens [R, T] whose shared weights train again

@@ -14,7 +14,8 @@ PACKAGE = Path(jaxad.__file__).parent
 # prefix decides, so that a new file in a known package needs no line here.
 LEVELS = (
     ("types",),
-    ("metrics", "distances", "backend", "batches", "parallel", "search.space", "nets"),
+    ("trees", "metrics", "distances", "backend", "batches", "parallel", "search.space", "nets"),
+    ("bayes",),
     ("hypotheses", "scoring", "training", "selection"),
     ("search.child", "search.supernet", "search.blocks", "search.kernels", "search.tape", "search.trial"),
     ("search",),
@@ -24,7 +25,7 @@ LEVELS = (
 # These know arrays, files and pages, and nothing of how anything is learnt.
 LEAVES = (
     *("data", "files", "checkpoint", "runs", "cli"),
-    *("progress", "plots", "pages", "overlays", "report", "thresholds"),
+    *("progress", "plots", "pages", "overlays", "report", "controller_report", "thresholds"),
 )
 
 HEAVY = ("flax", "matplotlib", "rich", "tyro", "tensorflow_datasets", "tensorflow", "skimage", "sklearn", "jinja2")

@@ -1,0 +1,66 @@
+"""What the controller minimises: REINFORCE with a baseline (Eqs. 4-5, 7) and self-imitation (Eqs. 18-19)."""
+
+from typing import NamedTuple
+
+import chex
+import jax.numpy as jnp
+from jax import lax
+
+from jaxad.types import Array
+
+
+class Baseline(NamedTuple):
+    """An exponential moving average of rewards."""
+
+    value: Array  # [] float32
+    count: Array  # [] int32, updates so far
+
+
+def init_baseline() -> Baseline:
+    """A baseline that has seen nothing."""
+    return Baseline(jnp.float32(0), jnp.int32(0))
+
+
+def update_baseline(state: Baseline, rewards: Array, decay: float) -> Baseline:
+    """b <- decay * b + (1 - decay) * mean(rewards); the first rewards are the first baseline (ENAS)."""
+    chex.assert_rank(rewards, 1)
+    mean = jnp.mean(rewards)
+    value = jnp.where(state.count == 0, mean, decay * state.value + (1 - decay) * mean)
+    return Baseline(value, state.count + 1)
+
+
+def shaped_rewards(rewards: Array, gains: Array, curiosity: float) -> Array:
+    """r + eta_cur * I: external rewards [P] and normalised information gains [P] (Eq. 7)."""
+    chex.assert_equal_shape([rewards, gains])
+    return rewards + curiosity * gains
+
+
+def reinforce_loss(log_probs: Array, rewards: Array, baseline: Array) -> Array:
+    """-(1/n) sum_k (r_k - b) sum_t log P(a_t), whose descent is the ascent of Eq. 5 -> scalar.
+
+    Args:
+      log_probs: [n, T] of the tokens.
+      rewards: [n]; no gradient goes through them.
+      baseline: []; it changes the variance of the gradient, not its mean.
+
+    Eq. 5 prints the direction of ascent where a loss is wanted, and Eq. 4 has its gradient sign twice.
+    """
+    chex.assert_rank([log_probs, rewards], [2, 1])
+    advantages = lax.stop_gradient(rewards - baseline)
+    return -jnp.mean(advantages * jnp.sum(log_probs, axis=1))
+
+
+def self_imitation_loss(log_probs: Array, rewards: Array, baseline: Array, *, largest: float = 1.0) -> Array:
+    """-(1/n) sum_k clip(r_k - b, 0, largest) sum_t log pi(a_t) -> scalar (Eqs. 18-19).
+
+    Args:
+      log_probs: [n, T] of buffered tokens.
+      rewards: [n] external; an empty place of the buffer has -inf and contributes nothing.
+      baseline: []; only what was better than it is imitated.
+      largest: bound of an advantage (Oh et al.: 1).
+
+    "b ~ B" under Eq. 18 means that (a, r) are drawn from the buffer B.
+    """
+    chex.assert_rank([log_probs, rewards], [2, 1])
+    advantages = lax.stop_gradient(jnp.clip(rewards - baseline, 0.0, largest))
+    return -jnp.mean(advantages * jnp.sum(log_probs, axis=1))

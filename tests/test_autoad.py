@@ -1,0 +1,228 @@
+"""Algorithm 1: it learns, each part can be left out, and nothing but its state matters."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxad import checkpoint
+from jaxad.backend import kernel_options
+from jaxad.search.autoad import AutoADConfig, ablations, autoad
+from jaxad.search.space import SearchSpace
+from jaxad.search.strategies import make_strategy
+
+quick_jit = functools.partial(jax.jit, compiler_options={**kernel_options(), "xla_backend_optimization_level": 0})
+TINY = SearchSpace(
+    num_layers=1,
+    hypotheses=("centroid", "density", "cluster"),
+    distances=("l1",),
+    channels=(4, 8),
+    kernels=(3,),
+    pool_kernels=(1, 3),
+    norms=("batch",),
+    activations=("relu", "elu"),
+)
+SMALL = AutoADConfig(units=6, buffer=4)
+COMPLETE = dataclasses.replace(SMALL, keep=2)
+
+
+@functools.cache
+def jitted(config=COMPLETE, population=4):
+    search = autoad(TINY, population=population, config=config)
+    return search._replace(init=quick_jit(search.init), ask=quick_jit(search.ask), tell=quick_jit(search.tell))
+
+
+def table():
+    """A reward for each choice of TINY's tokens; the best sequence is known."""
+    rng = np.random.default_rng(8)
+    return [jnp.asarray(rng.random(count), jnp.float32) for count in TINY.choices_per_token]
+
+
+def reward_of(tokens):
+    return sum(values[tokens[..., t]] for t, values in enumerate(table())) / TINY.num_tokens
+
+
+def run(search, seed, populations):
+    state = search.init(jax.random.key(seed))
+    info = None
+    for number in range(populations):
+        state, tokens = search.ask(jax.random.fold_in(jax.random.key(100 + seed), number), state)
+        state, info = search.tell(state, tokens, reward_of(tokens))
+    return state, info
+
+
+def same(a, b):
+    def one(x, y):
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            x, y = jax.random.key_data(x), jax.random.key_data(y)
+        np.testing.assert_array_equal(x, y)
+
+    jax.tree.map(one, a, b)
+
+
+def test_what_it_proposes_and_reports_has_the_promised_shapes():
+    search = jitted()
+    state = search.init(jax.random.key(0))
+    same_state, tokens = search.ask(jax.random.key(1), state)
+    assert tokens.shape == (4, TINY.num_tokens)
+    assert tokens.dtype == jnp.int32
+    assert (np.asarray(tokens) < np.array(TINY.choices_per_token)).all()
+    same(same_state, state)
+    state, info = search.tell(state, tokens, jnp.linspace(0, 1, 4))
+    assert int(state.told) == int(info.told) == 4
+    np.testing.assert_allclose(info.rewards, np.linspace(0, 1, 4), atol=1e-6)
+    assert info.probabilities.shape == (TINY.num_tokens, max(TINY.choices_per_token))
+    np.testing.assert_allclose(info.probabilities.sum(1), 1, atol=1e-5)
+    assert (np.asarray(info.gains) > 0).all()
+    np.testing.assert_allclose(np.median(info.curiosity), COMPLETE.curiosity, rtol=1e-4)  # one median, its own scale
+    assert float(info.kl_sharpening) > 0
+    np.testing.assert_allclose(info.advantages, info.rewards + info.curiosity - info.baseline, atol=1e-6)
+    assert float(info.buffer_rewards[0]) == 1.0
+
+
+def test_every_learned_number_moves():
+    search = jitted()
+    before = search.init(jax.random.key(0))
+    after, _ = run(search, 0, 1)
+    for part in ("mean", "rho"):
+        for name, moved in jax.tree_util.tree_leaves_with_path(
+            jax.tree.map(jnp.subtract, getattr(after.learned.posterior, part), getattr(before.learned.posterior, part))
+        ):
+            assert np.any(np.asarray(moved) != 0), (part, name)
+    assert all(
+        np.any(np.asarray(a != b)) for a, b in zip(*map(jax.tree.leaves, (after.learned.eta, before.learned.eta)))
+    )
+
+
+def test_a_last_population_may_be_smaller():
+    search = jitted()
+    state, _ = run(search, 0, 1)
+    _, tokens = search.ask(jax.random.key(5), state)
+    state, info = search.tell(state, tokens[:1], jnp.array([0.5]))
+    assert int(info.told) == 5
+    assert state.carried.carries.shape[0] == COMPLETE.keep
+
+
+def test_rewards_that_are_not_finite_count_as_nothing():
+    search = jitted()
+    state = search.init(jax.random.key(0))
+    _, tokens = search.ask(jax.random.key(1), state)
+    again = search.init(jax.random.key(0))
+    bad, _ = search.tell(again, tokens, jnp.array([0.5, jnp.nan, jnp.inf, 0.7]))
+    good, _ = search.tell(state, tokens, jnp.array([0.5, 0.0, 0.0, 0.7]))
+    same(bad, good)
+
+
+def test_a_saved_state_goes_on_as_if_never_saved(tmp_path):
+    search = jitted()
+    state, _ = run(search, 0, 2)
+    checkpoint.save(tmp_path / "state", state)
+    again = checkpoint.restore(tmp_path / "state", jax.eval_shape(search.init, jax.random.key(0)))
+    for number in range(2):
+        key = jax.random.fold_in(jax.random.key(7), number)
+        (_, a), (_, b) = search.ask(jax.random.clone(key), state), search.ask(key, again)
+        state, again = search.tell(state, a, reward_of(a))[0], search.tell(again, b, reward_of(b))[0]
+    same(state, again)
+
+
+def test_vmapped_seeds_equal_separate_searches():
+    search, together = jitted(), autoad(TINY, population=4, config=COMPLETE)
+    states = quick_jit(jax.vmap(together.init))(jax.vmap(jax.random.key)(jnp.arange(2)))
+    tokens = jnp.asarray(np.random.default_rng(0).integers(0, 2, (2, 4, TINY.num_tokens)), jnp.int32)
+    tokens = tokens % jnp.asarray(TINY.choices_per_token)[None, None]
+    both, _ = quick_jit(jax.vmap(together.tell))(states, tokens, reward_of(tokens))
+    for seed in range(2):
+        alone, _ = search.tell(search.init(jax.random.key(seed)), tokens[seed], reward_of(tokens[seed]))
+        jax.tree.map(
+            lambda a, b, seed=seed: np.testing.assert_allclose(a[seed], b, atol=2e-5),
+            both.learned.posterior,
+            alone.learned.posterior,
+        )
+
+
+@pytest.mark.parametrize("name", ablations(SMALL))
+def test_each_part_can_be_left_out(name):
+    search = jitted(ablations(SMALL)[name])
+    before = search.init(jax.random.key(0))
+    state, info = run(search, 0, 1)
+    moved = {
+        part: any(np.any(np.asarray(a != b)) for a, b in zip(*map(jax.tree.leaves, (new, old))))
+        for part, new, old in (
+            ("mean", state.learned.posterior.mean, before.learned.posterior.mean),
+            ("rho", state.learned.posterior.rho, before.learned.posterior.rho),
+            ("eta", state.learned.eta, before.learned.eta),
+        )
+    }
+    assert moved == {"mean": True, "rho": name != "plain-lstm", "eta": name not in ("no-sharpening", "plain-lstm")}
+    assert bool((np.asarray(info.curiosity) == 0).all()) == (name in ("no-curiosity", "plain-lstm"))
+    assert info.buffer_rewards.shape == (0 if name == "no-replay" else 4,)
+    assert (search.revisit is None) == (name == "no-replay")
+    assert bool((np.asarray(info.gains) == 0).all()) == (name == "plain-lstm")
+
+
+@pytest.mark.parametrize("change", [{"gain": "update"}, {"likelihood": "plain"}, {"entropy": 0.1}])
+def test_options_change_what_is_learned(change):
+    usual, _ = run(jitted(SMALL), 0, 1)
+    other, info = run(jitted(dataclasses.replace(SMALL, **change)), 0, 1)
+    difference = jax.tree.map(lambda a, b: np.any(np.asarray(a != b)), usual.learned.posterior, other.learned.posterior)
+    assert any(jax.tree.leaves(difference))
+    assert (np.asarray(info.gains) > 0).all()
+
+
+def test_revisits_are_of_the_buffer():
+    search = jitted()
+    state, info = run(search, 0, 2)
+    known = {tuple(t) for t, r in zip(np.asarray(info.buffer_tokens).tolist(), info.buffer_rewards) if r > -np.inf}
+    for seed in range(5):
+        assert {tuple(t) for t in np.asarray(search.revisit(jax.random.key(seed), state)).tolist()} <= known
+
+
+def test_it_beats_uniform_sampling_for_ten_of_ten_seeds():
+    """A known reward table: after 60 populations the mean reward of proposals is well above that of the space."""
+    config = dataclasses.replace(SMALL, learning_rate=1e-2)
+    search = autoad(TINY, population=4, config=config)
+
+    def learn(seed):
+        def step(state, number):
+            state, tokens = search.ask(jax.random.fold_in(steps_key, number), state)
+            rewards = reward_of(tokens)
+            state, _ = search.tell(state, tokens, rewards)
+            return state, rewards.mean()
+
+        start_key, steps_key = jax.random.split(jax.random.key(seed))
+        return jax.lax.scan(step, search.init(start_key), jnp.arange(60))[1]
+
+    means = np.asarray(jax.jit(jax.vmap(learn))(jnp.arange(10)))
+    uniform = np.mean([float(reward_of(jnp.array(tokens))) for tokens in TINY.enumerate()])
+    spread = np.std([float(reward_of(jnp.array(tokens))) for tokens in TINY.enumerate()])
+    assert (means[:, -10:].mean(1) > uniform + spread).all()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"curiosity": -0.1}, r"curiosity is -0\.1; give a number from 0"),
+        ({"eta": -1.0}, r"eta is -1\.0"),
+        ({"learning_rate": 0.0}, r"learning_rate is 0\.0; give a positive number"),
+        ({"buffer": 0}, "with a buffer of 0 there is nothing to imitate"),
+        ({"buffer": -1}, "buffer is -1; give a whole number from 0"),
+        ({"units": 0}, "units is 0; give a whole number from 1"),
+        ({"keep": 5}, "keep is 5; of a population of 4 at most 4"),
+        ({"likelihood": "hope"}, "likelihood is 'hope'; choose one of weighted, plain"),
+        ({"gain": "all"}, "gain is 'all'; choose one of natural, update"),
+        ({"baseline_decay": 1.0}, r"baseline_decay is 1\.0"),
+        ({"bayesian": False}, "a plain LSTM has no posterior"),
+        ({"luck": 1}, "has no option 'luck'"),
+    ],
+)
+def test_nonsense_is_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        make_strategy("autoad", TINY, population=4, **fields)
+
+
+def test_a_population_of_nobody_is_refused():
+    with pytest.raises(ValueError, match="population is 0; give an integer of at least 1"):
+        autoad(TINY, population=0)

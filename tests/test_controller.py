@@ -1,0 +1,180 @@
+"""The controller against NumPy and enumeration: a proper distribution over all sequences of a tiny space."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.special import expit, log_softmax
+
+from jaxad.backend import kernel_options
+from jaxad.search.controller import carry_over, first_carries, make_controller, no_carry
+from jaxad.search.reinforce import (
+    init_baseline,
+    reinforce_loss,
+    self_imitation_loss,
+    shaped_rewards,
+    update_baseline,
+)
+from jaxad.search.space import SearchSpace
+
+quick_jit = functools.partial(jax.jit, compiler_options={**kernel_options(), "xla_backend_optimization_level": 0})
+TINY = SearchSpace(
+    num_layers=1,
+    hypotheses=("centroid", "density", "cluster"),
+    distances=("l1",),
+    channels=(4, 8),
+    kernels=(3,),
+    pool_kernels=(1, 3),
+    norms=("batch",),
+    activations=("relu", "elu"),
+)
+ALL = np.array(list(TINY.enumerate()), np.int32)
+CONTROLLER = make_controller(TINY, units=5)
+
+
+def weights(seed=0, scale=20.0):
+    """Far from the uniform start, so that every weight matters."""
+    return jax.tree.map(lambda leaf: scale * leaf, CONTROLLER.init(jax.random.key(seed)))
+
+
+def episodes(params, tokens, carry):
+    return jax.vmap(CONTROLLER.replay, (None, 0, None))(params, tokens, carry)
+
+
+def numpy_log_probs(params, tokens, carry):
+    """One sequence, written again from the definition in float64."""
+    params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
+    carry, x, log_probs = np.asarray(carry, np.float64), np.zeros(5), []
+    for position, token in enumerate(tokens):
+        after = []
+        for (kernel, bias), (cell, output) in zip(params["lstm"], carry):
+            i, f, g, o = np.split(np.concatenate([x, output]) @ kernel + bias, 4)
+            cell = expit(f) * cell + expit(i) * np.tanh(g)
+            x = expit(o) * np.tanh(cell)
+            after.append([cell, x])
+        carry = np.array(after)
+        count = TINY.choices_per_token[position]
+        raw = x @ params["head"]["kernel"][position] + params["head"]["bias"][position]
+        log_probs.append(log_softmax(2.5 * np.tanh(raw[:count] / 5))[token])
+        x = params["embedding"][position, token]
+    return np.array(log_probs), carry
+
+
+def test_log_probabilities_equal_numpy(rng):
+    params, carry = weights(), jnp.asarray(rng.normal(size=(2, 2, 5)), jnp.float32)
+    for tokens in ALL[:: len(ALL) // 5]:
+        episode = quick_jit(CONTROLLER.replay)(params, tokens, carry)
+        log_probs, after = numpy_log_probs(params, tokens, carry)
+        np.testing.assert_allclose(episode.log_probs, log_probs, atol=1e-4)
+        np.testing.assert_allclose(episode.carry, after, atol=1e-4)
+
+
+def test_probabilities_of_all_sequences_sum_to_one():
+    for seed in range(3):
+        log_probs = episodes(weights(seed), ALL, CONTROLLER.carry()).log_probs
+        np.testing.assert_allclose(np.exp(np.asarray(log_probs, np.float64).sum(1)).sum(), 1, atol=1e-5)
+
+
+def test_samples_follow_the_probabilities():
+    params = weights()
+    keys = jax.random.split(jax.random.key(1), 20_000)
+    sampled = quick_jit(jax.vmap(CONTROLLER.sample, (None, 0, None)))(params, keys, CONTROLLER.carry())
+    expected = np.exp(np.asarray(episodes(params, ALL, CONTROLLER.carry()).log_probs).sum(1))
+    places = {tuple(tokens): place for place, tokens in enumerate(ALL.tolist())}
+    counts = np.bincount([places[tuple(t)] for t in np.asarray(sampled.tokens).tolist()], minlength=len(ALL))
+    error = np.abs(counts / 20_000 - expected) / np.sqrt(expected * (1 - expected) / 20_000)
+    assert error.max() < 5
+    again = episodes(params, sampled.tokens[:50], CONTROLLER.carry())
+    np.testing.assert_allclose(again.log_probs, sampled.log_probs[:50], atol=1e-5)
+    np.testing.assert_allclose(again.carry, sampled.carry[:50], atol=1e-5)
+
+
+def test_entropies_are_those_of_the_probabilities_and_bounded_by_the_tanh():
+    episode = episodes(weights(scale=1000.0), ALL, CONTROLLER.carry())
+    p = np.asarray(episode.probabilities, np.float64)
+    expected = -np.sum(np.where(p > 0, p * np.log(np.where(p > 0, p, 1)), 0), axis=-1)
+    np.testing.assert_allclose(episode.entropies, expected, atol=1e-5)
+    exists = np.arange(p.shape[-1]) < np.array(TINY.choices_per_token)[:, None]
+    assert (p[:, ~exists] == 0).all()
+    assert p[:, exists].min() > np.exp(-2.5) / (np.exp(-2.5) + 2 * np.exp(2.5)) - 1e-6  # never certain
+
+
+def test_weights_start_uniform_in_a_tenth():
+    leaves = np.concatenate([np.asarray(leaf).ravel() for leaf in jax.tree.leaves(CONTROLLER.init(jax.random.key(3)))])
+    assert np.abs(leaves).max() <= 0.1
+    np.testing.assert_allclose(leaves.std(), 0.1 / np.sqrt(3), rtol=0.1)
+
+
+# ---- gradients against enumeration -------------------------------------------------------------------------------
+
+
+REWARDS = np.random.default_rng(3).random(len(ALL)).astype(np.float32)
+
+
+def expected_gradient(objective):
+    """Gradient of a sum over all sequences of probability times objective, by differentiating the probabilities."""
+
+    def value(params):
+        probabilities = jnp.exp(jnp.sum(episodes(params, ALL, CONTROLLER.carry()).log_probs, axis=1))
+        return jnp.sum(probabilities * jnp.asarray(objective))
+
+    return quick_jit(jax.grad(value))(weights())
+
+
+def mean_gradient(loss):
+    """Mean over all sequences, by their probability, of the gradients of a loss of one sequence."""
+    params = weights()
+    share = jnp.exp(jnp.sum(episodes(params, ALL, CONTROLLER.carry()).log_probs, axis=1))
+
+    def one(params, tokens, reward):
+        return loss(CONTROLLER.replay(params, tokens, CONTROLLER.carry()).log_probs[None], reward[None])
+
+    gradients = quick_jit(jax.vmap(jax.grad(one), (None, 0, 0)))(params, ALL, jnp.asarray(REWARDS))
+    return jax.tree.map(lambda leaf: jnp.tensordot(share, leaf, 1), gradients)
+
+
+@pytest.mark.parametrize("baseline", [0.0, 0.4, -3.0])
+def test_reinforce_descends_where_the_expected_reward_rises_whatever_the_baseline(baseline):
+    found = mean_gradient(lambda log_probs, rewards: reinforce_loss(log_probs, rewards, jnp.float32(baseline)))
+    exact = expected_gradient(REWARDS)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, -b, atol=2e-5), found, exact)
+
+
+def test_self_imitation_is_the_gradient_of_clipped_advantages():
+    found = mean_gradient(lambda log_probs, rewards: self_imitation_loss(log_probs, rewards, jnp.float32(0.5)))
+    exact = expected_gradient(np.clip(REWARDS - 0.5, 0, 1))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, -b, atol=2e-5), found, exact)
+
+
+def test_empty_places_and_large_advantages():
+    log_probs = jnp.array([[-1.0, -2.0], [-3.0, -1.0]])
+    value = self_imitation_loss(log_probs, jnp.array([-jnp.inf, 9.0]), jnp.float32(0.5))
+    assert float(value) == pytest.approx(4.0 / 2)
+    gradient = jax.grad(self_imitation_loss)(log_probs, jnp.array([-jnp.inf, 9.0]), jnp.float32(0.5))
+    np.testing.assert_array_equal(gradient, [[0, 0], [-0.5, -0.5]])
+
+
+def test_baseline_and_shaped_rewards_by_hand():
+    state = update_baseline(init_baseline(), jnp.array([0.2, 0.6]), 0.9)
+    assert float(state.value) == pytest.approx(0.4)  # the first rewards
+    state = update_baseline(state, jnp.array([1.0]), 0.9)
+    assert float(state.value) == pytest.approx(0.9 * 0.4 + 0.1)
+    np.testing.assert_allclose(shaped_rewards(jnp.array([0.5, 0.6]), jnp.array([1.0, 2.0]), 0.1), [0.6, 0.8])
+
+
+# ---- candidates and carry-over -----------------------------------------------------------------------------------
+
+
+def test_the_best_candidates_are_carried_over_by_place():
+    carried = no_carry(CONTROLLER, 2)
+    carries = jnp.arange(4.0)[:, None, None, None] * jnp.ones((1, 2, 2, 5))
+    carried = carry_over(carried, carries, jnp.array([0.1, 0.9, 0.3, 0.8]))
+    np.testing.assert_array_equal(carried.carries[:, 0, 0, 0], [1, 3])
+    np.testing.assert_array_equal(first_carries(CONTROLLER, carried, 5)[:, 0, 0, 0], [1, 3, 1, 3, 1])
+
+
+def test_without_carry_over_every_candidate_starts_afresh():
+    assert not np.asarray(first_carries(CONTROLLER, no_carry(CONTROLLER, 0), 3)).any()
+    assert not np.asarray(first_carries(CONTROLLER, no_carry(CONTROLLER, 2), 3)).any()  # nothing kept yet
