@@ -8,7 +8,8 @@
 
 What it does: children of a search space (autoencoder architecture x anomaly hypothesis x distance, AutoAD Eq. 2) train
 a few steps each on shared weights and are rewarded for how well they rank validation images. The best are retrained
-from scratch; the one with the best validation reward is tested, once. All is in the run folder: open report.html.
+from scratch and validated on the way; the best moment of the best one is tested, once. All is in the run folder: open
+report.html.
 """
 
 import dataclasses
@@ -21,12 +22,14 @@ import jax
 import numpy as np
 
 from jaxad import backend, cli, data, files, metrics, overlays, report, runs, thresholds
+from jaxad.controller_report import controller_parts
 from jaxad.detectors.autoencoder import reconstruct
 from jaxad.detectors.saved import save_detector
 from jaxad.progress import Progress, table
 from jaxad.retraining import Winner, retrain
 from jaxad.scoring import map_images, score_images
 from jaxad.search import loop, trial
+from jaxad.search.autoad import AutoADConfig
 from jaxad.search.child import ChildConfig
 from jaxad.search.evaluator import make_executor
 from jaxad.search.facts import architecture_facts, search_facts
@@ -57,8 +60,10 @@ class Config:
     # ---- the search
     preset: Literal["default", "smoke", "paper"] = "default"
     """Where flags are not given: default (minutes on a laptop), smoke (under a minute), paper (for a GPU)."""
-    strategy: Literal["random", "evolution"] = "evolution"
-    """Who proposes architectures: uniform random search, or regularised (aging) evolution."""
+    strategy: Literal["autoad", "random", "evolution"] = "evolution"
+    """Who proposes architectures: the learned controller, uniform random search, or regularised (aging) evolution."""
+    controller: AutoADConfig = dataclasses.field(default_factory=AutoADConfig)
+    """Settings of the learned controller."""
     seed: int = 0
     """Decides everything random: same seed, same result."""
     num_layers: int = 3
@@ -90,7 +95,7 @@ class Config:
     retrain_seeds: int = 1
     """Training seeds of each."""
     retrain_steps: int = 200
-    """Training steps of each."""
+    """Training steps of each; validation looks after 10, 20, 40, ... and the last, and its favourite is kept."""
     false_alarms: float = 0.05
     """Share of normal images that the threshold may flag, set on held-out normal images."""
 
@@ -113,6 +118,9 @@ class Config:
             raise ValueError(f"--time-budget is {self.time_budget}; give seconds above 0")
         if not 0 < self.false_alarms < 1:
             raise ValueError(f"--false-alarms is {self.false_alarms}; give a share between 0 and 1, such as 0.05")
+        self.controller.check()
+        if self.strategy == "autoad" and self.controller.keep > self.population:
+            raise ValueError(f"--controller.keep is {self.controller.keep}; the most is --population {self.population}")
         trial_config(self)
 
 
@@ -185,7 +193,8 @@ def run(config: Config) -> None:
 def search(config: Config, task: data.Task, folder: runs.Run, keys: dict[str, jax.Array]) -> dict[str, Any]:
     """Trials of this and earlier sessions of the run, and what they cost."""
     space = SearchSpace(num_layers=config.num_layers)
-    strategy = loop.jit(make_strategy(config.strategy, space, population=config.population))
+    options = dataclasses.asdict(config.controller) if config.strategy == "autoad" else {}
+    strategy = loop.jit(make_strategy(config.strategy, space, population=config.population, **options))
     image_shape = task.train.images.shape[1:]
     state = loop.start(keys["start"], strategy, space, image_shape[-1])
     saved = folder.checkpoints.latest(state)
@@ -212,6 +221,10 @@ def search(config: Config, task: data.Task, folder: runs.Run, keys: dict[str, ja
                 note = "failed: " + str(record.reason) if record.status == "failed" else f"last {record.reward:.3f}"
                 progress.update(len(trials), best=best, note=note)
 
+            def on_info(info: Any) -> None:
+                if config.strategy == "autoad":
+                    files.append_line(folder.path / "controller.jsonl", info)
+
             def on_population(state: loop.SearchState, count: int, elapsed: float) -> None:
                 facts.update(trials=count, elapsed=elapsed, compiles=compiled + executor.compiles)
                 runs.sync(folder)
@@ -229,6 +242,7 @@ def search(config: Config, task: data.Task, folder: runs.Run, keys: dict[str, ja
                 elapsed=facts["elapsed"],
                 time_budget=config.time_budget,
                 on_trial=on_trial,
+                on_info=on_info,
                 on_population=on_population,
             )
         facts.update(compiles=compiled + executor.compiles, stopped=end.stopped)
@@ -326,6 +340,11 @@ def test(
         trials=[dataclasses.asdict(t) for t in trials],
         results=files.to_json(results),
         pictures=pictures(task, winner, scores),
+        controller=controller_parts(
+            [record for record in files.read_lines(folder.path / "controller.jsonl") if record["told"] <= len(trials)],
+            found["space"].position_names,
+            found["space"].values_by_action,
+        ),
     )
     files.write_text(folder.path / "report.html", page)
     files.write_json(folder.path / "results.json", results)  # last: its presence says that the run is finished

@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -52,9 +53,17 @@ def _parse(
     if "resume" in fields and (folder := _value(arguments, "--resume")):
         with runs.open_run(folder, write=False) as run:
             stored = {name: value for name, value in run.config.items() if name in fields}
-        default = {name: tuple(v) if isinstance(v, list) else v for name, v in stored.items()} | {"resume": folder}
+        default = {name: _restored(config_class, name, value) for name, value in stored.items()} | {"resume": folder}
     start = {"default": config_class(**default)} if default else {}
     return tyro.cli(config_class, args=arguments, description=description, **start)
+
+
+def _restored(config_class: type, name: str, value: Any) -> Any:
+    """The value of a field as it was before it became JSON."""
+    hint = typing.get_type_hints(config_class)[name]
+    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+        return hint(**{key: _restored(hint, key, item) for key, item in value.items()})
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _value(arguments: Sequence[str], flag: str) -> str | None:

@@ -103,6 +103,42 @@ def write_text(path: str | Path, text: str) -> None:
     write_atomic(path, [text.encode("utf-8", "surrogateescape")])
 
 
+def write_array(path: str | Path, array: np.ndarray) -> None:
+    """Write an array as .npy, atomically; raises ValueError when it cannot be written."""
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    write_atomic(path, [buffer.getvalue()])
+
+
+def append_line(path: str | Path, value: Any) -> None:
+    """Append `to_json(value)` as one line; a line that was torn by a crash ends before it.
+
+    Raises ValueError when it cannot be written.
+    """
+    line = json.dumps(to_json(value), allow_nan=False, separators=(",", ":")).encode() + b"\n"
+    try:
+        with open(path, "a+b") as file:
+            if file.seek(0, os.SEEK_END):
+                file.seek(-1, os.SEEK_END)
+                line = line if file.read(1) == b"\n" else b"\n" + line
+            file.write(line)
+    except OSError as error:
+        raise ValueError(f"cannot write {path}: {error.strerror or error}; free disk space, then go on") from error
+
+
+def read_lines(path: str | Path) -> list[Any]:
+    """What `append_line` wrote; torn lines are left out, a file that is not there has none."""
+    try:
+        content = Path(path).read_bytes()
+    except FileNotFoundError:
+        return []
+    values = []
+    for line in content.split(b"\n"):
+        with suppress(ValueError):
+            values.append(json.loads(line))
+    return values
+
+
 def write_predictions(path: str | Path, rows: Iterable[Prediction | tuple]) -> None:
     """Write rows of (id, part, label, score, decision) as CSV, atomically; scores keep every digit.
 

@@ -374,12 +374,14 @@ def render_report(
     trials: Sequence[Mapping[str, Any]],
     results: Mapping[str, Any],
     pictures: Mapping[str, Any],
+    controller: Sequence[Any] = (),
 ) -> str:
     """The page of a finished search run, as HTML text.
 
     config, trials, results: the plain data of config.json, trials.jsonl and results.json. pictures: any of
     test_scores, test_labels, valid_scores, valid_labels [n]; inputs, reconstructions [k, H, W, C] in [0, 1],
     error_maps [k, H, W], example_labels, example_scores [k]. What is missing is left out of the page.
+    controller: parts from `controller_report.controller_parts`, for a search that has one.
     """
     unknown = sorted(set(pictures) - set(PICTURES))
     if unknown:
@@ -403,6 +405,7 @@ def render_report(
         Section(title="What it sees", parts=_example_parts(pictures)),
         Section(title="Best architecture", parts=_best_parts(best, trials, results.get("retrain") or {})),
         Section(title="Search", parts=_search_parts(config, trials, search)),
+        Section(title="Controller", parts=controller),
         Section(title="All trials", parts=_trial_parts(trials)),
         Section(title="How this was made", parts=made_parts),
     ]

@@ -95,9 +95,9 @@ def test_the_tested_detector_is_the_best_on_validation(finished):
     assert content["best"]["tokens"] == max(usable, key=lambda trial: trial["reward"])["tokens"]
 
 
-def killed_and_resumed(folder, cache, moments):
+def killed_and_resumed(folder, cache, moments, flags=TINY):
     """Start a run, kill it after each of the moments (seconds), and let the last session finish."""
-    flags = (*TINY, "--output", folder)
+    flags = (*flags, "--output", folder)
     for moment in moments:
         process = start(*flags, cache=cache)
         time.sleep(moment)
@@ -123,6 +123,27 @@ def test_killed_once_and_resumed_equals_uninterrupted(finished, tmp_path, cache)
     status, _, err = run("--resume", folder, cache=cache)
     assert status == 0, err
     assert_same_run(finished, folder)
+
+
+@pytest.mark.slow
+def test_the_controller_resumes_bit_for_bit(tmp_path, cache):
+    """Posterior, optimisers, baseline, buffer, normaliser and keys: what the second half proposes rests on all."""
+    flags = (*TINY, "--strategy", "autoad", "--controller.keep", "1", "--controller.learning-rate", "0.05")
+    status, _, err = run(*flags, "--output", tmp_path / "whole", cache=cache)
+    assert status == 0, err
+    killed_and_resumed(tmp_path / "killed", cache, [], flags)
+    folder = tmp_path / "half"
+    process = start(*flags, "--output", folder, cache=cache)
+    while not list((folder / "checkpoint").glob("step-*")) and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert run("--resume", folder, cache=cache)[0] == 0
+    assert_same_run(tmp_path / "whole", folder)
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+    log = [json.loads(line) for line in (folder / "controller.jsonl").read_text().splitlines()]
+    assert {record["told"] for record in log} == {2, 4, 6}
+    assert "Controller" in (folder / "report.html").read_text()
 
 
 @pytest.mark.slow

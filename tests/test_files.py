@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxad.files import Prediction, to_json, write_json, write_predictions, write_text
+from jaxad.files import Prediction, append_line, read_lines, to_json, write_json, write_predictions, write_text
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,3 +75,12 @@ def test_text_and_predictions(tmp_path):
     assert (read[1]["label"], float(read[1]["score"]), read[1]["decision"]) == ("", -1e30, "")
     with pytest.raises(ValueError, match="row 0 has 2 fields, expected id, part"):
         write_predictions(tmp_path / "predictions.csv", [("a", "test")])
+
+
+def test_lines_survive_a_torn_one(tmp_path):
+    path = tmp_path / "log.jsonl"
+    assert read_lines(path) == []
+    append_line(path, {"a": np.float32(1.5)})
+    path.write_bytes(path.read_bytes() + b'{"b": 2, "c')
+    append_line(path, {"d": [np.nan]})
+    assert read_lines(path) == [{"a": 1.5}, {"d": [None]}]

@@ -1,6 +1,8 @@
 """The search loop: ask for architectures, evaluate them on shared weights, tell the strategy, remember everything."""
 
+import collections
 import dataclasses
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -9,11 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxad.backend import kernel_options
 from jaxad.search import supernet
 from jaxad.search.evaluator import Population
 from jaxad.search.space import Architecture, SearchSpace, flops, parameter_count
 from jaxad.search.strategies import SpaceExhausted, identities, propose_unique
-from jaxad.types import Key, Params, Search, State
+from jaxad.types import Info, Key, Params, Search, State
 
 
 class SearchState(NamedTuple):
@@ -51,8 +54,11 @@ class Exploration(NamedTuple):
 
 
 def jit(search: Search) -> Search:
-    """A strategy with compiled `ask` and `tell`."""
-    return Search(search.init, jax.jit(search.ask), jax.jit(search.tell))
+    """A strategy of compiled functions."""
+    # A strategy runs a few times for milliseconds: what counts is how long it takes to compile.
+    options = kernel_options() | {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {}
+    jitted = [function and jax.jit(function, compiler_options=options or None) for function in search]
+    return Search(*jitted)
 
 
 def start(key: Key, search: Search, space: SearchSpace, image_channels: int) -> SearchState:
@@ -76,6 +82,7 @@ def explore(
     elapsed: float = 0.0,
     time_budget: float | None = None,
     on_trial: Callable[[Trial], None] = lambda trial: None,
+    on_info: Callable[[Info], None] = lambda info: None,
     on_population: Callable[[SearchState, int, float], None] = lambda state, trials, elapsed: None,
 ) -> Exploration:
     """Search until `children` architectures have been evaluated, time is up or the space is exhausted.
@@ -93,22 +100,25 @@ def explore(
       elapsed: seconds that earlier sessions took.
       time_budget: seconds in total after which the running child is the last; its population does not count.
       on_trial: called after every child.
+      on_info: called with what the strategy has to show after every population.
       on_population: called with the state, the number of trials and the seconds after every population.
     """
     started = time.perf_counter() - elapsed
-    done = len(trials)
+    done, compiling = len(trials), None
     seen = set(identities(space, np.array([trial.tokens for trial in trials]))) if trials else set()
     while done < children:
         number = int(state.populations)
-        ask_key, children_key = jax.random.split(jax.random.fold_in(key, number))
+        ask_key, children_key, revisit_key, again_key = jax.random.split(jax.random.fold_in(key, number), 4)
         try:
             strategy, tokens = propose_unique(search, ask_key, state.strategy, seen, space)
         except SpaceExhausted:
             return Exploration(state, "space exhausted")
+        whole = len(tokens) <= children - done
         tokens = np.asarray(tokens)[: children - done]
         seen.update(identities(space, tokens))
         architectures = [space.to_architecture(row) for row in tokens]
         population = Population(executor, state.shared, architectures, children_key)
+        compiling = compiling or _compile_tell(search, strategy, tokens)
         rewards = []
         for row, architecture, outcome in zip(tokens, architectures, population):
             now = time.perf_counter() - started
@@ -116,11 +126,32 @@ def explore(
             rewards.append(outcome.reward)
             if time_budget is not None and now >= time_budget:
                 return Exploration(state, "time budget")
-        strategy, _ = search.tell(strategy, jnp.asarray(tokens), jnp.asarray(rewards, jnp.float32))
+        if whole:  # the rest of a population ends the search; nobody would use what it taught
+            compiling.join()
+            strategy, info = search.tell(strategy, jnp.asarray(tokens), jnp.asarray(rewards, jnp.float32))
+            on_info(info)
         done += len(rewards)
-        state = SearchState(population.merged(), strategy, jnp.int32(number + 1))
+        shared = population.merged()
+        if search.revisit is not None and done < children:
+            known = [space.to_architecture(row) for row in np.asarray(search.revisit(revisit_key, strategy))]
+            again = Population(executor, shared, known, again_key)
+            collections.deque(again, maxlen=0)  # their rewards are known
+            shared = again.merged()
+        state = SearchState(shared, strategy, jnp.int32(number + 1))
         on_population(state, done, time.perf_counter() - started)
     return Exploration(state, None)
+
+
+def _compile_tell(search: Search, state: State, tokens: np.ndarray) -> threading.Thread:
+    """Compile a strategy's `tell` on a thread while its first children train; where that fails, `tell` itself will."""
+
+    def work() -> None:
+        if hasattr(search.tell, "lower"):
+            search.tell.lower(state, jnp.asarray(tokens), jnp.zeros(len(tokens))).compile()
+
+    thread = threading.Thread(target=work, name="strategy", daemon=True)
+    thread.start()
+    return thread
 
 
 def best_trials(trials: Sequence[Trial], count: int) -> list[Trial]:

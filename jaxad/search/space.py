@@ -179,6 +179,11 @@ class SearchSpace:
         return ("hypothesis", "distance", *(f"layer{i}.{role}" for i in layers for role in _LAYER_ROLES))
 
     @property
+    def values_by_action(self) -> dict[str, tuple]:
+        """The choices of each action class, by the names in `position_names` without their layer."""
+        return dict(zip(("hypothesis", "distance", *_LAYER_ROLES), self._lists))
+
+    @property
     def cardinality(self) -> int:
         """Number of token sequences, exactly; 3.86e23 for the paper's N = 6."""
         return math.prod(self.choices_per_token)

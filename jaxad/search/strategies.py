@@ -172,7 +172,14 @@ def regularised_evolution(
     return Search(init, ask, tell)
 
 
+def _autoad(space: SearchSpace, *, population: int = 1, **options: Any) -> Search:
+    from jaxad.search.autoad import autoad  # its libraries take seconds to import
+
+    return autoad(space, population=population, **options)
+
+
 STRATEGIES: dict[str, Callable[..., Search]] = {
+    "autoad": _autoad,
     "random": random_search,
     "evolution": regularised_evolution,
 }
@@ -182,9 +189,10 @@ def make_strategy(name: str, space: SearchSpace, *, population: int = 1, **optio
     """Build the strategy of that name; ValueError lists the names, or the options the strategy has."""
     if name not in STRATEGIES:
         raise ValueError(f"strategy is {name!r}; choose one of {', '.join(STRATEGIES)}")
-    known = [option for option in inspect.signature(STRATEGIES[name]).parameters if option != "space"]
+    parameters = inspect.signature(STRATEGIES[name]).parameters
+    known = [option for option in parameters if option != "space"]
     for option in options:
-        if option not in known:
+        if option not in known and "options" not in known:
             raise ValueError(f"strategy {name!r} has no option {option!r}; it has {', '.join(known)}")
     return STRATEGIES[name](space, population=population, **options)
 

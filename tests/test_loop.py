@@ -1,0 +1,155 @@
+"""The search loop with an executor that trains nothing: who is asked, told and trained when."""
+
+import contextlib
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxad.search import loop
+from jaxad.search.autoad import autoad
+from jaxad.search.space import SearchSpace
+from jaxad.search.strategies import random_search
+from jaxad.search.trial import Result, Verdict
+
+SPACE = SearchSpace(
+    num_layers=1, hypotheses=("centroid", "density"), distances=("l1", "l2"), channels=(4, 8), kernels=(1, 3),
+    pool_kernels=(1, 3), norms=("batch",), activations=("relu", "elu"),
+)  # fmt: skip
+SHAPE = (8, 8, 1)
+
+
+class Pretender:
+    """Every child moves its weights by one and is rewarded for its channels."""
+
+    batch_size = 16
+
+    def __init__(self):
+        self.trained = []
+
+    def __call__(self, jobs):
+        for job in jobs:
+            self.trained.append(job.architecture)
+            params = jax.tree.map(lambda leaf: leaf + np.float32(1), job.params)
+            reward = job.architecture.layers[0].channels / 10
+            yield Result(params, Verdict(np.float32(reward), np.float32(0.5), np.bool_(True)), None, 16, 0.0)
+
+
+@functools.cache
+def controller():
+    """A compiled strategy that learns; its programs serve all tests."""
+    return loop.jit(autoad(SPACE, population=2, units=4, buffer=3))
+
+
+def recorded(search):
+    """The strategy, and what it was told."""
+    told = []
+
+    def tell(state, tokens, rewards):
+        told.append((np.asarray(tokens), np.asarray(rewards)))
+        return search.tell(state, tokens, rewards)
+
+    return search._replace(tell=tell), told
+
+
+def explore(search, children, **options):
+    executor = Pretender()
+    state = loop.start(jax.random.key(0), search, SPACE, 1)
+    trials = []
+    end = loop.explore(
+        search, SPACE, executor, state, key=jax.random.key(1), children=children, image_shape=SHAPE,
+        on_trial=trials.append, **options,
+    )  # fmt: skip
+    return end, trials, executor
+
+
+def test_children_are_distinct_and_their_rewards_told_in_order():
+    search, told = recorded(random_search(SPACE, population=3))
+    end, trials, executor = explore(search, 9)
+    assert end.stopped is None
+    assert [t.trial for t in trials] == list(range(9))
+    assert len({tuple(t.tokens) for t in trials}) == 9
+    np.testing.assert_array_equal(np.concatenate([tokens for tokens, _ in told]), [t.tokens for t in trials])
+    np.testing.assert_allclose(np.concatenate([rewards for _, rewards in told]), [t.reward for t in trials])
+    assert [a.to_json() for a in executor.trained] == [t.architecture for t in trials]
+
+
+def test_the_rest_of_a_population_is_trained_but_not_told():
+    """It would compile a program of its own for what nobody will use."""
+    search, told = recorded(random_search(SPACE, population=4))
+    _, trials, _ = explore(search, 10)
+    assert len(trials) == 10
+    assert [len(rewards) for _, rewards in told] == [4, 4]
+
+
+def test_a_time_budget_ends_within_one_child():
+    end, trials, executor = explore(random_search(SPACE, population=3), 9, time_budget=1e-9)
+    assert end.stopped == "time budget"
+    assert len(trials) == len(executor.trained) == 1
+
+
+def test_a_space_can_be_exhausted():
+    end, trials, _ = explore(random_search(SPACE, population=16), 10**6)
+    assert end.stopped == "space exhausted"
+    assert len(trials) == SPACE.canonical_cardinality
+
+
+def test_known_architectures_train_the_shared_weights_again():
+    """Algorithm 1, line 20: after every population but the last, and never as a trial."""
+    shown = []
+    _, trials, executor = explore(controller(), 6, on_info=shown.append)
+    assert len(trials) == 6
+    assert len(executor.trained) == 6 + 2
+    known = [t.architecture for t in trials]
+    for place, before in ((2, 2), (5, 4)):  # third and sixth training
+        assert executor.trained[place].to_json() in known[:before]
+    assert [int(info.told) for info in shown] == [2, 4, 6]
+
+
+@contextlib.contextmanager
+def compilations():
+    """Names of the functions compiled within."""
+    names = []
+
+    def listen(event, duration, fun_name="", **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            names.append(fun_name)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield names
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def test_ask_and_tell_are_compiled_once():
+    search = loop.jit(autoad(SPACE, population=2, units=4, buffer=3))
+    with compilations() as names:
+        explore(search, 7)
+    counts = {name: sum(name in compiled for compiled in names) for name in ("ask", "tell", "revisit")}
+    assert counts == {"ask": 1, "tell": 1, "revisit": 1}
+
+
+def test_stopped_after_a_population_and_continued_is_as_if_never_stopped():
+    search, kept = controller(), []
+    whole, trials, _ = explore(search, 6, on_population=lambda *given: kept.append(given))
+    state, done, elapsed = kept[0]
+    again, rest = Pretender(), []
+    end = loop.explore(
+        search, SPACE, again, state, key=jax.random.key(1), children=6, image_shape=SHAPE, trials=trials[:done],
+        elapsed=elapsed, on_trial=rest.append,
+    )  # fmt: skip
+    assert [t.tokens for t in rest] == [t.tokens for t in trials[done:]]
+    jax.tree.map(np.testing.assert_array_equal, end.state.shared, whole.state.shared)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_best_come_first_and_failures_never(count):
+    def trial(number, reward, status="ok"):
+        blank = dict.fromkeys(("population", "params", "flops", "seconds", "elapsed"), 0)
+        fields = {"tokens": [number], "architecture": {}, "reason": None, "loss": None}
+        return loop.Trial(trial=number, reward=reward, status=status, **blank, **fields)
+
+    trials = [trial(0, 0.5), trial(1, 0.9, "failed"), trial(2, 0.8), trial(3, 0.5)]
+    assert [t.trial for t in loop.best_trials(trials, count)] == [2, 0, 3][:count]
+    assert jnp.isfinite(trials[0].reward)
