@@ -1,0 +1,94 @@
+"""Searching a space whose rewards are known: every strategy runs hundreds of seeds in seconds.
+
+A table holds the reward of every token sequence of a small space, each child trained once. A search that looks its
+rewards up is one compiled program, so that seeds are vmapped; a strategy sees nothing else than in a search that
+trains. As there, no architecture is evaluated twice: a proposal that was seen is replaced by the first unseen one of
+further asks, else by a uniform draw among what is left.
+"""
+
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxad.search.space import ENUMERATION_LIMIT, SearchSpace
+from jaxad.types import Array, Key, Search
+
+TRIES = 4  # asks for an unseen architecture before a uniform draw
+
+
+class Explored(NamedTuple):
+    """What a search saw, in order."""
+
+    tokens: Array  # [children, T] int32
+    rewards: Array  # [children] float32
+
+
+def places(space: SearchSpace, tokens: Array) -> Array:
+    """Where token sequences [..., T] stand in the lexicographic order of the space: [...] int32."""
+    chex.assert_axis_dimension(tokens, -1, space.num_tokens)
+    counts = np.asarray(space.choices_per_token)
+    weights = np.append(np.cumprod(counts[:0:-1])[::-1], 1)
+    return jnp.asarray(tokens, jnp.int32) @ jnp.asarray(weights, jnp.int32)
+
+
+def sequences(space: SearchSpace) -> np.ndarray:
+    """All token sequences [cardinality, T] in lexicographic order; ValueError beyond a million."""
+    return np.array(list(space.enumerate()), np.int32).reshape(-1, space.num_tokens)
+
+
+def explore_table(
+    search: Search, space: SearchSpace, rewards: Array, key: Key, *, children: int, population: int
+) -> Explored:
+    """Search a table; pure, so vmap it over keys.
+
+    Args:
+      search: a strategy that proposes `population` architectures per ask.
+      rewards: [cardinality], in the order of `sequences`.
+      key: consumed.
+      children: how many distinct architectures to evaluate, a multiple of `population`.
+
+    Raises:
+      ValueError: more children than architectures, an uneven last population, a table of another space.
+    """
+    size = space.cardinality
+    if size > ENUMERATION_LIMIT or rewards.shape != (size,):
+        raise ValueError(f"the table has shape {rewards.shape}; give the rewards of all {size} sequences")
+    if not 0 < children <= size or children % population:
+        raise ValueError(f"children is {children}; give a multiple of {population} from 1 to {size}")
+    start_key, rounds_key = jax.random.split(key)
+    everything = jnp.asarray(sequences(space))
+    same = jnp.asarray(_representatives(space))  # [cardinality] of each sequence, the place of its canonical form
+
+    def fresh(seen: Array, candidates: Array, key: Key) -> tuple[Array, Array]:
+        """The first unseen of candidates [TRIES, T], else a uniform draw, and the places seen now."""
+        found = same[places(space, candidates)]
+        uniform = jnp.argmax(jnp.where(seen[same], -1.0, jax.random.uniform(key, (size,))))
+        unseen = ~seen[found]
+        place = jnp.where(unseen.any(), places(space, candidates[jnp.argmax(unseen)]), uniform)
+        return seen.at[same[place]].set(True), place
+
+    def one(carry: tuple, number: Array) -> tuple[tuple, Array]:
+        state, seen = carry
+        ask_key, draw_key = jax.random.split(jax.random.fold_in(rounds_key, number))
+        asked, _ = search.ask(jax.random.fold_in(ask_key, 0), state)
+        tries = jax.vmap(lambda attempt: search.ask(jax.random.fold_in(ask_key, attempt), state)[1])(jnp.arange(TRIES))
+
+        def choose(seen: Array, place: Array) -> tuple[Array, Array]:
+            return fresh(seen, tries[:, place], jax.random.fold_in(draw_key, place))
+
+        seen, chosen = lax.scan(choose, seen, jnp.arange(population))
+        state, _ = search.tell(asked, everything[chosen], rewards[chosen])
+        return (state, seen), chosen
+
+    begin = search.init(start_key), jnp.zeros(size, bool)
+    _, chosen = lax.scan(one, begin, jnp.arange(children // population))
+    chosen = chosen.reshape(-1)
+    return Explored(everything[chosen], rewards[chosen])
+
+
+def _representatives(space: SearchSpace) -> np.ndarray:
+    return np.asarray(places(space, space.canonical(sequences(space))))

@@ -1,0 +1,77 @@
+"""Searching a table against the table itself."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxad.search.space import SearchSpace
+from jaxad.search.strategies import random_search, regularised_evolution
+from jaxad.search.tabular import explore_table, places, sequences
+
+SPACE = SearchSpace(
+    num_layers=1,
+    hypotheses=("centroid", "density"),
+    distances=("l1",),
+    channels=(4, 8, 16),
+    kernels=(3,),
+    pool_kernels=(1, 3),
+    norms=("batch",),
+    activations=("relu", "elu"),
+)
+REWARDS = jnp.asarray(np.random.default_rng(0).random(SPACE.cardinality), jnp.float32)
+
+
+def explore(search, seed, children, population):
+    return explore_table(search, SPACE, REWARDS, jax.random.key(seed), children=children, population=population)
+
+
+def test_places_are_those_of_the_enumeration():
+    tokens = sequences(SPACE)
+    np.testing.assert_array_equal(places(SPACE, tokens), np.arange(SPACE.cardinality))
+    paper = SearchSpace(num_layers=1)
+    some = np.asarray(paper.sample(jax.random.key(0), 50))
+    np.testing.assert_array_equal(sequences(paper)[np.asarray(places(paper, some))], some)
+
+
+@pytest.mark.parametrize("make", [random_search, regularised_evolution])
+def test_rewards_are_looked_up_and_no_function_is_seen_twice(make):
+    found = explore(make(SPACE, population=2), 1, SPACE.canonical_cardinality, 2)
+    np.testing.assert_array_equal(found.rewards, REWARDS[places(SPACE, found.tokens)])
+    canonical = SPACE.canonical(np.asarray(found.tokens))
+    assert len(np.unique(canonical, axis=0)) == SPACE.canonical_cardinality  # all there are, each once
+
+
+def test_random_search_draws_uniformly():
+    keys = jax.vmap(jax.random.key)(jnp.arange(2000))
+
+    def first(key):
+        return explore_table(random_search(SPACE), SPACE, REWARDS, key, children=1, population=1).tokens[0]
+
+    drawn = np.asarray(places(SPACE, jax.vmap(first)(keys)))
+    counts = np.bincount(drawn, minlength=SPACE.cardinality)
+    assert abs(counts - 2000 / SPACE.cardinality).max() < 5 * np.sqrt(2000 / SPACE.cardinality)
+
+
+def test_vmapped_seeds_equal_separate_ones():
+    def run(key):
+        return explore_table(regularised_evolution(SPACE), SPACE, REWARDS, key, children=8, population=1)
+
+    together = jax.vmap(run)(jax.vmap(jax.random.key)(jnp.arange(3)))
+    for seed in range(3):
+        jax.tree.map(
+            lambda a, b, seed=seed: np.testing.assert_array_equal(a[seed], b), together, run(jax.random.key(seed))
+        )
+
+
+@pytest.mark.parametrize(
+    ("children", "population", "rewards", "message"),
+    [
+        (5, 2, REWARDS, "children is 5; give a multiple of 2"),
+        (1000, 1, REWARDS, "children is 1000"),
+        (2, 1, REWARDS[:3], r"the table has shape \(3,\); give the rewards of all 48"),
+    ],
+)
+def test_nonsense_is_refused(children, population, rewards, message):
+    with pytest.raises(ValueError, match=message):
+        explore_table(random_search(SPACE), SPACE, rewards, jax.random.key(0), children=children, population=population)
