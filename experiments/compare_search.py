@@ -61,7 +61,7 @@ class Config:
     controller: AutoADConfig = dataclasses.field(default_factory=AutoADConfig)
     """Settings of the controller whose parts are left out one by one."""
     space: Literal["small", "tiny"] = "small"
-    """Small has 3,072 sequences; tiny has 96 and shows how it works."""
+    """Small has 3,072 sequences; tiny has 192 and shows how it works."""
 
     output: str | None = None
     """Run folder to make; by default runs/compare-DATE-TIME."""

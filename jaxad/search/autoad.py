@@ -46,7 +46,7 @@ MAX_NEGATIVE_LOG_PROB = 5.0  # of a token, in self-imitation: what is less likel
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AutoADConfig:
-    """The controller's settings; the defaults are the paper's, or of the codes it rests on, unless said."""
+    """The controller's settings. The paper's constants, or of the codes it rests on, but for `gain`; see `paper`."""
 
     learning_rate: float = 3.5e-4
     """Of Adam, for mean, rho and eta."""
