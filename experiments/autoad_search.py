@@ -22,10 +22,10 @@ import jax
 import numpy as np
 
 from jaxad import backend, cli, data, files, metrics, overlays, report, runs, thresholds
-from jaxad.controller_report import controller_parts
 from jaxad.detectors.autoencoder import reconstruct
 from jaxad.detectors.saved import save_detector
 from jaxad.progress import Progress, table
+from jaxad.report import controller_parts
 from jaxad.retraining import Winner, retrain
 from jaxad.scoring import map_images, score_images
 from jaxad.search import loop, trial

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from jaxad import plots
-from jaxad.controller_report import controller_parts
 from jaxad.pages import Facts, Figure, Table
+from jaxad.report import controller_parts
 from jaxad.search.space import SearchSpace
 
 SPACE = SearchSpace(num_layers=2)

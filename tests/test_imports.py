@@ -25,7 +25,7 @@ LEVELS = (
 # These know arrays, files and pages, and nothing of how anything is learnt.
 LEAVES = (
     *("data", "files", "checkpoint", "runs", "cli"),
-    *("progress", "plots", "pages", "overlays", "report", "controller_report", "thresholds"),
+    *("progress", "plots", "pages", "overlays", "report", "thresholds"),
 )
 
 HEAVY = ("flax", "matplotlib", "rich", "tyro", "tensorflow_datasets", "tensorflow", "skimage", "sklearn", "jinja2")

@@ -6,7 +6,11 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from jaxad import pages, report
+from jaxad import pages
+from jaxad.report import render_report
+from jaxad.report.page import _task_parts
+from jaxad.report.search import trial_parts
+from jaxad.report.words import METRICS, architecture_line, command
 
 EVIL = "<script>alert('cat & dog')</script>"
 VOID = {"meta", "br", "link", "img", "input", "hr"}
@@ -150,7 +154,7 @@ def run():
 
 @pytest.fixture(scope="module")
 def html(run):
-    return report.render_report(**run)
+    return render_report(**run)
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +192,7 @@ def test_every_metric_and_interval_is_on_the_page(run, outline):
     cells = outline.text("td")
     for name, metric in run["results"]["test"].items():
         if isinstance(metric, dict):
-            row = cells.index(report.METRICS[name][0])
+            row = cells.index(METRICS[name][0])
             expected = [f"{metric['value']:.3f}", f"{metric['low']:.3f} – {metric['high']:.3f}"]
             assert cells[row + 1 : row + 3] == expected
     assert cells[cells.index("pixel auroc") + 1] == "0.889"
@@ -236,7 +240,7 @@ def test_trials_are_sorted_and_failures_counted(run, outline):
 
 def test_table_of_trials_ends_at_fifty():
     trials = make_run(80)["trials"]
-    details, *_ = report._trial_parts(trials)
+    details, *_ = trial_parts(trials)
     (table,) = details.parts
     assert len(table.rows) == 50
     assert table.rows[0][0] == 79
@@ -259,7 +263,7 @@ def test_best_architecture_is_shown_as_in_table_iv(run, outline):
     ],
 )
 def test_parts_of_a_task_may_be_named_or_not(parts):
-    table = report._task_parts({"parts": parts})[-1]
+    table = _task_parts({"parts": parts})[-1]
     assert list(table.columns) == ["part", "images", "normal"]
     assert [list(row) for row in table.rows] == [["train", 60, 60], ["test", 20, 19]]
 
@@ -267,19 +271,19 @@ def test_parts_of_a_task_may_be_named_or_not(parts):
 def test_architecture_line_skips_what_does_nothing():
     layer = {"channels": 16, "kernel": 3, "pool": "max", "pool_kernel": 1, "norm": "none", "activation": "relu"}
     busy = layer | {"pool": "average", "pool_kernel": 5, "norm": "batch"}
-    line = report.architecture_line({"hypothesis": "density", "distance": "l1", "layers": [layer, busy]})
+    line = architecture_line({"hypothesis": "density", "distance": "l1", "layers": [layer, busy]})
     assert line == "density + l1: 16@3×3 relu → 16@3×3 average-pool 5 batch norm relu"
 
 
 def test_command_repeats_every_setting(run):
-    assert report.command(run["config"]).replace(" \\\n   ", "") == (
+    assert command(run["config"]).replace(" \\\n   ", "") == (
         "python experiments/autoad_search.py --dataset digits --ood 'a b' c --no-cache --learning-rate 0.1"
     )
 
 
 @pytest.mark.parametrize("results", [{}, {"search": {"children": 3}, "test": {"auroc": None}, "best": None}])
 def test_missing_data_leaves_sections_out(results):
-    outline = Outline(report.render_report(config={}, trials=[], results=results, pictures={}))
+    outline = Outline(render_report(config={}, trials=[], results=results, pictures={}))
     assert outline.text("h2")[0] == "Summary"
     assert not {"What it sees", "All trials", "Task", "Best architecture"} & set(outline.text("h2"))
     assert any(words.startswith("No test AUROC") for words in outline.text("p"))
@@ -287,7 +291,7 @@ def test_missing_data_leaves_sections_out(results):
 
 def test_a_search_of_failures_has_a_report():
     trials = [t | {"status": "failed", "reward": None, "reason": EVIL} for t in make_run(3)["trials"]]
-    html = report.render_report(config={"reward": "aupr_out"}, trials=trials, results={}, pictures={})
+    html = render_report(config={"reward": "aupr_out"}, trials=trials, results={}, pictures={})
     outline = Outline(html)
     assert EVIL not in html
     assert EVIL in outline.text("td")
@@ -296,7 +300,7 @@ def test_a_search_of_failures_has_a_report():
 
 def test_unknown_pictures_are_refused(run):
     with pytest.raises(ValueError, match="no use for example_maps"):
-        report.render_report(**run | {"pictures": {"example_maps": np.zeros((1, 2, 2))}})
+        render_report(**run | {"pictures": {"example_maps": np.zeros((1, 2, 2))}})
 
 
 def test_any_method_can_make_a_page():
