@@ -33,7 +33,8 @@ from jaxad.search.autoad import AutoADConfig
 from jaxad.search.child import ChildConfig
 from jaxad.search.evaluator import make_executor
 from jaxad.search.facts import architecture_facts, search_facts
-from jaxad.search.space import Architecture, SearchSpace, summary
+from jaxad.search.rendering import summary
+from jaxad.search.space import Architecture, SearchSpace
 from jaxad.search.strategies import EVOLUTION_SIZE, make_strategy
 
 

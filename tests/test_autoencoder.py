@@ -12,7 +12,8 @@ from scipy.special import expit
 from jaxad.backend import kernel_options
 from jaxad.nets import autoencoder
 from jaxad.nets.layers import ACTIVATIONS, NORMS, POOLS, Moments
-from jaxad.search.space import Architecture, Layer, SearchSpace, parameter_count
+from jaxad.search.sizes import parameter_count
+from jaxad.search.space import Architecture, Layer, SearchSpace
 
 # Oracles run once: unoptimised programs compile several times faster.
 quick_jit = functools.partial(jax.jit, compiler_options={**kernel_options(), "xla_backend_optimization_level": 0})

@@ -14,7 +14,7 @@ PACKAGE = Path(jaxad.__file__).parent
 # prefix decides, so that a new file in a known package needs no line here.
 LEVELS = (
     ("types",),
-    ("trees", "metrics", "distances", "backend", "batches", "parallel", "search.space", "nets"),
+    ("trees", "metrics", "distances", "backend", "batches", "parallel", "search.space", "search.sizes", "nets"),
     ("bayes",),
     ("hypotheses", "scoring", "training", "selection"),
     ("search.child", "search.supernet", "search.blocks", "search.kernels", "search.tape", "search.trial"),

@@ -10,16 +10,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxad.search.space import (
-    Architecture,
-    Layer,
-    SearchSpace,
-    feature_sizes,
-    flops,
-    parameter_count,
-    render,
-    summary,
-)
+from jaxad.search.rendering import render, summary
+from jaxad.search.sizes import feature_sizes, flops, parameter_count
+from jaxad.search.space import Architecture, Layer, SearchSpace
 
 PAPER = SearchSpace(num_layers=6)
 TINY = SearchSpace(

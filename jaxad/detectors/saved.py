@@ -19,7 +19,9 @@ from jaxad.checkpoint import read_metadata, restore, save
 from jaxad.detectors.autoencoder import AutoencoderConfig, AutoencoderState, autoencoder
 from jaxad.files import to_json, write_json
 from jaxad.search.child import ChildConfig, make_optimiser
-from jaxad.search.space import Architecture, feature_sizes, summary
+from jaxad.search.rendering import summary
+from jaxad.search.sizes import feature_sizes
+from jaxad.search.space import Architecture
 from jaxad.thresholds import Threshold
 from jaxad.types import Detector
 

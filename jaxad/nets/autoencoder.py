@@ -26,8 +26,9 @@ from jax import lax
 
 from jaxad.nets import layers as nn
 from jaxad.nets.conv import conv
-from jaxad.search.space import PROJECTION_DIM as LATENT_SIZE
-from jaxad.search.space import Architecture, Layer, feature_sizes
+from jaxad.search.sizes import PROJECTION_DIM as LATENT_SIZE
+from jaxad.search.sizes import feature_sizes
+from jaxad.search.space import Architecture, Layer
 from jaxad.types import Array, Key, Params
 
 NO_NORM = list(nn.NORMS).index("none")

@@ -7,7 +7,8 @@ import jax
 import numpy as np
 
 from jaxad.nets.conv import crop, reach
-from jaxad.search.space import Architecture, feature_sizes
+from jaxad.search.sizes import feature_sizes
+from jaxad.search.space import Architecture
 from jaxad.types import Params
 
 NARROW, WIDE = 16, 64

@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 
 from jaxad.search.loop import Trial
-from jaxad.search.space import Architecture, SearchSpace, flops, parameter_count, render
+from jaxad.search.rendering import render
+from jaxad.search.sizes import flops, parameter_count
+from jaxad.search.space import Architecture, SearchSpace
 
 
 def search_facts(

@@ -14,7 +14,8 @@ import numpy as np
 from jaxad.backend import kernel_options
 from jaxad.search import supernet
 from jaxad.search.evaluator import Population
-from jaxad.search.space import Architecture, SearchSpace, flops, parameter_count
+from jaxad.search.sizes import flops, parameter_count
+from jaxad.search.space import Architecture, SearchSpace
 from jaxad.search.strategies import SpaceExhausted, identities, propose_unique
 from jaxad.types import Info, Key, Params, Search, State
 

@@ -1,4 +1,4 @@
-"""The search space of AutoAD: which detectors may be built, and what each of them costs.
+"""The search space of AutoAD: which detectors may be built, and how tokens spell them.
 
 An `Architecture` is what a person reads; a token sequence is what a strategy plays with; `SearchSpace` maps
 one onto the other and draws, mutates, counts and enumerates. Nothing here knows how a network is built.
@@ -23,9 +23,6 @@ DISTANCES = ("l1", "l2", "l21", "ssim")
 POOLS = ("max", "average")
 NORMS = ("none", "batch", "instance")
 ACTIVATIONS = ("sigmoid", "tanh", "relu", "linear", "softplus", "leaky_relu", "relu6", "elu")
-
-# Width of the vector the hypotheses see: global average pool of the last latent, then a linear map.
-PROJECTION_DIM = 10
 
 # Spaces up to this size can be listed in about a second.
 ENUMERATION_LIMIT = 1_000_000
@@ -290,83 +287,3 @@ class SearchSpace:
             range(len(self.hypotheses)), range(len(self.distances)), *[layer] * self.num_layers
         )
         return ((hypothesis, distance, *sum(layers, ())) for hypothesis, distance, *layers in children)
-
-
-def feature_sizes(architecture: Architecture, image_shape: Sequence[int]) -> list[tuple[int, int, int]]:
-    """Sizes (H, W, C) through the encoder: the image first, then the output of each layer (N + 1 entries).
-
-    Convolutions keep the resolution; pooling divides it by its kernel and rounds up. Layer i of the decoder
-    goes back from entry i to entry i - 1. Raises ValueError unless image_shape is three positive integers.
-    """
-    shape = tuple(image_shape)
-    if len(shape) != 3 or not all(isinstance(size, int | np.integer) and size > 0 for size in shape):
-        raise ValueError(f"image_shape is {shape}; give (height, width, channels), all positive integers")
-    sizes = [tuple(int(size) for size in shape)]
-    for layer in architecture.layers:
-        height, width, _ = sizes[-1]
-        sizes.append((-(-height // layer.pool_kernel), -(-width // layer.pool_kernel), layer.channels))
-    return sizes
-
-
-def parameter_count(architecture: Architecture, image_shape: Sequence[int]) -> int:
-    """Trainable numbers of the stand-alone child: encoder, decoder and projection.
-
-    Every layer has one bias per channel, the projection too; a layer that normalises also has a scale. (A bias of
-    its own before a normalisation would be cancelled by it.)
-    The parameters of the hypothesis itself (mixture, centres, radius) are not counted.
-    """
-    sizes = feature_sizes(architecture, image_shape)
-    count = (sizes[-1][2] + 1) * PROJECTION_DIM
-    for layer, (_, _, inner), (_, _, outer) in zip(architecture.layers, sizes, sizes[1:]):
-        weights = layer.kernel**2 * inner * outer
-        affine = 1 if layer.norm == "none" else 2
-        count += 2 * weights + affine * (inner + outer)
-    return count
-
-
-def flops(architecture: Architecture, image_shape: Sequence[int]) -> int:
-    """Floating-point operations of one image's forward pass: twice the multiply-adds of all linear maps.
-
-    Counts the convolutions of encoder and decoder, borders as if full, and the projection; bias, pooling,
-    normalisation, activation and upsampling are left out, as is usual.
-    """
-    sizes = feature_sizes(architecture, image_shape)
-    multiply_adds = sizes[-1][2] * PROJECTION_DIM
-    for layer, (height, width, before), (pooled_height, pooled_width, after) in zip(
-        architecture.layers, sizes, sizes[1:]
-    ):
-        # The encoder convolves before it pools, the decoder before it upsamples.
-        pixels = height * width + pooled_height * pooled_width
-        multiply_adds += pixels * layer.kernel**2 * before * after
-    return 2 * multiply_adds
-
-
-def summary(architecture: Architecture) -> str:
-    """One line, such as "centroid/l2 | 32 k5 max3 batch relu | 64 k3 average1 none elu"."""
-    layers = (
-        f"{layer.channels} k{layer.kernel} {layer.pool}{layer.pool_kernel} {layer.norm} {layer.activation}"
-        for layer in architecture.layers
-    )
-    return " | ".join((f"{architecture.hypothesis}/{architecture.distance}", *layers))
-
-
-def render(architecture: Architecture) -> str:
-    """The architecture as a text table in the form of the paper's Table IV: actions and their values."""
-    rows = [
-        ("Actions", "Value"),
-        ("Definition hypothesis", architecture.hypothesis),
-        ("Distance measurement", architecture.distance),
-    ]
-    for i, layer in enumerate(architecture.layers, start=1):
-        rows += [
-            (f"Layer-{i}", ""),
-            ("  Output-channel", f"{layer.channels}"),
-            ("  Convolution kernel", f"{layer.kernel}x{layer.kernel}"),
-            ("  Pooling type", layer.pool),
-            ("  Pooling kernel", f"{layer.pool_kernel}x{layer.pool_kernel}"),
-            ("  Normalization type", layer.norm),
-            ("  Activation function", layer.activation),
-        ]
-    width = max(len(action) for action, _ in rows)
-    lines = [f"{action:<{width}}  {value}".rstrip() for action, value in rows]
-    return "\n".join((lines[0], "-" * max(map(len, lines)), *lines[1:]))
