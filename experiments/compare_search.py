@@ -20,10 +20,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxad import backend, cli, data, files, pages, plots, runs
+from jaxad.plots import running_best as best_so_far
 from jaxad.progress import Progress, table
 from jaxad.search import supernet, trial
 from jaxad.search.autoad import AutoADConfig, ablations, autoad
-from jaxad.search.comparison import Paired, best_so_far, compare
+from jaxad.search.comparison import Paired, compare
 from jaxad.search.evaluator import make_executor
 from jaxad.search.space import SearchSpace
 from jaxad.search.strategies import make_strategy

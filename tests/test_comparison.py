@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxad.search.comparison import best_so_far, compare, holm, rank_correlation
+from jaxad.search.comparison import compare, holm, rank_correlation
 
 
 def test_holm_by_hand_and_in_any_order():
@@ -45,10 +45,6 @@ def test_intervals_cover_the_true_median():
         found = compare({"a": a, "b": np.zeros(25)}, [("a", "b")], resamples=500)["a", "b"]
         covered += found.low <= 0.3 <= found.high
     assert covered / 200 > 0.88
-
-
-def test_the_best_so_far_ignores_failures():
-    np.testing.assert_array_equal(best_so_far(np.array([[0.2, np.nan, 0.1, 0.5]])), [[0.2, 0.2, 0.2, 0.5]])
 
 
 def test_rank_correlation_leaves_failures_out():

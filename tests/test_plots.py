@@ -67,6 +67,34 @@ def test_best_so_far_equals_a_loop():
     np.testing.assert_array_equal(lines(figure)["failed child"][0], [1, 4])
 
 
+def test_the_best_so_far_of_several_seeds_is_that_of_each(rng):
+    rewards = rng.random((2, 3, 12))
+    rewards[rng.random(rewards.shape) < 0.4] = np.nan
+    rewards[0, 0, :2] = np.nan, np.inf
+    for top in (1, 3):
+        found = plots.running_best(rewards, top)
+        for i, j in np.ndindex(2, 3):
+            np.testing.assert_array_equal(found[i, j], plots.running_best(rewards[i, j].tolist(), top))
+    assert np.isnan(plots.running_best(rewards)[0, 0, :2]).all()
+    assert plots.running_best([]).shape == (0,)
+
+
+def test_curves_are_medians_between_quartiles(rng):
+    curves = {f"method {i}": plots.running_best(rng.random((5, 7))) for i in range(10)}
+    figure = draw(plots.curves_with_bands(curves))
+    drawn = lines(figure)
+    assert list(drawn) == list(curves)
+    for name, values in curves.items():
+        x, y = drawn[name]
+        np.testing.assert_array_equal(x, np.arange(1, 8))
+        np.testing.assert_allclose(y, np.median(values, axis=0))
+    looks = {(line.get_color(), line.get_linestyle()) for line in figure.axes[0].get_lines()}
+    assert len(looks) == len(curves)
+    low, high = np.percentile(curves["method 0"], (25, 75), axis=0)
+    corners = figure.axes[0].collections[0].get_paths()[0].vertices[:, 1]
+    np.testing.assert_allclose([corners.min(), corners.max()], [low[0], high[-1]])
+
+
 def test_time_axis_turns_to_minutes():
     short = plots.best_so_far([0.5, 0.6], seconds=[10.0, 20.0])
     long = plots.best_so_far([0.5, 0.6], seconds=[60.0, 600.0])

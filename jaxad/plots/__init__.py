@@ -6,12 +6,12 @@ never drawn as numbers. Labels: 1 = anomalous. Scores: higher = more anomalous; 
 are left out. Where there is nothing to draw, the figure says so in words.
 """
 
+from jaxad.plots.comparison import curves_with_bands
 from jaxad.plots.controller import (
     controller_entropy,
     controller_information,
     controller_probabilities,
     controller_rewards,
-    curves_with_bands,
 )
 from jaxad.plots.detection import area, displayable, reconstructions, retraining, roc_curve, roc_points, score_histogram
 from jaxad.plots.search import (

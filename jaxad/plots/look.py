@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 INK, MUTED, GRID = "#1f2933", "#7b8794", "#d9dee4"
 BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"  # Okabe-Ito, told apart by colour-blind readers
+COLOURS = (BLUE, ORANGE, GREEN, "#cc79a7", "#56b4e9", "#e69f00", INK, MUTED)  # of as many curves, in this order
 REWARD_COLOURS = ("#aab4c0", "#7aa6d8", "#6d5fc7", "#b8268f", "#d55e00")  # weak recedes, strong stands out
 
 # One look for every figure. Math parsing is off because a "$" in somebody's action name is only a dollar.

@@ -32,15 +32,17 @@ if TYPE_CHECKING:
 def running_best(rewards, top: int = 1) -> np.ndarray:
     """Mean of the `top` best rewards seen so far (of all, while there are fewer); NaN before the first.
 
-    rewards [n], NaN or None where a child failed. Returns [n].
+    rewards [..., n], the children in the last axis, NaN or None where one failed. Returns [..., n].
     """
-    best: list[float] = []
-    means = []
-    for reward in floats(rewards, "rewards"):
-        if np.isfinite(reward):
-            best = sorted([*best, reward], reverse=True)[:top]
-        means.append(np.mean(best) if best else np.nan)
-    return np.array(means)
+    rewards = np.asarray(rewards, float)
+    rewards = np.where(np.isfinite(rewards), rewards, np.nan)
+    best, means = rewards[..., :0], np.empty_like(rewards)
+    for child in range(rewards.shape[-1]):
+        best = np.concatenate([best, rewards[..., child, None]], axis=-1)
+        best = -np.sort(-best, axis=-1)[..., :top]  # NaN is sorted to the end
+        counted = np.isfinite(best).sum(-1)
+        means[..., child] = np.nansum(best, -1) / np.where(counted, counted, np.nan)
+    return means
 
 
 @style

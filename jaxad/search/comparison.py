@@ -37,11 +37,6 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
     return adjusted
 
 
-def best_so_far(rewards: np.ndarray) -> np.ndarray:
-    """Running maximum along the last axis; children without a finite reward change nothing."""
-    return np.maximum.accumulate(np.nan_to_num(rewards, nan=-np.inf, posinf=-np.inf), axis=-1)
-
-
 def compare(
     results: Mapping[str, np.ndarray], pairs: Sequence[tuple[str, str]], *, resamples: int = 10_000, seed: int = 0
 ) -> dict[tuple[str, str], Paired]:

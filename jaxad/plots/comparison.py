@@ -1,0 +1,27 @@
+"""Pictures of several ways to search, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jaxad.plots.look import COLOURS, canvas, style
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@style
+def curves_with_bands(curves: Mapping[str, np.ndarray], *, ylabel: str = "best reward so far") -> Figure:
+    """Median and quartiles over seeds of several methods: name -> [seeds, children]."""
+    figure, ax = canvas(9.6, 4.4)
+    ax.set(xlabel="children trained", ylabel=ylabel, xscale="log")
+    for number, (name, values) in enumerate(curves.items()):
+        colour, x = COLOURS[number % len(COLOURS)], np.arange(1, values.shape[1] + 1)
+        low, median, high = np.percentile(values, (25, 50, 75), axis=0)
+        ax.plot(x, median, color=colour, label=name, ls="-" if number < len(COLOURS) else "--")
+        ax.fill_between(x, low, high, color=colour, alpha=0.12, lw=0)
+    ax.legend(loc="lower right", ncols=2)
+    return figure
