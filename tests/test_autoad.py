@@ -11,20 +11,10 @@ import pytest
 from jaxad import checkpoint
 from jaxad.backend import kernel_options
 from jaxad.search.autoad import AutoADConfig, ablations, autoad
-from jaxad.search.space import SearchSpace
 from jaxad.search.strategies import make_strategy
+from spaces import TINY
 
 quick_jit = functools.partial(jax.jit, compiler_options={**kernel_options(), "xla_backend_optimization_level": 0})
-TINY = SearchSpace(
-    num_layers=1,
-    hypotheses=("centroid", "density", "cluster"),
-    distances=("l1",),
-    channels=(4, 8),
-    kernels=(3,),
-    pool_kernels=(1, 3),
-    norms=("batch",),
-    activations=("relu", "elu"),
-)
 SMALL = AutoADConfig(units=6, buffer=4)
 COMPLETE = dataclasses.replace(SMALL, keep=2)
 

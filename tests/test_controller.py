@@ -17,19 +17,9 @@ from jaxad.search.reinforce import (
     shaped_rewards,
     update_baseline,
 )
-from jaxad.search.space import SearchSpace
+from spaces import TINY
 
 quick_jit = functools.partial(jax.jit, compiler_options={**kernel_options(), "xla_backend_optimization_level": 0})
-TINY = SearchSpace(
-    num_layers=1,
-    hypotheses=("centroid", "density", "cluster"),
-    distances=("l1",),
-    channels=(4, 8),
-    kernels=(3,),
-    pool_kernels=(1, 3),
-    norms=("batch",),
-    activations=("relu", "elu"),
-)
 ALL = np.array(list(TINY.enumerate()), np.int32)
 CONTROLLER = make_controller(TINY, units=5)
 

@@ -1,0 +1,15 @@
+"""A search space that more than one test file needs."""
+
+from jaxad.search.space import SearchSpace
+
+# Small enough to enumerate; choices of one, two and three values, so that positions differ in length.
+TINY = SearchSpace(
+    num_layers=1,
+    hypotheses=("centroid", "density", "cluster"),
+    distances=("l1",),
+    channels=(4, 8),
+    kernels=(3,),
+    pool_kernels=(1, 3),
+    norms=("batch",),
+    activations=("relu", "elu"),
+)
