@@ -2,29 +2,38 @@
 
     python experiments/compare_search.py                    # a small space: every child trained once, then looked up
     python experiments/compare_search.py --seeds 300 --children 200
+    python experiments/compare_search.py --mode search --dataset fashion_mnist --ood mnist     # real searches
     python experiments/compare_search.py --resume runs/compare-20260101-120000
 
-What it does: trains every architecture of a small space from scratch once and keeps the validation rewards in a table.
-Then every strategy searches that table from many seeds, which takes seconds, and is compared on the same seeds: median
-difference with its 95 % interval, Wilcoxon with Holm's correction, probability of improvement. It says "no evidence"
-when that is what there is. Everything is kept as it is computed, so a killed run goes on; open report.html.
+With --mode table it trains every architecture of a small space from scratch once and keeps the validation rewards.
+Then every strategy searches that table from many seeds, which takes seconds. With --mode search every strategy and
+seed is a real search on shared weights, in a process of its own; the favourites are trained from scratch and tested.
+
+Strategies are compared on the same seeds: median difference with its 95 % interval, Wilcoxon with Holm's correction,
+probability of improvement. It says "no evidence" when that is what there is. Everything is kept as it is computed, so
+a killed run goes on; open report.html.
 """
 
 import dataclasses
+import json
+import multiprocessing
 import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import closing
+from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxad import backend, cli, data, files, pages, plots, runs
-from jaxad.plots import running_best as best_so_far
+from jaxad import backend, cli, data, files, plots, report, runs
 from jaxad.progress import Progress, table
-from jaxad.search import supernet, trial
+from jaxad.search import trial
 from jaxad.search.autoad import AutoADConfig, ablations, autoad
-from jaxad.search.comparison import Paired, compare
+from jaxad.search.cells import Cell, best_at, fair_seconds, favourite, rewards_from_scratch, search_cell
+from jaxad.search.comparison import as_json, rank_correlation, sentence, verdicts
 from jaxad.search.evaluator import make_executor
 from jaxad.search.space import SearchSpace
 from jaxad.search.strategies import make_strategy
@@ -34,7 +43,10 @@ from jaxad.types import Search
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """Compare search strategies on a table of rewards."""
+    """Compare search strategies."""
+
+    mode: Literal["table", "search"] = "table"
+    """Look rewards up in a table of a small space, or search for real."""
 
     dataset: str = "digits"
     """Normal images, as in autoad_search.py."""
@@ -42,14 +54,25 @@ class Config:
     """Classes of the dataset that are normal."""
     ood: tuple[str, ...] = ()
     """Anomalous image sets."""
+    data_dir: str | None = None
+    """Where prepared TFDS sets are; by default TFDS_DATA_DIR."""
+    image_size: int | None = None
+    """Resize all images to this side."""
     limit: int | None = None
     """Use at most so many normal images."""
     contamination: float = 0.2
     """Anomalous share of validation and test."""
+
+    space: Literal["tiny", "small", "medium"] = "small"
+    """Sequences: tiny 192, small 3,072 (both of one layer, for a table), medium 85 million (two layers)."""
     steps: int = 20
-    """Training steps of every child of the table."""
+    """Training steps of every child."""
     batch_size: int = 32
     """Images of one step."""
+    retrain_steps: int = 60
+    """With --mode search: training steps from scratch of favourites, and of the children that share no weights."""
+    correlate: int = 2
+    """With --mode search: seeds whose random children are trained from scratch, too, to see whether ranks agree."""
 
     seeds: int = 100
     """Searches of every strategy."""
@@ -61,63 +84,117 @@ class Config:
     """Decides everything random."""
     controller: AutoADConfig = dataclasses.field(default_factory=AutoADConfig)
     """Settings of the controller whose parts are left out one by one."""
-    space: Literal["small", "tiny"] = "small"
-    """Small has 3,072 sequences; tiny has 192 and shows how it works."""
 
     output: str | None = None
     """Run folder to make; by default runs/compare-DATE-TIME."""
     resume: str | None = None
     """Run folder to continue."""
+    cache_dir: str | None = None
+    """Where compiled programs are kept for later runs; by default ~/.cache/jaxad/xla."""
+    jobs: int = 1
+    """With --mode search: processes at a time."""
     quiet: bool = False
     """Print nothing but errors."""
 
+    def check(self) -> None:
+        """Raise ValueError for values out of range."""
+        for name in ("seeds", "children", "population", "steps", "retrain_steps", "jobs"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name.replace('_', '-')} is {getattr(self, name)}; the least is 1")
+        if self.seeds < 2:
+            raise ValueError(f"--seeds is {self.seeds}; a comparison needs at least 2")
+        if not 0 <= self.correlate <= self.seeds:
+            raise ValueError(f"--correlate is {self.correlate}; give a number from 0 to --seeds {self.seeds}")
+        if self.mode == "table" and self.space == "medium":
+            raise ValueError("--space medium is too large for a table; choose tiny or small, or --mode search")
+        size = SPACES[self.space].canonical_cardinality
+        if self.children % self.population or self.children > size:
+            raise ValueError(
+                f"--children is {self.children}; give a multiple of --population {self.population} up to {size}"
+            )
+        self.controller.check()
+        trial_config(self)
 
+
+MODES: dict[str, dict[str, Any]] = {
+    "table": {},
+    "search": {"space": "medium", "steps": 10, "seeds": 15, "children": 40},
+}
 SPACES = {
-    "small": SearchSpace(
-        num_layers=1, channels=(8, 32), kernels=(1, 3), pool_kernels=(1, 3),
-        activations=("relu", "tanh", "sigmoid", "linear"),
-    ),
     "tiny": SearchSpace(
         num_layers=1, hypotheses=("centroid", "reconstruction"), distances=("l1", "ssim"), channels=(4,),
         kernels=(1, 3), pool_kernels=(1, 3), norms=("none", "batch", "instance"), activations=("relu", "linear"),
     ),
+    "small": SearchSpace(
+        num_layers=1, channels=(8, 32), kernels=(1, 3), pool_kernels=(1, 3),
+        activations=("relu", "tanh", "sigmoid", "linear"),
+    ),
+    "medium": SearchSpace(num_layers=2, channels=(8, 16, 32)),
 }  # fmt: skip
+MAY_DIFFER = {"output", "resume", "quiet", "jobs", "cache_dir", "data_dir"}
+SCRATCH = "random-from-scratch"
 CHUNK = 32  # children between two writes of the table
 
 
 def run(config: Config) -> None:
     """The whole comparison."""
-    for name in ("seeds", "children", "population", "steps"):
-        if getattr(config, name) < 1:
-            raise ValueError(f"--{name} is {getattr(config, name)}; the least is 1")
-    config.controller.check()
-    space = SPACES[config.space]
-    if config.children % config.population or config.children > space.canonical_cardinality:
-        raise ValueError(
-            f"--children is {config.children}; give a multiple of --population {config.population} "
-            f"up to {space.canonical_cardinality}"
-        )
-    task = data.check_task(
-        data.load_task(
-            config.dataset, ood=config.ood, normal_classes=config.normal_classes, limit=config.limit,
-            contamination=config.contamination, seed=config.seed,
-        )
-    )  # fmt: skip
+    config.check()
+    task = load(config, 0)
     if config.resume:
-        folder = runs.open_run(config.resume, config, may_differ={"output", "resume", "quiet"})
+        folder = runs.open_run(config.resume, config, may_differ=MAY_DIFFER)
     else:
         folder = runs.create_run(config.output, config, name="compare")
     with folder:
         say(config, data.table(task), f"run folder: {folder.path}")
-        backend.enable_compilation_cache(None)
-        rewards = reward_table(config, task, space, folder)
-        found = {
-            name: searched(config, space, rewards, folder, name, search) for name, search in methods(config, space)
-        }
-        report(config, task, space, rewards, found, folder)
+        backend.enable_compilation_cache(config.cache_dir)
+        compared = by_table if config.mode == "table" else by_search
+        outcomes, curves, facts = compared(config, task, folder)
+        conclude(config, task, folder, outcomes, curves, facts)
 
 
-# ---- the table ---------------------------------------------------------------------------------------------------
+def load(config: Config, number: int) -> data.Task:
+    """The task; every seed of real searches has images of its own."""
+    return data.check_task(
+        data.load_task(
+            config.dataset, ood=config.ood, normal_classes=config.normal_classes, data_dir=config.data_dir,
+            image_size=config.image_size, limit=config.limit, contamination=config.contamination,
+            seed=config.seed + number,
+        )
+    )  # fmt: skip
+
+
+def trial_config(config: Config, *, steps: int | None = None) -> trial.TrialConfig:
+    """What the flags say about one child."""
+    return trial.TrialConfig(steps=steps or config.steps, batch_size=config.batch_size)
+
+
+def methods(config: Config, space: SearchSpace) -> dict[str, Search]:
+    """Everything that is compared, by name: the controller, each of its parts left out, and the others."""
+    settings = ablations(config.controller) | {"paper": AutoADConfig.paper()}
+    found = {name: autoad(space, population=config.population, config=c) for name, c in settings.items()}
+    return found | {name: make_strategy(name, space, population=config.population) for name in ("random", "evolution")}
+
+
+# ---- a table of rewards ------------------------------------------------------------------------------------------
+
+
+def by_table(config: Config, task: data.Task, folder: runs.Run) -> tuple[dict, list[report.Curves], dict]:
+    """Search a table from many seeds -> outcomes, curves, facts."""
+    space = SPACES[config.space]
+    rewards = reward_table(config, task, space, folder)
+    found = {name: searched(config, space, rewards, folder, name, s) for name, s in methods(config, space).items()}
+    best = {name: plots.running_best(values) for name, values in found.items()}
+    outcomes = {
+        "best reward of a search": {name: values[:, -1] for name, values in best.items()},
+        "mean reward of a search": {name: values.mean(1) for name, values in found.items()},
+    }
+    caption = f"Best reward so far, median and quartiles of {config.seeds} seeds."
+    curves = [report.Curves(best, np.arange(1, config.children + 1), "children", caption)]
+    return (
+        outcomes,
+        curves,
+        {"table": dict(zip(("p10", "p50", "p90", "best"), np.percentile(rewards, (10, 50, 90, 100))))},
+    )
 
 
 def reward_table(config: Config, task: data.Task, space: SearchSpace, folder: runs.Run) -> np.ndarray:
@@ -127,45 +204,18 @@ def reward_table(config: Config, task: data.Task, space: SearchSpace, folder: ru
     known = {tuple(record["tokens"]): record["reward"] for record in runs.read_trials(folder)}
     waiting = [tokens for tokens in canonical if tuple(tokens.tolist()) not in known]
     images = trial.put(task.train.images, task.valid.images, task.valid.labels)
-    settings = trial.TrialConfig(steps=config.steps, batch_size=config.batch_size)
+    own = {"seed": config.seed, "image_channels": task.train.images.shape[-1]}
     with (
-        closing(make_executor("auto", images, settings)) as executor,
+        closing(make_executor("auto", images, trial_config(config))) as executor,
         Progress(len(canonical), label="table", start=len(known), quiet=config.quiet) as progress,
     ):
         for start in range(0, len(waiting), CHUNK):
             chunk = waiting[start : start + CHUNK]
-            jobs = [job_of(config, space, tokens, task.train.images.shape[-1]) for tokens in chunk]
-            for tokens, result in zip(chunk, executor(jobs)):
-                usable = result.verdict is not None and bool(result.verdict.usable)
-                reward = float(result.verdict.reward) if usable else trial.WORST_REWARD
+            for tokens, reward in zip(chunk, rewards_from_scratch(space, chunk, executor, **own)):
                 known[tuple(tokens.tolist())] = reward
                 runs.append_trial(folder, {"trial": len(known) - 1, "tokens": tokens.tolist(), "reward": reward})
                 progress.update(len(known), best=max(known.values()))
     return np.array([known[tuple(tokens)] for tokens in space.canonical(every).tolist()], np.float32)
-
-
-def job_of(config: Config, space: SearchSpace, tokens: np.ndarray, channels: int) -> trial.Job:
-    """A child with weights of its own; which, follows from the seed and its tokens."""
-    rng = np.random.default_rng([config.seed, *tokens.tolist()])
-    architecture = space.to_architecture(tokens)
-    params = supernet.take(supernet.init(rng, space, channels), architecture)
-    return trial.Job(architecture, params, jax.random.key(int(rng.integers(2**31))))
-
-
-# ---- the searches ------------------------------------------------------------------------------------------------
-
-
-def methods(config: Config, space: SearchSpace) -> list[tuple[str, Search]]:
-    """Everything that is compared, by name."""
-    found = [(name, autoad(space, population=config.population, config=c)) for name, c in controllers(config).items()]
-    return found + [
-        (name, make_strategy(name, space, population=config.population)) for name in ("random", "evolution")
-    ]
-
-
-def controllers(config: Config) -> dict[str, AutoADConfig]:
-    """The controller, each of its parts left out, and the paper's constants."""
-    return ablations(config.controller) | {"paper": AutoADConfig.paper()}
 
 
 def searched(
@@ -176,88 +226,155 @@ def searched(
     if path.exists():
         return np.load(path)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(config.seed), np.arange(config.seeds))
-    table_ = jnp.asarray(rewards)
     options = {"children": config.children, "population": config.population}
     started = time.perf_counter()
-    program = jax.jit(jax.vmap(lambda key: explore_table(search, space, table_, key, **options).rewards))
-    found = np.asarray(program(keys))
+    program = jax.jit(
+        jax.vmap(lambda key, known: explore_table(search, space, known, key, **options).rewards, (0, None))
+    )
+    found = np.asarray(program(keys, jnp.asarray(rewards)))
     say(config, f"{name}: {config.seeds} searches of {config.children} children, {time.perf_counter() - started:.1f} s")
     files.write_array(path, found)
     return found
 
 
+# ---- real searches -----------------------------------------------------------------------------------------------
+
+
+def by_search(config: Config, task: data.Task, folder: runs.Run) -> tuple[dict, list[report.Curves], dict]:
+    """Search for real, then test the favourites -> outcomes, curves, facts."""
+    names, seeds = [*methods(config, SPACES[config.space]), SCRATCH], range(config.seeds)
+    # Seed by seed, so that whatever changes on the machine meanwhile meets all methods.
+    in_processes(config, folder, "searches", search_for_real, [(seed, name) for seed in seeds for name in names])
+    cells = {name: [read_cell(folder.path, seed, name) for seed in seeds] for name in names}
+    quickest = [fair_seconds({name: cells[name][seed] for name in names}) for seed in seeds]
+    in_processes(config, folder, "tests", test_favourites, [(seed, tuple(names), quickest[seed]) for seed in seeds])
+    tests = [json.loads(path_of(folder.path, test_favourites, seed).read_text()) for seed in seeds]
+
+    sharing = [name for name in names if name != SCRATCH]  # from scratch rewards are after more steps: another scale
+    rewards = {name: np.array([cell.rewards for cell in cells[name]]) for name in sharing}
+    outcomes = {
+        f"test AUROC after equal {what}": {
+            name: np.array([t["auroc"][f"{name} {what}"] for t in tests]) for name in names
+        }
+        for what in ("children", "seconds")
+    } | {"best reward of a search": {name: values.max(1) for name, values in rewards.items()}}
+    seconds = np.linspace(0, max(quickest), 100)[1:]
+    caption = f"Best reward so far on shared weights, median and quartiles of {config.seeds} seeds."
+    over_time = {name: np.array([best_at(cell, seconds) for cell in cells[name]]) for name in sharing}
+    curves = [
+        report.Curves(
+            {n: plots.running_best(v) for n, v in rewards.items()},
+            np.arange(1, config.children + 1),
+            "children",
+            caption,
+        ),
+        report.Curves(over_time, seconds, "seconds, compilation and strategy included", caption),
+    ]
+    ranks = [pair for t in tests for pair in t["ranks"]]
+    facts = {
+        "seconds of a search": {name: float(np.median([c.elapsed[-1] for c in cells[name]])) for name in names},
+        "shared against from scratch": rank_correlation(*zip(*ranks)) if ranks else None,
+    }
+    return outcomes, curves, facts
+
+
+def in_processes(config: Config, folder: runs.Run, label: str, work: Callable, tasks: list[tuple]) -> None:
+    """Do what has not been done; each piece in a fresh process, so that none finds what another compiled in memory."""
+    waiting = [t for t in tasks if not path_of(folder.path, work, *t).exists()]
+    processes = {"mp_context": multiprocessing.get_context("spawn"), "max_tasks_per_child": 1}
+    done = len(tasks) - len(waiting)
+    with (
+        Progress(len(tasks), label=label, start=done, quiet=config.quiet) as progress,
+        ProcessPoolExecutor(config.jobs, **processes) as pool,
+    ):
+        futures = [pool.submit(work, config, folder.path, *t) for t in waiting]
+        try:
+            for number, future in enumerate(as_completed(futures)):
+                future.result()
+                progress.update(done + number + 1)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def path_of(folder: Path, work: Callable, seed: int, *which: Any) -> Path:
+    """Where a piece of work leaves its result."""
+    name = "tests" if work is test_favourites else which[0]
+    return folder / "cells" / f"{seed}-{name}.json"
+
+
+def read_cell(folder: Path, seed: int, name: str) -> Cell:
+    """A search that has been done."""
+    return Cell(**json.loads(path_of(folder, search_for_real, seed, name).read_text()))
+
+
+def search_for_real(config: Config, folder: Path, seed: int, name: str) -> None:
+    """One strategy on one seed."""
+    backend.enable_compilation_cache(config.cache_dir)
+    space, share = SPACES[config.space], name != SCRATCH
+    cell = search_cell(
+        methods(config, space)[name if share else "random"],
+        space,
+        load(config, seed),
+        trial_config(config, steps=config.steps if share else config.retrain_steps),
+        key=jax.random.fold_in(jax.random.key(config.seed), seed),
+        children=config.children,
+        population=config.population,
+        share=share,
+    )
+    files.write_json(path_of(folder, search_for_real, seed, name), cell)
+
+
+def test_favourites(config: Config, folder: Path, seed: int, names: tuple[str, ...], quickest: float) -> None:
+    """Train what the searches of a seed found from scratch, each architecture once, and test it once."""
+    backend.enable_compilation_cache(config.cache_dir)
+    space, task, settings = SPACES[config.space], load(config, seed), trial_config(config, steps=config.retrain_steps)
+    own = {"seed": config.seed + seed, "image_channels": task.train.images.shape[-1]}
+
+    def rewards(tokens: list[list[int]], part: data.tasks.Split) -> list[float]:
+        images = trial.put(task.train.images, part.images, part.labels)
+        with closing(make_executor("auto", images, settings)) as executor:
+            return list(rewards_from_scratch(space, np.array(tokens), executor, **own))
+
+    cells = {name: read_cell(folder, seed, name) for name in names}
+    found = {f"{name} children": favourite(cell) for name, cell in cells.items()}
+    found |= {f"{name} seconds": favourite(cell, quickest) for name, cell in cells.items()}
+    unique = sorted({tuple(tokens) for tokens in found.values()})
+    tested = dict(zip(unique, rewards([list(tokens) for tokens in unique], task.test)))
+    drawn = cells["random"]
+    ranks = zip(drawn.rewards, rewards(drawn.tokens, task.valid)) if seed < config.correlate else []
+    result = {"auroc": {what: tested[tuple(tokens)] for what, tokens in found.items()}, "ranks": list(ranks)}
+    files.write_json(path_of(folder, test_favourites, seed), result)
+
+
 # ---- the verdict -------------------------------------------------------------------------------------------------
 
 
-def comparisons(found: dict[str, Any]) -> list[tuple[str, str]]:
-    """The controller against the others, and against itself without each part."""
-    return [("autoad", name) for name in found if name != "autoad"] + [("evolution", "random")]
-
-
-def report(
+def conclude(
     config: Config,
     task: data.Task,
-    space: SearchSpace,
-    rewards: np.ndarray,
-    found: dict[str, np.ndarray],
     folder: runs.Run,
+    outcomes: dict,
+    curves: list[report.Curves],
+    facts: dict[str, Any],
 ) -> None:
     """Tables for the terminal, results.json and report.html."""
-    final = {name: best_so_far(values)[:, -1] for name, values in found.items()}
-    average = {name: values.mean(1) for name, values in found.items()}
-    pairs = comparisons(found)
-    verdicts = {"best of a search": compare(final, pairs), "mean of a search": compare(average, pairs)}
-    heads = (
-        "compared by",
-        "first",
-        "second",
-        "median difference",
-        "95 % interval",
-        "P(improvement)",
-        "p (Holm)",
-        "verdict",
-    )
-    rows = [(what, *pair, *cells(v)) for what, by_pair in verdicts.items() for pair, v in by_pair.items()]
+    names = list(next(iter(outcomes.values())))
+    pairs = [("autoad", name) for name in names if name != "autoad"] + [("evolution", "random"), ("random", SCRATCH)]
+    found = verdicts(outcomes, pairs)
+    rows = report.comparison_rows(found)
     if not config.quiet:
-        table("comparisons", heads, rows)
+        table("comparisons", report.HEADS, rows)
+    space = SPACES[config.space]
     facts = {
-        "task": task.name, "sequences": space.cardinality, "functions": space.canonical_cardinality,
-        "seeds": config.seeds, "children": config.children, "population": config.population,
-        "table": dict(zip(("p10", "p50", "p90", "best"), np.percentile(rewards, (10, 50, 90, 100)))),
+        "task": task.name, "mode": config.mode, "sequences": space.cardinality,
+        "functions": space.canonical_cardinality, "seeds": config.seeds, "children": config.children,
+        "population": config.population, **facts,
     }  # fmt: skip
-    results = facts | {
-        "best": {name: dict(zip(("p25", "p50", "p75"), np.percentile(v, (25, 50, 75)))) for name, v in final.items()},
-        "comparisons": [
-            {"by": what, "first": a, "second": b, **v._asdict(), "verdict": v.verdict}
-            for what, by_pair in verdicts.items()
-            for (a, b), v in by_pair.items()
-        ],
-        **runs.environment(),
-    }
-    curves = {name: best_so_far(values) for name, values in found.items()}
-    caption = f"Best reward so far, median and quartiles of {config.seeds} seeds."
-    figure = pages.Figure(drawing=plots.curves_with_bands(curves), alt=caption, caption=caption, wide=True)
-    sections = [
-        pages.Section(title="Comparisons", parts=[pages.Table(columns=heads, rows=rows), figure]),
-        pages.Section(title="The table", parts=[pages.Facts(items={k: str(v) for k, v in facts.items()})]),
-        pages.Section(title="Settings", parts=[pages.Code(text=str(files.to_json(config)))]),
-    ]
-    sentence = verdict(verdicts["best of a search"])
-    files.write_text(folder.path / "report.html", pages.page("Search strategies compared", sentence, sections))
-    files.write_json(folder.path / "results.json", results)
-    say(config, sentence, f"report: {folder.path / 'report.html'}")
-
-
-def cells(result: Paired) -> tuple[str, ...]:
-    """A comparison as text."""
-    interval = f"[{result.low:+.4f}, {result.high:+.4f}]"
-    return f"{result.difference:+.4f}", interval, f"{result.improvement:.2f}", f"{result.adjusted:.2g}", result.verdict
-
-
-def verdict(by_pair: dict[tuple[str, str], Paired]) -> str:
-    """One sentence."""
-    said = [f"{by_pair['autoad', name].verdict} against {name}" for name in ("random", "evolution")]
-    return f"Best architecture found by the controller: {said[0]}, {said[1]}."
+    said = sentence(found, "autoad", ("random", "evolution"))
+    files.write_text(folder.path / "report.html", report.render_comparison(said, rows, curves, facts, config))
+    files.write_json(folder.path / "results.json", facts | as_json(outcomes, found) | runs.environment())
+    say(config, said, f"report: {folder.path / 'report.html'}")
 
 
 def say(config: Config, *lines: str) -> None:
@@ -267,4 +384,4 @@ def say(config: Config, *lines: str) -> None:
 
 
 if __name__ == "__main__":
-    cli.main(run, Config)
+    cli.main(run, Config, presets=MODES, preset="mode")

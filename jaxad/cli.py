@@ -16,6 +16,7 @@ def main(
     config_class: type[Config],
     *,
     presets: Mapping[str, Mapping[str, Any]] | None = None,
+    preset: str = "preset",
     arguments: Sequence[str] | None = None,
 ) -> None:
     """Parse flags into a config, call `function` with it, and exit with what it returns.
@@ -24,13 +25,14 @@ def main(
     introduction. Bad input (a ValueError) ends in one line on standard error and exit status 2, an interrupt in 130.
 
     Args:
-      presets: field values by the name of a preset, for configs with a field `preset`. Flags override them.
+      presets: field values by the name of a preset. Flags override them.
+      preset: the field whose value names a preset.
       arguments: the command line, by default that of the process. With `--resume RUN`, for configs that have such a
         field, the defaults are the settings of that run.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        config = _parse(config_class, presets or {}, arguments, sys.modules[function.__module__].__doc__)
+        config = _parse(config_class, presets or {}, preset, arguments, sys.modules[function.__module__].__doc__)
         status = function(config)
     except ValueError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -42,14 +44,18 @@ def main(
 
 
 def _parse(
-    config_class: type[Config], presets: Mapping[str, Mapping[str, Any]], arguments: list[str], description: str | None
+    config_class: type[Config],
+    presets: Mapping[str, Mapping[str, Any]],
+    preset: str,
+    arguments: list[str],
+    description: str | None,
 ) -> Config:
     import tyro
 
     fields = {field.name for field in dataclasses.fields(config_class)}
     default = {}
-    if "preset" in fields and (preset := _value(arguments, "--preset")) in presets:
-        default = dict(presets[preset]) | {"preset": preset}
+    if preset in fields and (name := _value(arguments, f"--{preset}")) in presets:
+        default = dict(presets[name]) | {preset: name}
     if "resume" in fields and (folder := _value(arguments, "--resume")):
         with runs.open_run(folder, write=False) as run:
             stored = {name: value for name, value in run.config.items() if name in fields}

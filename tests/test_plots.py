@@ -81,12 +81,12 @@ def test_the_best_so_far_of_several_seeds_is_that_of_each(rng):
 
 def test_curves_are_medians_between_quartiles(rng):
     curves = {f"method {i}": plots.running_best(rng.random((5, 7))) for i in range(10)}
-    figure = draw(plots.curves_with_bands(curves))
+    figure = draw(plots.curves_with_bands(curves, np.arange(2, 9), xlabel="children"))
     drawn = lines(figure)
     assert list(drawn) == list(curves)
     for name, values in curves.items():
         x, y = drawn[name]
-        np.testing.assert_array_equal(x, np.arange(1, 8))
+        np.testing.assert_array_equal(x, np.arange(2, 9))
         np.testing.assert_allclose(y, np.median(values, axis=0))
     looks = {(line.get_color(), line.get_linestyle()) for line in figure.axes[0].get_lines()}
     assert len(looks) == len(curves)

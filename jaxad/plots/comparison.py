@@ -14,12 +14,14 @@ if TYPE_CHECKING:
 
 
 @style
-def curves_with_bands(curves: Mapping[str, np.ndarray], *, ylabel: str = "best reward so far") -> Figure:
-    """Median and quartiles over seeds of several methods: name -> [seeds, children]."""
+def curves_with_bands(
+    curves: Mapping[str, np.ndarray], x: np.ndarray, *, xlabel: str, ylabel: str = "best reward so far"
+) -> Figure:
+    """Median and quartiles over seeds of several methods: name -> [seeds, n] over x [n]; NaN is not drawn."""
     figure, ax = canvas(9.6, 4.4)
-    ax.set(xlabel="children trained", ylabel=ylabel, xscale="log")
+    ax.set(xlabel=xlabel, ylabel=ylabel, xscale="log")
     for number, (name, values) in enumerate(curves.items()):
-        colour, x = COLOURS[number % len(COLOURS)], np.arange(1, values.shape[1] + 1)
+        colour = COLOURS[number % len(COLOURS)]
         low, median, high = np.percentile(values, (25, 50, 75), axis=0)
         ax.plot(x, median, color=colour, label=name, ls="-" if number < len(COLOURS) else "--")
         ax.fill_between(x, low, high, color=colour, alpha=0.12, lw=0)

@@ -276,17 +276,15 @@ def autoad(space: SearchSpace, *, population: int = 1, config: AutoADConfig | No
 
         gains = kl = moved = jnp.zeros(count)
         if config.bayesian:
-            # The gradient of each sequence alone; their mean is that of the population.
+            # The gradient of each sequence alone, at one sample of the posterior; their mean is that of the population.
             alone = jax.vmap(lambda *row: jax.tree.map(lambda leaf: leaf[None], row))(*data)
             gradient = jax.grad(explore_loss, has_aux=True)
-            keys = jax.random.split(explore_key, count)
-            gradients, (kl, moved) = jax.vmap(gradient, (None, 0, 0, None))(learned, keys, alone, count)
+            gradients, (kl, moved) = jax.vmap(gradient, (None, None, 0, None))(learned, explore_key, alone, count)
             if config.gain == "update":
                 after, _ = jax.vmap(descend, (None, None, 0))(learned, exploring, gradients)
                 gains = jax.vmap(bayes.information_gain, (0, None))(after.posterior, learned.posterior)
             else:
-                keys = jax.random.split(surprise_key, count)
-                surprise = jax.vmap(jax.grad(surprise_loss), (None, 0, 0))(learned.posterior, keys, alone)
+                surprise = jax.vmap(jax.grad(surprise_loss), (None, None, 0))(learned.posterior, surprise_key, alone)
                 gains = jax.vmap(bayes.natural_gain, (None, 0))(learned.posterior, surprise)
             learned, exploring = descend(learned, exploring, jax.tree.map(lambda g: jnp.mean(g, axis=0), gradients))
         normaliser, normalised = bayes.normalise_gain(state.normaliser, gains)

@@ -71,6 +71,42 @@ def compare(
     return {pair: Paired(*row, float(p)) for pair, row, p in zip(pairs, found, adjusted)}
 
 
+def verdicts(
+    outcomes: Mapping[str, Mapping[str, np.ndarray]], pairs: Sequence[tuple[str, str]]
+) -> dict[str, dict[tuple[str, str], Paired]]:
+    """Compare methods by each outcome ({outcome: {method: [seeds]}}), in the pairs that have it."""
+    return {
+        what: compare(results, [pair for pair in pairs if set(pair) <= set(results)])
+        for what, results in outcomes.items()
+    }
+
+
+def as_json(
+    outcomes: Mapping[str, Mapping[str, np.ndarray]], found: Mapping[str, Mapping[tuple[str, str], Paired]]
+) -> dict[str, Any]:
+    """The same for results.json."""
+    return {
+        "outcomes": {
+            what: {
+                name: dict(zip(("p25", "p50", "p75"), np.percentile(v, (25, 50, 75)))) for name, v in results.items()
+            }
+            for what, results in outcomes.items()
+        },
+        "comparisons": [
+            {"by": what, "first": a, "second": b, **paired._asdict(), "verdict": paired.verdict}
+            for what, by_pair in found.items()
+            for (a, b), paired in by_pair.items()
+        ],
+    }
+
+
+def sentence(found: Mapping[str, Mapping[tuple[str, str], Paired]], first: str, others: Sequence[str]) -> str:
+    """What to remember, by the first outcome."""
+    what, by_pair = next(iter(found.items()))
+    said = ", ".join(f"{by_pair[first, name].verdict} against {name}" for name in others)
+    return f"By the {what}, {first} is: {said}."
+
+
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> dict[str, Any]:
     """Kendall's tau-b between two ways to judge the same children, with its p-value and their number."""
     from scipy.stats import kendalltau
