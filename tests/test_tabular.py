@@ -53,11 +53,11 @@ def test_random_search_draws_uniformly():
     assert abs(counts - 2000 / SPACE.cardinality).max() < 5 * np.sqrt(2000 / SPACE.cardinality)
 
 
-def test_vmapped_seeds_equal_separate_ones():
+def test_compiled_and_vmapped_seeds_equal_separate_ones():
     def run(key):
         return explore_table(regularised_evolution(SPACE), SPACE, REWARDS, key, children=8, population=1)
 
-    together = jax.vmap(run)(jax.vmap(jax.random.key)(jnp.arange(3)))
+    together = jax.jit(jax.vmap(run))(jax.vmap(jax.random.key)(jnp.arange(3)))
     for seed in range(3):
         jax.tree.map(
             lambda a, b, seed=seed: np.testing.assert_array_equal(a[seed], b), together, run(jax.random.key(seed))

@@ -30,9 +30,7 @@ class Explored(NamedTuple):
 def places(space: SearchSpace, tokens: Array) -> Array:
     """Where token sequences [..., T] stand in the lexicographic order of the space: [...] int32."""
     chex.assert_axis_dimension(tokens, -1, space.num_tokens)
-    counts = np.asarray(space.choices_per_token)
-    weights = np.append(np.cumprod(counts[:0:-1])[::-1], 1)
-    return jnp.asarray(tokens, jnp.int32) @ jnp.asarray(weights, jnp.int32)
+    return jnp.asarray(tokens, jnp.int32) @ jnp.asarray(_strides(space))
 
 
 def sequences(space: SearchSpace) -> np.ndarray:
@@ -90,5 +88,10 @@ def explore_table(
     return Explored(everything[chosen], rewards[chosen])
 
 
+def _strides(space: SearchSpace) -> np.ndarray:
+    return np.append(np.cumprod(space.choices_per_token[:0:-1])[::-1], 1).astype(np.int32)
+
+
 def _representatives(space: SearchSpace) -> np.ndarray:
-    return np.asarray(places(space, space.canonical(sequences(space))))
+    # In NumPy: whoever jits a search shall not trace what is known.
+    return space.canonical(sequences(space)) @ _strides(space)
