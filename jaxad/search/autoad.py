@@ -46,7 +46,7 @@ MAX_NEGATIVE_LOG_PROB = 5.0  # of a token, in self-imitation: what is less likel
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AutoADConfig:
-    """The controller's settings: the paper's, or of the codes it rests on, but for learning rate and gain; see `paper`."""
+    """The controller's settings; the constants are the paper's but for learning rate and gain, see `paper`."""
 
     learning_rate: float = 1e-2
     """Of Adam, for mean, rho and eta. The paper's 3.5e-4 learns nothing within a hundred children."""
