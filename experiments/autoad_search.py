@@ -61,7 +61,7 @@ class Config:
     # ---- the search
     preset: Literal["default", "smoke", "paper"] = "default"
     """Where flags are not given: default (minutes on a laptop), smoke (under a minute), paper (for a GPU)."""
-    strategy: Literal["autoad", "random", "evolution"] = "evolution"
+    strategy: Literal["autoad", "random", "evolution"] = "autoad"
     """Who proposes architectures: the learned controller, uniform random search, or regularised (aging) evolution."""
     controller: AutoADConfig = dataclasses.field(default_factory=AutoADConfig)
     """Settings of the learned controller."""
@@ -199,7 +199,7 @@ def search(config: Config, task: data.Task, folder: runs.Run, keys: dict[str, ja
     image_shape = task.train.images.shape[1:]
     state = loop.start(keys["start"], strategy, space, image_shape[-1])
     saved = folder.checkpoints.latest(state)
-    facts = {"trials": 0, "elapsed": 0.0, "compiles": 0, "stopped": None}
+    facts = {"trials": 0, "elapsed": 0.0, "compiles": 0, "stopped": None, "costs": loop.Costs(0.0, 0.0)}
     if saved is not None:
         state, facts = saved.tree, saved.metadata
         say(config, *(f"skipped a damaged checkpoint: {path}" for path in saved.skipped))
@@ -222,7 +222,8 @@ def search(config: Config, task: data.Task, folder: runs.Run, keys: dict[str, ja
                 note = "failed: " + str(record.reason) if record.status == "failed" else f"last {record.reward:.3f}"
                 progress.update(len(trials), best=best, note=note)
 
-            def on_info(info: Any) -> None:
+            def on_info(info: Any, costs: loop.Costs) -> None:
+                facts["costs"] = loop.Costs(*map(sum, zip(facts["costs"], costs)))
                 if config.strategy == "autoad":
                     files.append_line(folder.path / "controller.jsonl", info)
 
@@ -304,9 +305,11 @@ def test(
         "search": search_facts(
             trials,
             found["space"],
-            uniform=len(trials) if config.strategy == "random" else EVOLUTION_SIZE,
+            # A controller that has learned nothing yet is nearly uniform.
+            uniform={"random": len(trials), "evolution": EVOLUTION_SIZE, "autoad": config.population}[config.strategy],
             **{name: found[name] for name in ("compiles", "stopped")},
             seconds=found["elapsed"],
+            costs=loop.Costs(*found["costs"]),
         ),
         "best": architecture_facts(winner.trial, image_shape),
         "retrain": {

@@ -82,6 +82,8 @@ class Config:
     """Proposals of one iteration."""
     seed: int = 0
     """Decides everything random."""
+    without: tuple[str, ...] = ()
+    """Leave these out: no-curiosity, no-replay, no-sharpening, plain-lstm, paper, evolution, random-from-scratch."""
     controller: AutoADConfig = dataclasses.field(default_factory=AutoADConfig)
     """Settings of the controller whose parts are left out one by one."""
 
@@ -112,6 +114,9 @@ class Config:
             raise ValueError(
                 f"--children is {self.children}; give a multiple of --population {self.population} up to {size}"
             )
+        for name in self.without:
+            if name not in CAN_BE_LEFT_OUT:
+                raise ValueError(f"--without {name}: choose among {', '.join(CAN_BE_LEFT_OUT)}")
         self.controller.check()
         trial_config(self)
 
@@ -133,6 +138,7 @@ SPACES = {
 }  # fmt: skip
 MAY_DIFFER = {"output", "resume", "quiet", "jobs", "cache_dir", "data_dir"}
 SCRATCH = "random-from-scratch"
+CAN_BE_LEFT_OUT = ("no-curiosity", "no-replay", "no-sharpening", "plain-lstm", "paper", "evolution", SCRATCH)
 CHUNK = 32  # children between two writes of the table
 
 
@@ -172,7 +178,9 @@ def methods(config: Config, space: SearchSpace) -> dict[str, Search]:
     """Everything that is compared, by name: the controller, each of its parts left out, and the others."""
     settings = ablations(config.controller) | {"paper": AutoADConfig.paper()}
     found = {name: autoad(space, population=config.population, config=c) for name, c in settings.items()}
-    return found | {name: make_strategy(name, space, population=config.population) for name in ("random", "evolution")}
+    for name in ("random", "evolution"):
+        found[name] = make_strategy(name, space, population=config.population)
+    return {name: search for name, search in found.items() if name not in config.without}
 
 
 # ---- a table of rewards ------------------------------------------------------------------------------------------
@@ -243,6 +251,7 @@ def searched(
 def by_search(config: Config, task: data.Task, folder: runs.Run) -> tuple[dict, list[report.Curves], dict]:
     """Search for real, then test the favourites -> outcomes, curves, facts."""
     names, seeds = [*methods(config, SPACES[config.space]), SCRATCH], range(config.seeds)
+    names = [name for name in names if name not in config.without]
     # Seed by seed, so that whatever changes on the machine meanwhile meets all methods.
     in_processes(config, folder, "searches", search_for_real, [(seed, name) for seed in seeds for name in names])
     cells = {name: [read_cell(folder.path, seed, name) for seed in seeds] for name in names}
@@ -361,6 +370,7 @@ def conclude(
     """Tables for the terminal, results.json and report.html."""
     names = list(next(iter(outcomes.values())))
     pairs = [("autoad", name) for name in names if name != "autoad"] + [("evolution", "random"), ("random", SCRATCH)]
+    pairs = [pair for pair in pairs if set(pair) <= set(names)]
     found = verdicts(outcomes, pairs)
     rows = report.comparison_rows(found)
     if not config.quiet:
@@ -371,7 +381,7 @@ def conclude(
         "functions": space.canonical_cardinality, "seeds": config.seeds, "children": config.children,
         "population": config.population, **facts,
     }  # fmt: skip
-    said = sentence(found, "autoad", ("random", "evolution"))
+    said = sentence(found, "autoad", [name for name in ("random", "evolution") if name in names])
     files.write_text(folder.path / "report.html", report.render_comparison(said, rows, curves, facts, config))
     files.write_json(folder.path / "results.json", facts | as_json(outcomes, found) | runs.environment())
     say(config, said, f"report: {folder.path / 'report.html'}")

@@ -99,13 +99,15 @@ def test_a_space_can_be_exhausted():
 def test_known_architectures_train_the_shared_weights_again():
     """Algorithm 1, line 20: after every population but the last, and never as a trial."""
     shown = []
-    _, trials, executor = explore(controller(), 6, on_info=shown.append)
+    _, trials, executor = explore(controller(), 6, on_info=lambda info, costs: shown.append((info, costs)))
     assert len(trials) == 6
     assert len(executor.trained) == 6 + 2
     known = [t.architecture for t in trials]
     for place, before in ((2, 2), (5, 4)):  # third and sixth training
         assert executor.trained[place].to_json() in known[:before]
-    assert [int(info.told) for info in shown] == [2, 4, 6]
+    assert [int(info.told) for info, _ in shown] == [2, 4, 6]
+    assert all(costs.strategy > 0 for _, costs in shown)
+    assert [costs.revisits > 1e-4 for _, costs in shown] == [True, True, False]
 
 
 @contextlib.contextmanager

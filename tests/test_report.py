@@ -95,7 +95,7 @@ def make_run(children=24):
             "seconds": 125.0,
             "children_per_minute": 11.5,
             "best_valid": best["reward"],
-            "spread": {"p10": 0.512, "p50": 0.633, "p90": 0.744},
+            "spread": {"children": 20, "p10": 0.512, "p50": 0.633, "p90": 0.744},
         },
         "best": {key: best[key] for key in ("tokens", "architecture", "params", "flops")} | {"table": "as text"},
         "test": {

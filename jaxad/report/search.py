@@ -62,8 +62,9 @@ def _search_facts(metric: str, search: Mapping) -> list[Any]:
         return [facts(shown)]
     p10, p50, p90 = (number(spread.get(p)) for p in ("p10", "p50", "p90"))
     gap = number(spread["p90"] - spread["p10"])
-    text = f"How much architecture matters here: {metric} of random children is {p10} at the 10th, {p50} at "
-    text += f"the 50th and {p90} at the 90th percentile, a spread of {gap}."
+    count = spread.get("children", "")
+    text = f"How much architecture matters here: {metric} of the first {count} children, proposed at random, is {p10} "
+    text += f"at the 10th, {p50} at the 50th and {p90} at the 90th percentile, a spread of {gap}."
     return [facts(shown), Text(text=text)]
 
 

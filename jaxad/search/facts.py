@@ -5,14 +5,21 @@ from typing import Any
 
 import numpy as np
 
-from jaxad.search.loop import Trial
+from jaxad.search.loop import Costs, Trial
 from jaxad.search.rendering import render
 from jaxad.search.sizes import flops, parameter_count
 from jaxad.search.space import Architecture, SearchSpace
 
 
 def search_facts(
-    trials: Sequence[Trial], space: SearchSpace, *, uniform: int, seconds: float, compiles: int, stopped: str | None
+    trials: Sequence[Trial],
+    space: SearchSpace,
+    *,
+    uniform: int,
+    seconds: float,
+    costs: Costs,
+    compiles: int,
+    stopped: str | None,
 ) -> dict[str, Any]:
     """The facts of a search.
 
@@ -20,6 +27,7 @@ def search_facts(
       uniform: how many trials, the first, the strategy proposed uniformly; their spread says how much architecture
         matters on this task.
       seconds: wall-clock of the search.
+      costs: of that, what went into anything but its children.
       compiles: programs it compiled or loaded.
       stopped: why it ended before its last child, if it did.
     """
@@ -32,9 +40,13 @@ def search_facts(
         "compiles": compiles,
         "seconds": seconds,
         "training_seconds": sum(trial.seconds for trial in trials),
+        "strategy_seconds": costs.strategy,
+        "revisit_seconds": costs.revisits,
         "children_per_minute": 60 * len(trials) / max(seconds, 1e-9),
         "best_valid": max(rewards, default=None),
-        "spread": dict(zip(("p10", "p50", "p90"), np.percentile(first, (10, 50, 90)))) if first else {},
+        "spread": {"children": len(first), **dict(zip(("p10", "p50", "p90"), np.percentile(first, (10, 50, 90))))}
+        if first
+        else {},
         "stopped": stopped,
         "space": space.cardinality,
     }

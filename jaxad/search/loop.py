@@ -47,6 +47,13 @@ class Trial:
     """Seconds of searching up to this trial, over all sessions of the run."""
 
 
+class Costs(NamedTuple):
+    """Wall-clock of one population that went into anything but its children, in seconds."""
+
+    strategy: float  # proposing and learning, with waiting for what of it had to be compiled
+    revisits: float  # training architectures once more, as the strategy asked
+
+
 class Exploration(NamedTuple):
     """How a search ended."""
 
@@ -83,7 +90,7 @@ def explore(
     elapsed: float = 0.0,
     time_budget: float | None = None,
     on_trial: Callable[[Trial], None] = lambda trial: None,
-    on_info: Callable[[Info], None] = lambda info: None,
+    on_info: Callable[[Info, Costs], None] = lambda info, costs: None,
     on_population: Callable[[SearchState, int, float], None] = lambda state, trials, elapsed: None,
 ) -> Exploration:
     """Search until `children` architectures have been evaluated, time is up or the space is exhausted.
@@ -101,7 +108,7 @@ def explore(
       elapsed: seconds that earlier sessions took.
       time_budget: seconds in total after which the running child is the last; its population does not count.
       on_trial: called after every child.
-      on_info: called with what the strategy has to show after every population.
+      on_info: called with what the strategy has to show, and what it cost, after every population.
       on_population: called with the state, the number of trials and the seconds after every population.
     """
     started = time.perf_counter() - elapsed
@@ -110,10 +117,12 @@ def explore(
     while done < children:
         number = int(state.populations)
         ask_key, children_key, revisit_key, again_key = jax.random.split(jax.random.fold_in(key, number), 4)
+        asked = time.perf_counter()
         try:
             strategy, tokens = propose_unique(search, ask_key, state.strategy, seen, space)
         except SpaceExhausted:
             return Exploration(state, "space exhausted")
+        asking = time.perf_counter() - asked
         whole = len(tokens) <= children - done
         tokens = np.asarray(tokens)[: children - done]
         seen.update(identities(space, tokens))
@@ -127,17 +136,19 @@ def explore(
             rewards.append(outcome.reward)
             if time_budget is not None and now >= time_budget:
                 return Exploration(state, "time budget")
-        if whole:  # the rest of a population ends the search; nobody would use what it taught
-            compiling.join()
-            strategy, info = search.tell(strategy, jnp.asarray(tokens), jnp.asarray(rewards, jnp.float32))
-            on_info(info)
         done += len(rewards)
         shared = population.merged()
-        if search.revisit is not None and done < children:
-            known = [space.to_architecture(row) for row in np.asarray(search.revisit(revisit_key, strategy))]
-            again = Population(executor, shared, known, again_key)
-            collections.deque(again, maxlen=0)  # their rewards are known
-            shared = again.merged()
+        if whole:  # the rest of a population ends the search; nobody would use what it taught
+            told = time.perf_counter()
+            compiling.join()
+            strategy, info = search.tell(strategy, jnp.asarray(tokens), jnp.asarray(rewards, jnp.float32))
+            info, learned = jax.block_until_ready(info), time.perf_counter()
+            if search.revisit is not None and done < children:
+                known = [space.to_architecture(row) for row in np.asarray(search.revisit(revisit_key, strategy))]
+                again = Population(executor, shared, known, again_key)
+                collections.deque(again, maxlen=0)  # their rewards are known
+                shared = again.merged()
+            on_info(info, Costs(asking + learned - told, time.perf_counter() - learned))
         state = SearchState(shared, strategy, jnp.int32(number + 1))
         on_population(state, done, time.perf_counter() - started)
     return Exploration(state, None)
