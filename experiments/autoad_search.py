@@ -19,15 +19,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
-import numpy as np
 
-from jaxad import backend, cli, data, files, metrics, overlays, report, runs, thresholds
+from jaxad import backend, cli, data, files, overlays, report, runs
 from jaxad.detectors.autoencoder import reconstruct
 from jaxad.detectors.saved import save_detector
+from jaxad.evaluation import evaluate, pictures, predictions
 from jaxad.progress import Progress, table
 from jaxad.report import controller_parts
 from jaxad.retraining import Winner, retrain
-from jaxad.scoring import map_images, score_images
+from jaxad.scoring import map_images
 from jaxad.search import loop, trial
 from jaxad.search.autoad import AutoADConfig
 from jaxad.search.child import ChildConfig
@@ -134,13 +134,12 @@ PRESETS: dict[str, dict[str, Any]] = {
     # Section V of the paper: N = 6 layers, 500 epochs of one child each; SGD at 0.1 as its text has it.
     "paper": {
         "num_layers": 6, "children": 500, "population": 1, "steps": 500, "optimiser": "sgd", "learning_rate": 0.1,
-        "regulariser": 1.0, "retrain_seeds": 3, "retrain_steps": 20_000,
+        "regulariser": 1.0, "retrain_seeds": 3, "retrain_steps": 20_000, "controller": AutoADConfig.paper(),
     },
 }  # fmt: skip
 
 MAY_DIFFER = {"output", "resume", "time_budget", "cache_dir", "quiet", "data_dir"}
 SMALL = ("digits", "textures")
-EXAMPLES = 6  # normal and anomalous test images each in the report
 
 
 def trial_config(config: Config) -> trial.TrialConfig:
@@ -292,11 +291,10 @@ def test(
 ) -> dict[str, Any]:
     """The one test of the chosen detector, and everything that the run folder keeps of it."""
     detector, state, trials = winner.detector, winner.state, found["trials"]
-    normal = winner.valid_scores[task.valid.labels == 0]
-    threshold = thresholds.false_positive_rate(normal, config.false_alarms)
-    scores = score_images(detector, state, task.test.images)
     image_shape = task.train.images.shape[1:]
-    tested = metrics.summarise(scores, task.test.labels, key=key)
+    evaluation = evaluate(
+        detector, state, task, key=key, false_alarms=config.false_alarms, valid_scores=winner.valid_scores
+    )
     results = {
         "task": task.details
         | {"name": task.name, "image_shape": image_shape, "parts": [row._asdict() for row in data.describe(task)]},
@@ -319,8 +317,8 @@ def test(
             "valid": winner.value,
             "candidates": candidates,
         },
-        "threshold": threshold._asdict(),
-        "test": tested,
+        "threshold": evaluation.threshold._asdict(),
+        "test": evaluation.test,
         "notes": notes(config, found, task),
         **runs.environment(),
     }
@@ -331,19 +329,16 @@ def test(
         config=trial_config(config).child,
         state=state,
         image_shape=image_shape,
-        threshold=threshold,
+        threshold=evaluation.threshold,
         details={"task": task.name, "valid": winner.value, "map_scale": scale},
     )
-    rows = []
-    for name, part, values in (("valid", task.valid, winner.valid_scores), ("test", task.test, scores)):
-        decisions = thresholds.decide(values, threshold)
-        rows += [files.Prediction(*row) for row in zip(part.ids, [name] * len(values), part.labels, values, decisions)]
-    files.write_predictions(folder.path / "predictions.csv", rows)
+    files.write_predictions(folder.path / "predictions.csv", predictions(task, evaluation))
+    program = jax.jit(reconstruct, static_argnums=0)
     page = report.render_report(
         config=files.to_json(config) | {"resume": None},
         trials=[dataclasses.asdict(t) for t in trials],
         results=files.to_json(results),
-        pictures=pictures(task, winner, scores),
+        pictures=pictures(detector, state, task, evaluation, lambda x: program(winner.architecture, state, x)),
         controller=controller_parts(
             [record for record in files.read_lines(folder.path / "controller.jsonl") if record["told"] <= len(trials)],
             found["space"].position_names,
@@ -367,21 +362,6 @@ def notes(config: Config, found: dict[str, Any], task: data.Task) -> list[str]:
     if int(task.test.labels.sum()) < 30:
         lines.append(f"Only {int(task.test.labels.sum())} test images are anomalous: mind the intervals.")
     return lines
-
-
-def pictures(task: data.Task, winner: Winner, scores: np.ndarray) -> dict[str, Any]:
-    """Scores, and a few test images of either kind beside what the detector makes of them."""
-    labels = task.test.labels
-    chosen = np.concatenate([np.flatnonzero(labels == kind)[:EXAMPLES] for kind in (0, 1)])
-    images = np.asarray(trial.to_float(jax.numpy.asarray(task.test.images[chosen])))
-    reconstructed = jax.jit(reconstruct, static_argnums=0)(winner.architecture, winner.state, images)
-    return {
-        "test_scores": scores, "test_labels": labels,
-        "valid_scores": winner.valid_scores, "valid_labels": task.valid.labels,
-        "inputs": images, "reconstructions": np.clip(np.asarray(reconstructed), 0, 1),
-        "error_maps": map_images(winner.detector, winner.state, images),
-        "example_labels": labels[chosen], "example_scores": scores[chosen],
-    }  # fmt: skip
 
 
 def show(config: Config, results: dict[str, Any], path: Path) -> None:

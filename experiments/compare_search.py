@@ -16,10 +16,7 @@ a killed run goes on; open report.html.
 
 import dataclasses
 import json
-import multiprocessing
 import time
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
@@ -29,6 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxad import backend, cli, data, files, plots, report, runs
+from jaxad.processes import in_processes
 from jaxad.progress import Progress, table
 from jaxad.search import trial
 from jaxad.search.autoad import AutoADConfig, ablations, autoad
@@ -37,7 +35,7 @@ from jaxad.search.comparison import as_json, rank_correlation, sentence, verdict
 from jaxad.search.evaluator import make_executor
 from jaxad.search.space import SearchSpace
 from jaxad.search.strategies import make_strategy
-from jaxad.search.tabular import explore_table, sequences
+from jaxad.search.tabular import explore_table, train_table
 from jaxad.types import Search
 
 
@@ -139,7 +137,6 @@ SPACES = {
 MAY_DIFFER = {"output", "resume", "quiet", "jobs", "cache_dir", "data_dir"}
 SCRATCH = "random-from-scratch"
 CAN_BE_LEFT_OUT = ("no-curiosity", "no-replay", "no-sharpening", "plain-lstm", "paper", "evolution", SCRATCH)
-CHUNK = 32  # children between two writes of the table
 
 
 def run(config: Config) -> None:
@@ -198,32 +195,28 @@ def by_table(config: Config, task: data.Task, folder: runs.Run) -> tuple[dict, l
     }
     caption = f"Best reward so far, median and quartiles of {config.seeds} seeds."
     curves = [report.Curves(best, np.arange(1, config.children + 1), "children", caption)]
-    return (
-        outcomes,
-        curves,
-        {"table": dict(zip(("p10", "p50", "p90", "best"), np.percentile(rewards, (10, 50, 90, 100))))},
-    )
+    facts = {"table": dict(zip(("p10", "p50", "p90", "best"), np.percentile(rewards, (10, 50, 90, 100))))}
+    return outcomes, curves, facts
 
 
 def reward_table(config: Config, task: data.Task, space: SearchSpace, folder: runs.Run) -> np.ndarray:
     """Validation reward of every sequence [cardinality], each function trained once from weights of its own."""
-    every = sequences(space)
-    canonical = np.unique(space.canonical(every), axis=0)
     known = {tuple(record["tokens"]): record["reward"] for record in runs.read_trials(folder)}
-    waiting = [tokens for tokens in canonical if tuple(tokens.tolist()) not in known]
     images = trial.put(task.train.images, task.valid.images, task.valid.labels)
-    own = {"seed": config.seed, "image_channels": task.train.images.shape[-1]}
     with (
         closing(make_executor("auto", images, trial_config(config))) as executor,
-        Progress(len(canonical), label="table", start=len(known), quiet=config.quiet) as progress,
+        Progress(space.canonical_cardinality, label="table", start=len(known), quiet=config.quiet) as progress,
     ):
-        for start in range(0, len(waiting), CHUNK):
-            chunk = waiting[start : start + CHUNK]
-            for tokens, reward in zip(chunk, rewards_from_scratch(space, chunk, executor, **own)):
-                known[tuple(tokens.tolist())] = reward
-                runs.append_trial(folder, {"trial": len(known) - 1, "tokens": tokens.tolist(), "reward": reward})
-                progress.update(len(known), best=max(known.values()))
-    return np.array([known[tuple(tokens)] for tokens in space.canonical(every).tolist()], np.float32)
+
+        def on_child(tokens: tuple[int, ...], reward: float) -> None:
+            runs.append_trial(folder, {"trial": len(known), "tokens": tokens, "reward": reward})
+            known[tokens] = reward
+            progress.update(len(known), best=max(known.values()))
+
+        channels = task.train.images.shape[-1]
+        return train_table(
+            space, executor, seed=config.seed, image_channels=channels, known=dict(known), on_child=on_child
+        )
 
 
 def searched(
@@ -252,12 +245,15 @@ def by_search(config: Config, task: data.Task, folder: runs.Run) -> tuple[dict, 
     """Search for real, then test the favourites -> outcomes, curves, facts."""
     names, seeds = [*methods(config, SPACES[config.space]), SCRATCH], range(config.seeds)
     names = [name for name in names if name not in config.without]
+    options = {"jobs": config.jobs, "quiet": config.quiet}
     # Seed by seed, so that whatever changes on the machine meanwhile meets all methods.
-    in_processes(config, folder, "searches", search_for_real, [(seed, name) for seed in seeds for name in names])
+    pieces = {cell_path(folder.path, seed, name): (config, seed, name) for seed in seeds for name in names}
+    in_processes(search_for_real, pieces, label="searches", **options)
     cells = {name: [read_cell(folder.path, seed, name) for seed in seeds] for name in names}
     quickest = [fair_seconds({name: cells[name][seed] for name in names}) for seed in seeds]
-    in_processes(config, folder, "tests", test_favourites, [(seed, tuple(names), quickest[seed]) for seed in seeds])
-    tests = [json.loads(path_of(folder.path, test_favourites, seed).read_text()) for seed in seeds]
+    pieces = {cell_path(folder.path, seed, "tests"): (config, seed, tuple(names), quickest[seed]) for seed in seeds}
+    in_processes(judge_favourites, pieces, label="tests", **options)
+    tests = [json.loads(path.read_text()) for path in pieces]
 
     sharing = [name for name in names if name != SCRATCH]  # from scratch rewards are after more steps: another scale
     rewards = {name: np.array([cell.rewards for cell in cells[name]]) for name in sharing}
@@ -270,13 +266,9 @@ def by_search(config: Config, task: data.Task, folder: runs.Run) -> tuple[dict, 
     seconds = np.linspace(0, max(quickest), 100)[1:]
     caption = f"Best reward so far on shared weights, median and quartiles of {config.seeds} seeds."
     over_time = {name: np.array([best_at(cell, seconds) for cell in cells[name]]) for name in sharing}
+    over_children = {name: plots.running_best(values) for name, values in rewards.items()}
     curves = [
-        report.Curves(
-            {n: plots.running_best(v) for n, v in rewards.items()},
-            np.arange(1, config.children + 1),
-            "children",
-            caption,
-        ),
+        report.Curves(over_children, np.arange(1, config.children + 1), "children", caption),
         report.Curves(over_time, seconds, "seconds, compilation and strategy included", caption),
     ]
     ranks = [pair for t in tests for pair in t["ranks"]]
@@ -287,37 +279,17 @@ def by_search(config: Config, task: data.Task, folder: runs.Run) -> tuple[dict, 
     return outcomes, curves, facts
 
 
-def in_processes(config: Config, folder: runs.Run, label: str, work: Callable, tasks: list[tuple]) -> None:
-    """Do what has not been done; each piece in a fresh process, so that none finds what another compiled in memory."""
-    waiting = [t for t in tasks if not path_of(folder.path, work, *t).exists()]
-    processes = {"mp_context": multiprocessing.get_context("spawn"), "max_tasks_per_child": 1}
-    done = len(tasks) - len(waiting)
-    with (
-        Progress(len(tasks), label=label, start=done, quiet=config.quiet) as progress,
-        ProcessPoolExecutor(config.jobs, **processes) as pool,
-    ):
-        futures = [pool.submit(work, config, folder.path, *t) for t in waiting]
-        try:
-            for number, future in enumerate(as_completed(futures)):
-                future.result()
-                progress.update(done + number + 1)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def path_of(folder: Path, work: Callable, seed: int, *which: Any) -> Path:
-    """Where a piece of work leaves its result."""
-    name = "tests" if work is test_favourites else which[0]
+def cell_path(folder: Path, seed: int, name: str) -> Path:
+    """Where a search leaves what it evaluated, and a seed its tests."""
     return folder / "cells" / f"{seed}-{name}.json"
 
 
 def read_cell(folder: Path, seed: int, name: str) -> Cell:
     """A search that has been done."""
-    return Cell(**json.loads(path_of(folder, search_for_real, seed, name).read_text()))
+    return Cell(**json.loads(cell_path(folder, seed, name).read_text()))
 
 
-def search_for_real(config: Config, folder: Path, seed: int, name: str) -> None:
+def search_for_real(path: Path, config: Config, seed: int, name: str) -> None:
     """One strategy on one seed."""
     backend.enable_compilation_cache(config.cache_dir)
     space, share = SPACES[config.space], name != SCRATCH
@@ -331,10 +303,10 @@ def search_for_real(config: Config, folder: Path, seed: int, name: str) -> None:
         population=config.population,
         share=share,
     )
-    files.write_json(path_of(folder, search_for_real, seed, name), cell)
+    files.write_json(path, cell)
 
 
-def test_favourites(config: Config, folder: Path, seed: int, names: tuple[str, ...], quickest: float) -> None:
+def judge_favourites(path: Path, config: Config, seed: int, names: tuple[str, ...], quickest: float) -> None:
     """Train what the searches of a seed found from scratch, each architecture once, and test it once."""
     backend.enable_compilation_cache(config.cache_dir)
     space, task, settings = SPACES[config.space], load(config, seed), trial_config(config, steps=config.retrain_steps)
@@ -345,7 +317,7 @@ def test_favourites(config: Config, folder: Path, seed: int, names: tuple[str, .
         with closing(make_executor("auto", images, settings)) as executor:
             return list(rewards_from_scratch(space, np.array(tokens), executor, **own))
 
-    cells = {name: read_cell(folder, seed, name) for name in names}
+    cells = {name: read_cell(path.parents[1], seed, name) for name in names}
     found = {f"{name} children": favourite(cell) for name, cell in cells.items()}
     found |= {f"{name} seconds": favourite(cell, quickest) for name, cell in cells.items()}
     unique = sorted({tuple(tokens) for tokens in found.values()})
@@ -353,7 +325,7 @@ def test_favourites(config: Config, folder: Path, seed: int, names: tuple[str, .
     drawn = cells["random"]
     ranks = zip(drawn.rewards, rewards(drawn.tokens, task.valid)) if seed < config.correlate else []
     result = {"auroc": {what: tested[tuple(tokens)] for what, tokens in found.items()}, "ranks": list(ranks)}
-    files.write_json(path_of(folder, test_favourites, seed), result)
+    files.write_json(path, result)
 
 
 # ---- the verdict -------------------------------------------------------------------------------------------------

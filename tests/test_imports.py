@@ -20,11 +20,11 @@ LEVELS = (
     ("search.child", "search.supernet", "search.blocks", "search.kernels", "search.tape", "search.trial"),
     ("search",),
     ("detectors", "batch_sampling"),
-    ("retraining",),
+    ("retraining", "evaluation"),
 )
 # These know arrays, files and pages, and nothing of how anything is learnt.
 LEAVES = (
-    *("data", "files", "checkpoint", "runs", "cli"),
+    *("data", "files", "checkpoint", "runs", "cli", "processes"),
     *("progress", "plots", "pages", "overlays", "report", "thresholds"),
 )
 

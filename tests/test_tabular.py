@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxad.search import trial
 from jaxad.search.space import SearchSpace
 from jaxad.search.strategies import random_search, regularised_evolution
-from jaxad.search.tabular import explore_table, places, sequences
+from jaxad.search.tabular import explore_table, places, sequences, train_table
 
 SPACE = SearchSpace(
     num_layers=1,
@@ -75,3 +76,25 @@ def test_compiled_and_vmapped_seeds_equal_separate_ones():
 def test_nonsense_is_refused(children, population, rewards, message):
     with pytest.raises(ValueError, match=message):
         explore_table(random_search(SPACE), SPACE, rewards, jax.random.key(0), children=children, population=population)
+
+
+def test_a_table_trains_every_function_once_and_nothing_that_is_known():
+    trained = []
+
+    def executor(jobs):
+        for job in jobs:
+            trained.append(job.architecture)
+            value = np.float32(len(job.architecture.layers[0].activation) / 10 + job.architecture.layers[0].channels)
+            yield trial.Result(job.params, trial.Verdict(value, np.float32(0), np.bool_(True)), None, 8, 0.0)
+
+    options = {"seed": 0, "image_channels": 1}
+    new = {}
+    rewards = train_table(SPACE, executor, known={}, on_child=new.__setitem__, **options)
+    assert len(trained) == len(set(trained)) == len(new) == SPACE.canonical_cardinality
+    for tokens, reward in zip(sequences(SPACE), rewards):
+        layer = SPACE.to_architecture(tokens).layers[0]
+        assert reward == np.float32(len(layer.activation) / 10 + layer.channels)
+    trained.clear()
+    half = dict(list(new.items())[:10])
+    np.testing.assert_array_equal(train_table(SPACE, executor, known=half, **options), rewards)
+    assert len(trained) == SPACE.canonical_cardinality - 10

@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
+from jax.flatten_util import ravel_pytree
 
 from jaxad import bayes
 from jaxad.search import replay
@@ -36,7 +37,7 @@ from jaxad.search.reinforce import (
     update_baseline,
 )
 from jaxad.search.space import SearchSpace
-from jaxad.trees import normal_like, uniform_like
+from jaxad.trees import uniform_like
 from jaxad.types import Array, Key, Params, Search
 
 LIKELIHOODS = ("weighted", "plain")
@@ -112,7 +113,10 @@ class AutoADConfig:
     @classmethod
     def paper(cls) -> "AutoADConfig":
         """The constants of the paper and of the codes it rests on, and its own information gain."""
-        return cls(learning_rate=3.5e-4, gain="update", prior=1.0, keep=0, temperature=5.0, tanh=2.5)
+        return cls(
+            learning_rate=3.5e-4, curiosity=0.01, buffer=10, imitations=4, gain="update", likelihood="weighted",
+            baseline_decay=0.95, entropy=0.0, tanh=2.5, temperature=5.0, units=50, prior=1.0, sigma0=0.02, eta=0.01,
+        )  # fmt: skip
 
 
 def ablations(config: AutoADConfig) -> dict[str, AutoADConfig]:
@@ -130,8 +134,8 @@ def ablations(config: AutoADConfig) -> dict[str, AutoADConfig]:
 class Learned(NamedTuple):
     """What the optimiser moves."""
 
-    posterior: bayes.Posterior  # of the controller's weights; rho is not used by a plain LSTM
-    eta: Params  # sharpening step sizes
+    posterior: bayes.Posterior  # of the controller's weights [W]; rho is not used by a plain LSTM
+    eta: Array  # [W] sharpening step sizes
 
 
 class Optimisers(NamedTuple):
@@ -195,38 +199,43 @@ def autoad(space: SearchSpace, *, population: int = 1, config: AutoADConfig | No
     controller = make_controller(space, units=config.units, tanh=config.tanh, temperature=config.temperature)
     optimiser = optax.adam(config.learning_rate)
     prior = bayes.ScaleMixture()
+    # Outside the network weights are one vector [W]: what is done with a posterior is one operation, not one a leaf.
+    shapes = jax.eval_shape(controller.init, jax.random.key(0))
+    _, unravel = ravel_pytree(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
 
     def init(key: Key) -> AutoADState:
         weights_key, rho_key, eta_key, tell_key = jax.random.split(key, 4)
-        mean = controller.init(weights_key)
-        learned = Learned(bayes.Posterior(mean, _initial_rho(rho_key, mean, prior)), _scaled(eta_key, mean, config.eta))
+        weights = controller.init(weights_key)
+        mean, rho = (ravel_pytree(tree)[0] for tree in (weights, _initial_rho(rho_key, weights, prior)))
+        eta = config.eta * jax.random.normal(eta_key, mean.shape)
+        learned = Learned(bayes.Posterior(mean, rho), eta)
         buffer = replay.init_buffer(config.buffer, space.num_tokens, controller.carry())
         carried = no_carry(controller, config.keep)
         optimisers = Optimisers(*[optimiser.init(learned)] * 3)
         normaliser = bayes.init_normaliser(config.history)
         return AutoADState(learned, optimisers, init_baseline(), normaliser, buffer, carried, tell_key, jnp.int32(0))
 
-    def weights(key: Key, learned: Learned) -> Params:
+    def draw_weights(key: Key, learned: Learned) -> Array:
         return bayes.sample(key, learned.posterior) if config.bayesian else learned.posterior.mean
 
     def ask(key: Key, state: AutoADState) -> tuple[AutoADState, Array]:
         weights_key, actions_key = jax.random.split(key)
-        phi = weights(weights_key, state.learned)
+        phi = draw_weights(weights_key, state.learned)
         carries = first_carries(controller, state.carried, population)
         keys = jax.random.split(actions_key, population)
-        return state, jax.vmap(controller.sample, (None, 0, 0))(phi, keys, carries).tokens
+        return state, jax.vmap(controller.sample, (None, 0, 0))(unravel(phi), keys, carries).tokens
 
     # ---- losses --------------------------------------------------------------------------------------------------
 
-    def read(phi: Params, tokens: Array, carries: Array) -> Any:
-        return jax.vmap(controller.replay, (None, 0, 0))(phi, tokens, carries)
+    def read(phi: Array, tokens: Array, carries: Array) -> Any:
+        return jax.vmap(controller.replay, (None, 0, 0))(unravel(phi), tokens, carries)
 
-    def likelihood(phi: Params, tokens: Array, carries: Array, advantages: Array) -> Array:
+    def likelihood(phi: Array, tokens: Array, carries: Array, advantages: Array) -> Array:
         """-log p(D | phi) per sequence -> scalar: the mean over sequences."""
         share = advantages if config.likelihood == "weighted" else jnp.ones_like(advantages)
         return -jnp.mean(share * jnp.sum(read(phi, tokens, carries).log_probs, axis=1))
 
-    def sharpened(key: Key, learned: Learned, phi: Params, data: tuple) -> tuple[Params, Array]:
+    def sharpened(key: Key, learned: Learned, phi: Array, data: tuple) -> tuple[Array, Array]:
         """theta, and its divergence from phi; phi itself where nothing is sharpened."""
         if not config.sharpening:
             return phi, jnp.float32(0)
@@ -236,7 +245,7 @@ def autoad(space: SearchSpace, *, population: int = 1, config: AutoADConfig | No
 
     def explore_loss(learned: Learned, key: Key, data: tuple, count: int) -> tuple[Array, tuple[Array, Array]]:
         phi_key, theta_key = jax.random.split(key)
-        phi = weights(phi_key, learned)
+        phi = draw_weights(phi_key, learned)
         theta, moved = sharpened(theta_key, learned, phi, data)
         kl = bayes.sampled_kl(phi, learned.posterior, prior)
         return likelihood(theta, *data) + moved + config.prior * kl / count, (kl, moved)
@@ -247,12 +256,12 @@ def autoad(space: SearchSpace, *, population: int = 1, config: AutoADConfig | No
 
     def policy_loss(learned: Learned, key: Key, data: tuple, rewards: Array, baseline: Array) -> Array:
         phi_key, theta_key = jax.random.split(key)
-        theta, _ = sharpened(theta_key, learned, weights(phi_key, learned), data)
+        theta, _ = sharpened(theta_key, learned, draw_weights(phi_key, learned), data)
         episode = read(theta, *data[:2])
         return reinforce_loss(episode.log_probs, rewards, baseline) - config.entropy * jnp.mean(episode.entropies)
 
     def imitation_loss(learned: Learned, key: Key, chosen: replay.Buffer, baseline: Array) -> Array:
-        phi = weights(key, learned)
+        phi = draw_weights(key, learned)
         log_probs = read(phi, chosen.tokens, chosen.carries).log_probs
         log_probs = jnp.maximum(log_probs, -MAX_NEGATIVE_LOG_PROB)
         return self_imitation_loss(log_probs, chosen.rewards, baseline)
@@ -333,7 +342,3 @@ def _initial_rho(key: Key, mean: Params, prior: bayes.ScaleMixture) -> Params:
         part: jax.tree.map(lambda u, part=part: bayes.rho_of(u * sd * (1 if part == "lstm" else 2)), share[part])
         for part in mean
     }
-
-
-def _scaled(key: Key, like: Params, sd: float) -> Params:
-    return jax.tree.map(lambda noise: sd * noise, normal_like(key, like))

@@ -6,7 +6,8 @@ trains. As there, no architecture is evaluated twice: a proposal that was seen i
 further asks, else by a uniform draw among what is left.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -14,9 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxad.search.cells import rewards_from_scratch
 from jaxad.search.space import ENUMERATION_LIMIT, SearchSpace
 from jaxad.types import Array, Key, Search
 
+CHUNK = 32  # children that are planned, and compiled for, together
 TRIES = 4  # asks for an unseen architecture before a uniform draw
 
 
@@ -36,6 +39,35 @@ def places(space: SearchSpace, tokens: Array) -> Array:
 def sequences(space: SearchSpace) -> np.ndarray:
     """All token sequences [cardinality, T] in lexicographic order; ValueError beyond a million."""
     return np.array(list(space.enumerate()), np.int32).reshape(-1, space.num_tokens)
+
+
+def train_table(
+    space: SearchSpace,
+    executor: Any,
+    *,
+    seed: int,
+    image_channels: int,
+    known: Mapping[tuple[int, ...], float],
+    on_child: Callable[[tuple[int, ...], float], None] = lambda tokens, reward: None,
+) -> np.ndarray:
+    """Train every function of a space once, with weights of its own -> rewards [cardinality], as `sequences` has them.
+
+    Args:
+      executor: from `evaluator.make_executor`.
+      seed: with the tokens it decides weights and batches of a child.
+      known: rewards by canonical tokens that need no training any more.
+      on_child: called with what is new.
+    """
+    every = space.canonical(sequences(space)).tolist()
+    rewards = dict(known)
+    waiting = sorted({tuple(tokens) for tokens in every} - rewards.keys())
+    for start in range(0, len(waiting), CHUNK):
+        chunk = waiting[start : start + CHUNK]
+        trained = rewards_from_scratch(space, np.array(chunk), executor, seed=seed, image_channels=image_channels)
+        for tokens, reward in zip(chunk, trained):
+            rewards[tokens] = reward
+            on_child(tokens, reward)
+    return np.array([rewards[tuple(tokens)] for tokens in every], np.float32)
 
 
 def explore_table(

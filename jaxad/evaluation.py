@@ -1,0 +1,81 @@
+"""The one test of a finished detector: its threshold, its figures, and what a report shows of it."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxad import metrics, thresholds
+from jaxad.batches import to_float
+from jaxad.data import Task
+from jaxad.files import Prediction
+from jaxad.scoring import map_images, score_images
+from jaxad.thresholds import Threshold
+from jaxad.types import Array, Detector, Key, State
+
+EXAMPLES = 6  # normal and anomalous test images each that a report shows
+
+
+class Evaluation(NamedTuple):
+    """What a detector does on images that did not train it."""
+
+    valid_scores: np.ndarray  # [M] float32
+    test_scores: np.ndarray  # [N] float32
+    threshold: Threshold  # set on the normal validation images
+    test: dict[str, Any]  # metrics of the test scores with their intervals, see `metrics.summarise`
+
+
+def evaluate(
+    detector: Detector,
+    state: State,
+    task: Task,
+    *,
+    key: Key,
+    false_alarms: float = 0.05,
+    valid_scores: np.ndarray | None = None,
+) -> Evaluation:
+    """Set a threshold and test, once.
+
+    Args:
+      state: calibrated.
+      key: of the bootstrap; consumed.
+      false_alarms: share of normal images that the threshold may flag, in (0, 1).
+      valid_scores: [M], where they are known already.
+    """
+    if valid_scores is None:
+        valid_scores = score_images(detector, state, task.valid.images)
+    threshold = thresholds.false_positive_rate(valid_scores[task.valid.labels == 0], false_alarms)
+    scores = score_images(detector, state, task.test.images)
+    return Evaluation(valid_scores, scores, threshold, metrics.summarise(scores, task.test.labels, key=key))
+
+
+def predictions(task: Task, evaluation: Evaluation) -> list[Prediction]:
+    """A row for every validation and test image."""
+    rows = []
+    for name, part, scores in (
+        ("valid", task.valid, evaluation.valid_scores),
+        ("test", task.test, evaluation.test_scores),
+    ):
+        decisions = thresholds.decide(scores, evaluation.threshold)
+        rows += [Prediction(*row) for row in zip(part.ids, [name] * len(scores), part.labels, scores, decisions)]
+    return rows
+
+
+def pictures(
+    detector: Detector, state: State, task: Task, evaluation: Evaluation, reconstruct: Callable[[Array], Array]
+) -> dict[str, Any]:
+    """Scores, and a few test images of either kind beside what the detector makes of them.
+
+    Args:
+      reconstruct: images [B, H, W, C] float32 -> as the detector sees them.
+    """
+    labels, scores = task.test.labels, evaluation.test_scores
+    chosen = np.concatenate([np.flatnonzero(labels == kind)[:EXAMPLES] for kind in (0, 1)])
+    images = np.asarray(to_float(task.test.images[chosen]))
+    return {
+        "test_scores": scores, "test_labels": labels,
+        "valid_scores": evaluation.valid_scores, "valid_labels": task.valid.labels,
+        "inputs": images, "reconstructions": np.clip(np.asarray(reconstruct(images)), 0, 1),
+        "error_maps": map_images(detector, state, images),
+        "example_labels": labels[chosen], "example_scores": scores[chosen],
+    }  # fmt: skip
