@@ -44,6 +44,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "--growth", type=int, nargs="*", default=[25, 50, 100, 200], help="ours, cold, first of --steps (25 50 100 200)"
     )
     add("--limit-children-naive", type=int, metavar="K", help="time naive on the first K and extrapolate (default: no)")
+    add("--give-up", type=float, metavar="S", help="end a measurement after S seconds: it takes longer than that")
     add("--executor", default="auto", help="jaxad's executor: auto, sequential or cohort (default auto)")
     add("--torch-threads", type=int, default=cores(), help=f"default: all cores ({cores()} here)")
     add("--num-layers", type=int, default=3, help="N of the search space (default 3)")
@@ -88,7 +89,7 @@ class Bench:
         limit = self.args.limit_children_naive
         timed = min(children, limit) if method == "naive" and limit else children
         names = ("num_layers", "image_size", "batch_size", "train_images", "valid_images", "fit_images", "population")
-        spec = {name: getattr(self.args, name) for name in (*names, "executor", "torch_threads")}
+        spec = {name: getattr(self.args, name) for name in (*names, "executor", "torch_threads", "give_up")}
         seed = self.args.seed + (OTHER_CHILDREN if purpose == "fill" else 0)
         spec |= {"method": method, "steps": steps, "children": timed, "seed": seed, "cache": str(folder)}
         where, spec["result"] = self.scratch / f"{number}.spec", str(self.scratch / f"{number}.json")
@@ -104,8 +105,8 @@ class Bench:
         else:
             record |= json.loads(Path(spec["result"]).read_text())
             record["extrapolated_to"] = children if timed < children else None
-            record["total"] = record["wall"] * children / timed
-            print(f"    wall {record['wall']:.1f} s", file=sys.stderr, flush=True)
+            record["total"] = record["wall"] * (1 if record["gave_up"] else children / timed)
+            print(f"    wall {more(record)}{record['wall']:.1f} s", file=sys.stderr, flush=True)
         if purpose == "fill":
             self._warm[method, steps] = folder.rename(self.scratch / f"{number}.cache")
         self.results.append(record)
@@ -173,6 +174,11 @@ def median(records: list[dict[str, Any]], *path: str) -> float:
     return statistics.median(values)
 
 
+def more(record: dict[str, Any]) -> str:
+    """What to write before the seconds of a measurement that was given up."""
+    return "> " if record["gave_up"] else ""
+
+
 def conditions(records: list[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str, Any]]]:
     """Records by method and cache, in the order of measurement."""
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
@@ -185,12 +191,14 @@ def describe(name: tuple[str, str], group: list[dict[str, Any]]) -> tuple[str, .
     """The row of a condition."""
     seconds, first = {k: median(group, "seconds", k) for k in ("compile", "train_and_score", "other")}, group[0]
     wall, total = median(group, "wall"), median(group, "total")
-    extrapolated = f" EXTRAPOLATED from {first['children']}" if first["extrapolated_to"] else ""
+    extrapolated = (
+        f" EXTRAPOLATED from {first['children']}" if first["extrapolated_to"] and not first["gave_up"] else ""
+    )
     return (
         name[0] + extrapolated,
         name[1],
-        f"{total:.1f}",
-        f"{60 * first['children'] / wall:.1f}",
+        f"{more(first)}{total:.1f}",
+        f"{60 * len(first['rewards']) / wall:.1f}",
         *(f"{value:.1f}" for value in seconds.values()),
         f"{100 * seconds['other'] / wall:.1f} %",
         f"{median(group, 'programs', 'count'):.0f}",
@@ -242,8 +250,9 @@ def ratios(groups: dict[tuple[str, str], list[dict[str, Any]]]) -> list[str]:
         values = [totals[1][repeat] / totals[0][repeat] for repeat in totals[0] if repeat in totals[1]]
         if values:
             spread = f" ({min(values):.2f} to {max(values):.2f})" if len(values) > 1 else ""
-            note = ", EXTRAPOLATED" if groups[other][0]["extrapolated_to"] else ""
-            value = f"{statistics.median(values):.2f}{spread}{note}"
+            first, given_up = groups[other][0], groups[ours][0]["gave_up"]
+            note = ", EXTRAPOLATED" if first["extrapolated_to"] and not first["gave_up"] else ""
+            value = f"{'UNKNOWN, at most ' if given_up else more(first)}{statistics.median(values):.2f}{spread}{note}"
             lines.append(f"  {' '.join(other)} / {' '.join(ours)}: {value}")
     return lines
 

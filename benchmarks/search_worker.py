@@ -193,6 +193,7 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
     outcomes: list[Outcome] = []
     running = waiting = 0.0
     startup, started = time.time() - spec["launched"], time.perf_counter()
+    gave_up, patience = False, spec["give_up"] or float("inf")
 
     shared = supernet.init(np.random.default_rng(spec["seed"]), space, 1)
     for members, key in zip(populations, keys):
@@ -203,6 +204,10 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
             running += outcome.seconds
             waiting += time.perf_counter() - asked - outcome.seconds
             asked = time.perf_counter()
+            if gave_up := asked - started > patience and len(outcomes) < len(architectures):
+                break
+        if gave_up:
+            break
         shared = population.merged()
         print(
             f"    {len(outcomes)}/{len(architectures)} children, {asked - started:.1f} s", file=sys.stderr, flush=True
@@ -213,6 +218,7 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
     split["other"] = wall - split["compile"] - split["train_and_score"]
     result = {
         "wall": wall,
+        "gave_up": gave_up,
         "seconds": split,
         "startup": startup,
         "programs": {"count": programs.count, "from_cache": programs.loaded, "thread_seconds": programs.seconds},

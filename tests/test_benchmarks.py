@@ -203,6 +203,7 @@ def test_report_tells_ratios_and_extrapolation():
         seconds = {"compile": 0.2 * wall, "train_and_score": 0.7 * wall, "other": 0.1 * wall}
         record = {"method": method, "cache": cache, "steps": 5, "children": 10, "purpose": "compare", "repeat": repeat}
         record |= {"wall": wall, "total": wall, "extrapolated_to": None, "seconds": seconds, "peak_mib": 100.0}
+        record |= {"gave_up": False}
         record |= {"programs": {"count": 3, "from_cache": 1}, "startup": 1.0, "failed": 0, "rewards": [0.5, 0.25]}
         return record | extra
 
@@ -226,3 +227,9 @@ def test_report_tells_ratios_and_extrapolation():
     longer = record("ours", "cold", 22.0 / 0.7, 0, steps=20)
     text = search_throughput.report([record("ours", "cold", 10.0, 0), longer])
     assert text.splitlines()[-1].split() == ["ours", "cold", "100.0", "200.0"]
+
+    # Who was not waited for takes longer than that.
+    impatient = [record("ours", "cold", 10.0, 0), record("naive", "cold", 30.0, 0, gave_up=True)]
+    text = search_throughput.report(impatient)
+    assert "> 30.0" in text
+    assert "naive cold / ours cold: > 3.00" in text
