@@ -2,7 +2,7 @@
 
 import multiprocessing
 from collections.abc import Callable, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +33,19 @@ def in_processes(
     done = len(pieces) - len(waiting)
     with (
         Progress(len(pieces), label=label, start=done, quiet=quiet) as progress,
-        ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool,
+        ThreadPoolExecutor(jobs) as threads,
     ):
-        futures = [pool.submit(work, path, *arguments) for path, arguments in waiting.items()]
+        futures = [threads.submit(_in_process, work, path, *arguments) for path, arguments in waiting.items()]
         try:
             for number, future in enumerate(as_completed(futures)):
                 future.result()
                 progress.update(done + number + 1)
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            threads.shutdown(cancel_futures=True)
             raise
+
+
+def _in_process(work: Callable[..., None], *arguments: Any) -> None:
+    # Spawned: a fork of a process with threads, as JAX has them, may hang.
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        pool.submit(work, *arguments).result()

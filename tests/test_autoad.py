@@ -15,13 +15,16 @@ from jaxad.search.strategies import make_strategy
 from spaces import TINY
 
 quick_jit = functools.partial(jax.jit, compiler_options={**kernel_options(), "xla_backend_optimization_level": 0})
-SMALL = AutoADConfig(units=6, buffer=4)
-COMPLETE = dataclasses.replace(SMALL, keep=2)
+COMPLETE = AutoADConfig(units=6, buffer=4, keep=2)
 
 
-@functools.cache
-def jitted(config=COMPLETE, population=4):
-    search = autoad(TINY, population=population, config=config)
+def jitted(config=COMPLETE):
+    return compiled(config)
+
+
+@functools.cache  # of equal settings, whether they were given or not
+def compiled(config):
+    search = autoad(TINY, population=4, config=config)
     return search._replace(init=quick_jit(search.init), ask=quick_jit(search.ask), tell=quick_jit(search.tell))
 
 
@@ -87,6 +90,14 @@ def test_every_learned_number_moves():
     )
 
 
+def test_a_whole_search_is_one_program_for_each_function():
+    search = jitted()
+    run(search, 0, 1)
+    programs = [function._cache_size() for function in (search.init, search.ask, search.tell)]
+    run(search, 1, 3)
+    assert [function._cache_size() for function in (search.init, search.ask, search.tell)] == programs
+
+
 def test_a_last_population_may_be_smaller():
     search = jitted()
     state, _ = run(search, 0, 1)
@@ -133,9 +144,9 @@ def test_vmapped_seeds_equal_separate_searches():
         )
 
 
-@pytest.mark.parametrize("name", ablations(SMALL))
+@pytest.mark.parametrize("name", ablations(COMPLETE))
 def test_each_part_can_be_left_out(name):
-    search = jitted(ablations(SMALL)[name])
+    search = jitted(ablations(COMPLETE)[name])
     before = search.init(jax.random.key(0))
     state, info = run(search, 0, 1)
     moved = {
@@ -155,8 +166,8 @@ def test_each_part_can_be_left_out(name):
 
 @pytest.mark.parametrize("change", [{"gain": "update"}, {"likelihood": "plain"}, {"entropy": 0.1}])
 def test_options_change_what_is_learned(change):
-    usual, _ = run(jitted(SMALL), 0, 1)
-    other, info = run(jitted(dataclasses.replace(SMALL, **change)), 0, 1)
+    usual, _ = run(jitted(), 0, 1)
+    other, info = run(jitted(dataclasses.replace(COMPLETE, **change)), 0, 1)
     difference = jax.tree.map(lambda a, b: np.any(np.asarray(a != b)), usual.learned.posterior, other.learned.posterior)
     assert any(jax.tree.leaves(difference))
     assert (np.asarray(info.gains) > 0).all()
@@ -172,8 +183,7 @@ def test_revisits_are_of_the_buffer():
 
 def test_it_beats_uniform_sampling_for_ten_of_ten_seeds():
     """A known reward table: after 60 populations the mean reward of proposals is well above that of the space."""
-    config = dataclasses.replace(SMALL, learning_rate=1e-2)
-    search = autoad(TINY, population=4, config=config)
+    search = autoad(TINY, population=4, config=COMPLETE)
 
     def learn(seed):
         def step(state, number):
@@ -185,7 +195,7 @@ def test_it_beats_uniform_sampling_for_ten_of_ten_seeds():
         start_key, steps_key = jax.random.split(jax.random.key(seed))
         return jax.lax.scan(step, search.init(start_key), jnp.arange(60))[1]
 
-    means = np.asarray(jax.jit(jax.vmap(learn))(jnp.arange(10)))
+    means = np.asarray(quick_jit(jax.vmap(learn))(jnp.arange(10)))
     uniform = np.mean([float(reward_of(jnp.array(tokens))) for tokens in TINY.enumerate()])
     spread = np.std([float(reward_of(jnp.array(tokens))) for tokens in TINY.enumerate()])
     assert (means[:, -10:].mean(1) > uniform + spread).all()

@@ -1,15 +1,19 @@
 """Searching a table against the table itself."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxad.backend import kernel_options
 from jaxad.search import trial
 from jaxad.search.space import SearchSpace
 from jaxad.search.strategies import random_search, regularised_evolution
 from jaxad.search.tabular import explore_table, places, sequences, train_table
 
+quick_jit = functools.partial(jax.jit, compiler_options={**kernel_options(), "xla_backend_optimization_level": 0})
 SPACE = SearchSpace(
     num_layers=1,
     hypotheses=("centroid", "density"),
@@ -58,7 +62,7 @@ def test_compiled_and_vmapped_seeds_equal_separate_ones():
     def run(key):
         return explore_table(regularised_evolution(SPACE), SPACE, REWARDS, key, children=8, population=1)
 
-    together = jax.jit(jax.vmap(run))(jax.vmap(jax.random.key)(jnp.arange(3)))
+    together = quick_jit(jax.vmap(run))(jax.vmap(jax.random.key)(jnp.arange(3)))
     for seed in range(3):
         jax.tree.map(
             lambda a, b, seed=seed: np.testing.assert_array_equal(a[seed], b), together, run(jax.random.key(seed))
