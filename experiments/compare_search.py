@@ -135,6 +135,7 @@ SPACES = {
     "medium": SearchSpace(num_layers=2, channels=(8, 16, 32)),
 }  # fmt: skip
 MAY_DIFFER = {"output", "resume", "quiet", "jobs", "cache_dir", "data_dir"}
+WINDOW = 20  # children, as in Fig. 3 of the paper
 SCRATCH = "random-from-scratch"
 CAN_BE_LEFT_OUT = ("no-curiosity", "no-replay", "no-sharpening", "plain-lstm", "paper", "evolution", SCRATCH)
 
@@ -193,8 +194,16 @@ def by_table(config: Config, task: data.Task, folder: runs.Run) -> tuple[dict, l
         "best reward of a search": {name: values[:, -1] for name, values in best.items()},
         "mean reward of a search": {name: values.mean(1) for name, values in found.items()},
     }
-    caption = f"Best reward so far, median and quartiles of {config.seeds} seeds."
-    curves = [report.Curves(best, np.arange(1, config.children + 1), "children", caption)]
+    seeds = f"{config.seeds} seeds; the median, and the quartiles of the first."
+    count = np.arange(1, config.children + 1)
+    curves = [report.Curves(best, count, "children", "best reward so far", f"Best reward so far of {seeds}")]
+    if config.children >= 2 * WINDOW:
+        means = {
+            name: np.lib.stride_tricks.sliding_window_view(values, WINDOW, axis=1).mean(-1)
+            for name, values in found.items()
+        }
+        caption = f"Mean reward of the last {WINDOW} children of {seeds}"
+        curves.append(report.Curves(means, count[WINDOW - 1 :], "children", f"mean of the last {WINDOW}", caption))
     facts = {"table": dict(zip(("p10", "p50", "p90", "best"), np.percentile(rewards, (10, 50, 90, 100))))}
     return outcomes, curves, facts
 
@@ -264,12 +273,12 @@ def by_search(config: Config, task: data.Task, folder: runs.Run) -> tuple[dict, 
         for what in ("children", "seconds")
     } | {"best reward of a search": {name: values.max(1) for name, values in rewards.items()}}
     seconds = np.linspace(0, max(quickest), 100)[1:]
-    caption = f"Best reward so far on shared weights, median and quartiles of {config.seeds} seeds."
+    about = "best reward so far", f"Best reward so far on shared weights of {config.seeds} seeds; the median."
     over_time = {name: np.array([best_at(cell, seconds) for cell in cells[name]]) for name in sharing}
     over_children = {name: plots.running_best(values) for name, values in rewards.items()}
     curves = [
-        report.Curves(over_children, np.arange(1, config.children + 1), "children", caption),
-        report.Curves(over_time, seconds, "seconds, compilation and strategy included", caption),
+        report.Curves(over_children, np.arange(1, config.children + 1), "children", *about),
+        report.Curves(over_time, seconds, "seconds, compilation and strategy included", *about),
     ]
     ranks = [pair for t in tests for pair in t["ranks"]]
     facts = {
@@ -354,7 +363,10 @@ def conclude(
         "population": config.population, **facts,
     }  # fmt: skip
     said = sentence(found, "autoad", [name for name in ("random", "evolution") if name in names])
-    files.write_text(folder.path / "report.html", report.render_comparison(said, rows, curves, facts, config))
+    files.write_text(
+        folder.path / "report.html",
+        report.render_comparison(said, rows, curves, files.to_json(facts), files.to_json(config)),
+    )
     files.write_json(folder.path / "results.json", facts | as_json(outcomes, found) | runs.environment())
     say(config, said, f"report: {folder.path / 'report.html'}")
 

@@ -81,7 +81,7 @@ def test_the_best_so_far_of_several_seeds_is_that_of_each(rng):
 
 def test_curves_are_medians_between_quartiles(rng):
     curves = {f"method {i}": plots.running_best(rng.random((5, 7))) for i in range(10)}
-    figure = draw(plots.curves_with_bands(curves, np.arange(2, 9), xlabel="children"))
+    figure = draw(plots.compared_curves(curves, np.arange(2, 9), xlabel="children"))
     drawn = lines(figure)
     assert list(drawn) == list(curves)
     for name, values in curves.items():

@@ -356,3 +356,10 @@ def test_numbers_read_well(value, text):
 )
 def test_durations_read_well(seconds, text):
     assert pages.duration(seconds) == text
+
+
+def test_command_reaches_into_nested_settings():
+    config = {"seed": 3, "controller": {"units": 6, "sharpening": False, "keep": None}}
+    assert command(config).split()[2:] == [
+        *("\\", "--seed", "3", "\\", "--controller.units", "6", "\\", "--controller.no-sharpening")
+    ]

@@ -6,7 +6,7 @@ never drawn as numbers. Labels: 1 = anomalous. Scores: higher = more anomalous; 
 are left out. Where there is nothing to draw, the figure says so in words.
 """
 
-from jaxad.plots.comparison import curves_with_bands
+from jaxad.plots.comparison import compared_curves
 from jaxad.plots.controller import (
     controller_entropy,
     controller_information,
@@ -32,11 +32,11 @@ __all__ = [
     "area",
     "best_so_far",
     "child_seconds",
+    "compared_curves",
     "controller_entropy",
     "controller_information",
     "controller_probabilities",
     "controller_rewards",
-    "curves_with_bands",
     "displayable",
     "parallel_coordinates",
     "pareto_front",

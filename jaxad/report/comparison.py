@@ -1,11 +1,13 @@
 """The page of a comparison of search strategies, and its table for the terminal."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxad import files, pages, plots
+from jaxad import pages, plots
+from jaxad.report import words
 
 HEADS = (
     "compared by", "first", "second", "median difference", "95 % interval", "P(improvement)", "p (Holm)", "verdict",
@@ -13,11 +15,12 @@ HEADS = (
 
 
 class Curves(NamedTuple):
-    """Best-so-far curves of several methods over one axis."""
+    """A curve of several methods over one axis."""
 
     values: Mapping[str, np.ndarray]  # name -> [seeds, n]
     x: np.ndarray  # [n]
     xlabel: str
+    ylabel: str
     caption: str
 
 
@@ -31,19 +34,39 @@ def render_comparison(
     rows: Sequence[tuple[str, ...]],
     curves: Sequence[Curves],
     facts: Mapping[str, Any],
-    config: Any,
+    config: Mapping[str, Any],
 ) -> str:
-    """The page: self-contained HTML."""
+    """The page: self-contained HTML.
+
+    Args:
+      summary: what to remember, in a sentence.
+      rows: from `comparison_rows`.
+      facts: names and values, or names and dicts of values, of what was compared.
+      config: settings as plain data.
+    """
+    table: list[Any] = []
+    for what, group in itertools.groupby(rows, key=lambda row: row[0]):
+        table += [what, *(row[1:] for row in group)]
     figures = [
         pages.Figure(
-            drawing=plots.curves_with_bands(c.values, c.x, xlabel=c.xlabel), alt=c.caption, caption=c.caption, wide=True
+            drawing=plots.compared_curves(c.values, c.x, xlabel=c.xlabel, ylabel=c.ylabel), alt=c.caption,
+            caption=c.caption, wide=True,
         )
         for c in curves
-    ]
+    ]  # fmt: skip
+    single = {name: value for name, value in facts.items() if not isinstance(value, Mapping)}
+    groups = {name: value for name, value in facts.items() if isinstance(value, Mapping)}
+    about = [words.facts(single)]
+    for name, values in groups.items():
+        about += [pages.Text(text=f"{name}:"), words.facts(values)]
+    settings = pages.Table(columns=["Setting", "Value"], rows=[[k, words.plain(v)] for k, v in config.items()])
     sections = [
-        pages.Section(title="Comparisons", parts=[pages.Table(columns=HEADS, rows=rows), *figures]),
-        pages.Section(title="What was compared", parts=[pages.Facts(items={k: str(v) for k, v in facts.items()})]),
-        pages.Section(title="Settings", parts=[pages.Code(text=str(files.to_json(config)))]),
+        pages.Section(title="Comparisons", parts=[pages.Table(columns=HEADS[1:], rows=table), *figures]),
+        pages.Section(title="What was compared", parts=about),
+        pages.Section(
+            title="Settings",
+            parts=[pages.Code(text=words.command(config, "python experiments/compare_search.py")), settings],
+        ),
     ]
     return pages.page("Search strategies compared", summary, sections)
 

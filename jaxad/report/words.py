@@ -60,14 +60,21 @@ def architecture_line(architecture: Mapping[str, Any] | None) -> str:
 
 def command(config: Mapping[str, Any], program: str = "python experiments/autoad_search.py") -> str:
     """The shell line that repeats a run: every setting as a flag; None is left out, lists are spread."""
-    words = []
+    return " \\\n    ".join([program, *_flags(config, "--")])
+
+
+def _flags(config: Mapping[str, Any], prefix: str) -> list[str]:
+    flags = []
     for name, value in config.items():
-        flag = "--" + name.replace("_", "-")
+        flag = prefix + name.replace("_", "-")
         if value is None or value in ([], ()):
             continue
-        if isinstance(value, bool):
-            words.append(flag if value else f"--no-{flag[2:]}")
+        if isinstance(value, Mapping):
+            flags += _flags(value, f"{flag}.")
+        elif isinstance(value, bool):
+            *parents, last = flag[2:].split(".")
+            flags.append(flag if value else "--" + ".".join([*parents, f"no-{last}"]))
         else:
             values = value if isinstance(value, (list, tuple)) else [value]
-            words.append(" ".join([flag, *(shlex.quote(str(v)) for v in values)]))
-    return " \\\n    ".join([program, *words])
+            flags.append(" ".join([flag, *(shlex.quote(str(v)) for v in values)]))
+    return flags
