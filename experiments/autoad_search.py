@@ -95,7 +95,7 @@ class Config:
     """So many of the best architectures are retrained from scratch; validation chooses among them."""
     retrain_seeds: int = 1
     """Training seeds of each."""
-    retrain_steps: int = 200
+    retrain_steps: int = 160
     """Training steps of each; validation looks after 10, 20, 40, ... and the last, and its favourite is kept."""
     false_alarms: float = 0.05
     """Share of normal images that the threshold may flag, set on held-out normal images."""
