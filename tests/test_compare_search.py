@@ -1,5 +1,6 @@
 """The comparison as a user meets it: a folder with a verdict, the same however often it was stopped."""
 
+import importlib
 import json
 import os
 import shutil
@@ -10,7 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jaxad.search.autoad import AutoADConfig
+
 SCRIPT = Path(__file__).parents[1] / "experiments" / "compare_search.py"
+sys.path.append(str(SCRIPT.parent))
+compare_search = importlib.import_module("compare_search")
 TINY = (
     *("--space", "tiny", "--limit", "150", "--steps", "2", "--batch-size", "16"),
     *("--seeds", "4", "--children", "10", "--controller.units", "6"),
@@ -76,19 +81,25 @@ def test_real_searches_are_compared_and_go_on_where_they_were_stopped(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("flags", "message"),
+    ("changes", "message"),
     [
-        (("--children", "7"), "--children is 7; give a multiple of --population 5"),
-        (("--seeds", "1"), "--seeds is 1; a comparison needs at least 2"),
-        (("--retrain-steps", "0"), "--retrain-steps is 0; the least is 1"),
-        (("--correlate", "9"), "--correlate is 9; give a number from 0 to --seeds 4"),
-        (("--space", "medium"), "--space medium is too large for a table"),
-        (("--controller.curiosity", "-1"), "curiosity is -1"),
+        ({"children": 7}, "--children is 7; give a multiple of --population 5"),
+        ({"seeds": 1}, "--seeds is 1; a comparison needs at least 2"),
+        ({"retrain_steps": 0}, "--retrain-steps is 0; the least is 1"),
+        ({"correlate": 101}, "--correlate is 101; give a number from 0 to --seeds 100"),
+        ({"space": "medium"}, "--space medium is too large for a table"),
+        ({"without": ("random",)}, "--without random: choose among no-curiosity"),
+        ({"controller": AutoADConfig(curiosity=-1)}, "curiosity is -1"),
     ],
 )
-def test_nonsense_ends_at_once_in_one_line(flags, message, tmp_path):
-    ended = run(*TINY, *flags, "--output", tmp_path / "none")
-    assert ended.returncode == 2
-    assert message in ended.stderr
-    assert len(ended.stderr.splitlines()) == 1
+def test_nonsense_is_refused_before_anything_is_made(changes, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        compare_search.run(compare_search.Config(output=str(tmp_path / "none"), **changes))
     assert not (tmp_path / "none").exists()
+
+
+def test_nonsense_ends_in_one_line():
+    ended = run(*TINY, "--children", "7")
+    assert ended.returncode == 2
+    assert "--children is 7" in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
