@@ -6,7 +6,7 @@
     python experiments/compare_search.py --resume runs/compare-20260101-120000
 
 With --mode table it trains every architecture of a small space from scratch once and keeps the validation rewards.
-Then every strategy searches that table from many seeds, which takes seconds. With --mode search every strategy and
+Then every strategy searches that table from many seeds, which takes minutes. With --mode search every strategy and
 seed is a real search on shared weights, in a process of its own; the favourites are trained from scratch and tested.
 
 Strategies are compared on the same seeds: median difference with its 95 % interval, Wilcoxon with Holm's correction,
@@ -321,7 +321,7 @@ def judge_favourites(path: Path, config: Config, seed: int, names: tuple[str, ..
     space, task, settings = SPACES[config.space], load(config, seed), trial_config(config, steps=config.retrain_steps)
     own = {"seed": config.seed + seed, "image_channels": task.train.images.shape[-1]}
 
-    def rewards(tokens: list[list[int]], part: data.tasks.Split) -> list[float]:
+    def rewards(tokens: list[list[int]], part: data.Split) -> list[float]:
         images = trial.put(task.train.images, part.images, part.labels)
         with closing(make_executor("auto", images, settings)) as executor:
             return list(rewards_from_scratch(space, np.array(tokens), executor, **own))

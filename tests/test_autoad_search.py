@@ -222,7 +222,9 @@ def test_resume_refuses_changed_settings_and_foreign_checkpoints(finished, tmp_p
 
 
 def test_time_budget_still_retrains_and_reports(tmp_path, cache):
-    status, _, err = run(*TINY, "--strategy", "random", "--time-budget", "0.5", "--output", tmp_path / "run", cache=cache)
+    status, _, err = run(
+        *TINY, "--strategy", "random", "--time-budget", "0.5", "--output", tmp_path / "run", cache=cache
+    )
     assert status == 0, err
     content = json.loads((tmp_path / "run" / "results.json").read_text())
     assert content["search"]["children"] == 1

@@ -37,6 +37,14 @@ def test_verdicts():
     assert found["same", "base"].p_value == 1.0
 
 
+def test_the_verdict_has_the_right_direction_where_most_seeds_tie():
+    gains = np.concatenate([np.zeros(21), np.linspace(0.1, 0.2, 19)])
+    results = {"sometimes better": 1 + gains, "base": np.ones(40)}
+    found = compare(results, [("sometimes better", "base"), ("base", "sometimes better")])
+    assert [paired.difference for paired in found.values()] == [0, 0]
+    assert [paired.verdict for paired in found.values()] == ["better", "worse"]
+
+
 def test_intervals_cover_the_true_median():
     covered = 0
     for seed in range(200):

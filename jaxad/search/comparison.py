@@ -24,7 +24,8 @@ class Paired(NamedTuple):
         """better, worse, or no evidence, at 5 % after Holm."""
         if not self.adjusted < 1 - LEVEL:
             return "no evidence"
-        return "better" if self.difference > 0 else "worse"
+        direction = self.difference or self.improvement - 0.5  # a median of many ties may be 0
+        return "better" if direction > 0 else "worse"
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
@@ -84,7 +85,7 @@ def verdicts(
 def as_json(
     outcomes: Mapping[str, Mapping[str, np.ndarray]], found: Mapping[str, Mapping[tuple[str, str], Paired]]
 ) -> dict[str, Any]:
-    """The same for results.json."""
+    """Quartiles of every method and all that was compared, as plain data for results.json."""
     return {
         "outcomes": {
             what: {

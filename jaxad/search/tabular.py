@@ -1,4 +1,4 @@
-"""Searching a space whose rewards are known: every strategy runs hundreds of seeds in seconds.
+"""Searching a space whose rewards are known: a hundred seeds of a strategy take seconds to minutes.
 
 A table holds the reward of every token sequence of a small space, each child trained once. A search that looks its
 rewards up is one compiled program, so that seeds are vmapped; a strategy sees nothing else than in a search that
