@@ -4,6 +4,8 @@ Everything is a pure function of keys and step numbers, so that training can sto
 never had.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -35,6 +37,18 @@ def batches(images: int, batch_size: int) -> int:
 def window(images: Array, index: Array | int, size: int) -> Array:
     """Batch `index` of images read in order; the last one is filled up from the first images."""
     return to_float(images[(index * size + jnp.arange(size)) % images.shape[0]])
+
+
+def map_batches(function: Callable[[Array], Array], images: Array, batch_size: int) -> Array:
+    """[N, ...] of images [N, H, W, C] from a function of batches [B, H, W, C] float32 -> [B, ...], one after another.
+
+    Batches have equal size, at most `batch_size`; the last one is filled up from the first images.
+    """
+    images = jnp.asarray(images)  # NumPy arrays cannot be indexed by traced numbers
+    count = batches(images.shape[0], batch_size)
+    size = batches(images.shape[0], count)
+    results = lax.map(lambda index: function(window(images, index, size)), jnp.arange(count))
+    return results.reshape(-1, *results.shape[2:])[: images.shape[0]]
 
 
 def to_float(images: Array) -> Array:

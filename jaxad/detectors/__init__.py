@@ -1,10 +1,12 @@
 """Methods that learn to score images, each behind the `Detector` contract."""
 
+from jaxad.detectors.ama import AMAConfig, ama
 from jaxad.detectors.autoencoder import AutoencoderConfig, autoencoder
 
 DETECTORS = {
+    "ama": (AMAConfig, ama),
     "autoencoder": (AutoencoderConfig, autoencoder),
 }
 """Every method by name: (its config, the constructor that takes one)."""
 
-__all__ = ["DETECTORS", "AutoencoderConfig", "autoencoder"]
+__all__ = ["DETECTORS", "AMAConfig", "AutoencoderConfig", "ama", "autoencoder"]

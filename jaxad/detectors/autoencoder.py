@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from jaxad.batches import batches, window
+from jaxad.batches import batches, map_batches, window
 from jaxad.distances import get_distance
 from jaxad.hypotheses import make_hypothesis
 from jaxad.nets import autoencoder as network
@@ -105,13 +105,11 @@ def autoencoder(config: AutoencoderConfig | None = None, **fields: Any) -> Detec
 
         moments = _merge(lax.map(moments_of, jnp.arange(count)))
 
-        def latents_of(index: Array) -> Array:
-            batch = window(images, index, size)
+        def latents_of(batch: Array) -> Array:
             layers = architecture.layers
             return network.apply(state.params, layers, batch, moments=moments, with_decoder=False).latent
 
-        latents = lax.map(latents_of, jnp.arange(count))
-        latents = latents.reshape(-1, latents.shape[-1])[: images.shape[0]]
+        latents = map_batches(latents_of, images, CALIBRATION_BATCH)
         return state._replace(moments=moments, stats=hypothesis.fit(state.params["hypothesis"], latents))
 
     def score(state: AutoencoderState, images: Array) -> Array:

@@ -1,0 +1,1 @@
+"""Objectives of the adversarial methods, as pure functions of what networks say."""

@@ -1,0 +1,234 @@
+"""The networks of AMA: a convolutional encoder, and the residual generator and critic of SNGAN (Miyato et al. 2018).
+
+    E   [conv4 stride 2, BN, LeakyReLU] until 4x4; conv4 to d                             images -> codes
+    G   dense to 4x4; residual blocks, each twice as large; BN, ReLU, conv3, tanh         codes -> images
+    D   residual blocks down to 8x8; ReLU; sum over pixels = features; dense to a number  pairs -> values
+
+Images are square, 4 * 2^n pixels wide (n >= 1), in [-1, 1]. Widths are those of the AMA authors' code for 32x32 (E 64,
+128, 256; G 256; D 128) times a multiplier; larger images get more blocks of the last width, smaller ones fewer.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from jaxad.nets import layers as nn
+from jaxad.nets.conv import conv
+from jaxad.nets.layers import Moments
+from jaxad.trees import uniform_like
+from jaxad.types import Array, Key, Params
+
+ENCODER_WIDTHS, GENERATOR_WIDTH, CRITIC_WIDTH = (64, 128, 256), 256, 128
+SMALLEST = 4  # side of the feature maps between encoder and code, and between code and generator
+LEAK = 0.2  # slope of LeakyReLU
+CRITIC_BLOCKS = 4  # of the authors' critic; larger images get more
+
+
+class Normalised(NamedTuple):
+    """What a network with batch normalisation gives."""
+
+    output: Array
+    moments: tuple[Moments, ...]  # of every normalisation, in order; those of the batch unless others were given
+
+
+# ---- sizes -----------------------------------------------------------------------------------------------------
+
+
+def next_size(size: int) -> int:
+    """The smallest side of at least `size` pixels that the networks take: 8, 16, 32, 64 ..."""
+    return SMALLEST * 2 ** max(1, math.ceil(math.log2(size / SMALLEST)))
+
+
+def doublings(image_shape: tuple[int, ...]) -> int:
+    """n of an image [H, W, C] of 4 * 2^n pixels a side; ValueError for other shapes."""
+    height, width = image_shape[:2]
+    if height != width or height != next_size(height):
+        side = next_size(max(height, width))
+        raise ValueError(f"images are {height}x{width}; the networks take squares of 8, 16, 32 ...: resize to {side}")
+    return round(math.log2(height / SMALLEST))
+
+
+def scaled(width: int, multiplier: float) -> int:
+    """A number of channels, at least 1."""
+    return max(1, round(width * multiplier))
+
+
+def _encoder_widths(levels: int, multiplier: float) -> list[int]:
+    return [scaled(ENCODER_WIDTHS[min(level, len(ENCODER_WIDTHS) - 1)], multiplier) for level in range(levels)]
+
+
+def _critic_blocks(side: int) -> list[bool]:
+    """Whether each block halves the image: the first always, the others while more than 8 pixels are left."""
+    halving = max(1, round(math.log2(side / 8)))
+    return [True] * halving + [False] * max(CRITIC_BLOCKS - halving, 2)
+
+
+# ---- encoder ---------------------------------------------------------------------------------------------------
+
+
+def init_encoder(key: Key, image_shape: tuple[int, int, int], latent_dim: int, multiplier: float = 1.0) -> Params:
+    """Weights of E for images [H, W, C]: {"blocks": [...], "dense": ...}."""
+    widths = _encoder_widths(doublings(image_shape), multiplier)
+    blocks = [
+        {"kernel": _weights(1.0, 4, 4, before, after), "norm": _affine(after)}
+        for before, after in zip([image_shape[2], *widths], widths)
+    ]
+    dense = _weights(1.0, SMALLEST, SMALLEST, widths[-1], latent_dim)
+    return _draw(key, {"blocks": blocks, "dense": {"kernel": dense}})
+
+
+def encode(params: Params, images: Array, moments: tuple[Moments, ...] | None = None) -> Normalised:
+    """Codes [B, d] of images [B, H, W, C]; `moments` are frozen statistics, by default the batch's own."""
+    chex.assert_rank(images, 4)
+    norm = _Norm(moments)
+    for block in params["blocks"]:
+        images = norm(halving_conv(images, block["kernel"]), block["norm"], "linear")
+        images = jax.nn.leaky_relu(images, LEAK)
+    kernel = params["dense"]["kernel"]
+    return Normalised(images.reshape(images.shape[0], -1) @ kernel.reshape(-1, kernel.shape[-1]), norm.seen)
+
+
+def halving_conv(images: Array, kernel: Array) -> Array:
+    """Cross-correlation with a 4x4 kernel, stride 2 and padding 1: [B, H, W, I] -> [B, H/2, W/2, O].
+
+    As one matrix product of 4x4 patches, which has no slow gradient anywhere (see `jaxad.nets.conv`).
+    """
+    batch, height, width, channels = images.shape
+    images = jnp.pad(images, [(0, 0), (1, 1), (1, 1), (0, 0)])
+    cells = images.reshape(batch, height // 2 + 1, 2, width // 2 + 1, 2, channels)
+    cells = cells.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height // 2 + 1, width // 2 + 1, 4 * channels)
+    patches = [cells[:, i : i + height // 2, j : j + width // 2] for i in (0, 1) for j in (0, 1)]
+    # From [row, column] of a tap to [cell row, cell column, row in cell, column in cell].
+    weights = kernel.reshape(2, 2, 2, 2, channels, -1).transpose(0, 2, 1, 3, 4, 5).reshape(16 * channels, -1)
+    return jnp.concatenate(patches, -1) @ weights
+
+
+# ---- generator -------------------------------------------------------------------------------------------------
+
+
+def init_generator(key: Key, image_shape: tuple[int, int, int], latent_dim: int, multiplier: float = 1.0) -> Params:
+    """Weights of G for images [H, W, C]: {"dense", "blocks": [...], "norm", "conv"}."""
+    width = scaled(GENERATOR_WIDTH, multiplier)
+    block = {
+        "norm1": _affine(width), "conv1": _conv_weights(math.sqrt(2), 3, width, width),
+        "norm2": _affine(width), "conv2": _conv_weights(math.sqrt(2), 3, width, width),
+        "shortcut": _conv_weights(1.0, 1, width, width),
+    }  # fmt: skip
+    pixels = SMALLEST * SMALLEST
+    shapes = {
+        "dense": {"kernel": _weights(1.0, latent_dim, pixels * width), "bias": jnp.zeros(pixels * width)},
+        "blocks": [block for _ in range(doublings(image_shape))],
+        "norm": _affine(width),
+        "conv": _conv_weights(1.0, 3, width, image_shape[2]),
+    }
+    return _draw(key, shapes)
+
+
+def generate(params: Params, codes: Array, moments: tuple[Moments, ...] | None = None) -> Normalised:
+    """Images [B, H, W, C] in [-1, 1] of codes [B, d]; `moments` as in `encode`."""
+    chex.assert_rank(codes, 2)
+    norm = _Norm(moments)
+    images = codes @ params["dense"]["kernel"] + params["dense"]["bias"][None]
+    images = images.reshape(codes.shape[0], SMALLEST, SMALLEST, -1)
+    for block in params["blocks"]:
+        side = 2 * images.shape[1]
+        inner = nn.upsample(norm(images, block["norm1"], "relu"), 2, side, side)
+        inner = _conv(norm(_conv(inner, block["conv1"]), block["norm2"], "relu"), block["conv2"])
+        # Repeating pixels commutes with a 1x1 convolution: last is the same for a quarter of the work.
+        images = inner + nn.upsample(_conv(images, block["shortcut"]), 2, side, side)
+    images = norm(images, params["norm"], "relu")
+    return Normalised(jnp.tanh(_conv(images, params["conv"])), norm.seen)
+
+
+# ---- critic ----------------------------------------------------------------------------------------------------
+
+
+def init_critic(key: Key, pair_shape: tuple[int, int, int], multiplier: float = 1.0) -> Params:
+    """Weights of D for stacked pairs [H, W, 2C] (or images [H, W, C]): {"blocks": [...], "dense"}."""
+    doublings(pair_shape)
+    width, before, blocks = scaled(CRITIC_WIDTH, multiplier), pair_shape[2], []
+    for halves in _critic_blocks(pair_shape[0]):
+        block = {
+            "conv1": _conv_weights(math.sqrt(2), 3, before, width),
+            "conv2": _conv_weights(math.sqrt(2), 3, width, width),
+        }
+        blocks.append(block | ({"shortcut": _conv_weights(1.0, 1, before, width)} if halves else {}))
+        before = width
+    return _draw(key, {"blocks": blocks, "dense": {"kernel": _weights(1.0, width, 1)}})
+
+
+class Judgement(NamedTuple):
+    """What the critic says of pairs."""
+
+    values: Array  # [B]
+    features: Array  # [B, F], the layer before: f of Eq. 5
+
+
+def judge(params: Params, pairs: Array) -> Judgement:
+    """Values and features of pairs [B, H, W, 2C]. Each is judged by itself: there is no batch normalisation."""
+    chex.assert_rank(pairs, 4)
+    images = pairs
+    for index, block in enumerate(params["blocks"]):
+        inner = images if index == 0 else jax.nn.relu(images)
+        inner = _conv(jax.nn.relu(_conv(inner, block["conv1"])), block["conv2"])
+        if "shortcut" in block:  # a block that halves; pooling commutes with a 1x1 convolution, so it comes first
+            inner, images = nn.pool(inner, "average", 2), _conv(nn.pool(images, "average", 2), block["shortcut"])
+        images = images + inner
+    features = jnp.sum(jax.nn.relu(images), (1, 2))
+    return Judgement((features @ params["dense"]["kernel"])[:, 0], features)
+
+
+# ---- pieces ----------------------------------------------------------------------------------------------------
+
+
+class _Norm:
+    """Batch normalisation, its affine part and an activation; keeps the moments it met."""
+
+    def __init__(self, moments: tuple[Moments, ...] | None) -> None:
+        self._given, self.seen = moments, ()
+
+    def __call__(self, images: Array, params: Params, activation: str) -> Array:
+        if self._given is None:
+            moments, frozen = nn.batch_moments(jax.lax.stop_gradient(images)), None
+        else:
+            moments = frozen = self._given[len(self.seen)]
+        self.seen += (moments,)
+        return nn.activate(nn.normalise(images, "batch", frozen), activation, params["scale"], params["offset"])
+
+
+def _conv(images: Array, params: Params) -> Array:
+    return nn.activate(conv(images, params["kernel"]), "linear", None, params["bias"])
+
+
+class _Draw(NamedTuple):
+    """A kernel still to be drawn, from the uniform distribution of Glorot & Bengio (2010) times a gain."""
+
+    shape: tuple[int, ...]
+    limit: float
+
+
+def _weights(gain: float, *shape: int) -> _Draw:
+    taps = math.prod(shape[:-2])
+    return _Draw(shape, gain * math.sqrt(6 / (taps * (shape[-2] + shape[-1]))))
+
+
+def _conv_weights(gain: float, size: int, before: int, after: int) -> Mapping[str, Any]:
+    return {"kernel": _weights(gain, size, size, before, after), "bias": jnp.zeros(after)}
+
+
+def _affine(width: int) -> Params:
+    return {"scale": jnp.ones(width), "offset": jnp.zeros(width)}
+
+
+def _draw(key: Key, tree: Any) -> Params:
+    """Draw all kernels of a tree at once: each draw of its own would take a second to compile."""
+    is_draw: Callable[[Any], bool] = lambda leaf: isinstance(leaf, _Draw)  # noqa: E731
+    leaves, structure = jax.tree.flatten(tree, is_leaf=is_draw)
+    wanted = [jax.ShapeDtypeStruct(leaf.shape, jnp.float32) for leaf in leaves if is_draw(leaf)]
+    drawn = iter(uniform_like(key, wanted, -1.0, 1.0))
+    leaves = [leaf.limit * next(drawn) if is_draw(leaf) else leaf for leaf in leaves]
+    return jax.tree.unflatten(structure, leaves)
