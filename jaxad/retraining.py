@@ -69,7 +69,7 @@ def retrain(
             detector, keys, task.train.images, task.valid.images, task.valid.labels,
             looks=looks, batch_size=batch_size, criterion=criterion,
             selection=_saved(path, detector, keys, looks, (batch_size, *task.train.images.shape[1:])),
-            on_look=lambda selection, path=path: checkpoint.save(path, selection),
+            on_look=lambda selection, _, path=path: checkpoint.save(path, selection),
             on_chunk=lambda done, _, before=before: on_steps(before + done),
         )  # fmt: skip
         on_steps(before + seeds * steps)
