@@ -24,6 +24,9 @@ def layer(channels, norm="batch"):
 
 # Every registered method appears here, small; a method with variants of its own kind may appear more than once.
 CONFIGS = {
+    "ama": {
+        "mirrored": {"width": 0.05, "latent_dim": 8, "steps": 30, "learning_rate": 3e-3, "negatives": "none"},
+    },
     "autoencoder": {
         "density": Architecture(hypothesis="density", distance="l2", layers=(layer(8),)),
         "centroid": Architecture(hypothesis="centroid", distance="l1", layers=(layer(8, "instance"),)),
