@@ -13,6 +13,7 @@ the run folder: open report.html, and score new images with `python experiments/
 """
 
 import dataclasses
+import math
 import os
 import time
 from pathlib import Path
@@ -95,6 +96,10 @@ class Config(data.TaskConfig):
             raise ValueError(f"--looks is {self.looks}; the most is --ama.steps {self.ama.steps}")
         if not 0 < self.false_alarms < 1:
             raise ValueError(f"--false-alarms is {self.false_alarms}; give a share between 0 and 1, such as 0.05")
+        room = math.floor(self.batch_size * self.ama.negative_share)
+        if self.ama.negatives != "none" and room < 1:
+            least = math.ceil(1 / self.ama.negative_share)
+            raise ValueError(f"--batch-size {self.batch_size} has no room for negatives; the least is {least}")
         for name in self.compare:
             if name not in VARIANTS:
                 raise ValueError(f"--compare has no variant {name!r}; choose from {', '.join(VARIANTS)}")
