@@ -94,6 +94,7 @@ class Config(data.TaskConfig):
                 raise ValueError(f"--{name.replace('_', '-')} is {getattr(self, name)}; the least is 1")
         if self.looks > self.ama.steps:
             raise ValueError(f"--looks is {self.looks}; the most is --ama.steps {self.ama.steps}")
+        self.ama.check()
         if not 0 < self.false_alarms < 1:
             raise ValueError(f"--false-alarms is {self.false_alarms}; give a share between 0 and 1, such as 0.05")
         room = math.floor(self.batch_size * self.ama.negative_share)
@@ -209,8 +210,7 @@ def train_variant(
     )  # fmt: skip
     if not (best_values(selection.values) >= 0).all():
         raise ValueError(f"{name}: scores of a training are never finite: lower --ama.learning-rate")
-    last = jax.jit(jax.vmap(detector.calibrate, (0, None)))(selection.state, to_float(fitted_images(task)))
-    return Trained(settings, detector, selection, {"validation": selection.best, "last": last})
+    return Trained(settings, detector, selection, {"validation": selection.best, "last": selection.state})
 
 
 def saved_selection(
@@ -260,7 +260,7 @@ def test(
         "threshold": evaluation.threshold._asdict(),
         "test": evaluation.test,
         "test_by_choice": {chosen: e.test for chosen, e in evaluations.items()},
-        "variants": compare(task, trained, keys["test"]),
+        "variants": compare(task, trained),
         "notes": notes(config, task),
         **runs.environment(),
     }  # fmt: skip
@@ -282,21 +282,19 @@ def test(
     return results
 
 
-def compare(
-    task: data.Task, trained: dict[str, Trained], key: jax.Array
-) -> dict[str, dict[str, dict[str, list[float]]]]:
+def compare(task: data.Task, trained: dict[str, Trained]) -> dict[str, dict[str, dict[str, list[float]]]]:
     """Test metrics of every variant and way to choose: {variant: {chosen: {metric: a value for each seed}}}."""
-    found: dict[str, dict[str, dict[str, list[float]]]] = {}
-    for name, variant in trained.items():
-        found[name] = {}
-        for chosen, states in variant.states.items():
-            rows = []
-            for seed in range(len(variant.selection.values)):
-                scores = score_images(variant.detector, member(states, seed), task.test.images)
-                rows.append(metrics.summarise(scores, task.test.labels, key=key))
-            names = [metric for metric, value in rows[0].items() if isinstance(value, dict)]
-            found[name][chosen] = {metric: [row[metric]["value"] for row in rows] for metric in names}
-    return found
+    measures = metrics.CRITERIA | {"fpr95": metrics.fpr_at_tpr, "f1_max": lambda *both: metrics.f1_max(*both).f1}
+
+    def tested(variant: Trained, states: State) -> dict[str, list[float]]:
+        seeds = range(len(variant.selection.values))
+        scores = [score_images(variant.detector, member(states, seed), task.test.images) for seed in seeds]
+        return {name: [float(measure(s, task.test.labels)) for s in scores] for name, measure in measures.items()}
+
+    return {
+        name: {chosen: tested(variant, states) for chosen, states in variant.states.items()}
+        for name, variant in trained.items()
+    }
 
 
 def notes(config: Config, task: data.Task) -> list[str]:
@@ -343,7 +341,7 @@ def page(
     rebuilt = [("input", shown["inputs"]), ("AMA", shown["reconstructions"])]
     if "no-mirror" in trained:
         other = trained["no-mirror"]
-        plain = views(other.config).reconstruct(member(other.states[config.choose], seed), shown["inputs"])
+        plain = jax.jit(views(other.config).reconstruct)(member(other.states[config.choose], seed), shown["inputs"])
         rebuilt.append(("without mirror", plain))
     codes = view.encode(state, to_float(train[: 4 * SHOWN]))
     share = np.linspace(0, 1, SHOWN, dtype=np.float32)[:, None]

@@ -24,7 +24,7 @@ from jaxad.types import Array, Detector, Key, State
 class Selection(NamedTuple):
     """Trainings from P seeds and the best moment of each; a pytree, so that it can be saved and continued."""
 
-    state: State  # as trained so far, with an axis P in front
+    state: State  # as trained so far, calibrated, with an axis P in front
     best: State  # calibrated, as each was at its best look, with an axis P in front
     values: np.ndarray  # [P, looks] float32, the criterion; NaN where scores were of no use, or not looked at yet
     looked: np.int32  # how many looks have been taken
@@ -93,7 +93,7 @@ def fit_selected(
         else:
             improved = np.nan_to_num(values[:, look], nan=-1.0) > best_values(selection.values)
             best = [now[p] if improved[p] else _member(selection.best, p) for p in range(size)]
-        selection = Selection(state, _stack(best), values, np.int32(look + 1))
+        selection = Selection(_stack(now), _stack(best), values, np.int32(look + 1))
         on_look(selection, history)
     return selection
 

@@ -209,7 +209,7 @@ def test_the_a_score_is_scipys_log_density_on_both_sides_and_far_out():
 )
 def test_settings_out_of_range_are_refused(fields, words):
     with pytest.raises(ValueError, match=words):
-        AMAConfig(**fields)
+        ama(**fields)
 
 
 def test_images_and_batches_that_do_not_fit_are_refused_before_any_compute():

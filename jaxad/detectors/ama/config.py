@@ -10,7 +10,7 @@ from jaxad.losses import ama as losses
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AMAConfig:
-    """What is trained, and how. Raises ValueError for values out of range."""
+    """What is trained, and how."""
 
     steps: int = 1000
     """Training steps that the schedules are made for (the paper: 100 epochs)."""
@@ -53,7 +53,8 @@ class AMAConfig:
     score: Literal["a", "r"] = "a"
     """-log A(x), or R(x) (Table 1)."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Raise ValueError for values out of range; `ama` does so, too."""
         choices = {
             "negatives": (*latents.NEGATIVES, "none"), "direction": latents.DIRECTIONS,
             "radius": ("sqrt_d", "median"), "penalty_norm": losses.NORMS, "score": ("a", "r"),

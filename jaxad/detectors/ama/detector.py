@@ -70,6 +70,7 @@ def ama(config: AMAConfig | None = None, **fields: Any) -> Detector:
     `calibrate` fits mean and standard deviation of R (Eq. 6) to images [n, H, W, C], those of training in the paper.
     """
     config = dataclasses.replace(config or AMAConfig(), **fields)
+    config.check()
     optimisers = {
         "encoder": _adam(config, config.steps, b1=0.5),
         "generator": _adam(config, config.steps, b1=0.0),
@@ -238,7 +239,7 @@ def _with_negatives(config: AMAConfig, key: Key, state: AMAState, batch: Batch) 
     made = sngan.generate(state.generator, drawn, state.moments["generator"]).output
     # The order of a batch is random, so the last images are random ones.
     now = (jnp.arange(size) >= size - count) & (state.step >= round(config.negative_start * config.steps))
-    made = lax.stop_gradient(jnp.concatenate([images[: size - count], made]))
+    made = jnp.concatenate([images[: size - count], made])
     return jnp.where(now[:, None, None, None], made, images), jnp.where(now, 1.0, negative)
 
 
