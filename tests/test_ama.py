@@ -240,3 +240,15 @@ def test_the_objective_falls_into_the_named_terms():
         info.wasserstein, info.interpolation_gap, info.penalty, interpolation=0.5, penalty_weight=10.0
     )
     np.testing.assert_allclose(info.critic_loss, expected, rtol=1e-5)
+
+
+def test_bfloat16_convolutions_are_near_and_weights_stay_float32():
+    state = started(SMALL)
+    config = dataclasses.replace(SMALL, compute="bfloat16")
+    exact, near = (quick_jit(views(c).reconstruct)(state, jnp.asarray(IMAGES)) for c in (SMALL, config))
+    np.testing.assert_allclose(near, exact, atol=0.03)
+    assert not np.array_equal(near, exact)
+    after, info = stepped(config, state)
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves((after.encoder, after.critic, info)))
+    _, wanted = stepped(SMALL, state)
+    np.testing.assert_allclose(info.error, wanted.error, rtol=0.05)

@@ -50,6 +50,8 @@ class AMAConfig:
     """Critic updates before each update of generator and encoder, on the same batch (authors' code)."""
     learning_rate: float = 3e-4
     """Of Adam, divided by 10 after 30, 60 and 90 % of the steps."""
+    compute: Literal["float32", "bfloat16"] = "float32"
+    """Number type of convolutions; weights and everything else stay float32."""
     score: Literal["a", "r"] = "a"
     """-log A(x), or R(x) (Table 1)."""
 
@@ -58,6 +60,7 @@ class AMAConfig:
         choices = {
             "negatives": (*latents.NEGATIVES, "none"), "direction": latents.DIRECTIONS,
             "radius": ("sqrt_d", "median"), "penalty_norm": losses.NORMS, "score": ("a", "r"),
+            "compute": ("float32", "bfloat16"),
         }  # fmt: skip
         for name, options in choices.items():
             if getattr(self, name) not in options:

@@ -14,7 +14,7 @@ from jax.scipy.stats import norm as gaussian
 from jaxad import latents
 from jaxad.batches import map_batches
 from jaxad.detectors.ama.config import AMAConfig
-from jaxad.detectors.ama.views import AMAState, effective, pair, views
+from jaxad.detectors.ama.views import AMAState, Networks, effective, in_use, pair, views
 from jaxad.losses import ama as losses
 from jaxad.nets import sngan, spectral
 from jaxad.nets.layers import Moments
@@ -36,13 +36,6 @@ class AMAInfo(NamedTuple):
     code_norm: Array  # mean |E(x)|
     code_norm_sd: Array
     error: Array  # mean |x - x^| per pixel and channel, of images in [0, 1]
-
-
-class _Networks(NamedTuple):
-    """The weights that train together."""
-
-    encoder: Params
-    generator: Params
 
 
 class _Scene(NamedTuple):
@@ -90,7 +83,7 @@ def ama(config: AMAConfig | None = None, **fields: Any) -> Detector:
         }
         state = AMAState(
             **params,
-            moments=_fresh_moments(_Networks(params["encoder"], params["generator"]), images),
+            moments=_fresh_moments(Networks(params["encoder"], params["generator"]), images),
             vectors=spectral.init_vectors(keys["vectors"], params["critic"]) if config.spectral_norm else (),
             opt_state={name: optimisers[name].init(params[name]) for name in params},
             step=jnp.int32(0),
@@ -110,7 +103,7 @@ def ama(config: AMAConfig | None = None, **fields: Any) -> Detector:
             simplex=latents.draw_simplex(simplex, images.shape[0], config.parents),
         )
         # Encoder and generator run forward once, and backward after the critic has learnt from what they made.
-        networks = _Networks(state.encoder, state.generator)
+        networks = Networks(state.encoder, state.generator)
         made, backward, moments = jax.vjp(lambda n: _make(config, n, scene), networks, has_aux=True)
 
         def improve_critic(carry: tuple[Any, ...], update: Array) -> tuple[tuple[Any, ...], tuple[Array, ...]]:
@@ -173,8 +166,9 @@ def draw_negatives(config: AMAConfig, key: Key, codes: Array, count: int) -> Arr
     return latents.cube(key, count, codes)
 
 
-def _make(config: AMAConfig, networks: _Networks, scene: _Scene) -> tuple[_Made, dict[str, tuple[Moments, ...]]]:
+def _make(config: AMAConfig, networks: Networks, scene: _Scene) -> tuple[_Made, dict[str, tuple[Moments, ...]]]:
     """Codes, reconstructions and interpolations, and the batch's statistics on the way to the reconstructions."""
+    networks = in_use(config, networks)
     codes = sngan.encode(networks.encoder, scene.images)
     rebuilt = sngan.generate(networks.generator, codes.output)
     mixed = None
@@ -234,9 +228,10 @@ def _with_negatives(config: AMAConfig, key: Key, state: AMAState, batch: Batch) 
     if count == 0:
         least = math.ceil(1 / config.negative_share)
         raise ValueError(f"a batch of {size} images has no room for negatives; give {least}, or negatives='none'")
-    codes = sngan.encode(state.encoder, images, state.moments["encoder"]).output
+    networks = in_use(config, state)
+    codes = sngan.encode(networks.encoder, images, state.moments["encoder"]).output
     drawn = draw_negatives(config, key, codes, count)
-    made = sngan.generate(state.generator, drawn, state.moments["generator"]).output
+    made = sngan.generate(networks.generator, drawn, state.moments["generator"]).output
     # The order of a batch is random, so the last images are random ones.
     now = (jnp.arange(size) >= size - count) & (state.step >= round(config.negative_start * config.steps))
     made = jnp.concatenate([images[: size - count], made])
@@ -255,10 +250,10 @@ def _updated(
     return optax.apply_updates(params, updates), state
 
 
-def _fresh_moments(networks: _Networks, images: Array) -> dict[str, tuple[Moments, ...]]:
+def _fresh_moments(networks: Networks, images: Array) -> dict[str, tuple[Moments, ...]]:
     """Mean 0 and variance 1 of every normalisation, as running averages start."""
 
-    def met(networks: _Networks, images: Array) -> dict[str, tuple[Moments, ...]]:
+    def met(networks: Networks, images: Array) -> dict[str, tuple[Moments, ...]]:
         codes = sngan.encode(networks.encoder, images)
         return {"encoder": codes.moments, "generator": sngan.generate(networks.generator, codes.output).moments}
 

@@ -28,6 +28,13 @@ class AMAState(NamedTuple):
     r_sd: Array
 
 
+class Networks(NamedTuple):
+    """The weights that train together."""
+
+    encoder: Params
+    generator: Params
+
+
 class AMAViews(NamedTuple):
     """What a trained state sees, for pictures and research: pure functions, statistics frozen, images in [0, 1]."""
 
@@ -42,11 +49,13 @@ def views(config: AMAConfig) -> AMAViews:
 
     def encode(state: AMAState, images: Array) -> Array:
         chex.assert_rank(images, 4)
-        return sngan.encode(state.encoder, 2 * images - 1, state.moments["encoder"]).output
+        networks = in_use(config, state)
+        return sngan.encode(networks.encoder, 2 * images - 1, state.moments["encoder"]).output
 
     def decode(state: AMAState, codes: Array) -> Array:
         chex.assert_rank(codes, 2)
-        return (sngan.generate(state.generator, codes, state.moments["generator"]).output + 1) / 2
+        networks = in_use(config, state)
+        return (sngan.generate(networks.generator, codes, state.moments["generator"]).output + 1) / 2
 
     def reconstruct(state: AMAState, images: Array) -> Array:
         return decode(state, encode(state, images))
@@ -65,6 +74,13 @@ def pair(config: AMAConfig, first: Array, second: Array) -> Array:
     return losses.stack_pairs(first, second) if config.mirrored else second
 
 
+def in_use(config: AMAConfig, networks: AMAState | Networks) -> Networks:
+    """The weights of encoder and generator as they are used."""
+    both = (networks.encoder, networks.generator)
+    return Networks(*(sngan.convolve_in(config.compute, params) for params in both))
+
+
 def effective(config: AMAConfig, critic: Params, vectors: tuple[Array, ...]) -> Params:
     """The critic's weights as they are used."""
-    return spectral.normalise_kernels(critic, vectors) if config.spectral_norm else critic
+    critic = spectral.normalise_kernels(critic, vectors) if config.spectral_norm else critic
+    return sngan.convolve_in(config.compute, critic)
