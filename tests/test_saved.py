@@ -148,6 +148,16 @@ def test_any_registered_method_can_be_saved(rates, tmp_path, monkeypatch):
     )
 
 
+def test_a_config_that_json_cannot_hold_is_not_saved(tmp_path, monkeypatch):
+    monkeypatch.setitem(DETECTORS, "toy", (ToyConfig, toy))
+    config = ToyConfig(parts=(Part(weight=np.inf),))
+    with pytest.raises(ValueError, match=r"config.parts\[0\].weight is None"):
+        save_detector(
+            tmp_path / "a", name="toy", config=config, state=Untrained([jnp.zeros((8, 8, 1))]), image_shape=(8, 8, 1)
+        )
+    assert not (tmp_path / "a").exists()
+
+
 MISFITS = {
     "half a shape": ({"image_shape": (8, 8)}, r"image_shape is \(8, 8\); give \(height, width, channels\)"),
     "an empty shape": ({"image_shape": (8, 0, 1)}, "all positive integers"),

@@ -76,7 +76,7 @@ def save_detector(
 
     Raises:
       ValueError: what is of no use to anyone who loads it (an unknown method, a state of another config or shape, a
-        threshold that is not finite), or a folder that cannot be written.
+        threshold or setting that is not finite), or a folder that cannot be written.
     """
     if name not in DETECTORS:
         raise ValueError(f"name is {name!r}; choose one of {', '.join(DETECTORS)}")
@@ -103,6 +103,7 @@ def save_detector(
             config=config,
         )
     )
+    from_json(config_class, description["config"], "config")  # refuses what JSON has lost, such as infinities
     folder = Path(folder)
     # Weights carry what they belong to, so that files of two detectors are never taken for one.
     save(folder / "weights.safetensors", _without_optimiser(state), metadata=_identity(description))
