@@ -325,12 +325,18 @@ def test(
     scale = overlays.colour_scale(map_images(detector, state, data.held_out_normals(task)))
     save_detector(
         folder.best,
-        architecture=winner.architecture,
-        config=trial_config(config).child,
+        name="autoencoder",
+        config=winner.config,
         state=state,
         image_shape=image_shape,
         threshold=evaluation.threshold,
-        details={"task": task.name, "valid": winner.value, "map_scale": scale},
+        details={
+            "summary": summary(winner.config.architecture),
+            "task": task.name,
+            "step": winner.step,
+            "valid": winner.value,
+            "map_scale": scale,
+        },
     )
     files.write_predictions(folder.path / "predictions.csv", predictions(task, evaluation))
     program = jax.jit(reconstruct, static_argnums=0)
@@ -338,7 +344,7 @@ def test(
         config=files.to_json(config) | {"resume": None},
         trials=[dataclasses.asdict(t) for t in trials],
         results=files.to_json(results),
-        pictures=pictures(detector, state, task, evaluation, lambda x: program(winner.architecture, state, x)),
+        pictures=pictures(detector, state, task, evaluation, lambda x: program(winner.config.architecture, state, x)),
         controller=controller_parts(
             [record for record in files.read_lines(folder.path / "controller.jsonl") if record["told"] <= len(trials)],
             found["space"].position_names,

@@ -68,7 +68,7 @@ def test_a_run_leaves_everything_a_person_wants(finished):
     for metric in ("auroc", "aupr_in", "aupr_out", "fpr95"):
         measured = content["test"][metric]
         assert 0 <= measured["low"] <= measured["value"] <= measured["high"] <= 1
-    assert {"architecture.json", "weights.safetensors"} <= {path.name for path in (finished / "best").iterdir()}
+    assert {"detector.json", "weights.safetensors"} <= {path.name for path in (finished / "best").iterdir()}
     assert "<html" in (finished / "report.html").read_text()
     assert len((finished / "predictions.csv").read_text().splitlines()) > 60
 
