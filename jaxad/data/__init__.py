@@ -5,6 +5,7 @@ from jaxad.data.datasets import available, load
 from jaxad.data.files import from_arrays
 from jaxad.data.images import check_images, decode, read_images, resize, to_channels, to_dtype
 from jaxad.data.loading import load_task
+from jaxad.data.official import official_split
 from jaxad.data.protocols import one_class, out_of_distribution, segmentation, task_from_arrays
 from jaxad.data.tasks import Row, Split, Task, check_task, describe, held_out_normals, parts, table
 
@@ -24,6 +25,7 @@ __all__ = [
     "load",
     "load_task",
     "noise",
+    "official_split",
     "one_class",
     "out_of_distribution",
     "parts",
