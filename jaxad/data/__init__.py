@@ -1,6 +1,7 @@
 """Image sets and tasks: from the name of a set, or from arrays, to training, validation and test parts."""
 
 from jaxad.data.bundled import ImageSet, digits, noise, take, textures
+from jaxad.data.config import TaskConfig
 from jaxad.data.datasets import available, load
 from jaxad.data.files import from_arrays
 from jaxad.data.images import check_images, decode, read_images, resize, to_channels, to_dtype
@@ -14,6 +15,7 @@ __all__ = [
     "Row",
     "Split",
     "Task",
+    "TaskConfig",
     "available",
     "check_images",
     "check_task",
