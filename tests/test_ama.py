@@ -9,17 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from quick import quick_jit
 from scipy.stats import norm
 
 from jaxad import latents
-from jaxad.backend import kernel_options
 from jaxad.data import digits
 from jaxad.detectors.ama import AMAConfig, ama, draw_negatives, views
 from jaxad.losses import ama as losses
 from jaxad.nets import sngan, spectral
 from jaxad.types import Batch
 
-quick_jit = partial(jax.jit, compiler_options={**kernel_options(), "xla_backend_optimization_level": 0})
 SMALL = AMAConfig(width=0.03, latent_dim=5, steps=10, critic_steps=2, negatives="none")
 IMAGES = digits().images[:12].astype(np.float32) / 255
 

@@ -1,17 +1,13 @@
 """AMA's networks: sizes and widths, against library convolutions, and what batch normalisation may and may not do."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from quick import quick_jit
 
-from jaxad.backend import kernel_options
 from jaxad.nets import sngan
-
-quick_jit = partial(jax.jit, compiler_options={**kernel_options(), "xla_backend_optimization_level": 0})
 
 
 def count(params):
