@@ -39,24 +39,8 @@ from jaxad.search.strategies import EVOLUTION_SIZE, make_strategy
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(data.TaskConfig):
     """Find an image anomaly detector for your data."""
-
-    # ---- the task
-    dataset: str = "textures:16"
-    """Normal images: a TFDS name (fashion_mnist), digits, textures:SIZE, idx:DIR, folder:DIR, npz:FILE, mvtec:DIR."""
-    ood: tuple[str, ...] = ()
-    """Anomalous image sets, resized to the normal ones: TFDS names, gaussian, uniform, folders ..."""
-    normal_classes: tuple[str, ...] = ()
-    """Classes of the dataset that are normal, by name or number; the others are anomalous."""
-    data_dir: str | None = None
-    """Where prepared TFDS sets are; by default TFDS_DATA_DIR."""
-    image_size: int | None = None
-    """Resize all images to this side."""
-    limit: int | None = None
-    """Use at most so many normal images over the three parts."""
-    contamination: float | None = None
-    """Anomalous share of validation and test; by default 0.05, and 0.2 for the small bundled sets."""
 
     # ---- the search
     preset: Literal["default", "smoke", "paper"] = "default"
@@ -139,7 +123,6 @@ PRESETS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 MAY_DIFFER = {"output", "resume", "time_budget", "cache_dir", "quiet", "data_dir"}
-SMALL = ("digits", "textures")
 
 
 def trial_config(config: Config) -> trial.TrialConfig:
@@ -148,29 +131,11 @@ def trial_config(config: Config) -> trial.TrialConfig:
     return trial.TrialConfig(steps=config.steps, batch_size=config.batch_size, reward=config.reward, child=child)
 
 
-def load(config: Config) -> data.Task:
-    """The task, checked before anything is computed or written."""
-    contamination = config.contamination
-    if contamination is None:
-        contamination = 0.2 if config.dataset.partition(":")[0] in SMALL else 0.05
-    task = data.load_task(
-        config.dataset,
-        ood=config.ood,
-        normal_classes=config.normal_classes,
-        data_dir=config.data_dir,
-        image_size=config.image_size,
-        limit=config.limit,
-        contamination=contamination,
-        seed=config.seed,
-    )
-    return data.check_task(task)
-
-
 def run(config: Config) -> None:
     """The whole experiment."""
     # ---- task and folder ---------------------------------------------------------------------------------------
     config.check()
-    task = load(config)
+    task = config.load_task(config.seed)
     if config.resume:
         folder = runs.open_run(config.resume, config, may_differ=MAY_DIFFER)
     else:
@@ -325,12 +290,18 @@ def test(
     scale = overlays.colour_scale(map_images(detector, state, data.held_out_normals(task)))
     save_detector(
         folder.best,
-        architecture=winner.architecture,
-        config=trial_config(config).child,
+        name="autoencoder",
+        config=winner.config,
         state=state,
         image_shape=image_shape,
         threshold=evaluation.threshold,
-        details={"task": task.name, "valid": winner.value, "map_scale": scale},
+        details={
+            "summary": summary(winner.config.architecture),
+            "task": task.name,
+            "step": winner.step,
+            "valid": winner.value,
+            "map_scale": scale,
+        },
     )
     files.write_predictions(folder.path / "predictions.csv", predictions(task, evaluation))
     program = jax.jit(reconstruct, static_argnums=0)
@@ -338,7 +309,7 @@ def test(
         config=files.to_json(config) | {"resume": None},
         trials=[dataclasses.asdict(t) for t in trials],
         results=files.to_json(results),
-        pictures=pictures(detector, state, task, evaluation, lambda x: program(winner.architecture, state, x)),
+        pictures=pictures(detector, state, task, evaluation, lambda x: program(winner.config.architecture, state, x)),
         controller=controller_parts(
             [record for record in files.read_lines(folder.path / "controller.jsonl") if record["told"] <= len(trials)],
             found["space"].position_names,

@@ -40,26 +40,15 @@ from jaxad.types import Search
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(data.TaskConfig):
     """Compare search strategies."""
+
+    dataset: str = "digits"
+    contamination: float = 0.2
+    """Anomalous share of validation and test."""
 
     mode: Literal["table", "search"] = "table"
     """Look rewards up in a table of a small space, or search for real."""
-
-    dataset: str = "digits"
-    """Normal images, as in autoad_search.py."""
-    normal_classes: tuple[str, ...] = ()
-    """Classes of the dataset that are normal."""
-    ood: tuple[str, ...] = ()
-    """Anomalous image sets."""
-    data_dir: str | None = None
-    """Where prepared TFDS sets are; by default TFDS_DATA_DIR."""
-    image_size: int | None = None
-    """Resize all images to this side."""
-    limit: int | None = None
-    """Use at most so many normal images."""
-    contamination: float = 0.2
-    """Anomalous share of validation and test."""
 
     space: Literal["tiny", "small", "medium"] = "small"
     """Sequences: tiny 192, small 3,072 (of one layer, for a table), medium 85 million (two layers, --mode search)."""
@@ -143,7 +132,7 @@ CAN_BE_LEFT_OUT = ("no-curiosity", "no-replay", "no-sharpening", "plain-lstm", "
 def run(config: Config) -> None:
     """The whole comparison."""
     config.check()
-    task = load(config, 0)
+    task = config.load_task(config.seed)
     if config.resume:
         folder = runs.open_run(config.resume, config, may_differ=MAY_DIFFER)
     else:
@@ -154,17 +143,6 @@ def run(config: Config) -> None:
         compared = by_table if config.mode == "table" else by_search
         outcomes, curves, facts = compared(config, task, folder)
         conclude(config, task, folder, outcomes, curves, facts)
-
-
-def load(config: Config, number: int) -> data.Task:
-    """The task; every seed of real searches has images of its own."""
-    return data.check_task(
-        data.load_task(
-            config.dataset, ood=config.ood, normal_classes=config.normal_classes, data_dir=config.data_dir,
-            image_size=config.image_size, limit=config.limit, contamination=config.contamination,
-            seed=config.seed + number,
-        )
-    )  # fmt: skip
 
 
 def trial_config(config: Config, *, steps: int | None = None) -> trial.TrialConfig:
@@ -305,7 +283,7 @@ def search_for_real(path: Path, config: Config, seed: int, name: str) -> None:
     cell = search_cell(
         methods(config, space)[name if share else "random"],
         space,
-        load(config, seed),
+        config.load_task(config.seed + seed),  # every seed has images of its own
         trial_config(config, steps=config.steps if share else config.retrain_steps),
         key=jax.random.fold_in(jax.random.key(config.seed), seed),
         children=config.children,
@@ -318,7 +296,8 @@ def search_for_real(path: Path, config: Config, seed: int, name: str) -> None:
 def judge_favourites(path: Path, config: Config, seed: int, names: tuple[str, ...], quickest: float) -> None:
     """Train what the searches of a seed found from scratch, each architecture once, and test it once."""
     backend.enable_compilation_cache(config.cache_dir)
-    space, task, settings = SPACES[config.space], load(config, seed), trial_config(config, steps=config.retrain_steps)
+    space, task = SPACES[config.space], config.load_task(config.seed + seed)
+    settings = trial_config(config, steps=config.retrain_steps)
     own = {"seed": config.seed + seed, "image_channels": task.train.images.shape[-1]}
 
     def rewards(tokens: list[list[int]], part: data.Split) -> list[float]:

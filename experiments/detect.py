@@ -7,7 +7,8 @@
 RUN is the folder of a finished run, or its best/ folder. Images are files, folders (searched recursively) and .npz
 archives with an array `images`; they are resized and turned grey or RGB as the detector was trained. Printed is a
 table, most anomalous first. The output folder gets scores.csv (path, score, threshold, anomalous: 1 or 0) and
-overlays/ with a picture (image, anomaly map, both) of each of the most anomalous images, all on one colour scale.
+overlays/ with a picture (image, anomaly map, both) of each of the most anomalous images, all on one colour scale, if
+the detector says where an anomaly is.
 
 Scores are raw: higher means more anomalous, and only scores of one detector compare. An image is called anomalous if
 its score is greater than the threshold, which was chosen on held-out normal images when the detector was trained.
@@ -90,7 +91,7 @@ class Scored(NamedTuple):
 def detect(config: Config) -> int:
     """The whole experiment; returns the exit status."""
     config.check()
-    best = config.run if (config.run / "architecture.json").exists() else config.run / "best"
+    best = config.run if (config.run / "detector.json").exists() else config.run / "best"
     loaded = load_detector(best)
     threshold = loaded.threshold if config.threshold is None else thresholds.fixed(config.threshold)
     sources = list({source.name: source for path in config.images for source in find(path)}.values())
@@ -109,6 +110,8 @@ def detect(config: Config) -> int:
     write_scores(output / "scores.csv", found, threshold)
     if loaded.detector.score_map is not None:
         draw(config, loaded, found[: config.overlays], scale, output / "overlays")
+    elif config.overlays > 0 and not config.quiet:
+        print(f"no overlays: the method {loaded.name} scores whole images and has no anomaly maps")
     if not config.quiet:
         show(found, threshold, output)
     return 1 if unreadable else 0

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from jaxad import runs
+from jaxad.files import from_json
 
 Config = TypeVar("Config")
 
@@ -57,19 +58,20 @@ def _parse(
     if preset in fields and (name := _value(arguments, f"--{preset}")) in presets:
         default = dict(presets[name]) | {preset: name}
     if "resume" in fields and (folder := _value(arguments, "--resume")):
-        with runs.open_run(folder, write=False) as run:
-            stored = {name: value for name, value in run.config.items() if name in fields}
-        default = {name: _restored(config_class, name, value) for name, value in stored.items()} | {"resume": folder}
+        default = _settings(config_class, folder) | {"resume": folder}
     start = {"default": config_class(**default)} if default else {}
     return tyro.cli(config_class, args=arguments, description=description, **start)
 
 
-def _restored(config_class: type, name: str, value: Any) -> Any:
-    """The value of a field as it was before it became JSON."""
-    hint = typing.get_type_hints(config_class)[name]
-    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
-        return hint(**{key: _restored(hint, key, item) for key, item in value.items()})
-    return tuple(value) if isinstance(value, list) else value
+def _settings(config_class: type, folder: str) -> dict[str, Any]:
+    """What a run was asked for: values of those fields that it knew."""
+    with runs.open_run(folder, write=False) as run:
+        stored = run.config
+    hints = typing.get_type_hints(config_class)
+    try:
+        return {name: from_json(hint, stored[name], name) for name, hint in hints.items() if name in stored}
+    except ValueError as error:
+        raise ValueError(f"cannot resume {folder}: {error}; start a new run") from error
 
 
 def _value(arguments: Sequence[str], flag: str) -> str | None:

@@ -66,16 +66,22 @@ def pictures(
 ) -> dict[str, Any]:
     """Scores, and a few test images of either kind beside what the detector makes of them.
 
+    The errors of a detector without anomaly maps are absolute differences, as means over channels.
+
     Args:
       reconstruct: images [B, H, W, C] float32 -> as the detector sees them.
     """
     labels, scores = task.test.labels, evaluation.test_scores
     chosen = np.concatenate([np.flatnonzero(labels == kind)[:EXAMPLES] for kind in (0, 1)])
     images = np.asarray(to_float(task.test.images[chosen]))
+    reconstructions = np.asarray(reconstruct(images))
+    if detector.score_map is None:
+        errors = np.abs(images - reconstructions).mean(axis=-1)
+    else:
+        errors = map_images(detector, state, images)
     return {
         "test_scores": scores, "test_labels": labels,
         "valid_scores": evaluation.valid_scores, "valid_labels": task.valid.labels,
-        "inputs": images, "reconstructions": np.clip(np.asarray(reconstruct(images)), 0, 1),
-        "error_maps": map_images(detector, state, images),
+        "inputs": images, "reconstructions": np.clip(reconstructions, 0, 1), "error_maps": errors,
         "example_labels": labels[chosen], "example_scores": scores[chosen],
     }  # fmt: skip

@@ -7,6 +7,8 @@ import io
 import json
 import math
 import os
+import types
+import typing
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -90,6 +92,55 @@ def to_json(value: Any) -> Any:
     if hasattr(value, "__array__") and hasattr(value, "tolist"):
         return to_json(np.asarray(value).tolist())
     raise ValueError(f"{value!r} is a {type(value).__name__}, which JSON cannot hold; convert it before saving")
+
+
+def from_json(hint: Any, value: Any, name: str) -> Any:
+    """What `to_json` made JSON of, as its type hint says that it was.
+
+    Args:
+      hint: a dataclass or NamedTuple, of which all fields and no others must be there, tuple[X, ...], tuple[X, Y],
+        dict[str, X], a Literal, a union such as X | None, a plain type, or Any.
+      value: what JSON gave.
+      name: of the value, for errors; its parts are named like "architecture.layers[1].kernel".
+
+    Raises:
+      ValueError: a missing or unknown field, a value of another type (None, too, which NaN and infinities have become),
+        and what a dataclass itself refuses.
+    """
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        if value is None and types.NoneType in arguments:
+            return None
+        *others, last = (choice for choice in arguments if choice is not types.NoneType)
+        for choice in others:
+            with suppress(ValueError):
+                return from_json(choice, value, name)
+        return from_json(last, value, name)
+    if dataclasses.is_dataclass(hint) or hasattr(hint, "_fields"):
+        fields = getattr(hint, "_fields", None) or [field.name for field in dataclasses.fields(hint)]
+        if not isinstance(value, dict) or set(value) != set(fields):
+            found = sorted(value) if isinstance(value, dict) else type(value).__name__
+            raise ValueError(f"{name} has fields {found}; give exactly {', '.join(fields)}")
+        hints = typing.get_type_hints(hint)
+        return hint(**{field: from_json(hints[field], value[field], f"{name}.{field}") for field in fields})
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"{name} is {value!r}; give a list")
+        hints = arguments[:1] * len(value) if arguments[1:] == (...,) else arguments
+        if len(value) != len(hints):
+            raise ValueError(f"{name} has {len(value)} entries; give {len(hints)}")
+        return tuple(from_json(part, item, f"{name}[{i}]") for i, (part, item) in enumerate(zip(hints, value)))
+    if origin is dict and isinstance(value, dict):
+        return {key: from_json(arguments[1], item, f"{name}.{key}") for key, item in value.items()}
+    if origin is typing.Literal:
+        if value not in arguments:
+            raise ValueError(f"{name} is {value!r}; choose one of {', '.join(map(str, arguments))}")
+        return value
+    kinds = (int, float) if hint is float else origin or hint
+    # True is an int to Python, but not to a reader of the file.
+    if hint is Any or (isinstance(value, kinds) and isinstance(value, bool) == (hint is bool)):
+        return value
+    raise ValueError(f"{name} is {value!r}; give a value of type {getattr(hint, '__name__', hint)}")
 
 
 def write_json(path: str | Path, value: Any) -> None:

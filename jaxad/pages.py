@@ -169,7 +169,7 @@ def svg(figure: matplotlib.figure.Figure, name: str) -> tuple[str, float, float]
 def _template():
     import jinja2
 
-    source = Path(__file__).with_name("report.html").read_text(encoding="utf-8")
+    source = Path(__file__).with_name("pages.html").read_text(encoding="utf-8")
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

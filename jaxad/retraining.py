@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxad import checkpoint
 from jaxad.data import Task
-from jaxad.detectors.autoencoder import autoencoder
+from jaxad.detectors.autoencoder import AutoencoderConfig, autoencoder
 from jaxad.scoring import score_images
 from jaxad.search.child import ChildConfig
 from jaxad.search.loop import Trial
@@ -22,8 +22,8 @@ class Winner(NamedTuple):
     """The detector that validation chose."""
 
     trial: Trial  # the child of the search that it comes from
-    architecture: Architecture
-    detector: Detector
+    config: AutoencoderConfig
+    detector: Detector  # of the config
     state: State  # calibrated
     step: int  # of its training, at its best
     value: float  # the criterion on validation
@@ -60,8 +60,8 @@ def retrain(
     looks = look_steps(steps)
     winner, records = None, []
     for rank, trial in enumerate(trials):
-        architecture = Architecture.from_json(trial.architecture)
-        detector = autoencoder(architecture=architecture, child=child, steps=steps)
+        config = AutoencoderConfig(architecture=Architecture.from_json(trial.architecture), child=child, steps=steps)
+        detector = autoencoder(config)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, trial.trial), np.arange(seeds))
         path = folder / f"retrained-{trial.trial}.safetensors"
         before = rank * seeds * steps
@@ -69,7 +69,7 @@ def retrain(
             detector, keys, task.train.images, task.valid.images, task.valid.labels,
             looks=looks, batch_size=batch_size, criterion=criterion,
             selection=_saved(path, detector, keys, looks, (batch_size, *task.train.images.shape[1:])),
-            on_look=lambda selection, path=path: checkpoint.save(path, selection),
+            on_look=lambda selection, _, path=path: checkpoint.save(path, selection),
             on_chunk=lambda done, _, before=before: on_steps(before + done),
         )  # fmt: skip
         on_steps(before + seeds * steps)
@@ -88,7 +88,7 @@ def retrain(
             state = jax.tree.map(lambda leaf, seed=seed: leaf[seed], selection.best)
             step = looks[int(np.nanargmax(selection.values[seed]))]
             scores = score_images(detector, state, task.valid.images)
-            winner = Winner(trial, architecture, detector, state, step, float(values[seed]), scores)
+            winner = Winner(trial, config, detector, state, step, float(values[seed]), scores)
     if winner is None:
         raise ValueError("every retrained detector gives scores that are not finite: lower --learning-rate")
     return winner, records

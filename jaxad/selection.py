@@ -17,14 +17,14 @@ import numpy as np
 from jaxad.backend import kernel_options
 from jaxad.metrics import CRITERIA
 from jaxad.scoring import score_images
-from jaxad.training import OnChunk, fit_population
+from jaxad.training import History, OnChunk, fit_population
 from jaxad.types import Array, Detector, Key, State
 
 
 class Selection(NamedTuple):
     """Trainings from P seeds and the best moment of each; a pytree, so that it can be saved and continued."""
 
-    state: State  # as trained so far, with an axis P in front
+    state: State  # as trained so far, calibrated, with an axis P in front
     best: State  # calibrated, as each was at its best look, with an axis P in front
     values: np.ndarray  # [P, looks] float32, the criterion; NaN where scores were of no use, or not looked at yet
     looked: np.int32  # how many looks have been taken
@@ -49,7 +49,8 @@ def fit_selected(
     on_chunk: OnChunk | None = None,
     calibration_images: int = 1024,
     selection: Selection | None = None,
-    on_look: Callable[[Selection], None] = lambda selection: None,
+    on_look: Callable[[Selection, History], None] = lambda selection, history: None,
+    chunk: int = 100,
 ) -> Selection:
     """Train a detector from P seeds and keep each as it was when validation liked it most; the earlier wins a tie.
 
@@ -60,10 +61,10 @@ def fit_selected(
       looks: steps after which to calibrate and look, ascending from 1 upwards, such as `look_steps(1000)`; the
         last is the length of the training.
       criterion: a name in `metrics.CRITERIA`, for the validation scores.
-      on_chunk: as in `fit_population`.
+      on_chunk, chunk: as in `fit_population`.
       calibration_images: at most so many training images, spread evenly, calibrate at every look.
       selection: to go on from, as given to `on_look`.
-      on_look: called after every look.
+      on_look: called after every look, with the history of the steps since the one before (leading axis P).
 
     Raises:
       ValueError: an unknown criterion, looks out of order, and whatever `fit` refuses.
@@ -80,9 +81,9 @@ def fit_selected(
     if selection is None:
         selection = Selection(None, None, np.full((size, len(looks)), np.nan, np.float32), np.int32(0))
     for look in range(int(selection.looked), len(looks)):
-        state, _ = fit_population(
+        state, history = fit_population(
             detector, keys, train, steps=looks[look], batch_size=batch_size, on_chunk=on_chunk,
-            state=selection.state, start_step=looks[look - 1] if look else 0,
+            state=selection.state, start_step=looks[look - 1] if look else 0, chunk=chunk,
         )  # fmt: skip
         now = [_calibrate(detector)(_member(state, p), calibration) for p in range(size)]
         values = selection.values.copy()
@@ -92,8 +93,8 @@ def fit_selected(
         else:
             improved = np.nan_to_num(values[:, look], nan=-1.0) > best_values(selection.values)
             best = [now[p] if improved[p] else _member(selection.best, p) for p in range(size)]
-        selection = Selection(state, _stack(best), values, np.int32(look + 1))
-        on_look(selection)
+        selection = Selection(_stack(now), _stack(best), values, np.int32(look + 1))
+        on_look(selection, history)
     return selection
 
 

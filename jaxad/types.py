@@ -32,7 +32,11 @@ class Network(NamedTuple):
 
 
 class Detector(NamedTuple):
-    """A thing that learns to score images. Functions are pure and may be jitted, vmapped and sharded."""
+    """A thing that learns to score images. Functions are pure and may be jitted, vmapped and sharded.
+
+    The state is a NamedTuple. Its field `opt_state`, if it has one, is of use to `step` alone: a detector is saved
+    without it.
+    """
 
     init: Callable[[Key, Array], State]  # (key, images [B, H, W, C]) -> state; images give the shapes
     step: Callable[[Key, State, Batch], tuple[State, Info]]  # one training step

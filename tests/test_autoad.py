@@ -7,14 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from quick import quick_jit
 
 from jaxad import checkpoint
-from jaxad.backend import kernel_options
 from jaxad.search.autoad import AutoADConfig, ablations, autoad
 from jaxad.search.strategies import make_strategy
 from spaces import TINY
 
-quick_jit = functools.partial(jax.jit, compiler_options={**kernel_options(), "xla_backend_optimization_level": 0})
 COMPLETE = AutoADConfig(units=6, buffer=4, keep=2)
 
 

@@ -1,19 +1,14 @@
 """The main experiment as a user meets it: a process with flags, killed and resumed, fed nonsense."""
 
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+import scripts
 
-SCRIPT = Path(__file__).parents[1] / "experiments" / "autoad_search.py"
 TINY = (
     *("--dataset", "digits", "--limit", "150", "--contamination", "0.2", "--num-layers", "1", "--children", "6"),
     *("--population", "2", "--steps", "2", "--batch-size", "16", "--retrain-top", "1", "--retrain-steps", "4"),
@@ -28,15 +23,11 @@ def cache(tmp_path_factory):
 
 
 def start(*flags, cache):
-    environment = {**os.environ, "XLA_FLAGS": "", "JAX_COMPILATION_CACHE_DIR": cache}
-    command = [sys.executable, str(SCRIPT), *map(str, flags)]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return scripts.start("autoad_search.py", *flags, cache=cache)
 
 
 def run(*flags, cache):
-    process = start(*flags, cache=cache)
-    out, err = process.communicate(timeout=600)
-    return process.returncode, out, err
+    return scripts.run("autoad_search.py", *flags, cache=cache)
 
 
 @pytest.fixture(scope="module")
@@ -59,20 +50,13 @@ def results(folder):
     return {k: content[k] for k in ("task", "strategy", "seed", "best", "retrain", "threshold", "test")}
 
 
-def weights(path):
-    return load_file(path)
-
-
 def assert_same_run(one, other):
     assert trials(one) == trials(other)
     assert results(one) == results(other)
     names = sorted(path.name for path in (one / "checkpoint").glob("*.safetensors"))
     assert names == sorted(path.name for path in (other / "checkpoint").glob("*.safetensors"))
     for part in ("best/weights.safetensors", *(f"checkpoint/{name}" for name in names)):
-        expected, found = weights(one / part), weights(other / part)
-        assert expected.keys() == found.keys()
-        for name in expected:
-            np.testing.assert_array_equal(expected[name], found[name], err_msg=f"{part}: {name}")
+        assert scripts.same_weights(one / part, other / part), part
 
 
 def test_a_run_leaves_everything_a_person_wants(finished):
@@ -84,7 +68,7 @@ def test_a_run_leaves_everything_a_person_wants(finished):
     for metric in ("auroc", "aupr_in", "aupr_out", "fpr95"):
         measured = content["test"][metric]
         assert 0 <= measured["low"] <= measured["value"] <= measured["high"] <= 1
-    assert {"architecture.json", "weights.safetensors"} <= {path.name for path in (finished / "best").iterdir()}
+    assert {"detector.json", "weights.safetensors"} <= {path.name for path in (finished / "best").iterdir()}
     assert "<html" in (finished / "report.html").read_text()
     assert len((finished / "predictions.csv").read_text().splitlines()) > 60
 
@@ -113,12 +97,7 @@ def test_killed_once_and_resumed_equals_uninterrupted(finished, tmp_path, cache)
     # The kill comes when the first population is on disk, wherever the next one is by then.
     folder = tmp_path / "killed"
     process = start(*TINY, "--output", folder, cache=cache)
-    for _ in range(3000):
-        if list((folder / "checkpoint").glob("step-*")) or process.poll() is not None:
-            break
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    scripts.kill_once(process, lambda: list((folder / "checkpoint").glob("step-*")))
     assert not (folder / "results.json").exists()
     status, _, err = run("--resume", folder, cache=cache)
     assert status == 0, err
@@ -134,10 +113,7 @@ def test_the_controller_resumes_bit_for_bit(tmp_path, cache):
     killed_and_resumed(tmp_path / "killed", cache, [], flags)
     folder = tmp_path / "half"
     process = start(*flags, "--output", folder, cache=cache)
-    while not list((folder / "checkpoint").glob("step-*")) and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    scripts.kill_once(process, lambda: list((folder / "checkpoint").glob("step-*")))
     assert run("--resume", folder, cache=cache)[0] == 0
     assert_same_run(tmp_path / "whole", folder)
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
@@ -185,10 +161,7 @@ def bad_images(folder, value):
 def test_nonsense_ends_at_once_in_one_line(flags, message, cache, tmp_path):
     flags = flags if "--resume" in flags or "--output" in flags else (*flags, "--output", tmp_path / "run")
     status, _, err = run(*flags, cache=cache)
-    assert status == 2
-    assert message in err
-    assert "Traceback" not in err
-    assert len(err.strip().splitlines()) == 1
+    assert scripts.one_line(status, err, message)
     assert not (tmp_path / "run").exists()
 
 

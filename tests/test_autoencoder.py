@@ -1,22 +1,19 @@
 """The autoencoder of Eq. 2 against a plain NumPy one, layer by layer and pixel by pixel."""
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from quick import quick_jit
 from scipy.special import expit
 
-from jaxad.backend import kernel_options
 from jaxad.nets import autoencoder
 from jaxad.nets.layers import ACTIVATIONS, NORMS, POOLS, Moments
 from jaxad.search.sizes import parameter_count
 from jaxad.search.space import Architecture, Layer, SearchSpace
 
-# Oracles run once: unoptimised programs compile several times faster.
-quick_jit = functools.partial(jax.jit, compiler_options={**kernel_options(), "xla_backend_optimization_level": 0})
 SHAPE = (9, 7, 2)
 LAYERS = (
     Layer(channels=3, kernel=3, pool="max", pool_kernel=3, norm="batch", activation="elu"),

@@ -1,22 +1,19 @@
 """The objective of a child: its two terms, its training schedule, and that no choice of an architecture is ignored."""
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from quick import quick_jit
 
-from jaxad.backend import kernel_options
 from jaxad.hypotheses import CentroidParams
 from jaxad.search import supernet
 from jaxad.search.child import ChildConfig, make_child, make_optimiser
 from jaxad.search.space import Architecture, Layer, SearchSpace
 
-# Oracles run once: unoptimised programs compile several times faster.
-quick_jit = functools.partial(jax.jit, compiler_options={**kernel_options(), "xla_backend_optimization_level": 0})
 LAYER = Layer(channels=8, kernel=3, pool="max", pool_kernel=3, norm="none", activation="tanh")
 BASE = Architecture(hypothesis="centroid", distance="l2", layers=(LAYER,))
 CONFIG = ChildConfig(regulariser=0.5)

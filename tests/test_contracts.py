@@ -8,6 +8,7 @@ import pytest
 from jaxad import checkpoint
 from jaxad.data import digits
 from jaxad.detectors import DETECTORS
+from jaxad.detectors.saved import load_detector, save_detector
 from jaxad.metrics import auroc
 from jaxad.scoring import map_images, score_images
 from jaxad.search.space import Architecture, Layer
@@ -24,6 +25,9 @@ def layer(channels, norm="batch"):
 
 # Every registered method appears here, small; a method with variants of its own kind may appear more than once.
 CONFIGS = {
+    "ama": {
+        "mirrored": {"width": 0.05, "latent_dim": 8, "steps": 30, "learning_rate": 3e-3, "negatives": "none"},
+    },
     "autoencoder": {
         "density": Architecture(hypothesis="density", distance="l2", layers=(layer(8),)),
         "centroid": Architecture(hypothesis="centroid", distance="l1", layers=(layer(8, "instance"),)),
@@ -32,11 +36,10 @@ CONFIGS = {
 CASES = [(name, case) for name, cases in CONFIGS.items() for case in cases]
 
 
-def make(name, case):
-    config_class, constructor = DETECTORS[name]
+def config_of(name, case):
     chosen = CONFIGS[name][case]
     fields = {"architecture": chosen} if isinstance(chosen, Architecture) else chosen
-    return constructor(config_class(**fields))
+    return DETECTORS[name][0](**fields)
 
 
 class Trained:
@@ -44,7 +47,8 @@ class Trained:
 
     def __init__(self, name, case):
         self.traces = []
-        detector = make(name, case)
+        self.name, self.config = name, config_of(name, case)
+        detector = DETECTORS[name][1](self.config)
 
         def step(key, state, batch):
             self.traces.append(batch.images.shape)
@@ -157,6 +161,18 @@ def test_a_checkpoint_gives_back_every_bit(trained, tmp_path):
     equal(restored, trained.state)
     equal(
         score_images(trained.detector, restored, GARBAGE, 16),
+        score_images(trained.detector, trained.state, GARBAGE, 16),
+    )
+
+
+def test_a_saved_detector_scores_the_same(trained, tmp_path):
+    options = {"name": trained.name, "config": trained.config, "image_shape": IMAGES.shape[1:]}
+    save_detector(tmp_path, state=trained.state, **options)
+    loaded = load_detector(tmp_path)
+    assert (loaded.name, loaded.config) == (trained.name, trained.config)
+    assert jax.tree.map(described, loaded.state) == jax.tree.map(described, trained.state)
+    equal(
+        score_images(loaded.detector, loaded.state, GARBAGE, 16),
         score_images(trained.detector, trained.state, GARBAGE, 16),
     )
 

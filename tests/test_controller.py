@@ -1,14 +1,12 @@
 """The controller against NumPy and enumeration: a proper distribution over all sequences of a tiny space."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from quick import quick_jit
 from scipy.special import expit, log_softmax
 
-from jaxad.backend import kernel_options
 from jaxad.search.controller import carry_over, first_carries, make_controller, no_carry
 from jaxad.search.reinforce import (
     init_baseline,
@@ -19,7 +17,6 @@ from jaxad.search.reinforce import (
 )
 from spaces import TINY
 
-quick_jit = functools.partial(jax.jit, compiler_options={**kernel_options(), "xla_backend_optimization_level": 0})
 ALL = np.array(list(TINY.enumerate()), np.int32)
 CONTROLLER = make_controller(TINY, units=5)
 

@@ -14,11 +14,10 @@ from PIL import Image
 
 from jaxad import cli, thresholds
 from jaxad.data import digits
-from jaxad.detectors import autoencoder
+from jaxad.detectors import DETECTORS, AutoencoderConfig, autoencoder
 from jaxad.detectors.saved import load_detector, save_detector
 from jaxad.overlays import colour_scale, overlay
 from jaxad.scoring import map_images, score_images
-from jaxad.search.child import ChildConfig
 from jaxad.search.space import Architecture, Layer
 
 SCRIPT = Path(__file__).parent.parent / "experiments" / "detect.py"
@@ -39,12 +38,13 @@ def detect():
 def made(tmp_path_factory):
     """A finished run with an untrained detector: (folder, expected scores of IMAGES, threshold)."""
     folder = tmp_path_factory.mktemp("run")
-    detector = autoencoder(architecture=ARCHITECTURE)
+    config = AutoencoderConfig(architecture=ARCHITECTURE)
+    detector = autoencoder(config)
     start = jax.jit(detector.init, compiler_options={"xla_backend_optimization_level": 0})
     state = start(jax.random.key(0), IMAGES / np.float32(255))
     scores = score_images(detector, state, IMAGES, 8)
     threshold = thresholds.fixed(float(np.median(scores)))
-    options = {"architecture": ARCHITECTURE, "config": ChildConfig(), "state": state, "threshold": threshold}
+    options = {"name": "autoencoder", "config": config, "state": state, "threshold": threshold}
     save_detector(folder / "best", image_shape=(8, 8, 1), **options)
     save_detector(folder / "plain" / "best", image_shape=(8, 8, 1), **options | {"threshold": None})
     return folder, scores, threshold.value
@@ -134,6 +134,20 @@ def test_a_detector_without_threshold_only_ranks_unless_given_one(detect, made, 
     assert run(detect, run_folder, photos, "--output", tmp_path / "b", "--threshold", "1e9", *options) == 0
     assert {row["anomalous"] for row in read_scores(tmp_path / "b")} == {"0"}
     assert "0 of 4 images are anomalous" in capsys.readouterr().out
+
+
+def test_a_detector_without_maps_only_scores(detect, made, photos, tmp_path, capsys, monkeypatch):
+    def without_maps(config):
+        return autoencoder(config)._replace(score_map=None)
+
+    monkeypatch.setitem(DETECTORS, "autoencoder", (AutoencoderConfig, without_maps))
+    said = "no overlays: the method autoencoder scores whole images and has no anomaly maps"
+    for i, (options, lines) in enumerate({(): 1, ("--overlays", 0): 0, ("--quiet",): 0}.items()):
+        output = tmp_path / str(i)
+        assert run(detect, made[0], photos, "--output", output, *options) == 0
+        assert capsys.readouterr().out.splitlines().count(said) == lines
+        assert len(read_scores(output)) == 4
+        assert [file.name for file in output.iterdir()] == ["scores.csv"]
 
 
 def test_results_go_into_the_run_by_default_and_earlier_ones_stay(detect, made, photos, tmp_path, capsys):

@@ -4,13 +4,22 @@ import csv
 import dataclasses
 import enum
 import json
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxad.files import Prediction, append_line, read_lines, to_json, write_json, write_predictions, write_text
+from jaxad.files import (
+    Prediction,
+    append_line,
+    from_json,
+    read_lines,
+    to_json,
+    write_json,
+    write_predictions,
+    write_text,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,6 +65,66 @@ def test_json_of_everything_a_result_holds(tmp_path):
     with pytest.raises(ValueError, match="is a function, which JSON cannot hold"):
         write_json(tmp_path / "new" / "results.json", {"a": [lambda: 0]})
     assert (tmp_path / "new" / "results.json").read_bytes() == before
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Training:
+    optimizers: tuple[Optimizer, ...] = (Optimizer(), Optimizer(rate=1))
+    best: Optimizer | None = None
+    seed: int | None = None
+    size: int | tuple[int, int] = (2, 3)
+    mode: Literal["fast", "exact"] = "exact"
+    shuffled: bool = True
+    name: str = "a"
+    found: Pair = dataclasses.field(default_factory=lambda: Pair(1, None))
+    scores: dict[str, float] = dataclasses.field(default_factory=lambda: {"a": 1.5})
+    anything: Any = None
+
+    def __post_init__(self):
+        if self.name == "taken":
+            raise ValueError("name is taken; choose another")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"optimizers": (), "best": Optimizer(betas=(0, 0.5)), "seed": 3, "size": 4},
+        {"shuffled": False, "found": Pair(2, [1, {"x": 2}]), "scores": {}, "anything": {"y": [None]}},
+    ],
+)
+def test_what_became_json_comes_back(fields):
+    value = Training(**fields)
+    assert from_json(Training, json.loads(json.dumps(to_json(value))), "training") == value
+
+
+def without_rate(record):
+    del record["optimizers"][1]["rate"]
+
+
+MISFITS = {
+    "no record": (lambda r: r.update(best=[1]), "training.best has fields list; give exactly rate, betas"),
+    "a missing field": (without_rate, "training.optimizers[1] has fields ['betas']; give exactly rate, betas"),
+    "an unknown field": (lambda r: r["found"].update(up=1), "has fields ['left', 'right', 'up']; give exactly left"),
+    "one value for many": (lambda r: r.update(optimizers=3), "training.optimizers is 3; give a list"),
+    "too few": (lambda r: r["optimizers"][0].update(betas=[1]), "optimizers[0].betas has 1 entries; give 2"),
+    "text for a number": (lambda r: r.update(seed="3"), "training.seed is '3'; give a value of type int"),
+    "what was NaN": (lambda r: r["scores"].update(a=None), "training.scores.a is None; give a value of type float"),
+    "a number for a truth": (lambda r: r.update(shuffled=1), "training.shuffled is 1; give a value of type bool"),
+    "a truth for a number": (lambda r: r["found"].update(left=True), "found.left is True; give a value of type int"),
+    "an unknown choice": (lambda r: r.update(mode="slow"), "training.mode is 'slow'; choose one of fast, exact"),
+    "what the class refuses": (lambda r: r.update(name="taken"), "name is taken; choose another"),
+}
+
+
+@pytest.mark.parametrize("misfit", MISFITS)
+def test_json_that_does_not_fit_is_named(misfit):
+    change, message = MISFITS[misfit]
+    record = to_json(Training())
+    change(record)
+    with pytest.raises(ValueError) as error:
+        from_json(Training, record, "training")
+    assert message in str(error.value)
 
 
 def test_text_and_predictions(tmp_path):

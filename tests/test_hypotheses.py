@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from quick import quick_jit
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
-from jaxad.backend import kernel_options
 from jaxad.hypotheses import (
     CONFIGS,
     HYPOTHESES,
@@ -20,9 +20,6 @@ from jaxad.hypotheses import (
     make_hypothesis,
     mixture_energy,
 )
-
-# What runs once: unoptimised programs compile several times faster.
-quick_jit = functools.partial(jax.jit, compiler_options={**kernel_options(), "xla_backend_optimization_level": 0})
 
 
 def gradient_of(name, argnums, **options):

@@ -6,14 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from quick import quick_jit
 from scipy.special import expit
 
-from jaxad.backend import kernel_options
 from jaxad.nets import layers as nn
 from jaxad.search import space
 
-# Oracles run once: unoptimised programs compile several times faster.
-quick_jit = partial(jax.jit, compiler_options={**kernel_options(), "xla_backend_optimization_level": 0})
 REDUCE = {"max": np.max, "average": np.mean}
 
 

@@ -1,5 +1,6 @@
 """Validation chooses among retrained detectors, whatever their order and however often they were interrupted."""
 
+import dataclasses
 import functools
 
 import jax
@@ -9,7 +10,7 @@ import pytest
 
 from jaxad import retraining
 from jaxad.data import Split, Task
-from jaxad.detectors.autoencoder import autoencoder
+from jaxad.detectors.autoencoder import AutoencoderConfig, autoencoder
 from jaxad.retraining import retrain
 from jaxad.search.child import ChildConfig
 from jaxad.search.loop import Trial
@@ -66,7 +67,7 @@ def whole(tmp_path_factory):
 
 def same(a, b):
     """Bitwise, but for the detector, which is made of functions."""
-    assert (a.trial, a.architecture, a.step, a.value) == (b.trial, b.architecture, b.step, b.value)
+    assert (a.trial, a.config, a.step, a.value) == (b.trial, b.config, b.step, b.value)
     jax.tree.map(np.testing.assert_array_equal, (a.state, a.valid_scores), (b.state, b.valid_scores))
 
 
@@ -87,7 +88,7 @@ def test_the_order_of_the_trials_decides_nothing(whole, tmp_path):
 
 def test_the_winner_is_the_detector_that_was_seen(whole):
     winner, records, *_ = whole
-    assert winner.architecture == TINY
+    assert winner.config == AutoencoderConfig(architecture=TINY, child=CHILD, steps=LOOKS[-1])
     scores = jax.jit(winner.detector.score)(winner.state, TASK.valid.images)
     np.testing.assert_allclose(winner.valid_scores, scores, rtol=1e-5)
     assert winner.valid_scores.dtype == np.float32
@@ -136,9 +137,9 @@ def test_unusable_detectors_never_win(whole, tmp_path, monkeypatch):
     other = next(t for t in TRIALS if t != best)
     broken = trial(best.trial, architecture=TINY.to_json() | {"distance": "l1"})
 
-    def sometimes_broken(*, architecture, **fields):
-        detector = detector_of(architecture=TINY, **fields)
-        return detector if architecture == TINY else detector._replace(score=unusable)
+    def sometimes_broken(config):
+        detector = detector_of(dataclasses.replace(config, architecture=TINY))
+        return detector if config.architecture == TINY else detector._replace(score=unusable)
 
     def unusable(state, images):
         return jnp.full(images.shape[0], jnp.nan)

@@ -1,39 +1,44 @@
 """A saved detector scores as the one in memory did, and damaged or foreign folders are refused in one line."""
 
+import dataclasses
 import json
 import shutil
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from safetensors.numpy import load_file
 
 from jaxad import thresholds
 from jaxad.data import digits
-from jaxad.detectors import autoencoder
+from jaxad.detectors import DETECTORS, AutoencoderConfig, autoencoder
 from jaxad.detectors.saved import load_detector, save_detector
 from jaxad.scoring import score_images
 from jaxad.search.child import ChildConfig
 from jaxad.search.space import Architecture, Layer
+from jaxad.types import Detector
 
 IMAGES = digits().images
 LAYER = Layer(channels=2, kernel=3, pool="max", pool_kernel=3, norm="batch", activation="elu")
 ARCHITECTURE = Architecture(hypothesis="density", distance="l1", layers=(LAYER,))
-CONFIG = ChildConfig(regulariser=0.25)
+CONFIG = AutoencoderConfig(architecture=ARCHITECTURE, child=ChildConfig(regulariser=0.25), steps=20)
 THRESHOLD = thresholds.false_positive_rate(np.arange(50.0), 0.1)
 DETAILS = {"seed": 3, "map_scale": 0.5, "reward": np.float32(0.5)}
+USUAL = {"name": "autoencoder", "config": CONFIG, "image_shape": (8, 8, 1)}
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     """A detector on disk and in memory: (folder, detector, state)."""
     folder = tmp_path_factory.mktemp("run") / "best"
-    detector = autoencoder(architecture=ARCHITECTURE, child=CONFIG)
+    detector = autoencoder(CONFIG)
     start = jax.jit(detector.init, compiler_options={"xla_backend_optimization_level": 0})
-    state = start(jax.random.key(0), IMAGES[:40] / np.float32(255))._replace(step=jnp.int32(7))
-    options = {"image_shape": (8, 8, 1), "threshold": THRESHOLD, "details": DETAILS}
-    save_detector(folder, architecture=ARCHITECTURE, config=CONFIG, state=state, **options)
+    state = start(jax.random.key(0), IMAGES[:40] / np.float32(255))
+    state = state._replace(step=jnp.int32(7), opt_state=jax.tree.map(jnp.ones_like, state.opt_state))
+    save_detector(folder, state=state, threshold=THRESHOLD, details=DETAILS, **USUAL)
     return folder, detector, state
 
 
@@ -44,7 +49,7 @@ def copy(saved, tmp_path):
 
 
 def edit(folder, change):
-    file = folder / "architecture.json"
+    file = folder / "detector.json"
     record = json.loads(file.read_text())
     change(record)
     file.write_text(json.dumps(record))
@@ -55,49 +60,131 @@ def test_what_is_loaded_is_what_was_saved(saved):
     loaded = load_detector(folder)
     for name in ("params", "moments", "stats", "step"):
         jax.tree.map(np.testing.assert_array_equal, getattr(loaded.state, name), getattr(state, name))
-    assert jax.tree.structure(loaded.state) == jax.tree.structure(state)
     np.testing.assert_array_equal(
         score_images(loaded.detector, loaded.state, IMAGES[80:90], 10),
         score_images(detector, state, IMAGES[80:90], 10),
     )
+    assert (loaded.name, loaded.config) == ("autoencoder", CONFIG)
     assert loaded.image_shape == (8, 8, 1)
     assert loaded.threshold == THRESHOLD
     assert loaded.details == DETAILS | {"reward": 0.5}
-    assert (loaded.architecture, loaded.config) == (ARCHITECTURE, CONFIG)
+
+
+def test_the_optimiser_starts_afresh(saved):
+    folder, _, state = saved
+    loaded = load_detector(folder)
+    assert jax.tree.structure(loaded.state) == jax.tree.structure(state)
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(loaded.state.opt_state))
+    assert not any("opt_state" in name for name in load_file(folder / "weights.safetensors"))
 
 
 def test_a_person_and_other_programs_can_read_it(saved):
     folder = saved[0]
-    assert sorted(file.name for file in folder.iterdir()) == ["architecture.json", "weights.safetensors"]
-    record = json.loads((folder / "architecture.json").read_text())
-    assert record["summary"] == "density/l1 | 2 k3 max3 batch elu"
+    assert sorted(file.name for file in folder.iterdir()) == ["detector.json", "weights.safetensors"]
+    record = json.loads((folder / "detector.json").read_text())
+    assert record["detector"] == "autoencoder"
     assert record["image_shape"] == {"height": 8, "width": 8, "channels": 1}
+    assert record["config"]["architecture"] == ARCHITECTURE.to_json()
+    assert record["config"]["steps"] == 20
     assert record["threshold"]["value"] == THRESHOLD.value
     assert load_file(folder / "weights.safetensors")["params/encoder/0/kernel"].shape == (3, 3, 1, 2)
 
 
 def test_saving_again_replaces_and_a_threshold_is_not_needed(copy, saved):
-    options = {"architecture": ARCHITECTURE, "config": CONFIG, "image_shape": (8, 8, 1)}
-    save_detector(copy, state=saved[2], **options)
+    save_detector(copy, state=saved[2], **USUAL)
     loaded = load_detector(copy)
     assert loaded.threshold is None
     assert loaded.details == {}
 
 
-def test_what_cannot_be_used_is_not_saved(saved, tmp_path):
-    options = {"architecture": ARCHITECTURE, "config": CONFIG, "state": saved[2]}
-    with pytest.raises(ValueError, match="image_shape is"):
-        save_detector(tmp_path / "a", image_shape=(8, 8), **options)
-    with pytest.raises(ValueError, match="save a finite one"):
-        save_detector(tmp_path / "a", image_shape=(8, 8, 1), threshold=thresholds.fixed(np.inf), **options)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Part:
+    weight: float
+    rate: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ToyConfig:
+    parts: tuple[Part, ...]
+    centre: tuple[int, int] = (0, 0)
+
+
+class Toy(NamedTuple):
+    mean: Any
+    opt_state: Any
+
+
+class Untrained(NamedTuple):
+    mean: Any
+
+
+def toy(config):
+    """Parts that train with a learning rate kept in the optimiser's state, where they have one."""
+
+    def init(key, images):
+        mean = [part.weight * images.mean(0) for part in config.parts]
+        rates = [part.rate for part in config.parts if part.rate]
+        optimisers = tuple(optax.inject_hyperparams(optax.sgd)(rate).init(mean) for rate in rates)
+        return Toy(mean, optimisers) if rates else Untrained(mean)
+
+    def score(state, images):
+        return sum(jnp.mean((images - mean[None]) ** 2, (1, 2, 3)) for mean in state.mean)
+
+    return Detector(init, None, None, score)
+
+
+@pytest.mark.parametrize("rates", [(0.25, None, 0.5), (None,)])
+def test_any_registered_method_can_be_saved(rates, tmp_path, monkeypatch):
+    monkeypatch.setitem(DETECTORS, "toy", (ToyConfig, toy))
+    config = ToyConfig(parts=tuple(Part(weight=i / 2, rate=rate) for i, rate in enumerate(rates)), centre=(3, 4))
+    state = toy(config).init(jax.random.key(0), jnp.asarray(IMAGES[:9] / np.float32(255)))
+    save_detector(tmp_path, name="toy", config=config, state=state, image_shape=(8, 8, 1))
+    loaded = load_detector(tmp_path)
+    assert loaded.config == config
+    assert jax.tree.structure(loaded.state) == jax.tree.structure(state)
+    jax.tree.map(np.testing.assert_array_equal, loaded.state, state)
+    np.testing.assert_array_equal(
+        score_images(loaded.detector, loaded.state, IMAGES[:5], 5), score_images(toy(config), state, IMAGES[:5], 5)
+    )
+
+
+def test_a_config_that_json_cannot_hold_is_not_saved(tmp_path, monkeypatch):
+    monkeypatch.setitem(DETECTORS, "toy", (ToyConfig, toy))
+    config = ToyConfig(parts=(Part(weight=np.inf),))
+    with pytest.raises(ValueError, match=r"config.parts\[0\].weight is None"):
+        save_detector(
+            tmp_path / "a", name="toy", config=config, state=Untrained([jnp.zeros((8, 8, 1))]), image_shape=(8, 8, 1)
+        )
     assert not (tmp_path / "a").exists()
+
+
+MISFITS = {
+    "half a shape": ({"image_shape": (8, 8)}, r"image_shape is \(8, 8\); give \(height, width, channels\)"),
+    "an empty shape": ({"image_shape": (8, 0, 1)}, "all positive integers"),
+    "another shape": ({"image_shape": (8, 8, 3)}, r"this config and image_shape \(8, 8, 3\)"),
+    "another config": ({"config": dataclasses.replace(CONFIG, child=ChildConfig(optimiser="sgd"))}, "with this config"),
+    "a config of another kind": ({"config": ARCHITECTURE}, "of type Architecture; .* needs AutoencoderConfig"),
+    "an unknown method": ({"name": "magic"}, "name is 'magic'; choose one of autoencoder"),
+    "a threshold for nothing": ({"threshold": thresholds.fixed(np.inf)}, "save a finite one"),
+}
+
+
+@pytest.mark.parametrize("misfit", MISFITS)
+def test_what_cannot_be_used_is_not_saved(saved, tmp_path, misfit):
+    options, words = MISFITS[misfit]
+    with pytest.raises(ValueError, match=words):
+        save_detector(tmp_path / "a", state=saved[2], **USUAL | options)
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_named(saved, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="cannot write"):
-        save_detector(tmp_path / "file", image_shape=(8, 8, 1), **options)
+        save_detector(tmp_path / "file", state=saved[2], **USUAL)
 
 
 def write_nonsense(folder):
-    (folder / "architecture.json").write_text('{"format": ')
+    (folder / "detector.json").write_text('{"format": ')
 
 
 def tear_weights(folder):
@@ -105,17 +192,25 @@ def tear_weights(folder):
     file.write_bytes(file.read_bytes()[:-1])
 
 
+def layer_of(record):
+    return record["config"]["architecture"]["layers"][0]
+
+
 DAMAGES = {
-    "a folder without a detector": (lambda f: (f / "architecture.json").unlink(), "give the best/ folder"),
+    "a folder without a detector": (lambda f: (f / "detector.json").unlink(), "give the best/ folder"),
     "no weights": (lambda f: (f / "weights.safetensors").unlink(), "does not exist"),
     "half a description": (write_nonsense, "is damaged"),
-    "another program's file": (lambda f: (f / "architecture.json").write_text("[1]"), "not written by this version"),
+    "another program's file": (lambda f: (f / "detector.json").write_text("[1]"), "not written by this version"),
     "a later format": (lambda f: edit(f, lambda r: r.update(format="jaxad-detector-9")), "not written by this version"),
-    "an unknown layer": (lambda f: edit(f, lambda r: r["architecture"]["layers"][0].update(norm="x")), "norm is 'x'"),
-    "an option that is gone": (lambda f: edit(f, lambda r: r["child"].update(gone=1)), "is damaged"),
-    "a missing field": (lambda f: edit(f, lambda r: r.pop("threshold")), "is damaged"),
+    "a later method": (lambda f: edit(f, lambda r: r.update(detector="magic")), "not written by this version"),
+    "an unknown layer": (lambda f: edit(f, lambda r: layer_of(r).update(norm="x")), r"is damaged \(norm is 'x'"),
+    "half a layer": (lambda f: edit(f, lambda r: layer_of(r).pop("pool")), r"config.architecture.layers\[0\] has"),
+    "an option that is gone": (lambda f: edit(f, lambda r: r["config"].update(gone=1)), r"is damaged \(config has"),
+    "a missing field": (lambda f: edit(f, lambda r: r.pop("threshold")), r"is damaged \(description has fields"),
+    "a threshold of another kind": (lambda f: edit(f, lambda r: r.update(threshold=3)), "copy it again from the run"),
     "torn weights": (tear_weights, "torn or corrupt"),
-    "weights of another detector": (lambda f: edit(f, lambda r: r.update(steps=4)), "belongs to another detector"),
+    "another config": (lambda f: edit(f, lambda r: r["config"].update(steps=4)), "belongs to another detector"),
+    "another shape": (lambda f: edit(f, lambda r: r["image_shape"].update(width=9)), "belongs to another detector"),
 }
 
 

@@ -77,7 +77,7 @@ def test_unusable_moments_never_win():
 def test_a_stopped_selection_goes_on(tmp_path):
     detector, seen = wave(), []
     keys = jax.vmap(jax.random.key)(np.arange(SEEDS))
-    whole = run(detector, keys, on_look=lambda selection: seen.append(selection))
+    whole = run(detector, keys, on_look=lambda selection, _: seen.append(selection))
     assert [int(s.looked) for s in seen] == [1, 2, 3, 4]
     checkpoint.save(tmp_path / "file", seen[1])
     again = run(detector, keys, selection=checkpoint.restore(tmp_path / "file", seen[1]))

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from quick import quick_jit
 
-from jaxad.backend import kernel_options
 from jaxad.hypotheses import make_hypothesis
 from jaxad.nets import autoencoder
 from jaxad.search import supernet, trial
@@ -33,8 +33,6 @@ CHILDREN = [SPACE.to_architecture(tokens) for tokens in TOKENS]
 SHARED = supernet.init(np.random.default_rng(1), SPACE, SHAPE[2])
 SGD = TrialConfig(steps=4, batch_size=16, fit_images=32, child=ChildConfig(optimiser="sgd", learning_rate=0.05))
 ADAM = TrialConfig(steps=4, batch_size=16, fit_images=32, child=ChildConfig(optimiser="adam", learning_rate=0.003))
-# Oracles run once: what is not optimised compiles in half the time.
-quick_jit = functools.partial(jax.jit, compiler_options={**kernel_options(), "xla_backend_optimization_level": 0})
 
 
 def make_data():

@@ -255,9 +255,9 @@ def test_bad_records_and_values_are_refused():
     record = SMALL.to_json()
     with pytest.raises(ValueError, match="give exactly hypothesis, distance, layers"):
         Architecture.from_json({"hypothesis": "centroid"})
-    with pytest.raises(ValueError, match="layer2 has fields int"):
+    with pytest.raises(ValueError, match=r"layers\[1\] has fields int"):
         Architecture.from_json({**record, "layers": [record["layers"][0], 3]})
-    with pytest.raises(ValueError, match="give a list of layers"):
+    with pytest.raises(ValueError, match="layers is 'none'; give a list"):
         Architecture.from_json({**record, "layers": "none"})
     with pytest.raises(ValueError, match="hypothesis is 'magic'; choose one of density"):
         Architecture.from_json({**record, "hypothesis": "magic"})

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from quick import quick_jit
 from scipy import stats
 
-from jaxad.backend import kernel_options
 from jaxad.search.space import SearchSpace
 from jaxad.search.strategies import (
     SpaceExhausted,
@@ -21,9 +21,6 @@ from jaxad.search.strategies import (
     regularised_evolution,
 )
 from jaxad.types import Search
-
-# What runs once: unoptimised programs compile several times faster.
-quick_jit = functools.partial(jax.jit, compiler_options={**kernel_options(), "xla_backend_optimization_level": 0})
 
 SPACE = SearchSpace(num_layers=2)
 UNLEARNED = ("random", "evolution")  # the controller has tests of its own

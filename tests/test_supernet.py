@@ -6,14 +6,12 @@ import functools
 import jax
 import numpy as np
 import pytest
+from quick import quick_jit
 
-from jaxad.backend import kernel_options
 from jaxad.search import supernet
 from jaxad.search.child import ChildConfig, make_child
 from jaxad.search.space import Architecture, Layer, SearchSpace
 
-# Oracles run once: unoptimised programs compile several times faster.
-quick_jit = functools.partial(jax.jit, compiler_options={**kernel_options(), "xla_backend_optimization_level": 0})
 SPACE = SearchSpace(num_layers=2, channels=(3, 8), kernels=(1, 3, 5, 7))
 SMALL = Architecture(
     hypothesis="centroid",

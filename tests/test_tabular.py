@@ -1,19 +1,16 @@
 """Searching a table against the table itself."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from quick import quick_jit
 
-from jaxad.backend import kernel_options
 from jaxad.search import trial
 from jaxad.search.space import SearchSpace
 from jaxad.search.strategies import random_search, regularised_evolution
 from jaxad.search.tabular import explore_table, places, sequences, train_table
 
-quick_jit = functools.partial(jax.jit, compiler_options={**kernel_options(), "xla_backend_optimization_level": 0})
 SPACE = SearchSpace(
     num_layers=1,
     hypotheses=("centroid", "density"),

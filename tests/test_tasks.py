@@ -139,6 +139,41 @@ def test_one_class(rng, seed):
     assert len(data.held_out_normals(task)) == 32
 
 
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    ("available", "wanted", "contamination", "expected"),
+    [
+        (100, 30, 0.2, [(120, 0), (40, 30), (40, 10)]),
+        (100, 1, 1 / 6, [(120, 0), (40, 1), (40, 8)]),  # test anomalies: a fifth of its normal images
+        (35, 30, 0.2, [(120, 0), (40, 30), (20, 5)]),  # scarce: the test keeps its contamination
+        (30, 30, 0, [(120, 0), (40, 30), (40, 0)]),
+    ],
+)
+def test_a_number_of_validation_anomalies(rng, seed, available, wanted, contamination, expected):
+    normal, anomalous = image_set(rng, 200), image_set(rng, available, "b")
+    options = {"valid_anomalies": wanted, "contamination": contamination, "seed": seed}
+    task = data.out_of_distribution(normal, anomalous, **options)
+    assert_sound(task, normal.ids, anomalous.ids)
+    assert [(row.normal, row.anomalous) for row in data.describe(task)] == expected
+    assert task.details["valid_anomalies"] == wanted
+    again = data.out_of_distribution(normal, anomalous, **options)
+    for kind, part in data.parts(task).items():
+        np.testing.assert_array_equal(part.ids, data.parts(again)[kind].ids)
+    # Training does not depend on it.
+    usual = data.out_of_distribution(normal, anomalous, seed=seed)
+    np.testing.assert_array_equal(task.train.ids, usual.train.ids)
+
+
+def test_one_class_with_a_number_of_validation_anomalies(rng):
+    dataset = image_set(rng, 400, classes=5)
+    task = data.one_class(dataset, "1", contamination=0.2, valid_anomalies=50)
+    assert [(row.normal, row.anomalous) for row in data.describe(task)] == [(48, 0), (16, 50), (16, 4)]
+    with pytest.raises(
+        ValueError, match=r"a: 1 normal: 320 anomalies are too few for at least 320 in validation and 1"
+    ):
+        data.one_class(dataset, "1", valid_anomalies=320)
+
+
 def test_bad_options(rng):
     normal, anomalous = image_set(rng, 40, classes=4), image_set(rng, 20, "b")
     for options, message in [
@@ -148,6 +183,8 @@ def test_bad_options(rng):
         ({"split": (8, 2)}, "three positive shares"),
         ({"split": (8, 2, 0)}, "three positive shares"),
         ({"limit": 2}, "limit 2 is too small"),
+        ({"valid_anomalies": 0}, "valid_anomalies 0 is too small: give at least 1"),
+        ({"valid_anomalies": 20}, "20 anomalies are too few for at least 20 in validation and 1 in test: lower valid"),
         ({"contamination": 0.01}, "no anomaly among 8 valid images: raise contamination or limit"),
         ({"split": (1000, 1, 1)}, "valid has no images"),
     ]:
@@ -234,6 +271,7 @@ def test_task_from_arrays(rng):
     [
         ("digits", {}, [(541, 0), (180, 9), (180, 9)]),
         ("digits", {"normal_classes": "8", "limit": 100, "contamination": 0.2}, [(60, 0), (20, 5), (20, 5)]),
+        ("digits", {"normal_classes": "8", "limit": 100, "valid_anomalies": 50}, [(60, 0), (20, 50), (20, 1)]),
         ("textures", {"contamination": 0.25}, [(154, 0), (51, 17), (51, 17)]),
         ("digits", {"ood": "textures:8", "limit": 200}, [(120, 0), (40, 2), (40, 2)]),
         ("digits", {"ood": ("gaussian", "uniform")}, [(1078, 0), (360, 19), (359, 19)]),
@@ -274,6 +312,7 @@ def test_load_task_refuses_what_makes_no_sense(tmp_path):
         ("digits", {"contamination": 2}, "outside"),
         ("digits", {"normal_classes": ["ten"]}, "no class 'ten': choose from 0, 1, 2"),
         ("mvtec:x", {"ood": "digits"}, "has its own anomalies"),
+        ("mvtec:x", {"valid_anomalies": 5}, "to be halved: leave out valid_anomalies"),
         (f"mvtec:{tmp_path}", {}, "give one category"),
     ]:
         with pytest.raises(ValueError, match=message):

@@ -1,21 +1,18 @@
 """What a trial is: which images in which order, what reward for which scores, what becomes of a lack of memory."""
 
 import dataclasses
-import functools
 import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from quick import quick_jit
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from jaxad.backend import kernel_options
 from jaxad.search import trial
 from jaxad.search.trial import TrialConfig
 
-# Oracles run once: unoptimised programs compile several times faster.
-quick_jit = functools.partial(jax.jit, compiler_options={**kernel_options(), "xla_backend_optimization_level": 0})
 batch_order = quick_jit(trial.batch_order, static_argnums=(1, 2, 3))
 judge = quick_jit(trial.judge, static_argnums=3)
 

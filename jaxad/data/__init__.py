@@ -1,10 +1,12 @@
 """Image sets and tasks: from the name of a set, or from arrays, to training, validation and test parts."""
 
 from jaxad.data.bundled import ImageSet, digits, noise, take, textures
+from jaxad.data.config import TaskConfig
 from jaxad.data.datasets import available, load
 from jaxad.data.files import from_arrays
 from jaxad.data.images import check_images, decode, read_images, resize, to_channels, to_dtype
 from jaxad.data.loading import load_task
+from jaxad.data.official import official_split
 from jaxad.data.protocols import one_class, out_of_distribution, segmentation, task_from_arrays
 from jaxad.data.tasks import Row, Split, Task, check_task, describe, held_out_normals, parts, table
 
@@ -13,6 +15,7 @@ __all__ = [
     "Row",
     "Split",
     "Task",
+    "TaskConfig",
     "available",
     "check_images",
     "check_task",
@@ -24,6 +27,7 @@ __all__ = [
     "load",
     "load_task",
     "noise",
+    "official_split",
     "one_class",
     "out_of_distribution",
     "parts",

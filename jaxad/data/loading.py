@@ -6,16 +6,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxad.data.bundled import NOISE
-from jaxad.data.datasets import load
+from jaxad.data.datasets import BUNDLED, KINDS, load
+from jaxad.data.drawing import anomalies_wanted, check_options, normal_mask
 from jaxad.data.files import Choose, Labels
-from jaxad.data.protocols import (
-    anomalies_wanted,
-    check_options,
-    normal_mask,
-    one_class,
-    out_of_distribution,
-    segmentation,
-)
+from jaxad.data.official import official_split
+from jaxad.data.protocols import one_class, out_of_distribution, segmentation
 from jaxad.data.tasks import Task
 
 # The tasks of the bundled sets when nothing is chosen.
@@ -30,7 +25,9 @@ def load_task(
     data_dir: str | os.PathLike | None = None,
     normal_split: str = "train",
     anomaly_split: str = "test",
+    test_split: str | None = None,
     contamination: float = 0.05,
+    valid_anomalies: int | None = None,
     split: Sequence[float] = (6, 2, 2),
     limit: int | None = None,
     image_size: int | Sequence[int] | None = None,
@@ -48,13 +45,17 @@ def load_task(
       normal_split: part of a TFDS or IDX set that is split into train, validation and test; a one-class task
         takes its anomalies from it as well.
       anomaly_split: part of the `ood` sets that anomalies are drawn from.
-      contamination, split, limit: see `out_of_distribution`; MVTec folders come split, limit is of training.
+      test_split: part of a TFDS or IDX set to test on, such as "test", instead of a share of `normal_split`: all of it
+        in a one-class task, otherwise its normal images and anomalies; see `official_split`.
+      contamination, valid_anomalies, split, limit: see `out_of_distribution` or, with `test_split`, `official_split`,
+        whose test part no limit makes smaller; MVTec folders come split, limit is of training.
       image_size: side or (height, width) to resize all images to.
 
     Raises:
       ValueError: one clear line that names the remedy.
 
-    Source: AutoAD, section V. Splitting the `train` part 6:2:2 is our reading of "each set".
+    Source: AutoAD, section V. Splitting the `train` part 6:2:2 is our reading of "each set". One class of the official
+    training part against the whole test part, and a number of validation anomalies, are the protocols of AGAD and AMA.
     """
     ood = [ood] if isinstance(ood, str) else list(ood or ())
     if normal_classes is None or isinstance(normal_classes, str | int):
@@ -62,16 +63,24 @@ def load_task(
     normal_classes = list(normal_classes)
     if dataset in ood:
         raise ValueError(f"{dataset} cannot be normal and anomalous: name another set as ood, or normal classes")
-    check_options(contamination, split, limit)
-    options = {"contamination": contamination, "split": split, "limit": limit, "seed": seed}
+    check_options(contamination, split, limit, valid_anomalies)
+    options = {
+        "contamination": contamination,
+        "valid_anomalies": valid_anomalies,
+        "split": split,
+        "limit": limit,
+        "seed": seed,
+    }
     common = {"data_dir": data_dir, "image_size": image_size, "seed": seed}
     if dataset.startswith("mvtec:"):
         if ood or normal_classes:
             raise ValueError(f"{dataset} has its own anomalies: leave out ood and normal classes")
+        if valid_anomalies is not None or test_split is not None:
+            raise ValueError(f"{dataset} has its own test part, to be halved: leave out valid_anomalies and test_split")
         train, test = (load(dataset, split=part, **common) for part in ("train", "test"))
         return segmentation(train, test, limit=limit, seed=seed)
+    kind = dataset.partition(":")[0]
     if not ood and not normal_classes:
-        kind = dataset.partition(":")[0]
         if kind not in DEFAULT_NORMAL:
             names = load(dataset, split=normal_split, limit=1, **common).class_names
             classes = ", ".join(names[:20]) or "none, it has no labels"
@@ -79,15 +88,22 @@ def load_task(
                 f"what is anomalous for {dataset}? Name other sets (ood) or normal classes among: {classes}"
             )
         normal_classes = list(DEFAULT_NORMAL[kind])
-    # Anomalies for both held-out parts, twice as many as needed because copies of other images are left out.
-    spare = None if limit is None else max(2 * anomalies_wanted(limit, contamination), 1)
-    if not ood:
-        choose = _choose(dataset, normal_classes, limit, spare, seed)
-        return one_class(load(dataset, split=normal_split, choose=choose, **common), normal_classes, **options)
+    if test_split is not None and kind != "idx" and kind in (*KINDS, *BUNDLED):
+        raise ValueError(
+            f"{dataset} has no part {test_split!r} to test on: leave out test_split, or name a TFDS or IDX set"
+        )
+    tested = None if test_split is None else load(dataset, split=test_split, **common)
 
-    choose = _choose(dataset, normal_classes, limit, 0, seed) if normal_classes else None
-    normal = load(dataset, split=normal_split, limit=limit, choose=choose, **common)
-    shape = normal.images.shape[1:]
+    spare = None
+    if limit is not None:
+        # Anomalies for both held-out parts, twice as many as needed because copies of other images are left out.
+        n_normal = limit + (len(tested.ids) if ood and tested is not None else 0)
+        spare = max(2 * (anomalies_wanted(n_normal, contamination) + (valid_anomalies or 0)), 1)
+    choose = _choose(dataset, normal_classes, limit, 0 if ood else spare, seed) if normal_classes else None
+    loaded = load(dataset, split=normal_split, limit=limit, choose=choose, **common)
+    if not ood and tested is None:
+        return one_class(loaded, normal_classes, **options)
+    shape = loaded.images.shape[1:]
     anomalous = [
         load(
             name,
@@ -100,11 +116,19 @@ def load_task(
         )
         for name in ood
     ]
-    task = out_of_distribution(normal, anomalous, **options)
+    if tested is not None:
+        task = official_split(loaded, tested, normal_classes, anomalous=anomalous, **options)
+        parts = {
+            "normal_split": normal_split,
+            "anomaly_split": anomaly_split if ood else normal_split,
+            "test_split": test_split,
+        }
+        return task._replace(details=task.details | parts)
+    task = out_of_distribution(loaded, anomalous, **options)
     if normal_classes:
         task = task._replace(
             details=task.details | {"normal_classes": [str(c) for c in normal_classes]},
-            name=f"{normal.name} ({', '.join(map(str, normal_classes))}) against {'+'.join(ood)}",
+            name=f"{loaded.name} ({', '.join(map(str, normal_classes))}) against {'+'.join(ood)}",
         )
     return task
 

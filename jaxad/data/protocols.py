@@ -5,9 +5,20 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxad.data.bundled import ImageSet, take
-from jaxad.data.datasets import class_indices, list_classes
+from jaxad.data.datasets import list_classes
+from jaxad.data.drawing import (
+    anomaly_pool,
+    check_enough,
+    check_options,
+    clean,
+    contaminate,
+    deal,
+    mix,
+    normal_mask,
+    present,
+    with_shape,
+)
 from jaxad.data.files import from_arrays
-from jaxad.data.images import resize, to_channels, to_dtype
 from jaxad.data.tasks import Split, Task, check_task, first_of_equals
 
 
@@ -16,6 +27,7 @@ def out_of_distribution(
     anomalous: ImageSet | Sequence[ImageSet],
     *,
     contamination: float = 0.05,
+    valid_anomalies: int | None = None,
     split: Sequence[float] = (6, 2, 2),
     limit: int | None = None,
     seed: int = 0,
@@ -33,47 +45,33 @@ def out_of_distribution(
       normal: the in-distribution images.
       anomalous: one or more other sets.
       contamination: anomalous share of validation and test, in [0, 1).
+      valid_anomalies: exactly so many anomalies in validation, at least 1; by the contamination when None.
       split: proportions of train, validation and test.
       limit: use at most this many normal images, drawn by `seed`.
 
     Raises:
-      ValueError: values out of range, images in both sets, too few images for an anomaly in each part.
+      ValueError: values out of range, images in both sets, too few images for an anomaly in each part or for
+        `valid_anomalies` and a test anomaly.
 
     Source: AutoAD, section V (6:2:2, clean training part, 0.05). Sharing scarce anomalies is our choice.
     """
-    check_options(contamination, split, limit)
+    check_options(contamination, split, limit, valid_anomalies)
     sets = [anomalous] if isinstance(anomalous, ImageSet) else list(anomalous)
-    if not sets:
-        raise ValueError("no anomalous image set given: name at least one")
-    size, channels = normal.images.shape[1:3], normal.images.shape[3]
-    matched = [to_dtype(to_channels(resize(s.images, size), channels), normal.images.dtype) for s in sets]
-    have_masks = normal.masks is not None and all(s.masks is not None and s.images.shape[1:3] == size for s in sets)
-    pool = ImageSet(
-        "+".join(s.name for s in sets),
-        np.concatenate(matched),
-        None,
-        (),
-        np.concatenate([s.masks for s in sets]) if have_masks else None,
-        np.concatenate([s.ids for s in sets]),
-    )
-    if len(np.unique(np.concatenate([normal.ids, pool.ids]))) < len(normal.ids) + len(pool.ids):
-        raise ValueError(f"{normal.name} and {pool.name} share images: an image cannot be normal and anomalous")
-
+    pool = anomaly_pool(normal, sets)
+    name = name or f"{normal.name} against {pool.name}"
     before = len(normal.ids) + len(pool.ids)
     fresh = first_of_equals(normal.images, pool.images)
     normal, pool = take(normal, fresh[: len(normal.ids)]), take(pool, fresh[len(normal.ids) :])
     dropped = before - int(fresh.sum())
 
     rng = np.random.default_rng(seed)
-    chosen = rng.permutation(len(normal.ids))[:limit]
-    bounds = np.rint(np.cumsum(split) / np.sum(split) * len(chosen)).astype(int)
-    train, *held_out = np.split(chosen, bounds[:2])
-    counts = _contaminate([len(part) for part in held_out], len(pool.ids), contamination)
+    train, *held_out = deal(len(normal.ids), split, limit, rng)
+    if valid_anomalies is not None:
+        check_enough(name, len(pool.ids), valid_anomalies, int(contamination > 0))
+    counts = contaminate([len(part) for part in held_out], len(pool.ids), contamination, valid_anomalies)
     anomalies = np.split(rng.permutation(len(pool.ids)), np.cumsum([n_out for _, n_out in counts]))
-    if not have_masks:
-        normal = normal._replace(masks=None)
     mixed = [
-        _mix(take(normal, part[:n_in]), take(pool, drawn), rng)
+        mix(take(normal, part[:n_in]), take(pool, drawn), rng)
         for part, drawn, (n_in, _) in zip(held_out, anomalies, counts)
     ]
     details = {
@@ -81,14 +79,14 @@ def out_of_distribution(
         "normal": normal.name,
         "anomalous": [s.name for s in sets],
         "contamination": contamination,
+        "valid_anomalies": valid_anomalies,
         "split": [float(share) for share in split],
         "limit": limit,
         "seed": seed,
         "duplicates_dropped": dropped,
     }
-    clean = Split(normal.images[train], np.zeros(len(train), np.int32), None, normal.ids[train])
-    task = Task(name or f"{normal.name} against {pool.name}", clean, *mixed, details)
-    return check_task(_with_shape(task), need_anomalies=contamination > 0)
+    task = Task(name, clean(take(normal, train)), *mixed, details)
+    return check_task(with_shape(task), need_anomalies=contamination > 0)
 
 
 def one_class(
@@ -96,13 +94,14 @@ def one_class(
     normal_classes: Sequence[str | int] | str | int,
     *,
     contamination: float = 0.05,
+    valid_anomalies: int | None = None,
     split: Sequence[float] = (6, 2, 2),
     limit: int | None = None,
     seed: int = 0,
 ) -> Task:
     """The chosen classes (names or indices) of one set are normal, all others anomalous.
 
-    Split, contamination and limit as in `out_of_distribution`, with the other classes as the anomalous set.
+    All options as in `out_of_distribution`, with the other classes as the anomalous set.
 
     Raises:
       ValueError: no labels, an unknown class, no class left to be anomalous, or as `out_of_distribution`.
@@ -116,12 +115,12 @@ def one_class(
             f"{dataset.name}: normal classes {list(normal_classes)} leave {left} anomalies: "
             f"choose others from {list_classes(dataset.class_names)}"
         )
-    chosen = [dataset.class_names[i] for i in np.unique(dataset.labels[is_normal])]
-    others = [dataset.class_names[i] for i in np.unique(dataset.labels[~is_normal])]
+    chosen, others = present(dataset, is_normal), present(dataset, ~is_normal)
     task = out_of_distribution(
         take(dataset, is_normal),
         take(dataset, ~is_normal),
         contamination=contamination,
+        valid_anomalies=valid_anomalies,
         split=split,
         limit=limit,
         seed=seed,
@@ -129,15 +128,6 @@ def one_class(
     )
     changed = {"kind": "one-class", "normal_classes": chosen, "anomalous_classes": others}
     return task._replace(details=task.details | changed)
-
-
-def normal_mask(
-    name: str, labels: np.ndarray | None, class_names: Sequence[str], normal_classes: Sequence[str | int]
-) -> np.ndarray:
-    """[N] booleans: whether each image is of one of the normal classes."""
-    if labels is None:
-        raise ValueError(f"{name} has no labels, so no class can be normal: add labels, or name another set as ood")
-    return np.isin(labels, class_indices(name, class_names, normal_classes))
 
 
 def segmentation(train: ImageSet, test: ImageSet, *, limit: int | None = None, seed: int = 0) -> Task:
@@ -180,7 +170,7 @@ def segmentation(train: ImageSet, test: ImageSet, *, limit: int | None = None, s
         "duplicates_dropped": dropped,
     }
     task = Task(train.name, part(train, chosen), part(test, dealt[::2]), part(test, dealt[1::2]), details)
-    return check_task(_with_shape(task))
+    return check_task(with_shape(task))
 
 
 def task_from_arrays(
@@ -210,49 +200,4 @@ def task_from_arrays(
     details = {"kind": "arrays", "normal": name, "anomalous": [name]}
     train_part = part("train", train, np.zeros(len(train), np.int32))
     task = Task(name, train_part, part("valid", *valid), part("test", *test), details)
-    return check_task(_with_shape(task))
-
-
-def anomalies_wanted(n_normal: int, contamination: float) -> int:
-    """How many anomalies beside n normal images make the contamination: round(c / (1 - c) * n)."""
-    return round(contamination / (1 - contamination) * n_normal)
-
-
-def _contaminate(normals: Sequence[int], available: int, contamination: float) -> list[tuple[int, int]]:
-    """(normal, anomalous) counts for each part, within the normals it has and the anomalies there are."""
-    wanted = [anomalies_wanted(n, contamination) for n in normals]
-    if sum(wanted) <= available:
-        return list(zip(normals, wanted))
-    shares = [available * w // sum(wanted) for w in wanted]
-    counts = []
-    for n, share in zip(normals, shares):
-        n_in = min(n, round(share * (1 - contamination) / contamination))
-        while anomalies_wanted(n_in, contamination) > share:
-            n_in -= 1
-        counts.append((n_in, anomalies_wanted(n_in, contamination)))
-    return counts
-
-
-def _mix(normal: ImageSet, anomalous: ImageSet, rng: np.random.Generator) -> Split:
-    # Shuffled, so that a batch or the first k images are a fair sample and position says nothing.
-    n, k = len(normal.ids), len(anomalous.ids)
-    order = rng.permutation(n + k)
-    masks = None if normal.masks is None else np.concatenate([normal.masks, anomalous.masks])[order]
-    labels = np.repeat(np.array([0, 1], np.int32), [n, k])[order]
-    images = np.concatenate([normal.images, anomalous.images])[order]
-    return Split(images, labels, masks, np.concatenate([normal.ids, anomalous.ids])[order])
-
-
-def _with_shape(task: Task) -> Task:
-    images = task.train.images
-    return task._replace(details=task.details | {"shape": list(images.shape[1:]), "dtype": str(images.dtype)})
-
-
-def check_options(contamination: float, split: Sequence[float], limit: int | None) -> None:
-    """Raises ValueError unless the options of a task are in range."""
-    if not 0 <= contamination < 1:
-        raise ValueError(f"contamination {contamination} is outside [0, 1): 0.05 means 5% anomalies")
-    if len(split) != 3 or not all(share > 0 for share in split):
-        raise ValueError(f"split {tuple(split)} needs three positive shares: train, validation, test, such as 6 2 2")
-    if limit is not None and limit < 3:
-        raise ValueError(f"limit {limit} is too small: each of three parts needs a normal image")
+    return check_task(with_shape(task))

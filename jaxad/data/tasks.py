@@ -110,7 +110,7 @@ def table(task: Task) -> str:
     images = [part.images for part in parts(task).values()]
     low, high = min(x.min() for x in images), max(x.max() for x in images)
     height, width, channels = task.train.images.shape[1:]
-    anomalous = task.details.get("anomalous_classes", task.details.get("anomalous", []))
+    anomalous = task.details.get("anomalous_classes") or task.details.get("anomalous", [])
     lines = [
         task.name,
         f"  anomalous: {', '.join(anomalous)}",
@@ -119,6 +119,8 @@ def table(task: Task) -> str:
     ]
     if task.details.get("duplicates_dropped"):
         lines.append(f"  left out: {task.details['duplicates_dropped']} exact copies of other images")
+    if task.details.get("duplicates_in_test"):
+        lines.append(f"  kept: {task.details['duplicates_in_test']} exact copies within the official test part")
     lines.append(f"  {'part':<6}{'images':>8}{'normal':>8}{'anomalous':>11}{'share':>8}")
     lines += [f"  {r.part:<6}{r.images:>8}{r.normal:>8}{r.anomalous:>11}{r.fraction:>8.1%}" for r in describe(task)]
     return "\n".join(lines)

@@ -81,18 +81,10 @@ def between(images: Array, reconstructions: Array, share: Array) -> Array:
 
 
 def critic_loss(distance: Array, gap: Array, penalty: Array, *, interpolation: float, penalty_weight: float) -> Array:
-    """What D minimises: -(Eq. 2) without the terms that do not depend on D, and the gradient penalty."""
+    """What D minimises: -(Eq. 2) without the latent term, and the gradient penalty; from `wasserstein` and so on."""
     return -distance - interpolation * gap + penalty_weight * penalty
 
 
-def generator_loss(
-    other: Array, gap: Array, norm: Array, weights: Array, *, interpolation: float, latent: float
-) -> Array:
-    """What G and E minimise: Eq. 2 without the terms that do not depend on them.
-
-    Args:
-      other: [B], D(x, x^).
-      gap, norm: `interpolation_gap`, of which D(x_j, x_j) may be left out as 0, and `code_norm`.
-    """
-    chex.assert_rank([other, weights], 1)
-    return -jnp.mean(weights * other) + interpolation * gap + latent * norm
+def generator_loss(distance: Array, gap: Array, norm: Array, *, interpolation: float, latent: float) -> Array:
+    """What G and E minimise: Eq. 2. D(x, x) does not depend on them and may be left out of both terms as 0."""
+    return distance + interpolation * gap + latent * norm

@@ -6,6 +6,8 @@
 
 Images are square, 4 * 2^n pixels wide (n >= 1), in [-1, 1]. Widths are those of the AMA authors' code for 32x32 (E 64,
 128, 256; G 256; D 128) times a multiplier; larger images get more blocks of the last width, smaller ones fewer.
+
+Convolutions compute in the number type of their kernels (see `convolve_in`), everything between them in float32.
 """
 
 import math
@@ -67,6 +69,11 @@ def _critic_blocks(side: int) -> list[bool]:
     return [True] * halving + [False] * max(CRITIC_BLOCKS - halving, 2)
 
 
+def convolve_in(dtype: str, params: Params) -> Params:
+    """The weights of a network with the kernels of its convolutions in another number type, such as "bfloat16"."""
+    return jax.tree.map(lambda leaf: leaf.astype(dtype) if leaf.ndim == 4 else leaf, params)
+
+
 # ---- encoder ---------------------------------------------------------------------------------------------------
 
 
@@ -89,7 +96,8 @@ def encode(params: Params, images: Array, moments: tuple[Moments, ...] | None = 
         images = norm(halving_conv(images, block["kernel"]), block["norm"], "linear")
         images = jax.nn.leaky_relu(images, LEAK)
     kernel = params["dense"]["kernel"]
-    return Normalised(images.reshape(images.shape[0], -1) @ kernel.reshape(-1, kernel.shape[-1]), norm.seen)
+    codes = _as(images, kernel).reshape(images.shape[0], -1) @ kernel.reshape(-1, kernel.shape[-1])
+    return Normalised(codes.astype(jnp.float32), norm.seen)
 
 
 def halving_conv(images: Array, kernel: Array) -> Array:
@@ -98,13 +106,13 @@ def halving_conv(images: Array, kernel: Array) -> Array:
     As one matrix product of 4x4 patches, which has no slow gradient anywhere (see `jaxad.nets.conv`).
     """
     batch, height, width, channels = images.shape
-    images = jnp.pad(images, [(0, 0), (1, 1), (1, 1), (0, 0)])
+    images = jnp.pad(_as(images, kernel), [(0, 0), (1, 1), (1, 1), (0, 0)])
     cells = images.reshape(batch, height // 2 + 1, 2, width // 2 + 1, 2, channels)
     cells = cells.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height // 2 + 1, width // 2 + 1, 4 * channels)
     patches = [cells[:, i : i + height // 2, j : j + width // 2] for i in (0, 1) for j in (0, 1)]
     # From [row, column] of a tap to [cell row, cell column, row in cell, column in cell].
     weights = kernel.reshape(2, 2, 2, 2, channels, -1).transpose(0, 2, 1, 3, 4, 5).reshape(16 * channels, -1)
-    return jnp.concatenate(patches, -1) @ weights
+    return (jnp.concatenate(patches, -1) @ weights).astype(jnp.float32)
 
 
 # ---- generator -------------------------------------------------------------------------------------------------
@@ -201,7 +209,12 @@ class _Norm:
 
 
 def _conv(images: Array, params: Params) -> Array:
-    return nn.activate(conv(images, params["kernel"]), "linear", None, params["bias"])
+    images = conv(_as(images, params["kernel"]), params["kernel"]).astype(jnp.float32)
+    return nn.activate(images, "linear", None, params["bias"])
+
+
+def _as(images: Array, kernel: Array) -> Array:
+    return images.astype(kernel.dtype)
 
 
 class _Draw(NamedTuple):

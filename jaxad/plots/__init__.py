@@ -6,6 +6,7 @@ never drawn as numbers. Labels: 1 = anomalous. Scores: higher = more anomalous; 
 are left out. Where there is nothing to draw, the figure says so in words.
 """
 
+from jaxad.plots.adversarial import densities, image_rows, training_curves
 from jaxad.plots.comparison import compared_curves
 from jaxad.plots.controller import (
     controller_entropy,
@@ -37,7 +38,9 @@ __all__ = [
     "controller_information",
     "controller_probabilities",
     "controller_rewards",
+    "densities",
     "displayable",
+    "image_rows",
     "parallel_coordinates",
     "pareto_front",
     "reconstructions",
@@ -48,6 +51,7 @@ __all__ = [
     "roc_points",
     "running_best",
     "score_histogram",
+    "training_curves",
     "window_mean",
     "windows",
 ]

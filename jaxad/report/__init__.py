@@ -1,7 +1,18 @@
-"""Pages for a person: of a finished search, with the part on a learned controller, and of a comparison."""
+"""Pages for a person: of a finished search, of a trained detector, of a comparison, and the parts of one method."""
 
+from jaxad.report.ama import ama_sections
 from jaxad.report.comparison import HEADS, Curves, comparison_rows, render_comparison
 from jaxad.report.controller import controller_parts
 from jaxad.report.page import render_report
+from jaxad.report.training import render_training
 
-__all__ = ["HEADS", "Curves", "comparison_rows", "controller_parts", "render_comparison", "render_report"]
+__all__ = [
+    "HEADS",
+    "Curves",
+    "ama_sections",
+    "comparison_rows",
+    "controller_parts",
+    "render_comparison",
+    "render_report",
+    "render_training",
+]

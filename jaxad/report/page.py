@@ -7,12 +7,12 @@ data are left out. Rewards are validation figures; everything under "Test result
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxad.pages import Bullets, Code, Details, Section, Table, Tiles, duration, number, page
+from jaxad.pages import Bullets, Section, Tiles, duration, number, page
+from jaxad.report.common import made_parts, metric_tiles, task_parts
 from jaxad.report.result import example_parts, result_parts
 from jaxad.report.search import best_parts, search_parts, trial_parts
-from jaxad.report.words import METRICS, architecture_line, brackets, command, facts, interval, plain
+from jaxad.report.words import architecture_line, interval
 
-ROW = ("part", "images", "normal", "anomalous", "fraction")
 PICTURES = (
     "test_scores", "test_labels", "valid_scores", "valid_labels",
     "inputs", "reconstructions", "error_maps", "example_labels", "example_scores",
@@ -39,26 +39,20 @@ def render_report(
         raise ValueError(f"pictures has no use for {', '.join(unknown)}: choose from {', '.join(PICTURES)}")
     search, best, test, task = (results.get(name) or {} for name in ("search", "best", "test", "task"))
     remarks = [str(remark) for name in ("limits", "notes") for remark in results.get(name) or []]
-    made = {"device": results.get("device"), "seed": results.get("seed"), **(results.get("versions") or {})}
-    made_parts: list[Any] = [facts(made)]
-    if config:
-        settings = Table(columns=["Setting", "Value"], rows=[[k, plain(v)] for k, v in config.items()])
-        made_parts.insert(0, Code(text=results.get("command") or command(config)))
-        made_parts.append(Details(summary="All settings", parts=[settings]))
     summary = [
         Tiles(items=_tiles(search, best, test, len(trials))),
         Bullets(items=remarks) if remarks else None,
     ]
     sections = [
         Section(title="Summary", parts=summary),
-        Section(title="Task", parts=_task_parts(task)),
+        Section(title="Task", parts=task_parts(task)),
         Section(title="Test result", parts=result_parts(test, results.get("threshold"), pictures)),
         Section(title="What it sees", parts=example_parts(pictures)),
         Section(title="Best architecture", parts=best_parts(best, trials, results.get("retrain") or {})),
         Section(title="Search", parts=search_parts(config, trials, search)),
         Section(title="Controller", parts=controller),
         Section(title="All trials", parts=trial_parts(trials)),
-        Section(title="How this was made", parts=made_parts),
+        Section(title="How this was made", parts=made_parts(config, results)),
     ]
     name = task.get("name") or config.get("dataset") or "images"
     verdict = _verdict(results, search, best, test, len(trials))
@@ -80,8 +74,7 @@ def _verdict(results: Mapping, search: Mapping, best: Mapping, test: Mapping, tr
 
 def _tiles(search: Mapping, best: Mapping, test: Mapping, trials: int) -> list[tuple[str, str, str]]:
     """The numbers to see first."""
-    names = [name for name in METRICS if name in test]
-    tiles = [(number(interval(test[n])[0]), METRICS[n][0], brackets(test[n])) for n in names]
+    tiles = metric_tiles(test)
     failed = search.get("failed_children")
     children = search.get("children", trials)
     tiles.append((number(children), "children", "" if failed is None else f"{number(failed)} failed"))
@@ -93,21 +86,3 @@ def _tiles(search: Mapping, best: Mapping, test: Mapping, trials: int) -> list[t
         remark = "" if best.get("flops") is None else f"{number(best['flops'])} FLOPs per image"
         tiles.append((number(best["params"]), "parameters", remark))
     return tiles
-
-
-def _task_parts(task: Mapping[str, Any]) -> list[Any]:
-    """The table of parts and everything else the task says about itself."""
-    parts = task.get("parts") or []
-    if isinstance(parts, Mapping):
-        parts = [{"part": k, **(v if isinstance(v, Mapping) else {"images": v})} for k, v in parts.items()]
-    # Rows without names, as JSON leaves those of a NamedTuple, are those of `data.tasks.describe`.
-    parts = [row if isinstance(row, Mapping) else dict(zip(ROW, row)) for row in parts]
-    rest = {k: v for k, v in task.items() if k != "parts"}
-    if "image_shape" in rest:
-        rest["image_shape"] = " × ".join(str(n) for n in rest["image_shape"])
-    out: list[Any] = [facts(rest)]
-    if parts:
-        columns = list(dict.fromkeys(key for row in parts for key in row))
-        rows = [[plain(v) if isinstance(v := row.get(c), (list, dict)) else v for c in columns] for row in parts]
-        out.append(Table(columns=[c.replace("_", " ") for c in columns], rows=rows))
-    return out

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxad.files import from_json
 from jaxad.types import Array, Key
 
 HYPOTHESES = ("density", "cluster", "centroid", "reconstruction")
@@ -91,21 +92,7 @@ class Architecture:
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> "Architecture":
         """Inverse of `to_json`; ValueError names a missing, unknown or misplaced field."""
-        fields = _json_fields(cls, record, "architecture")
-        if not isinstance(fields["layers"], list | tuple):
-            raise ValueError(f"architecture field 'layers' is {fields['layers']!r}; give a list of layers")
-        layers = []
-        for i, layer in enumerate(fields["layers"], start=1):
-            layers.append(Layer(**_json_fields(Layer, layer, f"layer{i}")))
-        return cls(**{**fields, "layers": tuple(layers)})
-
-
-def _json_fields(cls: type, record: Any, where: str) -> dict[str, Any]:
-    names = [field.name for field in dataclasses.fields(cls)]
-    if not isinstance(record, dict) or set(record) != set(names):
-        found = sorted(record) if isinstance(record, dict) else type(record).__name__
-        raise ValueError(f"{where} has fields {found}; give exactly {', '.join(names)}")
-    return dict(record)
+        return from_json(cls, record, "architecture")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,418 @@
+"""Train an adversarial mirrored autoencoder (AMA) on normal images, and test it once.
+
+    python experiments/ama_ood.py                                              # bundled textures, offline, minutes
+    python experiments/ama_ood.py --dataset fashion_mnist --ood mnist          # Table 1; prepared TFDS sets
+    python experiments/ama_ood.py --dataset mnist --normal-classes 3 --test-split test           # Table 2
+    python experiments/ama_ood.py --compare no-mirror no-interpolation no-negatives r-score      # ablations
+    python experiments/ama_ood.py --preset smoke                               # see everything happen in a minute
+    python experiments/ama_ood.py --resume runs/ama-20260101-120000
+
+A state is chosen twice: by labelled validation images, as the paper does, and without labels, as the last one; both are
+tested, and --choose says which is saved. Anomalies are 20 % of the normal test images, and validation has 50. All is in
+the run folder: open report.html, and score new images with `python experiments/detect.py RUN images...`.
+"""
+
+import dataclasses
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxad import backend, checkpoint, cli, data, files, metrics, report, runs
+from jaxad.batches import to_float
+from jaxad.data.fitting import fit_size
+from jaxad.detectors.ama import AMAConfig, ama, draw_negatives, views
+from jaxad.detectors.saved import save_detector
+from jaxad.evaluation import Evaluation, evaluate, pictures, predictions
+from jaxad.nets.sngan import next_size
+from jaxad.progress import Progress, table
+from jaxad.scoring import score_images
+from jaxad.selection import Selection, best_values, fit_selected
+from jaxad.training import History
+from jaxad.types import Detector, State
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "no-mirror": {"mirrored": False},
+    "no-interpolation": {"interpolation": 0.0},
+    "no-negatives": {"negatives": "none"},
+    "r-score": {"score": "r"},
+    "sipple": {"negatives": "cube"},
+    "scaled-codes": {"negatives": "scaled"},
+}
+Variant = Literal["no-mirror", "no-interpolation", "no-negatives", "r-score", "sipple", "scaled-codes"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(data.TaskConfig):
+    """Train an adversarial mirrored autoencoder and test it once."""
+
+    contamination: float = 1 / 6
+    """Anomalous share of validation and test: by default anomalies are 20 % of the normal images, as in the paper."""
+    valid_anomalies: int | None = 50
+    """Exactly so many anomalies in validation, as in the paper."""
+    fit: Literal["resize", "pad"] = "resize"
+    """How images of other sizes become squares of 8, 16, 32 ... pixels."""
+
+    # ---- training
+    preset: Literal["default", "smoke", "paper"] = "default"
+    """Where flags are not given: default (minutes on a laptop), smoke (under a minute), paper (for a GPU)."""
+    ama: AMAConfig = dataclasses.field(default_factory=lambda: AMAConfig(width=0.125, steps=400, latent_dim=64))
+    """Settings of the method."""
+    compare: tuple[Variant, ...] = ("no-mirror",)
+    """Train these variants, too: ablations of Table 1, Sipple's negatives (Table 3), those of the authors' code."""
+    seed: int = 0
+    """Decides everything random: same seed, same result."""
+    train_seeds: int = 1
+    """Trainings of each variant, from different weights."""
+    batch_size: int = 32
+    """Images of one step."""
+    looks: int = 8
+    """How often validation looks at a training; each look is also a checkpoint."""
+    choose: Literal["validation", "last"] = "validation"
+    """The saved state: the best look at labelled validation images, or the last step, which needs no labels."""
+    false_alarms: float = 0.05
+    """Share of normal images that the threshold may flag, set on held-out normal images."""
+
+    # ---- the run
+    output: str | None = None
+    """Run folder to make; by default runs/ama-DATE-TIME."""
+    resume: str | None = None
+    """Run folder to continue, exactly as if it had never stopped."""
+    cache_dir: str | None = None
+    """Where compiled programs are kept for later runs; by default ~/.cache/jaxad/xla."""
+    quiet: bool = False
+    """Print nothing but errors."""
+
+    def check(self) -> None:
+        """Raise ValueError for values out of range."""
+        for name in ("train_seeds", "batch_size", "looks"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name.replace('_', '-')} is {getattr(self, name)}; the least is 1")
+        if self.looks > self.ama.steps:
+            raise ValueError(f"--looks is {self.looks}; the most is --ama.steps {self.ama.steps}")
+        self.ama.check()
+        if not 0 < self.false_alarms < 1:
+            raise ValueError(f"--false-alarms is {self.false_alarms}; give a share between 0 and 1, such as 0.05")
+        room = math.floor(self.batch_size * self.ama.negative_share)
+        if self.ama.negatives != "none" and room < 1:
+            least = math.ceil(1 / self.ama.negative_share)
+            raise ValueError(f"--batch-size {self.batch_size} has no room for negatives; the least is {least}")
+        for name in self.compare:
+            if name not in VARIANTS:
+                raise ValueError(f"--compare has no variant {name!r}; choose from {', '.join(VARIANTS)}")
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "smoke": {
+        "dataset": "digits", "ama": AMAConfig(width=0.05, steps=40, latent_dim=16), "looks": 2, "batch_size": 16,
+    },
+    # Section 4.1 of the paper: 100 epochs of 256 images, some 20,000 steps on 60 % of a set of 60,000.
+    "paper": {"image_size": 32, "ama": AMAConfig(steps=20_000), "batch_size": 256, "looks": 80, "train_seeds": 3},
+}  # fmt: skip
+
+MAY_DIFFER = {"output", "resume", "cache_dir", "quiet", "data_dir"}
+CURVE = 200  # points of a training curve
+SHOWN = 8  # images in a row
+FITTED = 1024  # training images, spread evenly, that calibrate the score and stand for training in the pictures
+
+
+class Trained(NamedTuple):
+    """A variant after its trainings, with a leading axis of seeds."""
+
+    config: AMAConfig
+    detector: Detector
+    selection: Selection
+    states: dict[str, State]  # calibrated, by how they were chosen: "validation" and "last"
+
+
+def load(config: Config) -> data.Task:
+    """The task with images of a size that the networks take."""
+    task = config.load_task(config.seed)
+    side = config.image_size or next_size(max(task.train.images.shape[1:3]))
+    if side != next_size(side):
+        raise ValueError(f"--image-size is {side}; the networks take 8, 16, 32 ...: give {next_size(side)}")
+    return data.check_task(fit_size(task, side, how=config.fit))
+
+
+def run(config: Config) -> None:
+    """The whole experiment."""
+    config.check()
+    task = load(config)
+    if config.resume:
+        folder = runs.open_run(config.resume, config, may_differ=MAY_DIFFER)
+    else:
+        folder = runs.create_run(config.output, config, name="ama")
+    with folder:
+        if (folder.path / "results.json").exists():
+            say(config, f"{folder.path} is finished: open {folder.path / 'report.html'}")
+            return
+        say(config, data.table(task), f"run folder: {folder.path}")
+        backend.enable_compilation_cache(config.cache_dir)
+        keys = dict(zip(("train", "test", "pictures"), jax.random.split(jax.random.key(config.seed), 3)))
+        trained = train(config, task, folder, keys["train"])
+        results = test(config, task, folder, trained, keys)
+        show(config, results, folder.path)
+
+
+# ---- training ----------------------------------------------------------------------------------------------------
+
+
+def train(config: Config, task: data.Task, folder: runs.Run, key: jax.Array) -> dict[str, Trained]:
+    """AMA and its variants, all from the same seeds; a variant that differs in its score alone shares the training."""
+    wanted = {"ama": config.ama} | {name: dataclasses.replace(config.ama, **VARIANTS[name]) for name in config.compare}
+    trainings = [name for name, settings in wanted.items() if settings.score == config.ama.score]
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, np.arange(config.train_seeds))
+    trained: dict[str, Trained] = {}
+    total = config.train_seeds * config.ama.steps
+    with Progress(total * len(trainings), label="train", quiet=config.quiet) as progress:
+        for index, name in enumerate(trainings):
+
+            def on_steps(done: int, _: Any, before: int = index * total, name: str = name) -> None:
+                progress.update(before + done, note=name)
+
+            trained[name] = train_variant(config, task, folder, name, wanted[name], keys, on_steps)
+            progress.update((index + 1) * total, note=name)
+    for name, settings in wanted.items():
+        if name not in trained:
+            trained[name] = trained["ama"]._replace(config=settings, detector=ama(settings))
+    return {name: trained[name] for name in wanted}
+
+
+def train_variant(
+    config: Config, task: data.Task, folder: runs.Run, name: str, settings: AMAConfig, keys: jax.Array, on_steps: Any
+) -> Trained:
+    """One variant from all seeds; its checkpoint and its curve are written at every look."""
+    detector, path = ama(settings), folder.path / "checkpoint" / f"{name}.safetensors"
+    looks = tuple(np.unique(np.linspace(0, settings.steps, config.looks + 1).round().astype(int))[1:].tolist())
+    every, begun = max(1, settings.steps // CURVE), time.monotonic()
+    selection = saved_selection(path, detector, keys, looks, (config.batch_size, *task.train.images.shape[1:]))
+
+    def on_look(selection: Selection, history: History) -> None:
+        nonlocal begun
+        look, now = int(selection.looked), time.monotonic()
+        start = looks[look - 2] if look > 1 else 0
+        info = {field: values[:, ::every] for field, values in history.info._asdict().items()}
+        steps = np.arange(start, looks[look - 1])[::every] + 1
+        line = {"variant": name, "look": look, "seconds": now - begun, "steps": steps, "info": info}
+        files.append_line(folder.path / "training.jsonl", line)
+        checkpoint.save(path, selection)
+        begun = now
+
+    selection = fit_selected(
+        detector, keys, task.train.images, task.valid.images, task.valid.labels,
+        looks=looks, batch_size=config.batch_size, selection=selection, on_look=on_look, on_chunk=on_steps,
+        chunk=max(1, min(20, looks[0])), calibration_images=FITTED,
+    )  # fmt: skip
+    if not (best_values(selection.values) >= 0).all():
+        raise ValueError(f"{name}: scores of a training are never finite: lower --ama.learning-rate")
+    return Trained(settings, detector, selection, {"validation": selection.best, "last": selection.state})
+
+
+def saved_selection(
+    path: Path, detector: Detector, keys: jax.Array, looks: tuple[int, ...], batch_shape: tuple[int, ...]
+) -> Selection | None:
+    """What an earlier session of the run has trained, if anything."""
+    if not path.exists():
+        return None
+    state = jax.eval_shape(jax.vmap(detector.init, (0, None)), keys, jax.ShapeDtypeStruct(batch_shape, np.float32))
+    return checkpoint.restore(path, Selection(state, state, np.zeros((len(keys), len(looks)), np.float32), np.int32(0)))
+
+
+def fitted_images(task: data.Task) -> np.ndarray:
+    """At most `FITTED` training images, spread evenly: those that `fit_selected` calibrates with."""
+    images = task.train.images
+    return images[np.linspace(0, len(images) - 1, min(FITTED, len(images))).astype(int)]
+
+
+# ---- test --------------------------------------------------------------------------------------------------------
+
+
+def test(
+    config: Config, task: data.Task, folder: runs.Run, trained: dict[str, Trained], keys: dict[str, jax.Array]
+) -> dict[str, Any]:
+    """Everything that the run folder keeps of the trained detectors, each tested once."""
+    main = trained["ama"]
+    values = best_values(main.selection.values)
+    seed = int(values.argmax()) if config.choose == "validation" else 0
+    evaluations = {
+        chosen: evaluate(main.detector, member(states, seed), task, key=keys["test"], false_alarms=config.false_alarms)
+        for chosen, states in main.states.items()
+    }
+    state, evaluation = member(main.states[config.choose], seed), evaluations[config.choose]
+    log = curves(folder, "ama")
+    results = {
+        "task": task.details
+        | {"name": task.name, "image_shape": task.train.images.shape[1:]}
+        | {"parts": [row._asdict() for row in data.describe(task)]},
+        "method": "ama",
+        "seed": config.seed,
+        "training": {
+            "steps": config.ama.steps, "batch_size": config.batch_size, "seeds": config.train_seeds,
+            "seconds": log["seconds"], "looks": main.selection.values,
+        },
+        "chosen_by": config.choose,
+        "chosen_seed": seed,
+        "threshold": evaluation.threshold._asdict(),
+        "test": evaluation.test,
+        "test_by_choice": {chosen: e.test for chosen, e in evaluations.items()},
+        "variants": compare(task, trained),
+        "notes": notes(config, task),
+        **runs.environment(),
+    }  # fmt: skip
+    save_detector(
+        folder.best,
+        name="ama",
+        config=main.config,
+        state=state,
+        image_shape=task.train.images.shape[1:],
+        threshold=evaluation.threshold,
+        details={"task": task.name, "chosen_by": config.choose},
+    )
+    files.write_predictions(folder.path / "predictions.csv", predictions(task, evaluation))
+    files.write_text(
+        folder.path / "report.html",
+        page(config, task, results, trained, seed, state, evaluation, log, keys["pictures"]),
+    )
+    files.write_json(folder.path / "results.json", results)  # last: its presence says that the run is finished
+    return results
+
+
+def compare(task: data.Task, trained: dict[str, Trained]) -> dict[str, dict[str, dict[str, list[float]]]]:
+    """Test metrics of every variant and way to choose: {variant: {chosen: {metric: a value for each seed}}}."""
+    measures = metrics.CRITERIA | {"fpr95": metrics.fpr_at_tpr, "f1_max": lambda *both: metrics.f1_max(*both).f1}
+
+    def tested(variant: Trained, states: State) -> dict[str, list[float]]:
+        seeds = range(len(variant.selection.values))
+        scores = [score_images(variant.detector, member(states, seed), task.test.images) for seed in seeds]
+        return {name: [float(measure(s, task.test.labels)) for s in scores] for name, measure in measures.items()}
+
+    return {
+        name: {chosen: tested(variant, states) for chosen, states in variant.states.items()}
+        for name, variant in trained.items()
+    }
+
+
+def notes(config: Config, task: data.Task) -> list[str]:
+    """What a reader should know before comparing the figures with others."""
+    lines = [
+        "Choosing by validation uses labelled anomalies of the kind that is tested; the last step uses none.",
+        f"Widths are {config.ama.width:g} times those of the paper, and {config.ama.steps:,} steps of "
+        f"{config.batch_size} images are its 100 epochs.",
+    ]
+    if int(task.test.labels.sum()) < 30:
+        lines.append(f"Only {int(task.test.labels.sum())} test images are anomalous: mind the intervals.")
+    return lines
+
+
+def curves(folder: runs.Run, variant: str) -> dict[str, Any]:
+    """A variant's training curves and seconds, from the lines of all sessions; of a repeated look the last counts."""
+    lines = [line for line in files.read_lines(folder.path / "training.jsonl") if line["variant"] == variant]
+    lines = sorted({line["look"]: line for line in lines}.values(), key=lambda line: line["look"])
+    info = {
+        field: np.concatenate([np.array(line["info"][field], float) for line in lines], 1) for field in lines[0]["info"]
+    }
+    steps = np.concatenate([line["steps"] for line in lines])
+    return {"steps": steps, "info": info, "seconds": sum(line["seconds"] for line in lines)}
+
+
+def page(
+    config: Config,
+    task: data.Task,
+    results: dict[str, Any],
+    trained: dict[str, Trained],
+    seed: int,
+    state: State,
+    evaluation: Evaluation,
+    log: dict[str, Any],
+    key: jax.Array,
+) -> str:
+    """The report."""
+    main = trained["ama"]
+    view = jax.tree.map(jax.jit, views(main.config))
+    train, labels = fitted_images(task), task.test.labels
+    groups = {"train": train, "test, normal": task.test.images[labels == 0][:FITTED]}
+    groups |= {"test, anomalous": task.test.images[labels == 1][:FITTED]}
+    shown = pictures(main.detector, state, task, evaluation, lambda images: view.reconstruct(state, images))
+    rebuilt = [("input", shown["inputs"]), ("AMA", shown["reconstructions"])]
+    if "no-mirror" in trained:
+        other = trained["no-mirror"]
+        plain = jax.jit(views(other.config).reconstruct)(member(other.states[config.choose], seed), shown["inputs"])
+        rebuilt.append(("without mirror", plain))
+    codes = view.encode(state, to_float(train[: 4 * SHOWN]))
+    share = np.linspace(0, 1, SHOWN, dtype=np.float32)[:, None]
+    images = {
+        "rebuilt": rebuilt,
+        "interpolated": [
+            (f"pair {i + 1}", view.decode(state, (1 - share) * codes[2 * i] + share * codes[2 * i + 1]))
+            for i in range(3)
+        ],
+    }
+    if config.ama.negatives != "none":
+        drawn = draw_negatives(config.ama, key, codes, SHOWN)
+        images["negative"] = [(config.ama.negatives, view.decode(state, drawn))]
+    sections = report.ama_sections(
+        images=images,
+        r_scores={name: score_images(r_detector(main), state, part) for name, part in groups.items()},
+        gaussian=(float(state.r_mean), float(state.r_sd)),
+        norms={name: np.linalg.norm(view.encode(state, to_float(part)), axis=1) for name, part in groups.items()},
+        latent_dim=config.ama.latent_dim,
+        steps=log["steps"],
+        history=log["info"],
+    )
+    return report.render_training(
+        method="AMA",
+        config=files.to_json(config) | {"resume": None},
+        results=files.to_json(results),
+        pictures=shown,
+        sections=sections,
+        program="python experiments/ama_ood.py",
+    )
+
+
+def r_detector(trained: Trained) -> Detector:
+    """The same detector with R as its score."""
+    return ama(trained.config, score="r")
+
+
+def member(states: State, seed: int) -> State:
+    """The state of one seed."""
+    return jax.tree.map(lambda leaf: leaf[seed], states)
+
+
+# ---- the terminal ------------------------------------------------------------------------------------------------
+
+
+def show(config: Config, results: dict[str, Any], path: Path) -> None:
+    """The result, for the terminal."""
+    if config.quiet:
+        return
+    names = ("auroc", "aupr_in", "aupr_out", "fpr95", "f1_max")
+    rows = [
+        (name, chosen, *(f"{test[name][part]:.4f}" for part in ("value", "low", "high")))
+        for chosen, test in results["test_by_choice"].items()
+        for name in names
+    ]
+    table("test, once for each way to choose the state", ("metric", "chosen by", "value", "95 % low", "high"), rows)
+    rows = [
+        (name, chosen, f"{np.mean(by_metric['auroc']):.4f}", f"{np.std(by_metric['auroc']):.4f}")
+        for name, by_choice in results["variants"].items()
+        for chosen, by_metric in by_choice.items()
+    ]
+    table("test AUROC over training seeds", ("variant", "chosen by", "mean", "sd"), rows)
+    print(f"report:   {path / 'report.html'}")
+    print(f"use it:   python experiments/detect.py {path} IMAGES ...")
+
+
+def say(config: Config, *lines: str) -> None:
+    """Print, unless asked to be quiet."""
+    if not config.quiet:
+        print(*lines, sep=os.linesep, flush=True)
+
+
+if __name__ == "__main__":
+    cli.main(run, Config, presets=PRESETS)

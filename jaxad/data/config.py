@@ -1,0 +1,55 @@
+"""The task as flags, which the configs of experiments inherit."""
+
+import dataclasses
+
+from jaxad.data.loading import load_task
+from jaxad.data.tasks import Task, check_task
+
+SMALL = ("digits", "textures")  # at 5 % their held-out parts would hold a handful of anomalies
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TaskConfig:
+    """What to find anomalies in. An experiment changes a default by naming the field again, with or without help."""
+
+    dataset: str = "textures:16"
+    """Normal images: a TFDS name (fashion_mnist), digits, textures:SIZE, idx:DIR, folder:DIR, npz:FILE, mvtec:DIR."""
+    ood: tuple[str, ...] = ()
+    """Anomalous image sets, resized to the normal ones: TFDS names, gaussian, uniform, folders ..."""
+    normal_classes: tuple[str, ...] = ()
+    """Classes of the dataset that are normal, by name or number; the others are anomalous."""
+    data_dir: str | None = None
+    """Where prepared TFDS sets are; by default TFDS_DATA_DIR."""
+    image_size: int | None = None
+    """Resize all images to this side."""
+    limit: int | None = None
+    """Use at most so many normal images over the three parts; with --test-split over train and validation."""
+    contamination: float | None = None
+    """Anomalous share of validation and test; by default 0.05, and 0.2 for the small bundled sets."""
+    valid_anomalies: int | None = None
+    """Exactly so many anomalies in validation, whatever the contamination; by default as many as that says."""
+    test_split: str | None = None
+    """Test on this part of a TFDS or IDX set, such as test, as it is published; by default on a fifth of train."""
+
+    def load_task(self, seed: int) -> Task:
+        """The task, drawn by `seed`, checked before anything is computed or written.
+
+        Raises:
+          ValueError: what `load_task` and `check_task` refuse.
+        """
+        contamination = self.contamination
+        if contamination is None:
+            contamination = 0.2 if self.dataset.partition(":")[0] in SMALL else 0.05
+        task = load_task(
+            self.dataset,
+            ood=self.ood,
+            normal_classes=self.normal_classes,
+            data_dir=self.data_dir,
+            image_size=self.image_size,
+            limit=self.limit,
+            contamination=contamination,
+            valid_anomalies=self.valid_anomalies,
+            test_split=self.test_split,
+            seed=seed,
+        )
+        return check_task(task)

@@ -1,0 +1,47 @@
+"""Experiments as a user meets them: processes with flags, that may be killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from safetensors.numpy import load_file
+
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+
+
+def start(script, *flags, cache):
+    """A script under way; `cache` is the folder of compiled programs."""
+    environment = {**os.environ, "XLA_FLAGS": "", "JAX_COMPILATION_CACHE_DIR": str(cache)}
+    command = [sys.executable, str(EXPERIMENTS / script), *map(str, flags)]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def run(script, *flags, cache):
+    """(exit status, standard output, standard error) of a script that runs to its end."""
+    process = start(script, *flags, cache=cache)
+    out, err = process.communicate(timeout=900)
+    return process.returncode, out, err
+
+
+def kill_once(process, condition):
+    """SIGKILL as soon as the condition holds; nothing where the process ends before."""
+    while not condition() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+
+def same_weights(one, other):
+    """Whether two files of weights hold the same names and, bit for bit, the same arrays."""
+    expected, found = load_file(one), load_file(other)
+    return expected.keys() == found.keys() and all(
+        expected[name].tobytes() == found[name].tobytes() for name in expected
+    )
+
+
+def one_line(status, err, message):
+    """Whether a script ended as on bad input: status 2, one line, no traceback, the message in it."""
+    return status == 2 and message in err and "Traceback" not in err and len(err.strip().splitlines()) == 1

@@ -1,0 +1,253 @@
+"""AMA as a detector: an iteration against a plain restatement, its score against SciPy, its settings, its learning."""
+
+import dataclasses
+import math
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from quick import quick_jit
+from scipy.stats import norm
+
+from jaxad import latents
+from jaxad.data import digits
+from jaxad.detectors.ama import AMAConfig, ama, draw_negatives, views
+from jaxad.losses import ama as losses
+from jaxad.nets import sngan, spectral
+from jaxad.types import Batch
+
+SMALL = AMAConfig(width=0.03, latent_dim=5, steps=10, critic_steps=2, negatives="none")
+IMAGES = digits().images[:12].astype(np.float32) / 255
+
+
+def started(config, seed=0):
+    return quick_jit(ama(config).init)(jax.random.key(seed), jnp.asarray(IMAGES))
+
+
+def stepped(config, state, batch=None, seed=1):
+    batch = Batch(jnp.asarray(IMAGES)) if batch is None else batch
+    return quick_jit(ama(config).step)(jax.random.key(seed), state, batch)
+
+
+def assert_close(got, expected, **tolerance):
+    jax.tree.map(partial(np.testing.assert_allclose, **tolerance), got, expected)
+
+
+# ---- the iteration ---------------------------------------------------------------------------------------------
+
+
+def restated(config, state, key):
+    """One iteration as section 3a of the paper's algorithm reads: every expectation from passes of its own."""
+    x = 2 * jnp.asarray(IMAGES) - 1
+    _, simplex_key, penalty_key = jax.random.split(key, 3)
+    simplex = latents.draw_simplex(simplex_key, len(x), config.parents)
+
+    def look(critic, first, second):
+        pairs = jnp.concatenate([first, second], -1) if config.mirrored else second
+        return sngan.judge(critic, pairs).values
+
+    def autoencoded(encoder, generator):
+        codes = sngan.encode(encoder, x).output
+        mixed = sum(simplex.weights[:, j, None] * codes[simplex.parents[:, j]] for j in range(config.parents))
+        return codes, sngan.generate(generator, codes).output, sngan.generate(generator, mixed).output
+
+    def objective(encoder, generator, critic):
+        """Eq. 2 without negatives."""
+        codes, rebuilt, mixed = autoencoded(encoder, generator)
+        value = jnp.mean(look(critic, x, x) - look(critic, x, rebuilt))
+        for j in range(config.parents):
+            parent = x[simplex.parents[:, j]]
+            gap = jnp.mean(look(critic, parent, parent) - look(critic, parent, mixed))
+            value += config.interpolation * gap / config.parents
+        return value + config.latent_weight * jnp.mean(jnp.linalg.norm(codes, axis=1))
+
+    critic, vectors, critic_opt = state.critic, state.vectors, state.opt_state["critic"]
+    for update in range(config.critic_steps):
+        vectors = spectral.power_iteration(critic, vectors)
+        share = jax.random.uniform(jax.random.fold_in(penalty_key, update), (len(x),))[:, None, None, None]
+        rebuilt = autoencoded(state.encoder, state.generator)[1]
+        between = share * x + (1 - share) * rebuilt
+
+        def loss(critic, vectors=vectors, between=between):
+            critic = spectral.normalise_kernels(critic, vectors)
+            pairs = jnp.concatenate([x, between], -1) if config.mirrored else between
+            slopes = jax.vmap(jax.grad(lambda pair: sngan.judge(critic, pair[None]).values[0]))(pairs)
+            penalty = jnp.mean((jnp.sqrt(jnp.sum(slopes**2, (1, 2, 3))) - 1) ** 2)
+            return config.penalty * penalty - objective(state.encoder, state.generator, critic)
+
+        updates, critic_opt = adam(0.0).update(jax.grad(loss)(critic), critic_opt)
+        critic = optax.apply_updates(critic, updates)
+
+    effective = spectral.normalise_kernels(critic, vectors)
+    gradients = jax.grad(objective, (0, 1))(state.encoder, state.generator, effective)
+    networks = {"critic": critic}
+    for name, gradient, b1 in zip(("encoder", "generator"), gradients, (0.5, 0.0)):
+        updates, _ = adam(b1).update(gradient, state.opt_state[name])
+        networks[name] = optax.apply_updates(getattr(state, name), updates)
+    return networks
+
+
+def adam(b1):
+    return optax.adam(optax.constant_schedule(SMALL.learning_rate), b1=b1, b2=0.9)
+
+
+@pytest.mark.parametrize("mirrored", [True, False])
+def test_an_iteration_equals_its_restatement(mirrored):
+    config = dataclasses.replace(SMALL, mirrored=mirrored)
+    state = started(config)
+    after, _ = stepped(config, state)
+    expected = quick_jit(partial(restated, config))(state, jax.random.key(1))
+    for name, params in expected.items():
+        # Adam's first update has the size of the learning rate, whatever the gradient: compare what it moved.
+        moved = jax.tree.map(jnp.subtract, getattr(after, name), getattr(state, name))
+        wanted = jax.tree.map(jnp.subtract, params, getattr(state, name))
+        agree = [np.isclose(a, b, atol=2e-5) for a, b in zip(jax.tree.leaves(moved), jax.tree.leaves(wanted))]
+        # Where a gradient is zero but for rounding its sign is luck.
+        assert np.mean(np.concatenate([a.ravel() for a in agree])) > 0.98, name
+
+
+def test_labelled_normals_are_as_no_labels_and_labelled_anomalies_are_not():
+    state = started(SMALL)
+    plain, info = stepped(SMALL, state)
+    images = jnp.asarray(IMAGES)
+    same, _ = stepped(SMALL, state, Batch(images, jnp.zeros(12, jnp.int32)))
+    assert_close(same.critic, plain.critic, rtol=1e-4, atol=1e-6)
+    _, other = stepped(SMALL, state, Batch(images, jnp.arange(12) % 2))
+    assert not np.isclose(other.wasserstein, info.wasserstein)
+
+
+def test_negatives_wait_for_their_time():
+    config = dataclasses.replace(SMALL, negatives="shell", negative_start=0.5)
+    state, none = started(config), stepped(SMALL, started(SMALL))[0]
+    early, _ = stepped(config, state)
+    assert_close(early.critic, none.critic, rtol=1e-4, atol=1e-6)
+    later = state._replace(step=jnp.int32(5))
+    with_negatives, info = stepped(config, later)
+    assert np.isfinite(info.critic_loss)
+    assert any(
+        not np.allclose(a, b)
+        for a, b in zip(jax.tree.leaves(with_negatives.critic), jax.tree.leaves(none.critic), strict=True)
+    )
+
+
+@pytest.mark.parametrize("kind", latents.NEGATIVES)
+def test_drawn_negatives_are_those_of_the_config(kind, rng):
+    codes = jnp.asarray(rng.standard_normal((20, 5)), jnp.float32)
+    config = dataclasses.replace(SMALL, negatives=kind, direction="outward")
+    drawn = np.linalg.norm(draw_negatives(config, jax.random.key(0), codes, 8), axis=1)
+    norms = np.linalg.norm(codes, axis=1)
+    if kind == "shell":
+        assert ((drawn >= math.sqrt(5) - 1e-5) & (drawn <= 1.5 * math.sqrt(5) + 1e-5)).all()
+        median = draw_negatives(dataclasses.replace(config, radius="median"), jax.random.key(0), codes, 8)
+        np.testing.assert_allclose(np.linalg.norm(median, axis=1), drawn * np.median(norms) / math.sqrt(5), rtol=1e-4)
+    elif kind == "scaled":
+        assert (drawn >= 2 * norms[:8] - 1e-5).all()
+    else:
+        assert (drawn <= math.sqrt(5) * np.abs(codes).min() + 1e-6).all()
+
+
+def test_running_averages_move_towards_the_batch():
+    state = started(SMALL)
+    after, _ = stepped(SMALL, state)
+    x = 2 * jnp.asarray(IMAGES) - 1
+    codes = quick_jit(partial(sngan.encode, state.encoder))(x)
+    np.testing.assert_allclose(after.moments["encoder"][0].mean, 0.1 * codes.moments[0].mean, rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(after.moments["encoder"][0].variance, 0.9 + 0.1 * codes.moments[0].variance, rtol=1e-4)
+
+
+# ---- the score -------------------------------------------------------------------------------------------------
+
+
+def test_the_r_score_is_the_distance_of_features_and_calibration_its_mean_and_sd():
+    state = started(SMALL)
+    images, view = jnp.asarray(IMAGES), views(SMALL)
+    r = np.asarray(quick_jit(view.r_score)(state, images))
+    x, rebuilt = 2 * images - 1, 2 * view.reconstruct(state, images) - 1
+    critic = spectral.normalise_kernels(state.critic, state.vectors)
+    features = [sngan.judge(critic, jnp.concatenate([x, y], -1)).features for y in (x, rebuilt)]
+    np.testing.assert_allclose(r, np.abs(features[0] - features[1]).sum(1), rtol=1e-4)
+    np.testing.assert_allclose([state.r_mean, state.r_sd], [r.mean(), r.std()], rtol=1e-4)
+
+
+def test_the_a_score_is_scipys_log_density_on_both_sides_and_far_out():
+    state = started(SMALL)
+    r = np.asarray(views(SMALL).r_score(state, jnp.asarray(IMAGES)), np.float64)
+    score = quick_jit(ama(SMALL).score)
+    np.testing.assert_allclose(
+        score(state, IMAGES), -norm.logpdf(r, float(state.r_mean), float(state.r_sd)), rtol=1e-4, atol=1e-4
+    )
+    far = state._replace(r_mean=jnp.float32(r.mean() - 1e4), r_sd=jnp.float32(1.0))  # the density itself would be 0
+    np.testing.assert_allclose(score(far, IMAGES), -norm.logpdf(r, r.mean() - 1e4, 1.0), rtol=1e-4)
+    near = state._replace(r_mean=jnp.float32(2 * r[0] - r.mean()))  # as far on the other side
+    np.testing.assert_allclose(score(near, IMAGES)[0], score(state, IMAGES)[0], rtol=1e-3)
+    np.testing.assert_allclose(quick_jit(ama(SMALL, score="r").score)(state, IMAGES), r, rtol=1e-4)
+
+
+# ---- settings --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"negatives": "some"}, "choose one of shell"),
+        ({"direction": "up"}, "choose one of inward"),
+        ({"penalty_norm": "l1"}, "choose one of sample"),
+        ({"score": "b"}, "choose one of a"),
+        ({"steps": 0}, "the least is 1"),
+        ({"critic_steps": 0}, "the least is 1"),
+        ({"interpolation": -1.0}, "from 0 upwards"),
+        ({"negative_weight": float("nan")}, "from 0 upwards"),
+        ({"width": 0.0}, "above 0"),
+        ({"learning_rate": float("inf")}, "above 0"),
+        ({"delta": 1.0}, "between 0 and 1"),
+        ({"negative_start": 2.0}, "from 0 to 1"),
+    ],
+)
+def test_settings_out_of_range_are_refused(fields, words):
+    with pytest.raises(ValueError, match=words):
+        ama(**fields)
+
+
+def test_images_and_batches_that_do_not_fit_are_refused_before_any_compute():
+    with pytest.raises(ValueError, match="resize to 16"):
+        ama(SMALL).init(jax.random.key(0), jnp.zeros((4, 10, 10, 1)))
+    config = dataclasses.replace(SMALL, negatives="shell")
+    state = jax.eval_shape(ama(config).init, jax.random.key(0), jnp.zeros((12, 8, 8, 1)))
+    with pytest.raises(ValueError, match="give 10, or negatives='none'"):
+        jax.eval_shape(ama(config).step, jax.random.key(0), state, Batch(jnp.zeros((9, 8, 8, 1))))
+
+
+@pytest.mark.parametrize("shape", [(16, 16, 3), (32, 32, 1), (64, 64, 2)])
+def test_other_sizes_and_channels(shape):
+    """Shapes alone: that the programs can be built."""
+    detector = ama(width=0.1, negatives="scaled", spectral_norm=False, penalty_norm="pixel")
+    images = jax.ShapeDtypeStruct((12, *shape), jnp.float32)
+    state = jax.eval_shape(detector.init, jax.random.key(0), images)
+    after, info = jax.eval_shape(detector.step, jax.random.key(0), state, Batch(images))
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    assert all(leaf.shape == () for leaf in jax.tree.leaves(info))
+    assert jax.eval_shape(detector.score, state, images).shape == (12,)
+
+
+def test_the_objective_falls_into_the_named_terms():
+    """critic loss = -(Wasserstein) - l_inter gap + weight * penalty, from the same update."""
+    _, info = stepped(SMALL, started(SMALL))
+    expected = losses.critic_loss(
+        info.wasserstein, info.interpolation_gap, info.penalty, interpolation=0.5, penalty_weight=10.0
+    )
+    np.testing.assert_allclose(info.critic_loss, expected, rtol=1e-5)
+
+
+def test_bfloat16_convolutions_are_near_and_weights_stay_float32():
+    state = started(SMALL)
+    config = dataclasses.replace(SMALL, compute="bfloat16")
+    exact, near = (quick_jit(views(c).reconstruct)(state, jnp.asarray(IMAGES)) for c in (SMALL, config))
+    np.testing.assert_allclose(near, exact, atol=0.03)
+    assert not np.array_equal(near, exact)
+    after, info = stepped(config, state)
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves((after.encoder, after.critic, info)))
+    _, wanted = stepped(SMALL, state)
+    np.testing.assert_allclose(info.error, wanted.error, rtol=0.05)
