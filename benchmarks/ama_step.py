@@ -146,7 +146,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         if args.profile is not None and "ours" in workers:
             say("pieces of ours, each compiled apart")
             try:
-                results["profile"] = workers["ours"].ask("profile")["profile"]
+                results["profile"] = workers["ours"].ask(f"profile {args.profile}")["profile"]
             except RuntimeError as error:
                 results["errors"]["profile"] = str(error)
     save(args.json, results)
@@ -211,14 +211,14 @@ def report(results: dict[str, Any]) -> str:
 
 def breakdown(profile: list[dict[str, Any]], whole: float) -> str:
     """Pieces with their share of an iteration of `whole` milliseconds; parts of a piece are indented."""
-    rows = [("piece", "", "ms", "times", "ms/iteration", "share")]
+    rows = [("piece", "times", "ms", "ms/iteration", "share")]
     for record in profile:
         spent = record["ms"] * record["times"]
-        numbers = (f"{record['ms']:.2f}", str(record["times"]), f"{spent:.1f}", f"{100 * spent / whole:.1f} %")
-        rows.append((record["piece"], "", *numbers) if not record["part_of"] else ("", record["piece"], *numbers))
+        numbers = (f"{record['ms']:.2f}", f"{spent:.1f}", f"{100 * spent / whole:.1f} %")
+        rows.append(("  " * bool(record["part_of"]) + record["piece"], str(record["times"]), *numbers))
     summed = sum(record["ms"] * record["times"] for record in profile if not record["part_of"])
-    rows.append(("sum", "", "", "", f"{summed:.1f}", f"{100 * summed / whole:.1f} %"))
-    rows.append(("iteration as trained", "", "", "", f"{whole:.1f}", "100.0 %"))
+    rows.append(("sum", "", "", f"{summed:.1f}", f"{100 * summed / whole:.1f} %"))
+    rows.append(("iteration as trained", "", "", f"{whole:.1f}", "100.0 %"))
     return table(rows)
 
 

@@ -31,7 +31,7 @@ SMALLEST, LEAK, EPSILON, MOMENTUM = 4, 0.2, 1e-12, 0.1
 DROPS = (0.3, 0.6, 0.9)
 # What `Trainer` has of AMAConfig's choices; all numbers are free.
 SUPPORTED = {"mirrored": True, "negatives": "shell", "radius": "sqrt_d", "penalty_norm": "sample"}
-SUPPORTED |= {"spectral_norm": True}
+SUPPORTED |= {"spectral_norm": True, "compute": "float32"}
 
 
 # ---- networks ----------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from search_worker import Programs, peak_memory
 
 from jaxad import latents, training
 from jaxad.backend import kernel_options
-from jaxad.detectors.ama import AMAConfig, AMAState, ama
+from jaxad.detectors.ama import AMAConfig, AMAState, ama, draw_negatives
 from jaxad.losses import ama as losses
 from jaxad.nets import sngan, spectral
 from jaxad.types import Array, Params
@@ -133,7 +133,7 @@ def pieces(config: AMAConfig, state: AMAState, images: Array) -> list[Piece]:
     Pieces are compiled apart. What the compiler shares, fuses or keeps between them shows as the difference between
     their sum and the iteration.
     """
-    size, dim, count = len(images), config.latent_dim, math.floor(config.negative_share * len(images))
+    size, count = len(images), math.floor(config.negative_share * len(images))
     keys = jax.random.split(jax.random.key(0), 3)
     simplex = latents.draw_simplex(keys[0], size, config.parents)
     normal = (jnp.arange(size) < size - count).astype(jnp.float32)
@@ -144,8 +144,7 @@ def pieces(config: AMAConfig, state: AMAState, images: Array) -> list[Piece]:
     adams = adam.init(state.critic), adam.init(networks)
 
     def negatives(generator: Params, key: Array) -> Array:
-        radius = math.sqrt(dim)
-        codes = latents.atypical(key, count, dim, direction=config.direction, delta=config.delta, radius=radius)
+        codes = draw_negatives(config, key, jnp.zeros((size, config.latent_dim)), count)
         return sngan.generate(generator, codes, state.moments["generator"]).output
 
     def autoencode(networks: tuple[Params, Params]) -> tuple[Array, Array, Array]:
@@ -188,9 +187,12 @@ def pieces(config: AMAConfig, state: AMAState, images: Array) -> list[Piece]:
     def generator_loss(critic: Params, codes: Array, rebuilt: Array, mixed: Array) -> Array:
         other, *interpolated = judged(critic, stack(rebuilt, mixed, real=False)).reshape(-1, size)
         interpolated = jnp.stack(interpolated, 1)
+        distance = losses.wasserstein(jnp.zeros_like(other), other, weights)
         gap = losses.interpolation_gap(jnp.zeros_like(interpolated), interpolated, all_normal)
-        terms = other, gap, losses.code_norm(codes, normal), weights
-        return losses.generator_loss(*terms, interpolation=config.interpolation, latent=config.latent_weight)
+        norm = losses.code_norm(codes, normal)
+        return losses.generator_loss(
+            distance, gap, norm, interpolation=config.interpolation, latent=config.latent_weight
+        )
 
     to_made = jax.grad(generator_loss, (1, 2, 3))
 

@@ -9,11 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from quick import quick_jit
 
 from jaxad import latents
-from jaxad.backend import kernel_options
-from jaxad.detectors import ama as detector
-from jaxad.detectors.ama import AMAConfig
+from jaxad.detectors.ama import AMAConfig, ama, draw_negatives
 from jaxad.losses import ama as losses
 from jaxad.nets import sngan, spectral
 from jaxad.types import Batch
@@ -23,7 +22,8 @@ sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 ama_torch = importlib.import_module("ama_torch")
 
 SIDE, CHANNELS, SIZE = 16, 3, 12
-CONFIG = AMAConfig(width=1 / 16, latent_dim=8, negative_start=0.0)
+# In steps this small the critic hardly changes within an iteration, so that rounding is not amplified.
+CONFIG = AMAConfig(width=1 / 16, latent_dim=8, negative_start=0.0, learning_rate=1e-5)
 
 
 def perturbed(params, rng):
@@ -31,10 +31,11 @@ def perturbed(params, rng):
     return jax.tree.map(lambda leaf: leaf + rng.normal(0, 0.1, leaf.shape).astype(np.float32), params)
 
 
-@pytest.fixture
-def state(rng):
+@pytest.fixture(scope="module")
+def state():
+    rng = np.random.default_rng(0)
     images = jnp.asarray(rng.uniform(size=(SIZE, SIDE, SIDE, CHANNELS)), jnp.float32)
-    state = jax.jit(detector.ama(CONFIG).init, compiler_options=kernel_options())(jax.random.key(0), images)
+    state = quick_jit(ama(CONFIG).init)(jax.random.key(0), images)
     return state._replace(
         encoder=perturbed(state.encoder, rng),
         generator=perturbed(state.generator, rng),
@@ -44,12 +45,12 @@ def state(rng):
 
 @pytest.fixture(params=[False, True], ids=["channels_first", "channels_last"])
 def trainer(request, state):
-    return loaded(state, CONFIG, request.param)
+    return loaded(state, request.param)
 
 
-def loaded(state, config, channels_last=False):
+def loaded(state, channels_last=False):
     torch.manual_seed(0)
-    trainer = ama_torch.Trainer(config, (SIDE, SIDE, CHANNELS), channels_last=channels_last)
+    trainer = ama_torch.Trainer(CONFIG, (SIDE, SIDE, CHANNELS), channels_last=channels_last)
     for name in ("encoder", "generator", "critic"):
         ama_torch.load_params(getattr(trainer, name), getattr(state, name))
     kernels = [name for name, array in ama_torch.named_arrays(state.critic).items() if array.ndim > 1]
@@ -84,9 +85,10 @@ def agree_by_name(theirs, ours, tolerance=1e-4):
 def test_codes_and_images(state, trainer, rng):
     images, codes = rng.uniform(-1, 1, (SIZE, SIDE, SIDE, CHANNELS)).astype(np.float32), rng.normal(size=(SIZE, 8))
     codes = codes.astype(np.float32)
-    agree(to_numpy(trainer.encoder(to_torch(images), "batch")), sngan.encode(state.encoder, images).output)
-    agree(to_numpy(trainer.generator(to_torch(codes), "batch")), sngan.generate(state.generator, codes).output)
-    frozen = sngan.generate(state.generator, codes, state.moments["generator"]).output
+    encode, generate = quick_jit(sngan.encode), quick_jit(sngan.generate)
+    agree(to_numpy(trainer.encoder(to_torch(images), "batch")), encode(state.encoder, images).output)
+    agree(to_numpy(trainer.generator(to_torch(codes), "batch")), generate(state.generator, codes).output)
+    frozen = generate(state.generator, codes, state.moments["generator"]).output
     agree(to_numpy(trainer.generator(to_torch(codes), "frozen")), frozen)
 
 
@@ -101,7 +103,7 @@ def critic_terms(critic, vectors, pairs, halfway):
 def test_critic_and_its_gradient(state, trainer, rng):
     pairs, halfway = rng.uniform(-1, 1, (2, SIZE, SIDE, SIDE, 2 * CHANNELS)).astype(np.float32)
     vectors = spectral.power_iteration(state.critic, state.vectors)
-    program = jax.jit(jax.grad(critic_terms, has_aux=True), compiler_options=kernel_options())
+    program = quick_jit(jax.grad(critic_terms, has_aux=True))
     gradient, (values, features, penalty) = program(state.critic, vectors, pairs, halfway)
 
     theirs = ama_torch.power_iteration(trainer.critic, trainer.vectors)
@@ -119,49 +121,40 @@ def test_critic_and_its_gradient(state, trainer, rng):
     agree_by_name({name: p.grad for name, p in trainer.critic.named_parameters()}, gradient)
 
 
-def draws(config, seed):
+def our_draws(seed):
     """The randomness of our step with this seed."""
-    keys = jax.random.split(jax.random.key(seed), 3)
-    count = int(config.negative_share * SIZE)
-    negatives = detector.draw_negatives(config, keys[0], jnp.zeros((SIZE, config.latent_dim)), count)
-    simplex = latents.draw_simplex(keys[1], SIZE, config.parents)
-    shares = [jax.random.uniform(jax.random.fold_in(keys[2], i), (SIZE,)) for i in range(config.critic_steps)]
-    arrays = negatives, simplex.parents.astype(jnp.int32), simplex.weights, jnp.stack(shares)
-    return ama_torch.Draws(*(torch.tensor(np.asarray(array)) for array in arrays))
+    negatives, simplex, penalty = jax.random.split(jax.random.key(seed), 3)
+    count = int(CONFIG.negative_share * SIZE)
+    codes = draw_negatives(CONFIG, negatives, jnp.zeros((SIZE, CONFIG.latent_dim)), count)
+    simplex = latents.draw_simplex(simplex, SIZE, CONFIG.parents)
+    keys = jax.vmap(lambda i: jax.random.fold_in(penalty, i))(jnp.arange(CONFIG.critic_steps))
+    shares = jax.vmap(lambda key: jax.random.uniform(key, (SIZE,)))(keys)
+    arrays = codes, simplex.parents, simplex.weights, shares
+    return ama_torch.Draws(*(torch.tensor(np.array(array)) for array in arrays))
 
 
-def one_step(state, config, rng, channels_last=False):
+def test_a_step_has_our_gradients_and_arrives_where_ours_does(state, rng):
+    """With b1 = 0 the first momentum of Adam is the (last) gradient, with b1 = 0.5 half of it."""
     images = jnp.asarray(rng.uniform(size=(SIZE, SIDE, SIDE, CHANNELS)), jnp.float32)
-    trainer = loaded(state, config, channels_last)
-    step = jax.jit(detector.ama(config).step, compiler_options=kernel_options())
-    ours, info = step(jax.random.key(5), state, Batch(images))
-    return ours, info._asdict(), trainer, trainer.step(to_torch(images), draws(config, 5))
+    ours, info = quick_jit(ama(CONFIG).step)(jax.random.key(5), state, Batch(images))
+    trainer = loaded(state)
+    theirs = trainer.step(to_torch(images), our_draws(5))
 
-
-def test_a_step_has_our_gradients(state, rng):
-    """Those of all networks: with b1 = 0 the first momentum of Adam is the gradient, with b1 = 0.5 half of it."""
-    config = AMAConfig(width=1 / 16, latent_dim=8, negative_start=0.0, critic_steps=1, learning_rate=1e-7)
-    ours, info, trainer, theirs = one_step(state, config, rng)
-    assert theirs.keys() == info.keys()
+    assert list(theirs) == list(info._fields)
     for name, value in theirs.items():
-        np.testing.assert_allclose(value, info[name], rtol=1e-3, err_msg=name)
+        np.testing.assert_allclose(value, getattr(info, name), rtol=1e-3, err_msg=name)
+    same = []
     for name, share in (("encoder", 0.5), ("generator", 1.0), ("critic", 1.0)):
+        params = dict(getattr(trainer, name).named_parameters())
         gradients = jax.tree.map(lambda leaf, share=share: leaf / share, optax.tree.get(ours.opt_state[name], "mu"))
-        agree_by_name({n: p.grad for n, p in getattr(trainer, name).named_parameters()}, gradients, 1e-3)
-
-
-def test_a_step_with_all_updates_arrives_where_ours_does(state, rng):
-    ours, info, trainer, theirs = one_step(state, CONFIG, rng, channels_last=True)
-    for name, value in theirs.items():
-        np.testing.assert_allclose(value, info[name], rtol=1e-2, atol=1e-3, err_msg=name)
-    for name in ("encoder", "generator", "critic"):
+        agree_by_name({key: p.grad for key, p in params.items()}, gradients, 1e-3)
         before, after = (ama_torch.named_arrays(getattr(s, name)) for s in (state, ours))
-        # The first updates of Adam are signs, which rounding decides where a gradient is zero.
-        same = [
-            np.isclose(p.detach().numpy() - before[key], after[key] - before[key], atol=1e-4)
-            for key, p in getattr(trainer, name).named_parameters()
-        ]
-        assert np.mean(np.concatenate([values.ravel() for values in same])) > 0.95
+        for key, p in params.items():
+            moved = p.detach().numpy() - before[key], after[key] - before[key]
+            same.append(np.isclose(*moved, rtol=0, atol=0.1 * CONFIG.learning_rate).ravel())
+    # The first updates of Adam are signs, which rounding decides where a gradient is zero.
+    assert np.mean(np.concatenate(same)) > 0.98
+
     for name in ("encoder", "generator"):
         norms = [m for m in getattr(trainer, name).modules() if isinstance(m, torch.nn.BatchNorm2d)]
         for norm, moments in zip(norms, ours.moments[name], strict=True):

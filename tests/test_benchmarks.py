@@ -235,26 +235,39 @@ def test_report_tells_ratios_and_extrapolation():
     assert "naive cold / ours cold: > 3.00" in text
 
 
-def test_ama_benchmark_measures_and_writes(tmp_path):
-    """Tiny networks; every method that can run here takes its turn."""
+def ama_results(folder, *flags):
+    """Of the AMA benchmark with tiny networks, and what it printed."""
     size = {"batch-size": 10, "image-size": 8, "channels": 1, "width": 0.01, "latent-dim": 4, "images": 12}
-    size |= {"rounds": 2, "iterations": 2, "profile": 0, "json": tmp_path / "out.json"}
-    command = [sys.executable, BENCHMARKS / "ama_step.py", *(f"--{name}={value}" for name, value in size.items())]
+    size |= {"rounds": 2, "iterations": 2, "json": folder / "out.json"}
+    flags = [*(f"--{name}={value}" for name, value in size.items()), *flags]
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    command = [sys.executable, BENCHMARKS / "ama_step.py", *flags]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
-    results = json.loads((tmp_path / "out.json").read_text())
-    methods = [method for method in ama_step.METHODS if method == "ours" or HAS_TORCH]
+    return json.loads((folder / "out.json").read_text()), done.stdout
+
+
+def test_ama_benchmark_measures_and_writes(tmp_path):
+    """Methods take turns; who goes first changes."""
+    results, text = ama_results(tmp_path, "--methods", "ours", "torch")
+    methods = ["ours", "torch"] if HAS_TORCH else ["ours"]
     assert list(results["methods"]) == methods
-    assert [turn["method"] for turn in results["turns"]] == methods + methods[1:] + methods[:1]
+    assert [turn["method"] for turn in results["turns"]] == methods + methods[::-1]
     assert results["methods"]["ours"]["compile"] > 0 < results["methods"]["ours"]["programs"]
     for turn in results["turns"]:
         assert turn["images_per_second"] == pytest.approx(2 * 10 / turn["seconds"])
         assert np.isfinite(list(turn["info"].values())).all()
         assert turn["programs"] == 0
+    assert ("torch" in results["errors"]) != HAS_TORCH
+    assert "10 images 8x8x1" in text
+
+
+@pytest.mark.slow
+def test_ama_benchmark_takes_ours_apart(tmp_path):
+    results, text = ama_results(tmp_path, "--methods=ours", "--profile=0")
     whole = {record["piece"] for record in results["profile"] if not record["part_of"]}
     assert {record["part_of"] for record in results["profile"]} - {""} < whole
-    assert ("torch" in results["errors"]) != HAS_TORCH
-    assert "iteration as trained" in done.stdout
+    assert all(record["ms"] > 0 < record["times"] for record in results["profile"])
+    assert "iteration as trained" in text
 
 
 def test_ama_report_tells_ratios_and_shares():
@@ -277,8 +290,8 @@ def test_ama_report_tells_ratios_and_shares():
     rows = " ".join(text.split())
     assert "ours a library 100.0 100.0 100.0 100.0 12.0 20.0 100" in rows
     assert "torch a library 37.5 25.0 50.0 266.7 - 20.0 100" in rows
-    assert "critic update 10.00 5 50.0 50.0 %" in rows
-    assert "spectral norm 1.00 5 5.0 5.0 %" in rows
+    assert "critic update 5 10.00 50.0 50.0 %" in rows
+    assert "spectral norm 5 1.00 5.0 5.0 %" in rows
     assert "sum 50.0 50.0 %" in rows
     assert "NOT MEASURED: torch-channels-last: exit status 1" in text
     assert "DIVERGED" not in text
