@@ -24,8 +24,8 @@ from jaxad.search.trial import Job, TrialConfig
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.append(str(BENCHMARKS))
-naive_jax, search_worker, search_throughput = map(
-    importlib.import_module, ("naive_jax", "search_worker", "search_throughput")
+naive_jax, search_worker, search_throughput, ama_step = map(
+    importlib.import_module, ("naive_jax", "search_worker", "search_throughput", "ama_step")
 )
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 needs_torch = pytest.mark.skipif(not HAS_TORCH, reason="PyTorch is not installed")
@@ -233,3 +233,78 @@ def test_report_tells_ratios_and_extrapolation():
     text = search_throughput.report(impatient)
     assert "> 30.0" in text
     assert "naive cold / ours cold: > 3.00" in text
+
+
+def ama_results(folder, *flags):
+    """Of the AMA benchmark with tiny networks, and what it printed."""
+    size = {"batch-size": 10, "image-size": 8, "channels": 1, "width": 0.01, "latent-dim": 4, "images": 12}
+    size |= {"rounds": 2, "iterations": 2, "json": folder / "out.json"}
+    flags = [*(f"--{name}={value}" for name, value in size.items()), *flags]
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    command = [sys.executable, BENCHMARKS / "ama_step.py", *flags]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    return json.loads((folder / "out.json").read_text()), done.stdout
+
+
+def test_ama_benchmark_measures_and_writes(tmp_path):
+    """Methods take turns; who goes first changes."""
+    results, text = ama_results(tmp_path, "--methods", "ours", "torch")
+    methods = ["ours", "torch"] if HAS_TORCH else ["ours"]
+    assert list(results["methods"]) == methods
+    assert [turn["method"] for turn in results["turns"]] == methods + methods[::-1]
+    assert results["methods"]["ours"]["compile"] > 0 < results["methods"]["ours"]["programs"]
+    for turn in results["turns"]:
+        assert turn["images_per_second"] == pytest.approx(2 * 10 / turn["seconds"])
+        assert np.isfinite(list(turn["info"].values())).all()
+        assert turn["programs"] == 0
+    assert ("torch" in results["errors"]) != HAS_TORCH
+    assert "10 images 8x8x1" in text
+
+
+@pytest.mark.slow
+def test_ama_benchmark_takes_ours_apart(tmp_path):
+    results, text = ama_results(tmp_path, "--methods=ours", "--profile=0")
+    whole = {record["piece"] for record in results["profile"] if not record["part_of"]}
+    assert {record["part_of"] for record in results["profile"]} - {""} < whole
+    assert all(record["ms"] > 0 < record["times"] for record in results["profile"])
+    assert "iteration as trained" in text
+
+
+def test_ama_report_tells_ratios_and_shares():
+    def turn(method, number, rate, **extra):
+        record = {"round": number, "method": method, "images_per_second": rate, "peak_mib": 100.0, "programs": 0}
+        return record | {"info": {"error": 0.5}} | extra
+
+    about = {"method": "a library", "compile": 12.0, "ready": 20.0, "programs": 3}
+    piece = {"piece": "critic update", "part_of": "", "times": 5, "ms": 10.0}
+    part = {"piece": "spectral norm", "part_of": "critic update", "times": 5, "ms": 1.0}
+    results = {
+        "settings": {"batch_size": 10, "image_size": 8, "channels": 1, "width": 0.25, "iterations": 2},
+        "methods": {"torch": about | {"programs": 0}, "ours": about},
+        "turns": [turn("ours", 0, 100.0), turn("torch", 0, 50.0), turn("torch", 1, 25.0), turn("ours", 1, 100.0)],
+        "profile": [piece, part],
+        "errors": {"torch-channels-last": "exit status 1"},
+    }
+    text = ama_step.report(results)
+    assert "ours / torch, images/s: 3.00 (2.00 to 4.00)" in text
+    rows = " ".join(text.split())
+    assert "ours a library 100.0 100.0 100.0 100.0 12.0 20.0 100" in rows
+    assert "torch a library 37.5 25.0 50.0 266.7 - 20.0 100" in rows
+    assert "critic update 5 10.00 50.0 50.0 %" in rows
+    assert "spectral norm 5 1.00 5.0 5.0 %" in rows
+    assert "sum 50.0 50.0 %" in rows
+    assert "NOT MEASURED: torch-channels-last: exit status 1" in text
+    assert "DIVERGED" not in text
+    assert "COMPILED" not in text
+
+    results["turns"].append(turn("ours", 2, 100.0, info={"error": float("nan")}, programs=1))
+    text = ama_step.report(results)
+    assert "DIVERGED: ours in round 3" in text
+    assert "COMPILED WHILE TIMED: ours in round 3" in text
+
+
+@pytest.mark.parametrize("flags", ["--batch-size 8", "--images 20", "--rounds 0", "--methods torch --profile"])
+def test_ama_benchmark_refuses(flags, capsys):
+    with pytest.raises(SystemExit):
+        ama_step.arguments(flags.split())
+    assert "error: --" in capsys.readouterr().err
