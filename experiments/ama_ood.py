@@ -60,7 +60,7 @@ class Config(data.TaskConfig):
     # ---- training
     preset: Literal["default", "smoke", "paper"] = "default"
     """Where flags are not given: default (minutes on a laptop), smoke (under a minute), paper (for a GPU)."""
-    ama: AMAConfig = dataclasses.field(default_factory=lambda: AMAConfig(width=0.125, steps=400, latent_dim=64))
+    ama: AMAConfig = dataclasses.field(default_factory=lambda: AMAConfig(width=0.125, steps=200, latent_dim=64))
     """Settings of the method."""
     compare: tuple[Variant, ...] = ("no-mirror",)
     """Train these variants, too: ablations of Table 1, Sipple's negatives (Table 3), those of the authors' code."""
