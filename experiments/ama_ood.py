@@ -60,7 +60,7 @@ class Config(data.TaskConfig):
     # ---- training
     preset: Literal["default", "smoke", "paper"] = "default"
     """Where flags are not given: default (minutes on a laptop), smoke (under a minute), paper (for a GPU)."""
-    ama: AMAConfig = dataclasses.field(default_factory=lambda: AMAConfig(width=0.125, steps=400, latent_dim=64))
+    ama: AMAConfig = dataclasses.field(default_factory=lambda: AMAConfig(width=0.125, steps=200, latent_dim=64))
     """Settings of the method."""
     compare: tuple[Variant, ...] = ("no-mirror",)
     """Train these variants, too: ablations of Table 1, Sipple's negatives (Table 3), those of the authors' code."""
@@ -110,6 +110,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     "smoke": {
         "dataset": "digits", "ama": AMAConfig(width=0.05, steps=40, latent_dim=16), "looks": 2, "batch_size": 16,
+        "compare": (),
     },
     # Section 4.1 of the paper: 100 epochs of 256 images, some 20,000 steps on 60 % of a set of 60,000.
     "paper": {"image_size": 32, "ama": AMAConfig(steps=20_000), "batch_size": 256, "looks": 80, "train_seeds": 3},

@@ -36,6 +36,11 @@ def _accepts(name: str, value: str | bool | int) -> bool:
     return True
 
 
+def gradient_pixels() -> int | None:
+    """Pixels of a batch that the gradient of a convolution's kernel is best summed over at a time; None for any."""
+    return 16384 if jax.default_backend() == "cpu" else None
+
+
 def enable_compilation_cache(folder: str | Path | None = None) -> Path | None:
     """Keep compiled programs on disk between runs, where JAX_COMPILATION_CACHE_DIR or `folder` says.
 

@@ -9,6 +9,7 @@ import pytest
 from jax import lax
 from jax.extend.core import jaxprs_in_params
 
+from jaxad.nets import conv as module
 from jaxad.nets.conv import conv, crop, reach
 
 KERNELS = (1, 3, 5, 7)
@@ -139,3 +140,17 @@ def test_shapes_are_checked(rng):
         conv(images[0], kernel)
     with pytest.raises(AssertionError):
         conv(images[..., :1], kernel)
+
+
+@pytest.mark.parametrize(("batch", "limit", "part"), [(12, None, 12), (12, 10_000, 12), (12, 300, 4), (7, 300, 1)])
+def test_a_kernels_gradient_may_be_summed_in_parts(rng, monkeypatch, batch, limit, part):
+    monkeypatch.setattr(module, "gradient_pixels", lambda: limit)
+    assert module.part_of_batch(batch, 64) == part
+    images = jnp.asarray(rng.standard_normal((batch, 8, 8, 3)), jnp.float32)
+    gradient = jnp.asarray(rng.standard_normal((batch, 8, 8, 2)), jnp.float32)
+    got = module.kernel_gradient(module.as_batch(images), module.as_kernel(gradient), (3, 3))
+    padded = np.pad(images, [(0, 0), (1, 1), (1, 1), (0, 0)])
+    for row, column in np.ndindex(3, 3):
+        window = padded[:, row : row + 8, column : column + 8]
+        expected = np.einsum("bhwi,bhwo->io", window, gradient)
+        np.testing.assert_allclose(got[row, column], expected, rtol=1e-4, atol=1e-4)

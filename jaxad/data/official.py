@@ -40,9 +40,9 @@ def official_split(
     normal images of the test part, and anomalies at the contamination; validation gets others. Where these are too
     few for both, validation keeps fewer normal images.
 
-    Of a test image with exactly the same pixels as others, the copies in train, validation and the anomalous sets are
-    left out (details["duplicates_dropped"], together with copies among those), so no picture is in two parts; copies
-    within the test part are part of it and stay (details["duplicates_in_test"]).
+    So that no picture is in two parts, exact copies of test images are left out of the training part and the anomalous
+    sets, and so are copies among these (details["duplicates_dropped"]). Copies within the test part belong to it and
+    stay (details["duplicates_in_test"]).
 
     Args:
       train, test: the two parts of the set; labels are needed where `normal_classes` are given.

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxad.backend import gradient_pixels
 from jaxad.types import Array
 
 
@@ -82,8 +83,37 @@ def as_kernel(gradient: Array) -> Array:
 
 
 def kernel_gradient(images: Array, gradient: Array, size: tuple[int, int]) -> Array:
-    """The gradient of a kernel of `size`, [*size, I, O], as a convolution over images with the gradient as kernel."""
-    return _correlate(images, gradient, size[0] // 2, size[1] // 2).transpose(1, 2, 0, 3)
+    """The gradient of a kernel of `size`, [*size, I, O], as a convolution over images with the gradient as kernel.
+
+    Args:
+      images: from `as_batch`; gradient: from `as_kernel`.
+    """
+
+    def summed(images: Array, gradient: Array) -> Array:
+        return _correlate(images, gradient, size[0] // 2, size[1] // 2).transpose(1, 2, 0, 3)
+
+    _, height, width, batch = images.shape
+    part = part_of_batch(batch, height * width)
+    if part == batch:
+        return summed(images, gradient)
+
+    def add(index: Array, total: Array) -> Array:
+        parts = (lax.dynamic_slice_in_dim(x, index * part, part, axis) for x, axis in ((images, 3), (gradient, 2)))
+        return total + summed(*parts)
+
+    return lax.fori_loop(0, batch // part, add, jnp.zeros((*size, images.shape[0], gradient.shape[3]), images.dtype))
+
+
+def part_of_batch(batch: int, pixels: int) -> int:
+    """How many images of so many pixels a kernel's gradient sums over at a time: a divisor of the batch.
+
+    All at once is the longest sum a convolution can be asked for, and XLA's convolution on CPU several times slower
+    than in parts that stay in the cache (benchmarks/compiler_options.py).
+    """
+    limit = gradient_pixels()
+    if limit is None or batch * pixels <= limit:
+        return batch
+    return max(part for part in range(1, batch + 1) if batch % part == 0 and part <= max(1, limit // pixels))
 
 
 def _correlate(images: Array, kernel: Array, rows: int, columns: int) -> Array:
