@@ -134,7 +134,7 @@ def our_draws(seed):
 
 
 def test_a_step_has_our_gradients_and_arrives_where_ours_does(state, rng):
-    """With b1 = 0 the first momentum of Adam is the (last) gradient, with b1 = 0.5 half of it."""
+    """Adam's first momentum is a share of the gradient, and as b1 = 0 for the critic, there of the last one."""
     images = jnp.asarray(rng.uniform(size=(SIZE, SIDE, SIDE, CHANNELS)), jnp.float32)
     ours, info = quick_jit(ama(CONFIG).step)(jax.random.key(5), state, Batch(images))
     trainer = loaded(state)
@@ -142,12 +142,12 @@ def test_a_step_has_our_gradients_and_arrives_where_ours_does(state, rng):
 
     assert list(theirs) == list(info._fields)
     for name, value in theirs.items():
-        np.testing.assert_allclose(value, getattr(info, name), rtol=1e-3, err_msg=name)
+        np.testing.assert_allclose(value, getattr(info, name), rtol=1e-4, err_msg=name)
     same = []
-    for name, share in (("encoder", 0.5), ("generator", 1.0), ("critic", 1.0)):
+    for name, (optimiser, _) in trainer.optimisers.items():
         params = dict(getattr(trainer, name).named_parameters())
-        gradients = jax.tree.map(lambda leaf, share=share: leaf / share, optax.tree.get(ours.opt_state[name], "mu"))
-        agree_by_name({key: p.grad for key, p in params.items()}, gradients, 1e-3)
+        momenta = {key: optimiser.state[p]["exp_avg"] for key, p in params.items()}
+        agree_by_name(momenta, optax.tree.get(ours.opt_state[name], "mu"), 3e-4)
         before, after = (ama_torch.named_arrays(getattr(s, name)) for s in (state, ours))
         for key, p in params.items():
             moved = p.detach().numpy() - before[key], after[key] - before[key]
