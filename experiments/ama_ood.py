@@ -31,7 +31,7 @@ from jaxad.evaluation import Evaluation, evaluate, pictures, predictions
 from jaxad.nets.sngan import next_size
 from jaxad.progress import Progress, table
 from jaxad.scoring import score_images
-from jaxad.selection import Selection, best_values, fit_selected
+from jaxad.selection import Selection, best_values, calibrated, fit_selected, spread
 from jaxad.training import History
 from jaxad.types import Detector, State
 
@@ -119,7 +119,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 MAY_DIFFER = {"output", "resume", "cache_dir", "quiet", "data_dir"}
 CURVE = 200  # points of a training curve
 SHOWN = 8  # images in a row
-FITTED = 1024  # training images, spread evenly, that calibrate the score and stand for training in the pictures
+FITTED = 1024  # training images that calibrate the score and stand for training in the pictures
 
 
 class Trained(NamedTuple):
@@ -211,7 +211,8 @@ def train_variant(
     )  # fmt: skip
     if not (best_values(selection.values) >= 0).all():
         raise ValueError(f"{name}: scores of a training are never finite: lower --ama.learning-rate")
-    return Trained(settings, detector, selection, {"validation": selection.best, "last": selection.state})
+    last = calibrated(detector, selection.state, spread(task.train.images, FITTED))
+    return Trained(settings, detector, selection, {"validation": selection.best, "last": last})
 
 
 def saved_selection(
@@ -222,12 +223,6 @@ def saved_selection(
         return None
     state = jax.eval_shape(jax.vmap(detector.init, (0, None)), keys, jax.ShapeDtypeStruct(batch_shape, np.float32))
     return checkpoint.restore(path, Selection(state, state, np.zeros((len(keys), len(looks)), np.float32), np.int32(0)))
-
-
-def fitted_images(task: data.Task) -> np.ndarray:
-    """At most `FITTED` training images, spread evenly: those that `fit_selected` calibrates with."""
-    images = task.train.images
-    return images[np.linspace(0, len(images) - 1, min(FITTED, len(images))).astype(int)]
 
 
 # ---- test --------------------------------------------------------------------------------------------------------
@@ -335,7 +330,7 @@ def page(
     """The report."""
     main = trained["ama"]
     view = jax.tree.map(jax.jit, views(main.config))
-    train, labels = fitted_images(task), task.test.labels
+    train, labels = spread(task.train.images, FITTED), task.test.labels
     groups = {"train": train, "test, normal": task.test.images[labels == 0][:FITTED]}
     groups |= {"test, anomalous": task.test.images[labels == 1][:FITTED]}
     shown = pictures(main.detector, state, task, evaluation, lambda images: view.reconstruct(state, images))

@@ -24,7 +24,7 @@ from jaxad.types import Array, Detector, Key, State
 class Selection(NamedTuple):
     """Trainings from P seeds and the best moment of each; a pytree, so that it can be saved and continued."""
 
-    state: State  # as trained so far, calibrated, with an axis P in front
+    state: State  # as trained so far, with an axis P in front
     best: State  # calibrated, as each was at its best look, with an axis P in front
     values: np.ndarray  # [P, looks] float32, the criterion; NaN where scores were of no use, or not looked at yet
     looked: np.int32  # how many looks have been taken
@@ -76,8 +76,7 @@ def fit_selected(
     if not looks or sorted({0, *looks}) != [0, *looks]:
         raise ValueError(f"looks are {looks}; give ascending numbers of steps from 1 upwards")
     size = keys.shape[0]
-    spread = np.linspace(0, len(train) - 1, min(calibration_images, len(train))).astype(int)
-    calibration = train[spread]
+    calibration = spread(train, calibration_images)
     if selection is None:
         selection = Selection(None, None, np.full((size, len(looks)), np.nan, np.float32), np.int32(0))
     for look in range(int(selection.looked), len(looks)):
@@ -93,9 +92,20 @@ def fit_selected(
         else:
             improved = np.nan_to_num(values[:, look], nan=-1.0) > best_values(selection.values)
             best = [now[p] if improved[p] else _member(selection.best, p) for p in range(size)]
-        selection = Selection(_stack(now), _stack(best), values, np.int32(look + 1))
+        selection = Selection(state, _stack(best), values, np.int32(look + 1))
         on_look(selection, history)
     return selection
+
+
+def spread(images: Array | np.ndarray, most: int) -> Array | np.ndarray:
+    """At most so many of the images [N, H, W, C], spread evenly."""
+    return images[np.linspace(0, len(images) - 1, min(most, len(images))).astype(int)]
+
+
+def calibrated(detector: Detector, states: State, images: Array | np.ndarray) -> State:
+    """The states of P seeds, each calibrated on the images."""
+    seeds = range(len(jax.tree.leaves(states)[0]))
+    return _stack([_calibrate(detector)(_member(states, p), images) for p in seeds])
 
 
 def best_values(values: np.ndarray) -> np.ndarray:

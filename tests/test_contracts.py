@@ -26,7 +26,15 @@ def layer(channels, norm="batch"):
 # Every registered method appears here, small; a method with variants of its own kind may appear more than once.
 CONFIGS = {
     "ama": {
-        "mirrored": {"width": 0.05, "latent_dim": 8, "steps": 30, "learning_rate": 3e-3, "negatives": "none"},
+        # By R: the logarithm of its density squares rounding, and has tests of its own.
+        "r-score": {
+            "width": 0.1,
+            "latent_dim": 8,
+            "steps": 30,
+            "learning_rate": 1e-3,
+            "negatives": "none",
+            "score": "r",
+        },
     },
     "autoencoder": {
         "density": Architecture(hypothesis="density", distance="l2", layers=(layer(8),)),

@@ -8,7 +8,7 @@ import pytest
 
 from jaxad import pages
 from jaxad.report import render_report
-from jaxad.report.page import _task_parts
+from jaxad.report.common import task_parts
 from jaxad.report.search import trial_parts
 from jaxad.report.words import METRICS, architecture_line, command
 
@@ -263,7 +263,7 @@ def test_best_architecture_is_shown_as_in_table_iv(run, outline):
     ],
 )
 def test_parts_of_a_task_may_be_named_or_not(parts):
-    table = _task_parts({"parts": parts})[-1]
+    table = task_parts({"parts": parts})[-1]
     assert list(table.columns) == ["part", "images", "normal"]
     assert [list(row) for row in table.rows] == [["train", 60, 60], ["test", 20, 19]]
 
