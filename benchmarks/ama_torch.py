@@ -77,8 +77,8 @@ class GeneratorBlock(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.norm1, self.norm2 = nn.BatchNorm2d(width), nn.BatchNorm2d(width)
-        self.conv1, self.conv2 = (nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
-        self.shortcut = nn.Conv2d(width, width, 1)
+        self.conv1, self.conv2 = (nn.Conv2d(width, width, 3, padding=1, bias=False) for _ in range(2))
+        self.shortcut = nn.Conv2d(width, width, 1, bias=False)
 
     def forward(self, x: Tensor, statistics: Statistics) -> Tensor:
         inner = F.relu(normalise(self.norm1, x, statistics), inplace=True)

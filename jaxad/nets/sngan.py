@@ -121,10 +121,12 @@ def halving_conv(images: Array, kernel: Array) -> Array:
 def init_generator(key: Key, image_shape: tuple[int, int, int], latent_dim: int, multiplier: float = 1.0) -> Params:
     """Weights of G for images [H, W, C]: {"dense", "blocks": [...], "norm", "conv"}."""
     width = scaled(GENERATOR_WIDTH, multiplier)
+    # Without biases, which the authors' blocks have: normalisation cancels them, so that their gradients are rounding,
+    # of which Adam would make steps of full size that the running averages lag behind.
     block = {
-        "norm1": _affine(width), "conv1": _conv_weights(math.sqrt(2), 3, width, width),
-        "norm2": _affine(width), "conv2": _conv_weights(math.sqrt(2), 3, width, width),
-        "shortcut": _conv_weights(1.0, 1, width, width),
+        "norm1": _affine(width), "conv1": {"kernel": _weights(math.sqrt(2), 3, 3, width, width)},
+        "norm2": _affine(width), "conv2": {"kernel": _weights(math.sqrt(2), 3, 3, width, width)},
+        "shortcut": {"kernel": _weights(1.0, 1, 1, width, width)},
     }  # fmt: skip
     pixels = SMALLEST * SMALLEST
     shapes = {
@@ -210,7 +212,7 @@ class _Norm:
 
 def _conv(images: Array, params: Params) -> Array:
     images = conv(_as(images, params["kernel"]), params["kernel"]).astype(jnp.float32)
-    return nn.activate(images, "linear", None, params["bias"])
+    return nn.activate(images, "linear", None, params["bias"]) if "bias" in params else images
 
 
 def _as(images: Array, kernel: Array) -> Array:
