@@ -34,6 +34,20 @@ def kill_once(process, condition):
     process.communicate()
 
 
+def killed_and_resumed(script, flags, folder, moments, *, cache):
+    """Start a run in a folder, kill it after each of the moments (seconds), and let the last session finish."""
+    flags = (*flags, "--output", folder)
+    for moment in moments:
+        process = start(script, *flags, cache=cache)
+        time.sleep(moment)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        if (folder / "config.json").exists():
+            flags = ("--resume", folder)
+    status, _, err = run(script, *flags, cache=cache)
+    assert status == 0, err
+
+
 def same_weights(one, other):
     """Whether two files of weights hold the same names and, bit for bit, the same arrays."""
     expected, found = load_file(one), load_file(other)

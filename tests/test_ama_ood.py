@@ -1,10 +1,11 @@
 """The AMA experiment as a user meets it: a process with flags, killed and resumed, fed nonsense."""
 
 import json
+import random
 
 import numpy as np
 import pytest
-from scripts import kill_once, one_line, run, same_weights, start
+from scripts import kill_once, killed_and_resumed, one_line, run, same_weights, start
 
 from jaxad.detectors.saved import load_detector
 
@@ -36,6 +37,12 @@ def results(folder):
     content = json.loads((folder / "results.json").read_text())
     del content["training"]["seconds"]
     return content
+
+
+def assert_same_run(one, other):
+    assert results(one) == results(other)
+    for part in ("best/weights.safetensors", "checkpoint/ama.safetensors"):
+        assert same_weights(one / part, other / part)
 
 
 def test_a_run_leaves_everything_a_person_wants(finished):
@@ -75,9 +82,15 @@ def test_killed_after_a_look_and_resumed_equals_uninterrupted(finished, tmp_path
     assert not (folder / "results.json").exists()
     status, _, err = run(SCRIPT, "--resume", folder, cache=cache)
     assert status == 0, err
-    assert results(folder) == results(finished)
-    for part in ("best/weights.safetensors", "checkpoint/ama.safetensors"):
-        assert same_weights(folder / part, finished / part)
+    assert_same_run(folder, finished)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+def test_killed_at_random_moments_and_resumed_equals_uninterrupted(finished, tmp_path, cache, seed):
+    moments = random.Random(seed)
+    killed_and_resumed(SCRIPT, TINY, tmp_path / "killed", [moments.uniform(5, 40) for _ in range(3)], cache=cache)
+    assert_same_run(tmp_path / "killed", finished)
 
 
 def test_resuming_a_finished_run_changes_nothing(finished, cache):

@@ -2,8 +2,6 @@
 
 import json
 import random
-import signal
-import time
 
 import numpy as np
 import pytest
@@ -81,16 +79,7 @@ def test_the_tested_detector_is_the_best_on_validation(finished):
 
 def killed_and_resumed(folder, cache, moments, flags=TINY):
     """Start a run, kill it after each of the moments (seconds), and let the last session finish."""
-    flags = (*flags, "--output", folder)
-    for moment in moments:
-        process = start(*flags, cache=cache)
-        time.sleep(moment)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        if (folder / "config.json").exists():
-            flags = ("--resume", folder)
-    status, _, err = run(*flags, cache=cache)
-    assert status == 0, err
+    scripts.killed_and_resumed("autoad_search.py", flags, folder, moments, cache=cache)
 
 
 def test_killed_once_and_resumed_equals_uninterrupted(finished, tmp_path, cache):

@@ -17,7 +17,7 @@ from quick import quick_jit
 from jaxad.hypotheses import make_hypothesis
 from jaxad.nets import autoencoder
 from jaxad.search import supernet, trial
-from jaxad.search.blocks import NARROW, WIDE, Layout, block_widths
+from jaxad.search.blocks import WIDTHS, Layout, block_widths
 from jaxad.search.child import ChildConfig, make_child, make_optimiser
 from jaxad.search.kernels import CompileAhead, Kernel, Plan
 from jaxad.search.sequential import Sequential
@@ -317,11 +317,13 @@ def test_a_program_that_could_not_be_compiled_is_tried_again(monkeypatch):
 def test_blocks_cover_all_channels_with_little_padding():
     for channels in range(1, 600):
         widths = block_widths(channels)
-        assert set(widths) <= {NARROW, WIDE}
-        assert channels <= sum(widths) < channels + NARROW
-    assert block_widths(256) == (WIDE,) * 4
-    assert block_widths(70) == (WIDE, NARROW)
-    assert block_widths(60) == (WIDE,)
+        assert set(widths) <= set(WIDTHS)
+        assert list(widths) == sorted(widths, reverse=True)
+        assert channels <= sum(widths) < channels + WIDTHS[-1]
+    assert block_widths(256) == (128, 128)
+    assert block_widths(200) == (128, 64, 16)
+    assert block_widths(70) == (64, 16)
+    assert block_widths(60) == (64,)
 
 
 @pytest.mark.parametrize("index", range(5))

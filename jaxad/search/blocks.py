@@ -11,14 +11,16 @@ from jaxad.search.sizes import feature_sizes
 from jaxad.search.space import Architecture
 from jaxad.types import Params
 
-NARROW, WIDE = 16, 64
+WIDTHS = (128, 64, 16)  # of blocks: wide ones run faster, more sizes mean more programs to compile
 
 
 def block_widths(channels: int) -> tuple[int, ...]:
-    """How channels go together: as many wide blocks as fit, then narrow ones, or a wide one where that is no larger."""
-    wide, rest = divmod(channels, WIDE)
-    narrow = -(-rest // NARROW)
-    return (WIDE,) * (wide + 1) if narrow * NARROW == WIDE else (WIDE,) * wide + (NARROW,) * narrow
+    """How channels go together: as few blocks as hold them, the last one padded."""
+    rest, widths = -(-channels // WIDTHS[-1]) * WIDTHS[-1], []
+    for width in WIDTHS:
+        widths += [width] * (rest // width)
+        rest %= width
+    return tuple(widths)
 
 
 class Layout:
