@@ -26,7 +26,7 @@ LEVELS = (
 # These know arrays, files and pages, and nothing of how anything is learnt.
 LEAVES = (
     *("data", "files", "checkpoint", "runs", "cli", "processes"),
-    *("progress", "plots", "pages", "overlays", "report", "thresholds"),
+    *("progress", "plots", "pages", "overlays", "report", "thresholds", "tables"),
 )
 
 HEAVY = ("flax", "matplotlib", "rich", "tyro", "tensorflow_datasets", "tensorflow", "skimage", "sklearn", "jinja2")

@@ -1,0 +1,132 @@
+"""Tables from declarative files: what is read, which runs they need, what comes out, and the papers' own files."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxad.report.tables import PUBLISHED, table_cells, tables_markdown
+from jaxad.tables import BUDGETS, cell_of, cells_of, others_of, read_table, rows_of, value_at
+
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+PAPERS = sorted((EXPERIMENTS / "paper_tables").glob("*.toml"))
+TEXT = """
+title = "A table"
+protocol = "As printed."
+seeds = { smoke = 1, laptop = 2, paper = 3 }
+script = "ama_ood.py"
+budgets = { smoke = ["--small"], laptop = [], paper = ["--large"] }
+
+[columns]
+AUROC = "test.auroc"
+Other = "variants.plain"
+
+[[methods]]
+name = "one"
+flags = ["--compare"]
+
+[[methods]]
+name = "two"
+script = "ama_ood.py"
+flags = ["--compare"]
+budgets = { smoke = ["--small"], laptop = [], paper = ["--large"] }
+columns.AUROC = "variants.two"
+
+[[tasks]]
+name = "digits"
+flags = ["--dataset", "digits"]
+
+[paper."one"]
+"digits" = { AUROC = 0.9 }
+[paper."elsewhere"]
+"digits" = { AUROC = 0.8 }
+"""
+
+
+def spec_of(folder, text=TEXT):
+    (folder / "table.toml").write_text(text)
+    return read_table(folder / "table.toml")
+
+
+def test_methods_with_one_command_line_share_a_run(tmp_path):
+    spec = spec_of(tmp_path)
+    assert cells_of(spec, "smoke") == [cell_of(spec.methods[0], spec.tasks[0], "smoke", 0)]
+    assert [cell.seed for cell in cells_of(spec, "laptop")] == [0, 1]
+    assert cells_of(spec, "paper", seeds=1)[0].flags == ("--dataset", "digits", "--compare", "--large")
+
+
+def test_rows_hold_mean_and_sd_beside_the_published_figure(tmp_path):
+    spec = spec_of(tmp_path)
+    cells = cells_of(spec, "paper")
+    results = {
+        cell: {"test": {"auroc": {"value": value}}, "variants": {"two": [value, value + 0.1], "plain": 0.5}}
+        for cell, value in zip(cells, (0.1, 0.4))
+    }
+    rows = {(row.method, row.column): row for row in rows_of(spec, "paper", 3, results, {cells[2]: "no such set"})}
+    assert len(rows) == 4
+    one, two = rows["one", "AUROC"], rows["two", "AUROC"]
+    assert (one.mean, one.sd, one.paper) == (0.25, np.std([0.1, 0.4], ddof=1), 0.9)
+    np.testing.assert_allclose(two.values, (0.15, 0.45))
+    assert (two.paper, two.missing) == (None, "no such set")
+    lines = table_cells(list(rows.values()), others_of(spec))
+    assert lines[0][:6] == ("digits", "one", "AUROC", "0.250 ± 0.212", "2", "0.900")
+    assert lines[-1] == ("digits", "elsewhere", "AUROC", "–", "0", "0.800", PUBLISHED)
+    markdown = tables_markdown({"name": (spec, lines)}, ["facts"])
+    assert "## A table" in markdown
+    assert len([line for line in markdown.splitlines() if line.startswith("|")]) == 2 + len(lines)
+
+
+@pytest.mark.parametrize(
+    ("results", "path", "expected"),
+    [
+        ({"a": {"b": 0.5}}, "a.b", 0.5),
+        ({"a": {"value": 2, "low": 1}}, "a", 2.0),
+        ({"a": {"b": [1.0, 2.0]}}, "a.b", 1.5),
+        ({"a": {}}, "a.b", "'b' is missing"),
+        ({"a": "text"}, "a", "not a number"),
+        ({"a": None}, "a", "not a number"),
+        ({"a": []}, "a", "not a number"),
+    ],
+)
+def test_a_path_leads_to_a_number_or_says_what_is_there(results, path, expected):
+    if isinstance(expected, str):
+        with pytest.raises(ValueError, match=expected):
+            value_at(results, path)
+    else:
+        assert value_at(results, path) == expected
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('title = "A table"', "", "'title' is missing"),
+        ('title = "A table"', "title = 3", "title is 3"),
+        ('title = "A table"', 'titel = "A table"', "unknown key 'titel'"),
+        ("smoke = 1,", "smoke = 0,", "seeds.smoke is 0"),
+        ('name = "two"', 'name = "one"', "a name of its own"),
+        ("columns.AUROC", "columns.AUPR", "AUPR"),
+        ("AUROC = 0.9", 'AUROC = "high"', "'high'"),
+        ('script = "ama_ood.py"', "", "'script' is missing"),
+        ("laptop = [], paper", "desktop = [], paper", "lists for smoke, laptop, paper"),
+        ('flags = ["--dataset", "digits"]', "flags = [3]", "give strings"),
+        ("[[tasks]]", "[[tasks]", "is not TOML"),
+    ],
+)
+def test_files_that_make_no_sense_are_refused(old, new, words, tmp_path):
+    with pytest.raises(ValueError, match=words.replace("[", r"\[")):
+        spec_of(tmp_path, TEXT.replace(old, new, 1))
+    with pytest.raises(ValueError, match="cannot be read"):
+        read_table(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize("path", PAPERS, ids=lambda path: path.stem)
+def test_the_papers_tables_name_experiments_that_exist_and_figures_of_their_rows(path):
+    spec = read_table(path)
+    have = {(method.name, task.name) for method in spec.methods for task in spec.tasks}
+    assert all((EXPERIMENTS / method.script).is_file() for method in spec.methods)
+    assert any((method, task) in have for method, task, _ in spec.paper)
+    tasks = {task.name for task in spec.tasks}
+    assert {task for _, task, _ in spec.paper} <= tasks
+    assert all(0 <= value <= 1 for value in spec.paper.values())
+    for budget in BUDGETS:
+        assert cells_of(spec, budget)
