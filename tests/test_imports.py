@@ -27,7 +27,7 @@ LEVELS = (
 # These know arrays, files and pages, and nothing of how anything is learnt.
 LEAVES = (
     *("data", "files", "checkpoint", "runs", "cli", "processes"),
-    *("progress", "plots", "pages", "overlays", "report", "thresholds"),
+    *("progress", "plots", "pages", "overlays", "report", "thresholds", "pretrained"),
 )
 
 # What is made for another library imports it.
