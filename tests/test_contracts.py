@@ -8,6 +8,7 @@ import pytest
 from jaxad import checkpoint
 from jaxad.data import digits
 from jaxad.detectors import DETECTORS
+from jaxad.detectors.features import FeatureConfig
 from jaxad.detectors.saved import load_detector, save_detector
 from jaxad.metrics import auroc
 from jaxad.scoring import map_images, score_images
@@ -41,8 +42,10 @@ CONFIGS = {
         "density": Architecture(hypothesis="density", distance="l2", layers=(layer(8),)),
         "centroid": Architecture(hypothesis="centroid", distance="l1", layers=(layer(8, "instance"),)),
     },
+    "feature_dictionary": {"random": {"memory": 64, "clusters": 20, "features": FeatureConfig(width=8)}},
     "isolation_forest": {"small": {"memory": 64, "trees": 50, "samples": 32}},
     "local_outlier_factor": {"small": {"memory": 64, "neighbours": 5}},
+    "memory_bank": {"random": {"memory": 64, "bank": 200, "features": FeatureConfig(width=8)}},
     "nearest_neighbours": {"small": {"memory": 64}},
     "one_class_svm": {"small": {"memory": 64}},
     "pca": {"small": {"memory": 64, "components": 8}},

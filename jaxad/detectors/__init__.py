@@ -14,12 +14,16 @@ from jaxad.detectors.classical import (
     one_class_svm,
     pca,
 )
+from jaxad.detectors.feature_dictionary import FeatureDictionaryConfig, feature_dictionary
+from jaxad.detectors.memory_bank import MemoryBankConfig, memory_bank
 
 DETECTORS = {
     "ama": (AMAConfig, ama),
     "autoencoder": (AutoencoderConfig, autoencoder),
+    "feature_dictionary": (FeatureDictionaryConfig, feature_dictionary),
     "isolation_forest": (IsolationForestConfig, isolation_forest),
     "local_outlier_factor": (LocalOutlierFactorConfig, local_outlier_factor),
+    "memory_bank": (MemoryBankConfig, memory_bank),
     "nearest_neighbours": (NearestNeighboursConfig, nearest_neighbours),
     "one_class_svm": (OneClassSVMConfig, one_class_svm),
     "pca": (PCAConfig, pca),
@@ -30,15 +34,19 @@ __all__ = [
     "DETECTORS",
     "AMAConfig",
     "AutoencoderConfig",
+    "FeatureDictionaryConfig",
     "IsolationForestConfig",
     "LocalOutlierFactorConfig",
+    "MemoryBankConfig",
     "NearestNeighboursConfig",
     "OneClassSVMConfig",
     "PCAConfig",
     "ama",
     "autoencoder",
+    "feature_dictionary",
     "isolation_forest",
     "local_outlier_factor",
+    "memory_bank",
     "nearest_neighbours",
     "one_class_svm",
     "pca",
