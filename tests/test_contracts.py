@@ -38,10 +38,20 @@ CONFIGS = {
             "score": "r",
         },
     },
+    "anogan": {
+        "small": {"widths": (16,), "latent_dim": 8, "learning_rate": 3e-3, "search_steps": 10, "feature_weight": 0.0}
+    },
     "autoencoder": {
         "density": Architecture(hypothesis="density", distance="l2", layers=(layer(8),)),
         "centroid": Architecture(hypothesis="centroid", distance="l1", layers=(layer(8, "instance"),)),
     },
+    "classifier": {
+        "msp": {"widths": (16,), "steps": 30, "learning_rate": 1e-2},
+        "odin": {"widths": (16,), "steps": 30, "learning_rate": 1e-2, "score": "odin"},
+    },
+    "conv_autoencoder": {"l2": {"widths": (8,), "latent_dim": 16, "learning_rate": 1e-2}},
+    "dagmm": {"small": {"widths": (8,), "latent_dim": 2, "components": 2, "learning_rate": 1e-2}},
+    "deep_svdd": {"soft-boundary": {"widths": (8,), "kernel": 3, "outputs": 8, "objective": "soft-boundary"}},
     "feature_dictionary": {"random": {"memory": 64, "clusters": 20, "features": FeatureConfig(width=8)}},
     "isolation_forest": {"small": {"memory": 64, "trees": 50, "samples": 32}},
     "local_outlier_factor": {"small": {"memory": 64, "neighbours": 5}},
