@@ -8,6 +8,7 @@ import pytest
 from jaxad import checkpoint
 from jaxad.data import digits
 from jaxad.detectors import DETECTORS
+from jaxad.detectors.features import FeatureConfig
 from jaxad.detectors.saved import load_detector, save_detector
 from jaxad.metrics import auroc
 from jaxad.scoring import map_images, score_images
@@ -16,6 +17,7 @@ from jaxad.training import fit, fit_population
 
 IMAGES = digits().images[:64]
 GARBAGE = np.random.default_rng(0).integers(0, 256, (16, 8, 8, 1), dtype=np.uint8)
+CLASSES = digits().labels[:64]
 STEPS = {"steps": 30, "batch_size": 16, "chunk": 30}
 
 
@@ -36,11 +38,30 @@ CONFIGS = {
             "score": "r",
         },
     },
+    "anogan": {
+        "small": {"widths": (16,), "latent_dim": 8, "learning_rate": 3e-3, "search_steps": 10, "feature_weight": 0.0}
+    },
     "autoencoder": {
         "density": Architecture(hypothesis="density", distance="l2", layers=(layer(8),)),
         "centroid": Architecture(hypothesis="centroid", distance="l1", layers=(layer(8, "instance"),)),
     },
+    "classifier": {
+        "msp": {"widths": (16,), "steps": 30, "learning_rate": 1e-2},
+        "odin": {"widths": (16,), "steps": 30, "learning_rate": 1e-2, "score": "odin"},
+    },
+    "conv_autoencoder": {"l2": {"widths": (8,), "latent_dim": 16, "learning_rate": 1e-2}},
+    "dagmm": {"small": {"widths": (8,), "latent_dim": 2, "components": 2, "learning_rate": 1e-2}},
+    "deep_svdd": {"soft-boundary": {"widths": (8,), "kernel": 3, "outputs": 8, "objective": "soft-boundary"}},
+    "feature_dictionary": {"random": {"memory": 64, "clusters": 20, "features": FeatureConfig(width=8)}},
+    "isolation_forest": {"small": {"memory": 64, "trees": 50, "samples": 32}},
+    "local_outlier_factor": {"small": {"memory": 64, "neighbours": 5}},
+    "memory_bank": {"random": {"memory": 64, "bank": 200, "features": FeatureConfig(width=8)}},
+    "nearest_neighbours": {"small": {"memory": 64}},
+    "one_class_svm": {"small": {"memory": 64}},
+    "pca": {"small": {"memory": 64, "components": 8}},
 }
+# These are told the class of every normal image.
+NEED_CLASSES = {name for name in CONFIGS if getattr(DETECTORS[name][0], "labels", None) == "classes"}
 CASES = [(name, case) for name, cases in CONFIGS.items() for case in cases]
 
 
@@ -63,7 +84,8 @@ class Trained:
             return detector.step(key, state, batch)
 
         self.detector = detector._replace(step=step)
-        self.raw, self.history = fit(self.detector, jax.random.key(0), IMAGES, **STEPS)
+        self.options = STEPS | ({"labels": CLASSES} if name in NEED_CLASSES else {})
+        self.raw, self.history = fit(self.detector, jax.random.key(0), IMAGES, **self.options)
         self.calibrate = jax.jit(self.detector.calibrate)
         self.state = self.calibrate(self.raw, scaled(IMAGES))
 
@@ -141,7 +163,7 @@ def test_a_score_does_not_depend_on_the_batch(trained):
 
 
 def test_training_and_calibration_are_deterministic(trained):
-    equal(fit(trained.detector, jax.random.key(0), IMAGES, **STEPS)[0], trained.raw)
+    equal(fit(trained.detector, jax.random.key(0), IMAGES, **trained.options)[0], trained.raw)
     equal(trained.calibrate(trained.raw, scaled(IMAGES)), trained.state)
 
 
@@ -149,7 +171,7 @@ def test_a_second_step_and_a_second_training_compile_nothing(trained):
     start = jax.eval_shape(trained.detector.init, jax.random.key(0), scaled(IMAGES[:16]))
     assert jax.tree.map(described, start) == jax.tree.map(described, trained.raw)
     before = len(trained.traces)
-    fit(trained.detector, jax.random.key(1), IMAGES, **STEPS | {"steps": 31})  # two calls of the program
+    fit(trained.detector, jax.random.key(1), IMAGES, **trained.options | {"steps": 31})  # two calls of the program
     assert len(trained.traces) == before
 
 
@@ -187,7 +209,7 @@ def test_a_saved_detector_scores_the_same(trained, tmp_path):
 
 @pytest.mark.parametrize("trained", [(name, next(iter(cases))) for name, cases in CONFIGS.items()], indirect=True)
 def test_two_seeds_under_vmap_equal_two_separate_runs(trained):
-    options = STEPS | {"steps": 3}
+    options = trained.options | {"steps": 3}
     results = []
     for vmapped in (True, False):
         keys = jax.vmap(jax.random.key)(np.array([0, 1]))

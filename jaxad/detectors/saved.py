@@ -17,6 +17,7 @@ import jaxad
 from jaxad.checkpoint import read_metadata, restore, save
 from jaxad.detectors import DETECTORS
 from jaxad.files import from_json, to_json, write_json
+from jaxad.pretrained import shapes_alone
 from jaxad.thresholds import Threshold
 from jaxad.types import Detector, State
 
@@ -149,7 +150,8 @@ def load_detector(folder: str | Path) -> LoadedDetector:
     if "opt_state" in state._fields:
         # What only the other fields need is not even compiled.
         start = jax.jit(lambda key: detector.init(key, jnp.zeros((1, *shape))).opt_state)
-        state = state._replace(opt_state=start(jax.random.key(0)))
+        with shapes_alone():
+            state = state._replace(opt_state=start(jax.random.key(0)))
     return LoadedDetector(
         description.detector, config, detector, state, shape, description.threshold, description.details
     )
@@ -161,7 +163,8 @@ def _damage(path: Path, error: ValueError) -> ValueError:
 
 def _like(detector: Detector, shape: Sequence[int]) -> State:
     """Shapes and types of the detector's state."""
-    return jax.eval_shape(detector.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *shape), jnp.float32))
+    with shapes_alone():
+        return jax.eval_shape(detector.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *shape), jnp.float32))
 
 
 def _forms(state: State) -> Any:

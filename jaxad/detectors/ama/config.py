@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Literal
+from typing import ClassVar, Literal
 
 from jaxad import latents
 from jaxad.losses import ama as losses
@@ -11,6 +11,8 @@ from jaxad.losses import ama as losses
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AMAConfig:
     """What is trained, and how."""
+
+    labels: ClassVar[str] = "anomalies"  # what `Batch.labels` are to it, see `jaxad.sklearn`
 
     steps: int = 1000
     """Training steps that the schedules are made for (the paper: 100 epochs)."""

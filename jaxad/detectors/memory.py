@@ -1,0 +1,57 @@
+"""A memory of fixed size for the images that `step` has seen, for detectors that are fitted rather than trained.
+
+The first images fill it, each once: what is seen again, in a second epoch, changes nothing. So one pass over the
+training images is all there is to learn, and more passes do no harm.
+"""
+
+from typing import NamedTuple
+
+import chex
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxad.types import Array
+
+
+class Memory(NamedTuple):
+    """What was seen. The rows after the first `count` are zeros."""
+
+    rows: Array  # [M, ...] float32
+    marks: Array  # [M, 2] uint32, a hash of each row by which it is known again
+    count: Array  # int32
+
+
+def empty(capacity: int, shape: tuple[int, ...]) -> Memory:
+    """Room for `capacity` arrays of this shape."""
+    return Memory(jnp.zeros((capacity, *shape)), jnp.zeros((capacity, 2), jnp.uint32), jnp.int32(0))
+
+
+def remember(memory: Memory, rows: Array) -> Memory:
+    """Add those of the rows [B, ...] that are new, in order, while there is room."""
+    chex.assert_equal_shape_suffix([memory.rows, rows], rows.ndim - 1)
+    capacity, size = memory.rows.shape[0], rows.shape[0]
+    marks = _marks(rows.reshape(size, -1))
+    known = (marks[:, None] == memory.marks[None]).all(2) & (jnp.arange(capacity) < memory.count)[None]
+    earlier = (marks[:, None] == marks[None]).all(2) & jnp.tril(jnp.ones((size, size), bool), -1)
+    new = ~(known.any(1) | earlier.any(1))
+    # A place outside is no place: what does not fit, or is known, is dropped.
+    places = jnp.where(new, memory.count + jnp.cumsum(new) - 1, capacity)
+    return Memory(
+        memory.rows.at[places].set(rows, mode="drop"),
+        memory.marks.at[places].set(marks, mode="drop"),
+        jnp.minimum(memory.count + jnp.sum(new, dtype=jnp.int32), capacity),
+    )
+
+
+def _marks(rows: Array) -> Array:
+    """[B, D] float32 -> [B, 2] uint32: two hashes of the bits. Two of a million images agree once in 10^7 memories."""
+    bits = lax.bitcast_convert_type(rows, jnp.uint32)
+    place = jnp.arange(rows.shape[1], dtype=jnp.uint32)
+    hashes = []
+    for odd in (0x9E3779B1, 0x85EBCA77):
+        mixed = (bits ^ (place * np.uint32(odd))[None]) * np.uint32(odd)
+        mixed = (mixed ^ (mixed >> 16)) * np.uint32(0x7FEB352D)
+        mixed = (mixed ^ (mixed >> 15)) * np.uint32(0x846CA68B)
+        hashes.append(jnp.sum(mixed ^ (mixed >> 16), 1, dtype=jnp.uint32))
+    return jnp.stack(hashes, 1)

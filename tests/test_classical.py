@@ -1,0 +1,217 @@
+"""scikit-learn's estimators as detectors: the numbers are scikit-learn's, the functions are pure."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from quick import quick_jit
+from sklearn.decomposition import PCA
+from sklearn.ensemble import IsolationForest
+from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
+from sklearn.svm import OneClassSVM
+
+from jaxad import neighbours as module
+from jaxad.data import digits, textures
+from jaxad.detectors import (
+    IsolationForestConfig,
+    isolation_forest,
+    local_outlier_factor,
+    nearest_neighbours,
+    one_class_svm,
+    pca,
+)
+from jaxad.detectors.memory import empty, remember
+from jaxad.detectors.saved import load_detector, save_detector
+from jaxad.metrics import auroc
+from jaxad.neighbours import nearest
+from jaxad.scoring import map_images, score_images
+from jaxad.training import fit
+
+IMAGES, LABELS = digits().images, digits().labels
+ZEROS, EIGHTS = IMAGES[LABELS == 0], IMAGES[LABELS == 8]
+TEST = np.concatenate([ZEROS[120:], IMAGES[LABELS != 0][:80]])
+
+
+CALIBRATE = quick_jit(lambda detector, state, images: detector.calibrate(state, images), static_argnums=0)
+
+
+def rows_of(images):
+    return images.reshape(len(images), -1).astype(np.float32) / 255
+
+
+def fitted(detector, images=ZEROS[:120], seed=0, batch_size=20):
+    """A detector's state after one pass over the images, and the rows it remembers."""
+    steps = -(-len(images) // batch_size)
+    state, history = fit(detector, jax.random.key(seed), images, steps=steps, batch_size=batch_size, chunk=8)
+    assert history.info.remembered[-1] == min(len(images), state.opt_state.rows.shape[0])
+    state = CALIBRATE(detector, state, jnp.zeros((1, *images.shape[1:])))
+    return state, np.asarray(state.opt_state.rows)[: int(state.opt_state.count)]
+
+
+ORACLES = {
+    "forest": (
+        isolation_forest(memory=150, trees=40, samples=64),
+        lambda rows, seed: IsolationForest(n_estimators=40, max_samples=64, random_state=seed).fit(rows),
+    ),
+    "forest of few images": (
+        isolation_forest(memory=150, trees=20),
+        lambda rows, seed: IsolationForest(n_estimators=20, max_samples=len(rows), random_state=seed).fit(rows),
+    ),
+    "lof": (
+        local_outlier_factor(memory=150, neighbours=7),
+        lambda rows, seed: LocalOutlierFactor(7, novelty=True).fit(rows),
+    ),
+    "svm": (
+        one_class_svm(memory=150, nu=0.2),
+        lambda rows, seed: OneClassSVM(nu=0.2).fit(rows.astype(np.float64)),
+    ),
+    "svm with a kernel of its own": (
+        one_class_svm(memory=150, gamma=0.3),
+        lambda rows, seed: OneClassSVM(gamma=0.3).fit(rows.astype(np.float64)),
+    ),
+    "pca": (
+        pca(memory=150, components=5, score="likelihood"),
+        lambda rows, seed: PCA(5).fit(rows.astype(np.float64)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ORACLES)
+def test_scores_are_those_of_scikit_learn(name):
+    detector, oracle = ORACLES[name]
+    state, rows = fitted(detector)
+    assert rows.shape == (120, 64)
+    expected = -oracle(rows, int(state.seed)).score_samples(rows_of(TEST))
+    np.testing.assert_allclose(score_images(detector, state, TEST, 64), expected, rtol=2e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("reduce", "column"), [("largest", lambda d: d[:, -1]), ("mean", lambda d: d.mean(1))])
+def test_neighbour_distances_are_those_of_scikit_learn(reduce, column):
+    detector = nearest_neighbours(memory=150, neighbours=4, reduce=reduce)
+    state, rows = fitted(detector)
+    distances, _ = NearestNeighbors(n_neighbors=4).fit(rows).kneighbors(rows_of(TEST))
+    np.testing.assert_allclose(score_images(detector, state, TEST, 64), column(distances), rtol=1e-5)
+
+
+def test_reconstruction_errors_are_those_of_scikit_learn_and_maps_their_pixels():
+    detector = pca(memory=150, components=5)
+    state, rows = fitted(detector)
+    model, test = PCA(5).fit(rows), rows_of(TEST)
+    squared = np.square(model.inverse_transform(model.transform(test)) - test)
+    np.testing.assert_allclose(score_images(detector, state, TEST, 64), squared.mean(1), rtol=1e-4)
+    maps = map_images(detector, state, TEST, 64)
+    np.testing.assert_allclose(maps, squared.reshape(-1, 8, 8), rtol=1e-3, atol=1e-6)
+
+
+def test_large_images_are_reduced_and_maps_have_their_size():
+    images = textures(size=48).images[:30]
+    detector = pca(memory=30, components=3, side=12)
+    state, rows = fitted(detector, images, batch_size=10)
+    assert rows.shape == (30, 144)
+    assert map_images(detector, state, images[:3], 3).shape == (3, 48, 48)
+    wide = quick_jit(detector.init)(jax.random.key(0), jnp.zeros((2, 24, 48, 1)) + 0.5)
+    assert wide.fitted.mean.shape == (6 * 12,)
+    np.testing.assert_allclose(wide.fitted.mean, 0.5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("make", [isolation_forest, local_outlier_factor, nearest_neighbours, one_class_svm, pca])
+def test_more_images_make_a_better_detector(make):
+    """Fitted to 120 eights instead of four, every method tells other digits from eights better, for every seed."""
+    detector = make(memory=120, **({"neighbours": 3} if "neigh" in make.__name__ or "local" in make.__name__ else {}))
+    test = np.concatenate([EIGHTS[120:], IMAGES[LABELS != 8][:120]])
+    labels = np.repeat([0, 1], [len(EIGHTS) - 120, 120])
+    values = []
+    for seed in range(3):
+        few, _ = fitted(detector, EIGHTS[4 * seed : 4 * seed + 4], seed, batch_size=4)
+        many, _ = fitted(detector, EIGHTS[:120], seed, batch_size=4)
+        values.append([float(auroc(score_images(detector, state, test, 64), labels)) for state in (few, many)])
+    few, many = np.array(values).T
+    assert many.min() > max(few.max(), 0.5) + np.ptp(many)
+
+
+def test_a_loaded_detector_keeps_its_fit_when_calibrated_again(tmp_path):
+    detector = isolation_forest(memory=40, trees=10)
+    state, _ = fitted(detector, ZEROS[:40])
+    config = IsolationForestConfig(memory=40, trees=10)
+    save_detector(tmp_path, name="isolation_forest", config=config, state=state, image_shape=(8, 8, 1))
+    loaded = load_detector(tmp_path)
+    assert loaded.state.opt_state.count == 0
+    again = jax.jit(loaded.detector.calibrate)(loaded.state, jnp.zeros((4, 8, 8, 1)))
+    scores = [score_images(loaded.detector, s, TEST, 64) for s in (state, loaded.state, again)]
+    np.testing.assert_array_equal(scores[1], scores[0])
+    np.testing.assert_array_equal(scores[2], scores[0])
+
+
+@pytest.mark.parametrize("make", [isolation_forest, local_outlier_factor, nearest_neighbours, one_class_svm, pca])
+def test_equal_images_are_no_reason_to_fail(make):
+    same = np.full((6, 8, 8, 1), 100, np.uint8)
+    detector = make(memory=10, **({"neighbours": 3} if make is local_outlier_factor else {}))
+    state, _ = fit(detector, jax.random.key(0), same, steps=2, batch_size=3, chunk=2)
+    state = CALIBRATE(detector, state, jnp.zeros((1, 8, 8, 1)))
+    assert state.opt_state.count == 1
+    scores = score_images(detector, state, np.concatenate([same[:2], ZEROS[:2]]), 4)
+    assert np.isfinite(scores).all()
+    assert scores[0] == scores[1]
+
+
+@pytest.mark.parametrize(
+    ("make", "fields", "message"),
+    [
+        (isolation_forest, {"trees": 0}, "trees is 0"),
+        (isolation_forest, {"samples": 1}, "samples is 1"),
+        (isolation_forest, {"memory": 0}, "memory is 0"),
+        (local_outlier_factor, {"neighbours": 11, "memory": 10}, "neighbours is 11; give 1 to memory, which is 10"),
+        (nearest_neighbours, {"neighbours": 0}, "neighbours is 0"),
+        (nearest_neighbours, {"reduce": "median"}, "reduce is 'median'"),
+        (one_class_svm, {"nu": 0.0}, "nu is 0.0"),
+        (one_class_svm, {"gamma": -1.0}, "gamma is -1.0"),
+        (pca, {"components": 0}, "components is 0"),
+        (pca, {"score": "rank"}, "score is 'rank'"),
+        (pca, {"side": 0}, "side is 0"),
+    ],
+)
+def test_configs_say_what_is_wrong_with_them(make, fields, message):
+    with pytest.raises(ValueError, match=message):
+        make(**fields)
+
+
+# ---- memory and neighbours -------------------------------------------------------------------------------------
+
+
+def test_a_memory_keeps_each_of_the_first_images_once(rng):
+    images = rng.random((9, 3, 2), np.float32)
+    memory = empty(6, (3, 2))
+    add = jax.jit(remember)
+    memory = add(memory, images[[0, 1, 0, 2]])
+    assert memory.count == 3
+    np.testing.assert_array_equal(memory.rows[:3], images[:3])
+    memory = add(memory, images[[2, 1, 3, 3]])
+    np.testing.assert_array_equal(memory.rows[:4], images[:4])
+    assert not memory.rows[4:].any()
+    memory = add(memory, images[5:9])
+    assert memory.count == 6
+    np.testing.assert_array_equal(memory.rows, images[[0, 1, 2, 3, 5, 6]])
+    after = add(memory, images[[8, 4, 0, 7]])
+    jax.tree.map(np.testing.assert_array_equal, after, memory)
+
+
+def test_images_of_zeros_and_swapped_pixels_are_different_images():
+    images = np.zeros((4, 6), np.float32)
+    images[1, 0] = images[2, 1] = images[3, [0, 1]] = 0.5
+    assert jax.jit(remember)(empty(5, (6,)), images).count == 4
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_nearest_rows_are_exact_in_chunks_of_any_size(k, rng, monkeypatch):
+    rows, queries = (100 + rng.standard_normal((n, 5)).astype(np.float32) for n in (40, 23))
+    distances, indices = NearestNeighbors(n_neighbors=k).fit(rows[:30].astype(np.float64)).kneighbors(queries)
+    for chunk in (2**22, 40 * 7, 1):
+        monkeypatch.setattr(module, "CHUNK", chunk)
+        found = quick_jit(lambda rows, queries: nearest(rows, queries, k, 30))(rows, queries)  # traced anew
+        np.testing.assert_array_equal(found.indices, indices)
+        np.testing.assert_allclose(found.distances, distances, rtol=1e-4)
+    with pytest.raises(ValueError, match="k is 41"):
+        nearest(rows, queries, 41)
+    few = quick_jit(lambda rows, queries: nearest(rows, queries, 3, 2))(rows, queries)
+    assert np.isinf(few.distances[:, 2]).all()
+    assert np.isfinite(few.distances[:, :2]).all()

@@ -1,0 +1,209 @@
+"""Detectors of patches: the memory bank and the feature dictionary, their features and their maps."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from learning import OneClass
+from quick import quick_jit
+from scipy.ndimage import gaussian_filter
+from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA
+from sklearn.preprocessing import StandardScaler
+
+from jaxad.data import textures
+from jaxad.detectors import FeatureDictionaryConfig, MemoryBankConfig, feature_dictionary, memory_bank
+from jaxad.detectors.features import FeatureConfig, make_features
+from jaxad.detectors.memory_bank import greedy_coreset, standard
+from jaxad.detectors.saved import load_detector, save_detector
+from jaxad.maps import to_pixels
+from jaxad.metrics import auroc
+from jaxad.scoring import map_images, score_images
+from jaxad.training import fit
+
+SMALL = FeatureConfig(width=8)
+BRICK = textures(32).images[:256]
+
+
+CALIBRATE = quick_jit(lambda detector, state, images: detector.calibrate(state, images), static_argnums=0)
+
+
+def fitted(detector, images, seed=0):
+    steps = -(-len(images) // 16)
+    state, history = fit(detector, jax.random.key(seed), images, steps=steps, batch_size=16, chunk=8)
+    assert history.info.remembered[-1] == len(images)
+    return CALIBRATE(detector, state, jnp.zeros((1, *images.shape[1:])))
+
+
+def patches_of(config, state, images):
+    """Features of all patches, [N, h, w, F]."""
+    return np.asarray(quick_jit(make_features(config).apply)(state.network, images.astype(np.float32) / 255))
+
+
+def spoilt(images, rng):
+    """Images with a square of noise in each, and where it is."""
+    images, masks = images.copy(), np.zeros(images.shape[:3], np.uint8)
+    for image, mask in zip(images, masks):
+        top, left = rng.integers(4, 18, 2)
+        image[top : top + 10, left : left + 10, 0] = rng.integers(0, 256, (10, 10))
+        mask[top : top + 10, left : left + 10] = 1
+    return images, masks
+
+
+# ---- coreset ---------------------------------------------------------------------------------------------------
+
+
+def test_a_coreset_adds_the_furthest_row_each_time(rng):
+    rows = rng.standard_normal((60, 4)).astype(np.float32)
+    valid = np.arange(60) < 50
+    chosen = np.asarray(quick_jit(greedy_coreset, static_argnums=3)(jax.random.key(0), rows, valid, 12))
+    assert chosen[0] < 50
+    for number in range(1, 12):
+        distances = np.linalg.norm(rows[:50, None] - rows[chosen[:number]][None], axis=2).min(1)
+        assert chosen[number] == distances.argmax()
+    few = np.asarray(
+        quick_jit(greedy_coreset, static_argnums=3)(jax.random.key(0), rows, valid & (rows[:, 0] > 1.5), 40)
+    )
+    assert set(few) == set(np.flatnonzero(valid & (rows[:, 0] > 1.5)))
+
+
+def test_a_projected_coreset_still_covers_the_rows(rng):
+    rows = np.concatenate(
+        [centre + 0.01 * rng.standard_normal((20, 300)) for centre in rng.standard_normal((8, 1, 300))]
+    )
+    chosen = quick_jit(greedy_coreset, static_argnums=3)(
+        jax.random.key(1), rows.astype(np.float32), np.ones(160, bool), 8
+    )
+    assert sorted(np.asarray(chosen) // 20) == list(range(8))
+
+
+def test_features_are_standardised_by_what_counts(rng):
+    rows = np.concatenate([rng.standard_normal((30, 3)) * [1, 5, 0] + [0, 2, 7], np.full((5, 3), 99)]).astype(
+        np.float32
+    )
+    centre, scale = quick_jit(standard)(rows, np.arange(35) < 30)
+    np.testing.assert_allclose(centre, rows[:30].mean(0), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(scale, [*rows[:30, :2].std(0), 1], rtol=1e-4)
+
+
+# ---- detectors -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def bank():
+    config = MemoryBankConfig(features=SMALL, memory=64, bank=300)
+    return config, memory_bank(config), fitted(memory_bank(config), BRICK[:64])
+
+
+def test_the_score_is_the_distance_of_the_worst_patch(bank):
+    config, detector, state = bank
+    patches = patches_of(config.features, state, BRICK[64:70])
+    assert patches.shape == (6, 16, 16, 24)
+    standardised = (patches - np.asarray(state.centre)) / np.asarray(state.scale)
+    distances = np.linalg.norm(standardised[:, :, :, None] - np.asarray(state.bank), axis=4).min(3)
+    np.testing.assert_allclose(score_images(detector, state, BRICK[64:70], 8), distances.max((1, 2)), rtol=1e-3)
+    expected = quick_jit(to_pixels, static_argnums=(1, 2))(distances, (32, 32), config.blur)
+    np.testing.assert_allclose(map_images(detector, state, BRICK[64:70], 8), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_the_bank_holds_patches_of_the_images(bank):
+    config, _, state = bank
+    patches = patches_of(config.features, state, BRICK[:64]).reshape(-1, 24)
+    patches = (patches - np.asarray(state.centre)) / np.asarray(state.scale)
+    for row in np.asarray(state.bank)[::50]:
+        assert np.linalg.norm(patches - row, axis=1).min() < 1e-3
+
+
+@pytest.mark.parametrize("make", [memory_bank, feature_dictionary])
+def test_defects_are_found_and_located_for_every_seed(make, rng):
+    detector = make(features=SMALL, memory=64, **({"bank": 300} if make is memory_bank else {"clusters": 30}))
+    bad, masks = spoilt(BRICK[200:240], rng)
+    images, labels = np.concatenate([BRICK[100:140], bad]), np.repeat([0, 1], 40)
+    for seed in range(3):
+        state = fitted(detector, BRICK[:64], seed)
+        assert auroc(score_images(detector, state, images, 16), labels) > (0.9 if make is memory_bank else 0.8)
+        assert auroc(map_images(detector, state, bad, 16).ravel(), masks.ravel()) > 0.85
+
+
+@pytest.mark.parametrize("make", [memory_bank, feature_dictionary])
+def test_more_images_make_a_better_detector(make):
+    task = OneClass(8)
+    detector = make(features=SMALL, memory=120, **({"bank": 400} if make is memory_bank else {"clusters": 40}))
+    values = []
+    for seed in range(3):
+        states = [fitted(detector, images, seed) for images in (task.train[:4], task.train)]
+        values.append([task.value(detector, state) for state in states])
+    few, many = np.array(values).T
+    assert many.min() > max(0.5, few.max())
+    assert many.mean() - few.mean() > max(np.ptp(few), np.ptp(many))
+
+
+def test_the_dictionary_is_that_of_scikit_learn():
+    config = FeatureDictionaryConfig(features=SMALL, memory=64, clusters=9, neighbours=2)
+    detector = feature_dictionary(config)
+    state = fitted(detector, BRICK[:40])
+    order = np.asarray(state.opt_state.rows)[:40]
+    patches = patches_of(SMALL, state, order * 255).reshape(-1, 24).astype(np.float64)
+    scaler = StandardScaler().fit(patches)
+    model = PCA(24).fit(scaler.transform(patches))
+    kept = np.searchsorted(np.cumsum(model.explained_variance_ratio_), 0.95) + 1
+    assert 1 < kept < 24
+    assert (np.abs(np.asarray(state.fitted.axes)).sum(1) > 0).sum() == kept
+    reduced = model.transform(scaler.transform(patches))[:, :kept]
+    means = KMeans(9, n_init=1, random_state=int(state.seed) % 2**31).fit(reduced).cluster_centers_
+    queries = patches_of(SMALL, state, BRICK[64:68])
+    queries = model.transform(scaler.transform(queries.reshape(-1, 24)))[:, :kept]
+    distances = np.sort(np.linalg.norm(queries[:, None] - means[None], axis=2), 1)[:, :2].mean(1)
+    expected = distances.reshape(4, -1).max(1)
+    np.testing.assert_allclose(score_images(detector, state, BRICK[64:68], 4), expected, rtol=2e-3)
+
+
+def test_equal_images_are_no_reason_to_fail():
+    same = np.full((4, 8, 8, 1), 100, np.uint8)
+    for make in (memory_bank, feature_dictionary):
+        detector = make(features=FeatureConfig(width=2), memory=4)
+        state, _ = fit(detector, jax.random.key(0), same, steps=1, batch_size=4)
+        state = CALIBRATE(detector, state, jnp.asarray(same))
+        assert np.isfinite(score_images(detector, state, np.concatenate([same, BRICK[:2, :8, :8]]), 8)).all()
+
+
+def test_a_loaded_detector_keeps_what_it_chose(bank, tmp_path):
+    config, detector, state = bank
+    save_detector(tmp_path, name="memory_bank", config=config, state=state, image_shape=(32, 32, 1))
+    loaded = load_detector(tmp_path)
+    again = jax.jit(loaded.detector.calibrate)(loaded.state, jnp.zeros((1, 32, 32, 1)))
+    scores = score_images(detector, state, BRICK[:8], 8)
+    np.testing.assert_array_equal(score_images(loaded.detector, again, BRICK[:8], 8), scores)
+
+
+def test_maps_are_enlarged_and_smoothed(rng):
+    maps = rng.random((2, 40, 30)).astype(np.float32)
+    same = quick_jit(lambda maps: to_pixels(maps, (40, 30), 0.05))(maps)
+    expected = np.stack([gaussian_filter(m.astype(np.float64), 2.0, truncate=8) for m in maps])
+    np.testing.assert_allclose(same[:, 14:-14, 13:-13], expected[:, 14:-14, 13:-13], rtol=1e-3)
+    flat = quick_jit(lambda maps: to_pixels(maps, (50, 70), 0.1))(jnp.ones((1, 5, 7)))
+    np.testing.assert_allclose(flat, 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("make", "fields", "message"),
+    [
+        (memory_bank, {"bank": 0}, "bank is 0"),
+        (memory_bank, {"memory": 0}, "memory is 0"),
+        (memory_bank, {"blur": 1.0}, "blur is 1.0"),
+        (memory_bank, {"features": FeatureConfig(backbone="vgg")}, "backbone is 'vgg'; choose one of random"),
+        (memory_bank, {"features": FeatureConfig(levels=0)}, "levels is 0"),
+        (feature_dictionary, {"clusters": 0}, "clusters is 0"),
+        (feature_dictionary, {"neighbours": 51}, "neighbours is 51; give 1 to clusters, which is 50"),
+        (feature_dictionary, {"variance": 0.0}, "variance is 0.0"),
+    ],
+)
+def test_configs_say_what_is_wrong_with_them(make, fields, message):
+    with pytest.raises(ValueError, match=message):
+        make(**fields)
+
+
+def test_images_too_small_for_the_features_are_refused():
+    detector = memory_bank(features=FeatureConfig(levels=3))
+    with pytest.raises(ValueError, match="images are 4x9; 3 levels halve them to nothing: set levels lower"):
+        jax.eval_shape(detector.init, jax.random.key(0), jnp.zeros((2, 4, 9, 1)))
