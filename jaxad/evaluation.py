@@ -62,26 +62,31 @@ def predictions(task: Task, evaluation: Evaluation) -> list[Prediction]:
 
 
 def pictures(
-    detector: Detector, state: State, task: Task, evaluation: Evaluation, reconstruct: Callable[[Array], Array]
+    detector: Detector,
+    state: State,
+    task: Task,
+    evaluation: Evaluation,
+    reconstruct: Callable[[Array], Array] | None = None,
 ) -> dict[str, Any]:
     """Scores, and a few test images of either kind beside what the detector makes of them.
 
     The errors of a detector without anomaly maps are absolute differences, as means over channels.
 
     Args:
-      reconstruct: images [B, H, W, C] float32 -> as the detector sees them.
+      reconstruct: images [B, H, W, C] float32 -> as the detector sees them, if it does.
     """
     labels, scores = task.test.labels, evaluation.test_scores
     chosen = np.concatenate([np.flatnonzero(labels == kind)[:EXAMPLES] for kind in (0, 1)])
     images = np.asarray(to_float(task.test.images[chosen]))
-    reconstructions = np.asarray(reconstruct(images))
-    if detector.score_map is None:
-        errors = np.abs(images - reconstructions).mean(axis=-1)
-    else:
+    reconstructions = errors = None
+    if reconstruct is not None:
+        rebuilt = np.asarray(reconstruct(images))
+        reconstructions, errors = np.clip(rebuilt, 0, 1), np.abs(images - rebuilt).mean(axis=-1)
+    if detector.score_map is not None:
         errors = map_images(detector, state, images)
     return {
         "test_scores": scores, "test_labels": labels,
         "valid_scores": evaluation.valid_scores, "valid_labels": task.valid.labels,
-        "inputs": images, "reconstructions": np.clip(reconstructions, 0, 1), "error_maps": errors,
+        "inputs": images, "reconstructions": reconstructions, "error_maps": errors,
         "example_labels": labels[chosen], "example_scores": scores[chosen],
     }  # fmt: skip

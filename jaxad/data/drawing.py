@@ -108,7 +108,7 @@ def deal(n: int, split: Sequence[float], limit: int | None, rng: np.random.Gener
 
 def clean(normal: ImageSet) -> Split:
     """Normal images as the training part."""
-    return Split(normal.images, np.zeros(len(normal.ids), np.int32), None, normal.ids)
+    return Split(normal.images, np.zeros(len(normal.ids), np.int32), None, normal.ids, normal.labels)
 
 
 def mix(normal: ImageSet, anomalous: ImageSet, rng: np.random.Generator) -> Split:

@@ -15,6 +15,7 @@ class Split(NamedTuple):
     labels: np.ndarray  # [N] int32, 1 = anomalous
     masks: np.ndarray | None  # [N, H, W] uint8, 1 = anomalous pixel
     ids: np.ndarray  # [N] str, unique over the whole task
+    classes: np.ndarray | None = None  # [N] int32, what normal images show, where known, for training
 
 
 class Task(NamedTuple):

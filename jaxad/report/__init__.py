@@ -4,7 +4,7 @@ from jaxad.report.ama import ama_sections
 from jaxad.report.comparison import HEADS, Curves, comparison_rows, render_comparison
 from jaxad.report.controller import controller_parts
 from jaxad.report.page import render_report
-from jaxad.report.training import render_training
+from jaxad.report.training import render_training, training_sections
 
 __all__ = [
     "HEADS",
@@ -15,4 +15,5 @@ __all__ = [
     "render_comparison",
     "render_report",
     "render_training",
+    "training_sections",
 ]

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxad.pages import Bullets, Section, Table, Text, Tiles, duration, number, page
+from jaxad import plots
+from jaxad.pages import Bullets, Figure, Section, Table, Text, Tiles, duration, number, page
 from jaxad.report.common import made_parts, metric_tiles, task_parts
 from jaxad.report.result import example_parts, result_parts
 from jaxad.report.words import METRICS, interval
@@ -14,6 +15,8 @@ CHOSEN = {
     "validation": "best look at labelled validation images",
     "last": "last step, no labels used",
 }
+
+PIXELS = "Where the detector sees anomalies, against the masks; the threshold was set on held-out normal images."
 
 
 def render_training(
@@ -44,6 +47,7 @@ def render_training(
         Section(title="Summary", parts=[Tiles(items=tiles), Bullets(items=notes) if notes else None]),
         Section(title="Task", parts=task_parts(task)),
         Section(title="Test result", parts=result_parts(test, results.get("threshold"), pictures)),
+        Section(title="Pixels", parts=result_parts(results.get("segmentation") or {}, None, {}), intro=PIXELS),
         Section(title="Choice and comparison", parts=variant_parts(results.get("variants") or {})),
         Section(title="What it sees", parts=example_parts(pictures)),
         *sections,
@@ -53,6 +57,16 @@ def render_training(
     chosen = CHOSEN[results["chosen_by"]]
     verdict = f"Test AUROC {number(value)} (95 % interval {number(low)} to {number(high)}); state chosen by: {chosen}."
     return page(f"{method} for {task.get('name')}", verdict, all_sections, subtitle="jaxad training run")
+
+
+def training_sections(steps: np.ndarray, history: Mapping[str, np.ndarray]) -> list[Section]:
+    """What happened while training: steps [n], and [n] of every name; nothing where nothing is told."""
+    if not history:
+        return []
+    panels = {name.replace("_", " "): {name: np.asarray(values)[None]} for name, values in history.items()}
+    caption = "What happened while training."
+    drawing = plots.training_curves(steps, panels, lines={})
+    return [Section(title="Training", parts=[Figure(drawing=drawing, alt=caption, caption=caption, wide=True)])]
 
 
 def variant_parts(variants: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]]) -> list[Any]:

@@ -1,0 +1,141 @@
+"""Any detector from the command line: a run, a kill and resume, classes for those that need them, nonsense."""
+
+import json
+
+import numpy as np
+import pytest
+from scripts import kill_once, one_line, run, same_weights, start
+
+from jaxad.detectors import DETECTORS, DeepSVDDConfig
+from jaxad.detectors.named import config_of
+from jaxad.detectors.saved import load_detector
+
+SCRIPT = "train_detector.py"
+TINY = ("--preset", "smoke", "--limit", "150", "--checkpoints", "3")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """Compiled programs, shared by the processes of this module."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, cache):
+    """A run that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("runs") / "finished"
+    status, out, err = run(SCRIPT, *TINY, "--detector", "deep_svdd", "--output", folder, cache=cache)
+    assert status == 0, err
+    assert "auroc" in out
+    return folder
+
+
+def results(folder):
+    content = json.loads((folder / "results.json").read_text())
+    del content["training"]["seconds"]
+    return content
+
+
+def test_a_run_leaves_everything_a_person_wants(finished):
+    content = results(finished)
+    assert {"task", "method", "seed", "training", "threshold", "test", "versions"} <= content.keys()
+    assert (content["method"], content["chosen_by"]) == ("deep_svdd", "last")
+    for metric in ("auroc", "aupr_in", "aupr_out", "fpr95"):
+        assert 0 <= content["test"][metric]["low"] <= content["test"][metric]["value"] <= 1
+    page = (finished / "report.html").read_text()
+    assert "Training" in page
+    assert "python experiments/train_detector.py" in page
+    loaded = load_detector(finished / "best")
+    assert loaded.name == "deep_svdd"
+    assert loaded.threshold.value == content["threshold"]["value"]
+
+
+def test_killed_at_a_checkpoint_and_resumed_equals_uninterrupted(finished, tmp_path, cache):
+    folder = tmp_path / "killed"
+    process = start(SCRIPT, *TINY, "--detector", "deep_svdd", "--output", folder, cache=cache)
+    kill_once(process, lambda: (folder / "checkpoint" / "state.safetensors").exists())
+    assert not (folder / "results.json").exists()
+    status, _, err = run(SCRIPT, "--resume", folder, cache=cache)
+    assert status == 0, err
+    assert results(folder) == results(finished)
+    assert same_weights(folder / "best" / "weights.safetensors", finished / "best" / "weights.safetensors")
+
+
+def test_a_classifier_learns_the_classes_of_normal_images(tmp_path, cache):
+    flags = (
+        "--detector",
+        "classifier",
+        "--normal-classes",
+        "0",
+        "1",
+        "2",
+        "--steps",
+        "3",
+        "--output",
+        tmp_path / "run",
+    )
+    status, _, err = run(SCRIPT, *TINY, *flags, cache=cache)
+    assert status == 0, err
+    assert results(tmp_path / "run")["training"]["steps"] == 3
+    status, _, err = run(SCRIPT, *TINY, *flags, "--normal-classes", "0", "--output", tmp_path / "one", cache=cache)
+    assert one_line(status, err, "two normal classes")
+
+
+def test_pixels_are_tested_where_there_are_masks(tmp_path, cache):
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    root = tmp_path / "category"
+    for part, count in (("train/good", 12), ("test/good", 6), ("test/hole", 6)):
+        (root / part).mkdir(parents=True)
+        for i in range(count):
+            image = rng.integers(100, 140, (16, 16, 3), np.uint8)
+            if part == "test/hole":
+                image[4:10, 4:10] = 255
+            Image.fromarray(image).save(root / part / f"{i}.png")
+    mask = np.zeros((16, 16), np.uint8)
+    mask[4:10, 4:10] = 255
+    (root / "ground_truth/hole").mkdir(parents=True)
+    for i in range(6):
+        Image.fromarray(mask).save(root / "ground_truth/hole" / f"{i}_mask.png")
+    flags = ("--detector", "memory_bank", "--dataset", f"mvtec:{root}", "--batch-size", "4", "--limit", "12")
+    status, out, err = run(SCRIPT, *flags, "--output", tmp_path / "run", cache=cache)
+    assert status == 0, err
+    assert "segmentation" in out
+    measured = results(tmp_path / "run")["segmentation"]
+    assert {"pixel_auroc", "au_pro", "rpro", "f1", "threshold"} <= measured.keys()
+    assert measured["pixel_auroc"]["value"] > 0.9
+    assert "Pixels" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_all_detectors_can_be_listed(cache):
+    status, out, err = run(SCRIPT, "--list", cache=cache)
+    assert status == 0, err
+    for name in DETECTORS:
+        assert name in out
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--detector", "magic"), "no detector 'magic'"),
+        (("--detector", "autoencoder"), "architecture"),
+        (("--settings", "neighbours"), "neighbours"),
+        (("--steps", "0"), "--steps is 0"),
+        (("--false-alarms", "2"), "--false-alarms is 2"),
+    ],
+)
+def test_nonsense_ends_at_once_in_one_line(flags, message, cache, tmp_path):
+    status, _, err = run(SCRIPT, *TINY, *flags, "--output", tmp_path / "run", cache=cache)
+    assert one_line(status, err, message)
+    assert not (tmp_path / "run").exists()
+
+
+def test_settings_as_text_become_a_config():
+    config = config_of("deep_svdd", ["steps=7", "learning_rate=0.5"])
+    assert config == DeepSVDDConfig(steps=7, learning_rate=0.5)
+    with pytest.raises(ValueError, match="steps"):
+        config_of("deep_svdd", ["steps=many"])
+    with pytest.raises(ValueError, match="learning_rate is -1"):
+        config_of("deep_svdd", ["learning_rate=-1"])
+    assert config_of("classifier", ["widths=[8,16]", "score=odin"]).widths == (8, 16)
