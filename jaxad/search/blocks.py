@@ -11,7 +11,8 @@ from jaxad.search.sizes import feature_sizes
 from jaxad.search.space import Architecture
 from jaxad.types import Params
 
-WIDTHS = (128, 64, 16)  # of blocks: wide ones run faster, more sizes mean more programs to compile
+# Of blocks. 128 beside them would make convolutions 4 % faster, and two fifths more programs to compile.
+WIDTHS = (64, 16)
 
 
 def block_widths(channels: int) -> tuple[int, ...]:

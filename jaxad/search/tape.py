@@ -1,6 +1,6 @@
 """A child's operations on channel blocks: forward by shared kernels, backward by a tape.
 
-An activation of C channels is a list of blocks of 16, 64 or 128 channels, the last padded with zeros. All operations
+An activation of C channels is a list of blocks of 16 or 64 channels, the last padded with zeros. All operations
 but the convolution act on channels independently, and a convolution is a sum over pairs of blocks, so a few block
 shapes serve every width. The tape is what reverse-mode differentiation does, by hand and one kernel at a time; each
 parameter is updated as soon as its gradient is known.
