@@ -118,9 +118,12 @@ def agad(config: AGADConfig | None = None, **fields: Any) -> Detector:
         gradients = to_judge(from_judged)[0]
         updated = _updated(optimiser, gradients, state.opt_state["discriminator"], state.discriminator)
         anew = judge_loss < config.reset_below
+        # Under vmap a branch's operands pass a `select`, which counts as a use of a key: its bits go in instead.
+        bits, kind = jax.random.key_data(reset), jax.random.key_impl(reset)
 
         def start_anew() -> tuple[Params, optax.OptState]:
-            fresh = init_discriminator(config, reset, batch.images.shape[1:])
+            key = jax.random.wrap_key_data(bits, impl=kind)
+            fresh = init_discriminator(config, key, batch.images.shape[1:])
             return fresh, optimiser.init(fresh)
 
         if config.reset_below:
