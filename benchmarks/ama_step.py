@@ -15,20 +15,15 @@ timed is training alone, from the call to the last number on the host; compilati
 """
 
 import argparse
-import contextlib
-import json
 import math
-import os
 import signal
 import statistics
-import subprocess
 import sys
-import time
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from search_throughput import cores, machine, table
+from turns import save, say, started, turns
 
 METHODS = ("ours", "torch", "torch-channels-last")
 
@@ -71,99 +66,29 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
 # ---- running measurements ----------------------------------------------------------------------------------------
 
 
-class Worker:
-    """The process of one method. It ends with its standard input, so also with this process."""
-
-    def __init__(self, method: str, args: argparse.Namespace) -> None:
-        names = ("iterations", "batch_size", "image_size", "channels", "width", "latent_dim", "images", "seed")
-        spec = {name: getattr(args, name) for name in (*names, "torch_threads")}
-        spec |= {"method": method, "launched": time.time()}
-        command = [sys.executable, __file__, "--worker", json.dumps(spec)]
-        streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        self._process = subprocess.Popen(command, env=environment(method), **streams)
-
-    def ask(self, request: str) -> dict[str, Any]:
-        """Send a request and wait; RuntimeError where the process has died."""
-        with contextlib.suppress(BrokenPipeError):
-            print(request, file=self._process.stdin, flush=True)
-        return self.answer()
-
-    def answer(self) -> dict[str, Any]:
-        """Wait for an answer; the first one comes unasked, when all is ready."""
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"exit status {self._process.wait()}")
-        return json.loads(line)
-
-    def close(self) -> None:
-        """End the process, also in the middle of a turn."""
-        self._process.kill()
-        self._process.wait()
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.close()
-        self._process.stdout.close()
-
-
-def environment(method: str) -> dict[str, str]:
-    """What a method's process sees. Spinning threads would slow the other methods down."""
-    return os.environ | {"OMP_WAIT_POLICY": "PASSIVE"} | ({} if method == "ours" else {"JAX_PLATFORMS": "cpu"})
-
-
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """All measurements: {"machine", "settings", "methods", "turns", "profile", "errors"}."""
     settings = {name: value for name, value in vars(args).items() if name not in ("json", "worker")}
     results = {"machine": machine(), "settings": settings, "methods": {}, "turns": [], "profile": [], "errors": {}}
     save(args.json, results)  # a file that cannot be written is known now, not after the first measurement
-    workers: dict[str, Worker] = {}
-    with contextlib.ExitStack() as stack:
-        for method in args.methods:
-            if method != "ours" and not find_spec("torch"):
-                results["errors"][method] = "PyTorch is not installed"
-                continue
-            say(f"{method} starts")
-            workers[method] = Worker(method, args)
-            stack.callback(workers[method].close)
-            try:
-                results["methods"][method] = workers[method].answer()
-            except RuntimeError as error:
-                results["errors"][method] = str(error)
-                del workers[method]
-        for turn in range(args.rounds):
-            first = turn % max(len(workers), 1)  # nobody always follows the same one
-            for method in [*workers][first:] + [*workers][:first]:
-                load = os.getloadavg()[0]
-                try:
-                    answer = workers[method].ask("train")
-                except RuntimeError as error:
-                    results["errors"][method] = str(error)
-                    del workers[method]
-                    continue
-                rate = args.iterations * args.batch_size / answer["seconds"]
-                say(f"round {turn + 1}/{args.rounds}, {method}: {rate:.1f} images/s")
-                record = {"round": turn, "method": method, "images_per_second": rate, "load_before": load}
-                results["turns"].append(record | answer)
-                save(args.json, results)
-        if args.profile is not None and "ours" in workers:
+    names = ("iterations", "batch_size", "image_size", "channels", "width", "latent_dim", "images", "seed")
+    spec = {name: getattr(args, name) for name in (*names, "torch_threads")}
+    with started(__file__, args.methods, spec) as found:
+        results |= {"methods": found.abouts, "errors": found.errors}
+        for turn, method, load, answer in turns(found, args.rounds, "train"):
+            rate = args.iterations * args.batch_size / answer["seconds"]
+            say(f"round {turn + 1}/{args.rounds}, {method}: {rate:.1f} images/s")
+            record = {"round": turn, "method": method, "images_per_second": rate, "load_before": load}
+            results["turns"].append(record | answer)
+            save(args.json, results)
+        if args.profile is not None and "ours" in found.workers:
             say("pieces of ours, each compiled apart")
             try:
-                results["profile"] = workers["ours"].ask(f"profile {args.profile}")["profile"]
+                results["profile"] = found.workers["ours"].ask(f"profile {args.profile}")["profile"]
             except RuntimeError as error:
-                results["errors"]["profile"] = str(error)
+                found.errors["profile"] = str(error)
     save(args.json, results)
     return results
-
-
-def say(text: str) -> None:
-    """Tell how far things are."""
-    print(f"[{time.strftime('%H:%M:%S')}] {text}", file=sys.stderr, flush=True)
-
-
-def save(path: Path | None, results: dict[str, Any]) -> None:
-    """Write everything measured so far."""
-    if path:
-        part = path.with_name(path.name + ".part")
-        part.write_text(json.dumps(results, indent=1) + "\n")
-        part.replace(path)
 
 
 # ---- tables ------------------------------------------------------------------------------------------------------

@@ -1,12 +1,6 @@
-"""One side of `ama_step.py`, in a process of its own: prepares, and then trains for a while whenever it is asked to.
+"""One side of `ama_step.py`, in a process of its own: prepares, and then trains for a while whenever it is asked to."""
 
-Requests come as lines of standard input, answers go as lines of JSON to standard output. Between them the process
-sleeps, so that one side does not disturb the other.
-"""
-
-import json
 import math
-import os
 import statistics
 import sys
 import time
@@ -17,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from search_worker import Programs, peak_memory
+from turns import serve
 
 from jaxad import latents, training
 from jaxad.backend import kernel_options
@@ -245,36 +239,6 @@ def measure(piece: Piece, seconds: float, least: int = 3) -> dict[str, Any]:
     return {"piece": piece.name, "part_of": piece.part_of, "times": piece.times, "ms": milliseconds, "runs": len(times)}
 
 
-# ---- requests ----------------------------------------------------------------------------------------------------
-
-
 def main(text: str) -> None:
     """Serve the side that the JSON describes until standard input ends."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a library prints is no answer
-
-    def answer(**fields: Any) -> None:
-        print(json.dumps(fields), file=answers, flush=True)
-
-    spec = json.loads(text)
-    programs = Programs()
-    method = METHODS[spec["method"]](spec)
-    for _ in range(2):  # the second meets a state that comes from a step, not from initialisation
-        method.run(1)
-    options = kernel_options() if spec["method"] == "ours" and jax.default_backend() == "cpu" else {}
-    answer(
-        method=method.name,
-        ready=time.time() - spec["launched"],
-        compile=programs.main_thread,
-        programs=programs.count,
-        compiler_options=options,
-    )
-    for request in sys.stdin:
-        name, *rest = request.split()
-        if name == "profile":
-            answer(profile=method.profile(float(*rest)))
-            continue
-        count, started = programs.count, time.perf_counter()
-        info = method.run(spec["iterations"])
-        seconds = time.perf_counter() - started
-        answer(seconds=seconds, info=info, programs=programs.count - count, peak_mib=peak_memory())
+    serve(text, METHODS)

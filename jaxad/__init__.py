@@ -5,7 +5,7 @@ Scores are raw float32 numbers, higher = more anomalous; images are [N, H, W, C]
 """
 
 from jaxad.data import load_task
-from jaxad.detectors import DETECTORS, ama, autoencoder
+from jaxad.detectors import DETECTORS, agad, ama, autoencoder
 from jaxad.scoring import map_images, score_images
 from jaxad.search.space import Architecture, Layer, SearchSpace
 from jaxad.training import fit, fit_population
@@ -22,6 +22,7 @@ __all__ = [
     "Network",
     "Search",
     "SearchSpace",
+    "agad",
     "ama",
     "autoencoder",
     "fit",

@@ -29,6 +29,30 @@ def batch_order(key: Key, images: int, steps: int, batch_size: int, start: Array
     return indices.reshape(steps, batch_size)
 
 
+def balanced_order(
+    key: Key, normal: Array, anomalous: Array, steps: int, batch_size: int, anomalies: int, start: Array | int = 0
+) -> Array:
+    """As `batch_order`, with `anomalies` anomalous images in every batch, in random places.
+
+    Normal images come in one random permutation after another. Anomalous ones are drawn with replacement, so that a few
+    of them serve any number (AGAD, section 3.3.2, has at least 32 of 256).
+
+    Args:
+      normal, anomalous: [n] and [a], indices of the images of either kind.
+      anomalies: 1 to batch_size - 1.
+    """
+    # Folded and not split, which would use the key up: every chunk of a training asks for its order with the same one.
+    normal_key, draw_key, place_key = (jax.random.fold_in(key, part) for part in range(3))
+    order = batch_order(normal_key, normal.shape[0], steps, batch_size - anomalies, start)
+
+    def row(step: Array, order: Array) -> Array:
+        draw, place = (jax.random.fold_in(key, step) for key in (draw_key, place_key))
+        drawn = jax.random.randint(draw, (anomalies,), 0, anomalous.shape[0])
+        return jax.random.permutation(place, jnp.concatenate([normal[order], anomalous[drawn]]))
+
+    return jax.vmap(row)(start + jnp.arange(steps), order)
+
+
 def batches(images: int, batch_size: int) -> int:
     """How many batches cover that many images."""
     return -(-images // batch_size)

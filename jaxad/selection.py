@@ -48,6 +48,8 @@ def fit_selected(
     criterion: str = "auroc",
     on_chunk: OnChunk | None = None,
     calibration_images: int = 1024,
+    train_labels: np.ndarray | None = None,
+    anomalies_per_batch: int | None = None,
     selection: Selection | None = None,
     on_look: Callable[[Selection, History], None] = lambda selection, history: None,
     chunk: int = 100,
@@ -56,13 +58,14 @@ def fit_selected(
 
     Args:
       keys: [P], consumed, such as `jax.vmap(jax.random.key)(seeds)`; to continue, those it began with.
-      train: [N, H, W, C] normal images, to train and to calibrate on.
+      train: [N, H, W, C] images to train on; the normal ones also calibrate.
       valid: [M, H, W, C] images to rank, with labels [M], 1 = anomalous; both kinds are needed.
       looks: steps after which to calibrate and look, ascending from 1 upwards, such as `look_steps(1000)`; the
         last is the length of the training.
       criterion: a name in `metrics.CRITERIA`, for the validation scores.
       on_chunk, chunk: as in `fit_population`.
       calibration_images: at most so many training images, spread evenly, calibrate at every look.
+      train_labels, anomalies_per_batch: of the training images, as labels in `fit`; all are normal by default.
       selection: to go on from, as given to `on_look`.
       on_look: called after every look, with the history of the steps since the one before (leading axis P).
 
@@ -76,13 +79,15 @@ def fit_selected(
     if not looks or sorted({0, *looks}) != [0, *looks]:
         raise ValueError(f"looks are {looks}; give ascending numbers of steps from 1 upwards")
     size = keys.shape[0]
-    calibration = spread(train, calibration_images)
+    normal = train if train_labels is None else train[np.flatnonzero(np.asarray(train_labels) == 0)]
+    calibration = spread(normal, calibration_images)
     if selection is None:
         selection = Selection(None, None, np.full((size, len(looks)), np.nan, np.float32), np.int32(0))
     for look in range(int(selection.looked), len(looks)):
         state, history = fit_population(
             detector, keys, train, steps=looks[look], batch_size=batch_size, on_chunk=on_chunk,
             state=selection.state, start_step=looks[look - 1] if look else 0, chunk=chunk,
+            labels=train_labels, anomalies_per_batch=anomalies_per_batch,
         )  # fmt: skip
         now = [_calibrate(detector)(_member(state, p), calibration) for p in range(size)]
         values = selection.values.copy()

@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 
 from jaxad.backend import kernel_options
-from jaxad.batches import batch_order, to_float
+from jaxad.batches import balanced_order, batch_order, to_float
 from jaxad.data.images import check_images
 from jaxad.types import Array, Batch, Detector, Info, Key, State
 
@@ -37,6 +37,7 @@ def fit(
     steps: int,
     batch_size: int,
     labels: Array | np.ndarray | None = None,
+    anomalies_per_batch: int | None = None,
     chunk: int = 100,
     on_chunk: OnChunk | None = None,
     state: State | None = None,
@@ -50,6 +51,8 @@ def fit(
       steps: number of the last step; 0 or more.
       batch_size: images of a step. Epochs are random permutations; a batch may reach into the next epoch.
       labels: [N], 1 = anomalous, for detectors that use them.
+      anomalies_per_batch: exactly so many images labelled anomalous in every batch, drawn with replacement, the rest
+        normal; 1 to batch_size - 1. By default images come as they are, whatever their labels.
       chunk: steps between two returns to the host; changes no number of the result.
       on_chunk: called after each chunk with the steps done and the last info, for progress.
       state: to go on from, as it was after `start_step` steps; kept intact. A fresh one by default.
@@ -61,12 +64,12 @@ def fit(
     Raises:
       ValueError: images, labels or numbers that do not fit.
     """
-    images, labels = _checked(images, labels, steps, batch_size, chunk, state, start_step)
-    keys = _split(key)
+    data = _checked(images, labels, anomalies_per_batch, steps, batch_size, chunk, state, start_step)
+    sizes, keys = _Sizes(chunk, batch_size, anomalies_per_batch or 0), _split(key)
     if state is None:
-        state = _initialiser(detector, batch_size, False)(keys, images)
-    run = _program(detector, chunk, batch_size, False)
-    return _train(run, keys, state, (images, labels), start_step, steps, chunk, 0, on_chunk)
+        state = _initialiser(detector, sizes, False)(keys, data)
+    run = _program(detector, sizes, False)
+    return _train(run, keys, state, data, start_step, steps, chunk, 0, on_chunk)
 
 
 def fit_population(
@@ -77,6 +80,7 @@ def fit_population(
     steps: int,
     batch_size: int,
     labels: Array | np.ndarray | None = None,
+    anomalies_per_batch: int | None = None,
     chunk: int = 100,
     on_chunk: OnChunk | None = None,
     state: State | None = None,
@@ -97,10 +101,10 @@ def fit_population(
       The states and the history, every array with a leading axis P.
     """
     chex.assert_rank(keys, 1)
-    images, labels = _checked(images, labels, steps, batch_size, chunk, state, start_step)
+    data = _checked(images, labels, anomalies_per_batch, steps, batch_size, chunk, state, start_step)
     if vmapped is None:
         vmapped = jax.default_backend() != "cpu"
-    data, size = (images, labels), keys.shape[0]
+    sizes, size = _Sizes(chunk, batch_size, anomalies_per_batch or 0), keys.shape[0]
     if vmapped:
 
         def told(done: int, info: Info) -> None:
@@ -108,8 +112,8 @@ def fit_population(
 
         keys = jax.vmap(_split)(keys)
         if state is None:
-            state = _initialiser(detector, batch_size, True)(keys, images)
-        run = _program(detector, chunk, batch_size, True)
+            state = _initialiser(detector, sizes, True)(keys, data)
+        run = _program(detector, sizes, True)
         return _train(run, keys, state, data, start_step, steps, chunk, 1, on_chunk and told)
 
     members = []
@@ -119,9 +123,9 @@ def fit_population(
             on_chunk(before + done - start_step, info)
 
         own = None if state is None else _index(state, member)
-        options = {"steps": steps, "batch_size": batch_size, "labels": labels, "chunk": chunk}
+        options = {"steps": steps, "batch_size": batch_size, "labels": data.labels, "chunk": chunk}
         options |= {"on_chunk": on_chunk and told, "state": own, "start_step": start_step}
-        members.append(fit(detector, key, images, **options))
+        members.append(fit(detector, key, data.images, anomalies_per_batch=anomalies_per_batch, **options))
     states, histories = zip(*members)
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states), jax.tree.map(lambda *x: np.stack(x), *histories)
 
@@ -130,6 +134,30 @@ class _Keys(NamedTuple):
     init: Key
     order: Key
     steps: Key
+
+
+class _Data(NamedTuple):
+    """What is trained on, on the device."""
+
+    images: Array
+    labels: Array | None
+    normal: Array | None  # [n] indices, where batches get a number of anomalies
+    anomalous: Array | None  # [a]
+
+
+class _Sizes(NamedTuple):
+    """What a program is compiled for."""
+
+    chunk: int
+    batch: int
+    anomalies: int  # in every batch; 0 where they come as they are
+
+
+def _order(key: Key, data: _Data, sizes: _Sizes, steps: int, start: Array | int = 0) -> Array:
+    """Indices [steps, batch] of the images of steps start, start + 1, ..."""
+    if sizes.anomalies:
+        return balanced_order(key, data.normal, data.anomalous, steps, sizes.batch, sizes.anomalies, start)
+    return batch_order(key, data.images.shape[0], steps, sizes.batch, start)
 
 
 def _split(key: Key) -> _Keys:
@@ -142,10 +170,10 @@ def _options() -> dict[str, str | bool | int]:
 
 
 @functools.lru_cache(maxsize=16)
-def _initialiser(detector: Detector, batch_size: int, population: bool) -> Callable[..., State]:
-    def init(keys: _Keys, images: Array) -> State:
-        first = batch_order(keys.order, images.shape[0], 1, batch_size)[0]
-        return detector.init(keys.init, to_float(images[first]))
+def _initialiser(detector: Detector, sizes: _Sizes, population: bool) -> Callable[..., State]:
+    def init(keys: _Keys, data: _Data) -> State:
+        first = _order(keys.order, data, sizes, 1)[0]
+        return detector.init(keys.init, to_float(data.images[first]))
 
     # Run once: most of the time to compile random initial weights goes into optimising what runs for a millisecond.
     options = _options() | ({"xla_backend_optimization_level": 0} if _options() else {})
@@ -153,17 +181,15 @@ def _initialiser(detector: Detector, batch_size: int, population: bool) -> Calla
 
 
 @functools.lru_cache(maxsize=16)  # programs are kept as long as their detector is likely to be trained again
-def _program(detector: Detector, chunk: int, batch_size: int, population: bool) -> Callable[..., tuple[State, Info]]:
-    """Up to `chunk` steps: (state, keys, images, labels, start, count) -> (state, infos, of which `count` count)."""
+def _program(detector: Detector, sizes: _Sizes, population: bool) -> Callable[..., tuple[State, Info]]:
+    """Up to a chunk of steps: (state, keys, data, start, count) -> (state, infos, of which `count` count)."""
 
-    def run(
-        state: State, keys: _Keys, images: Array, labels: Array | None, start: Array, count: Array
-    ) -> tuple[State, Info]:
-        order = batch_order(keys.order, images.shape[0], chunk, batch_size, start)
+    def run(state: State, keys: _Keys, data: _Data, start: Array, count: Array) -> tuple[State, Info]:
+        order = _order(keys.order, data, sizes, sizes.chunk, start)
 
         def step(i: Array, state: State) -> tuple[State, Info]:
             rows = order[i]
-            batch = Batch(to_float(images[rows]), None if labels is None else labels[rows])
+            batch = Batch(to_float(data.images[rows]), None if data.labels is None else data.labels[rows])
             return detector.step(jax.random.fold_in(keys.steps, start + i), state, batch)
 
         # A loop of run-time length: the last, shorter chunk needs no program of its own, and any chunk the same one.
@@ -173,11 +199,11 @@ def _program(detector: Detector, chunk: int, batch_size: int, population: bool) 
             return state, jax.tree.map(lambda all, one: all.at[i].set(one), infos, info)
 
         _, like = jax.eval_shape(step, jnp.int32(0), state)
-        infos = jax.tree.map(lambda leaf: jnp.zeros((chunk, *leaf.shape), leaf.dtype), like)
+        infos = jax.tree.map(lambda leaf: jnp.zeros((sizes.chunk, *leaf.shape), leaf.dtype), like)
         return lax.fori_loop(0, count, body, (state, infos))
 
     if population:
-        run = jax.vmap(run, (0, 0, None, None, None, None))
+        run = jax.vmap(run, (0, 0, None, None, None))
     return jax.jit(run, donate_argnums=0, compiler_options=_options())
 
 
@@ -185,7 +211,7 @@ def _train(
     run: Callable[..., tuple[State, Info]],
     keys: _Keys,
     state: State,
-    data: tuple[Array, Array | None],
+    data: _Data,
     start_step: int,
     steps: int,
     chunk: int,
@@ -197,7 +223,7 @@ def _train(
     chunks = []
     for start in range(start_step, steps, chunk) or [start_step]:
         count = min(chunk, steps - start)
-        state, infos = run(state, keys, *data, np.int32(start), np.int32(count))
+        state, infos = run(state, keys, data, np.int32(start), np.int32(count))
         kept = (slice(None),) * axis + (slice(count),)
         chunks.append(_index(jax.device_get(infos), kept))
         if on_chunk is not None and count:
@@ -217,13 +243,14 @@ def _index(tree: State, index: int | tuple[slice, ...]) -> State:
 def _checked(
     images: Array | np.ndarray,
     labels: Array | np.ndarray | None,
+    anomalies: int | None,
     steps: int,
     batch_size: int,
     chunk: int,
     state: State | None,
     start_step: int,
-) -> tuple[Array, Array | None]:
-    """Images and labels on the device, once everything has been found fit for training."""
+) -> _Data:
+    """What to train on, on the device, once everything has been found fit for training."""
     if isinstance(images, np.ndarray):
         images = check_images(images, "training images")
     elif images.ndim != 4 or 0 in images.shape:
@@ -238,4 +265,21 @@ def _checked(
         raise ValueError(f"{steps} steps of {batch_size} images are too many; train 2^31 images at most")
     if labels is not None and np.shape(labels) != images.shape[:1]:
         raise ValueError(f"labels have shape {np.shape(labels)}; give one for each of the {images.shape[0]} images")
-    return jnp.asarray(images), None if labels is None else jnp.asarray(labels, jnp.int32)
+    normal = anomalous = None
+    if anomalies is not None:
+        normal, anomalous = _kinds(labels, anomalies, batch_size)
+    labels = None if labels is None else jnp.asarray(labels, jnp.int32)
+    return _Data(jnp.asarray(images), labels, normal, anomalous)
+
+
+def _kinds(labels: Array | np.ndarray | None, anomalies: int, batch_size: int) -> tuple[Array, Array]:
+    """Indices of normal and of anomalous images, for batches with so many anomalies."""
+    if labels is None:
+        raise ValueError(f"anomalies_per_batch is {anomalies}, but no image is labelled: give labels, or leave it out")
+    if not 1 <= anomalies < batch_size:
+        raise ValueError(f"anomalies_per_batch is {anomalies}; give 1 to {batch_size - 1}, less than batch_size")
+    kinds = [np.flatnonzero((np.asarray(labels) > 0) == kind).astype(np.int32) for kind in (False, True)]
+    for name, found in zip(("normal", "anomalous"), kinds):
+        if not len(found):
+            raise ValueError(f"no training image is labelled {name}; anomalies_per_batch needs both kinds")
+    return jnp.asarray(kinds[0]), jnp.asarray(kinds[1])

@@ -27,6 +27,16 @@ def layer(channels, norm="batch"):
 
 # Every registered method appears here, small; a method with variants of its own kind may appear more than once.
 CONFIGS = {
+    "agad": {
+        "naive": {"generator": "naive", "width": 0.25, "latent_dim": 16, "learning_rate": 1e-2},
+        "auxiliary": {
+            "generator": "naive",
+            "width": 0.25,
+            "latent_dim": 16,
+            "learning_rate": 1e-2,
+            "auxiliary_norm": True,
+        },
+    },
     "ama": {
         # By R: the logarithm of its density squares rounding, and has tests of its own.
         "r-score": {

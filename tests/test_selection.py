@@ -85,6 +85,34 @@ def test_a_stopped_selection_goes_on(tmp_path):
     assert isinstance(again, Selection)
 
 
+def test_labelled_anomalies_train_and_do_not_calibrate():
+    seen = []
+
+    class Kept(NamedTuple):
+        labels: jax.Array
+        calibrated: jax.Array
+
+    def step(key, state, batch):
+        return state._replace(labels=state.labels + jnp.sum(batch.labels)), jnp.float32(0)
+
+    def calibrate(state, images):
+        seen.append(images.shape[0])
+        return state._replace(calibrated=jnp.mean(images))
+
+    detector = Detector(
+        lambda key, images: Kept(jnp.int32(0), jnp.float32(0)), step, calibrate,
+        lambda state, images: images[:, 0, 0, 0], None,
+    )  # fmt: skip
+    train = np.array([0, 0, 1, 0, 1, 0], np.float32).reshape(6, 1, 1, 1)
+    selection = fit_selected(
+        detector, jax.vmap(jax.random.key)(np.arange(2)), train, VALID, LABELS, looks=(2, 5), batch_size=4,
+        train_labels=train.ravel().astype(int), anomalies_per_batch=1,
+    )  # fmt: skip
+    np.testing.assert_array_equal(selection.state.labels, [5, 5])
+    np.testing.assert_array_equal(selection.best.calibrated, [0, 0])
+    assert set(seen) == {4}
+
+
 def test_progress_counts_the_steps_of_all_seeds():
     told = []
     run(wave(), on_chunk=lambda done, info: told.append(done))

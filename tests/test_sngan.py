@@ -56,22 +56,6 @@ def test_next_size():
     assert [sngan.next_size(n) for n in (1, 8, 9, 16, 28, 32, 33, 64)] == [8, 8, 16, 16, 32, 32, 64, 64]
 
 
-def test_the_halving_convolution_equals_the_librarys_with_gradients(rng):
-    images = jnp.asarray(rng.standard_normal((2, 6, 8, 3)), jnp.float32)
-    kernel = jnp.asarray(rng.standard_normal((4, 4, 3, 5)), jnp.float32)
-
-    def library(images, kernel):
-        numbers = ("NHWC", "HWIO", "NHWC")
-        return lax.conv_general_dilated(images, kernel, (2, 2), [(1, 1), (1, 1)], dimension_numbers=numbers)
-
-    def pull(function):
-        value, back = jax.vjp(function, images, kernel)
-        return value, *back(jnp.cos(jnp.arange(value.size, dtype=jnp.float32)).reshape(value.shape))
-
-    for ours, theirs in zip(quick_jit(lambda: pull(sngan.halving_conv))(), quick_jit(lambda: pull(library))()):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
-
-
 @pytest.fixture(scope="module")
 def networks():
     keys = jax.random.split(jax.random.key(0), 3)

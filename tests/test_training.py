@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxad.batches import batch_order
+from jaxad.batches import balanced_order, batch_order
 from jaxad.training import fit, fit_population
 from jaxad.types import Array, Batch, Detector, Key
 
@@ -63,6 +63,23 @@ def test_the_order_of_images_is_made_of_permutations_and_does_not_depend_on_wher
         np.testing.assert_array_equal(fixed(jax.random.key(1), images, 2, batch_size, 3), whole[3:5])
 
 
+def test_balanced_batches_hold_so_many_anomalies_wherever_they_start():
+    normal, anomalous = jnp.array([0, 2, 3, 5, 6, 7, 8]), jnp.array([1, 4])
+    quick = {"xla_backend_optimization_level": 0}
+    order = jax.jit(balanced_order, static_argnums=(3, 4, 5), compiler_options=quick)
+    whole = np.asarray(order(jax.random.key(1), normal, anomalous, 40, 5, 3))
+    is_anomalous = np.isin(whole, anomalous)
+    assert (is_anomalous.sum(1) == 3).all()
+    # Normal images come in permutations, anomalous ones at random with replacement, all in random places.
+    assert (np.sort(whole[~is_anomalous][:77].reshape(11, 7), axis=1) == np.sort(normal)).all()
+    assert abs((whole == 1).sum() - 60) < 25
+    assert len({tuple(row) for row in is_anomalous}) > 5
+    assert not all((row == row[0]).all() for row in whole[is_anomalous].reshape(40, 3))
+    for start in (0, 7, 38):
+        part = order(jax.random.key(1), normal, anomalous, 2, 5, 3, start)
+        np.testing.assert_array_equal(part, whole[start : start + 2])
+
+
 def test_every_image_is_seen_equally_often_and_with_its_label():
     labels = (np.arange(10) == 7).astype(int)
     state, history = run(steps=10, labels=labels)
@@ -81,6 +98,36 @@ def test_going_on_from_any_step_gives_what_uninterrupted_training_gives():
         joined = jax.tree.map(lambda a, b: np.concatenate([a, b]), before.info, after.info)
         jax.tree.map(np.testing.assert_array_equal, joined, history.info)
         assert part.step == stop  # the state given is still there
+
+
+FEW = {"labels": (np.arange(10) >= 8).astype(int), "anomalies_per_batch": 3}
+
+
+def test_few_labelled_anomalies_are_in_every_batch():
+    state, history = run(steps=10, **FEW)
+    assert ((history.info.rows >= 8).sum(1) == 3).all()
+    assert state.labels == 30
+    np.testing.assert_array_equal(np.sort(state.counts[:8])[[0, -1]], [1, 2])  # ten normal images, eight of them new
+
+
+def test_training_with_few_labels_goes_on_as_if_it_had_not_stopped():
+    whole, history = run(**FEW)
+    for stop in (3, 5):
+        part, before = run(steps=stop, **FEW)
+        resumed, after = run(state=part, start_step=stop, **FEW)
+        jax.tree.map(np.testing.assert_array_equal, resumed, whole)
+        joined = jax.tree.map(lambda a, b: np.concatenate([a, b]), before.info, after.info)
+        jax.tree.map(np.testing.assert_array_equal, joined, history.info)
+
+
+@pytest.mark.parametrize("vmapped", [False, True])
+def test_a_population_with_few_labels_equals_its_members(vmapped):
+    keys = jax.vmap(jax.random.key)(np.array([3, 4]))
+    states, history = fit_population(RECORDER, keys, IMAGES, steps=6, batch_size=4, chunk=5, vmapped=vmapped, **FEW)
+    for member, seed in enumerate((3, 4)):
+        state, own = run(steps=6, seed=seed, **FEW)
+        np.testing.assert_array_equal(history.info.rows[member], own.info.rows)
+        assert states.labels[member] == state.labels == 18
 
 
 def test_chunks_and_callbacks_change_nothing():
@@ -166,6 +213,11 @@ def test_further_chunks_seeds_and_calls_compile_nothing():
         ({"start_step": 2}, "give the state"),
         ({"steps": 2**30}, "too many"),
         ({"labels": np.zeros(3)}, "one for each of the 10"),
+        ({"anomalies_per_batch": 2}, "no image is labelled: give labels"),
+        (FEW | {"anomalies_per_batch": 4}, "anomalies_per_batch is 4; give 1 to 3"),
+        (FEW | {"anomalies_per_batch": 0}, "anomalies_per_batch is 0; give 1 to 3"),
+        (FEW | {"labels": np.zeros(10)}, "no training image is labelled anomalous"),
+        (FEW | {"labels": np.ones(10)}, "no training image is labelled normal"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(change, words):

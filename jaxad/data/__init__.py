@@ -5,6 +5,7 @@ from jaxad.data.config import TaskConfig
 from jaxad.data.datasets import available, load
 from jaxad.data.files import from_arrays
 from jaxad.data.images import check_images, decode, read_images, resize, to_channels, to_dtype
+from jaxad.data.labelled import labelled_one_class, with_labelled
 from jaxad.data.loading import load_task
 from jaxad.data.official import official_split
 from jaxad.data.protocols import one_class, out_of_distribution, segmentation, task_from_arrays
@@ -24,6 +25,7 @@ __all__ = [
     "digits",
     "from_arrays",
     "held_out_normals",
+    "labelled_one_class",
     "load",
     "load_task",
     "noise",
@@ -40,4 +42,5 @@ __all__ = [
     "textures",
     "to_channels",
     "to_dtype",
+    "with_labelled",
 ]

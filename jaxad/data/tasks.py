@@ -19,7 +19,10 @@ class Split(NamedTuple):
 
 
 class Task(NamedTuple):
-    """An anomaly detection problem: clean training images, labelled validation and test images."""
+    """An anomaly detection problem: training images, labelled validation and test images.
+
+    Training images are all normal, unless details["gamma"], their anomalous share, says otherwise.
+    """
 
     name: str
     train: Split
@@ -58,8 +61,8 @@ def first_of_equals(*groups: np.ndarray) -> np.ndarray:
 def check_task(task: Task, *, need_anomalies: bool = True) -> Task:
     """Returns the task unchanged if it is sound: to be called before any compute.
 
-    Sound: images in range, of one shape and type, a label (and mask) each, no id twice, no anomaly in train,
-    and, with `need_anomalies`, both kinds in validation and test.
+    Sound: images in range, of one shape and type, a label (and mask) each, no id twice, no anomaly in train but
+    those that details["train_anomalies"] counts, and, with `need_anomalies`, both kinds in validation and test.
 
     Raises:
       ValueError: naming the part, what is wrong, and the remedy.
@@ -78,8 +81,12 @@ def check_task(task: Task, *, need_anomalies: bool = True) -> Task:
             check_masks(part.masks, part.images, f"{where} masks")
         if not np.isin(part.labels, (0, 1)).all():
             raise ValueError(f"{where} has labels {np.unique(part.labels)[:5]}: use 0 (normal) and 1 (anomalous)")
-    if task.train.labels.any():
-        raise ValueError(f"{task.name}: train holds {task.train.labels.sum()} anomalous image(s): remove them")
+    found, declared = int(task.train.labels.sum()), task.details.get("train_anomalies", 0)
+    if found != declared:
+        known = f" but declares {declared}" if declared else ""
+        raise ValueError(f"{task.name}: train holds {found} anomalous image(s){known}: remove them")
+    if found == len(task.train.labels):
+        raise ValueError(f"{task.name}: train holds no normal image: lower gamma")
     ids, counts = np.unique(np.concatenate([part.ids for part in parts(task).values()]), return_counts=True)
     if (counts > 1).any():
         raise ValueError(f"{task.name}: image {ids[counts > 1][0]} is used {counts.max()} times: use each image once")

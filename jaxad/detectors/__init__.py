@@ -1,5 +1,6 @@
 """Methods that learn to score images, each behind the `Detector` contract."""
 
+from jaxad.detectors.agad import AGADConfig, agad
 from jaxad.detectors.ama import AMAConfig, ama
 from jaxad.detectors.anogan import AnoGANConfig, anogan
 from jaxad.detectors.autoencoder import AutoencoderConfig, autoencoder
@@ -23,6 +24,7 @@ from jaxad.detectors.feature_dictionary import FeatureDictionaryConfig, feature_
 from jaxad.detectors.memory_bank import MemoryBankConfig, memory_bank
 
 DETECTORS = {
+    "agad": (AGADConfig, agad),
     "ama": (AMAConfig, ama),
     "anogan": (AnoGANConfig, anogan),
     "autoencoder": (AutoencoderConfig, autoencoder),
@@ -42,6 +44,7 @@ DETECTORS = {
 
 __all__ = [
     "DETECTORS",
+    "AGADConfig",
     "AMAConfig",
     "AnoGANConfig",
     "AutoencoderConfig",
@@ -56,6 +59,7 @@ __all__ = [
     "NearestNeighboursConfig",
     "OneClassSVMConfig",
     "PCAConfig",
+    "agad",
     "ama",
     "anogan",
     "autoencoder",

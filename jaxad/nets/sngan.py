@@ -7,11 +7,11 @@
 Images are square, 4 * 2^n pixels wide (n >= 1), in [-1, 1]. Widths are those of the AMA authors' code for 32x32 (E 64,
 128, 256; G 256; D 128) times a multiplier; larger images get more blocks of the last width, smaller ones fewer.
 
-Convolutions compute in the number type of their kernels (see `convolve_in`), everything between them in float32.
+Convolutions compute in the number type of their kernels (`weights.convolve_in`), all between them in float32.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import chex
@@ -21,20 +21,15 @@ import jax.numpy as jnp
 from jaxad.nets import layers as nn
 from jaxad.nets.conv import conv
 from jaxad.nets.layers import Moments
-from jaxad.trees import uniform_like
+from jaxad.nets.norm import BatchNorm, Normalised
+from jaxad.nets.resampling import halving_conv
+from jaxad.nets.weights import draw_uniform, glorot
 from jaxad.types import Array, Key, Params
 
 ENCODER_WIDTHS, GENERATOR_WIDTH, CRITIC_WIDTH = (64, 128, 256), 256, 128
 SMALLEST = 4  # side of the feature maps between encoder and code, and between code and generator
 LEAK = 0.2  # slope of LeakyReLU
 CRITIC_BLOCKS = 4  # of the authors' critic; larger images get more
-
-
-class Normalised(NamedTuple):
-    """What a network with batch normalisation gives."""
-
-    output: Array
-    moments: tuple[Moments, ...]  # of every normalisation, in order; those of the batch unless others were given
 
 
 # ---- sizes -----------------------------------------------------------------------------------------------------
@@ -69,11 +64,6 @@ def _critic_blocks(side: int) -> list[bool]:
     return [True] * halving + [False] * max(CRITIC_BLOCKS - halving, 2)
 
 
-def convolve_in(dtype: str, params: Params) -> Params:
-    """The weights of a network with the kernels of its convolutions in another number type, such as "bfloat16"."""
-    return jax.tree.map(lambda leaf: leaf.astype(dtype) if leaf.ndim == 4 else leaf, params)
-
-
 # ---- encoder ---------------------------------------------------------------------------------------------------
 
 
@@ -81,38 +71,23 @@ def init_encoder(key: Key, image_shape: tuple[int, int, int], latent_dim: int, m
     """Weights of E for images [H, W, C]: {"blocks": [...], "dense": ...}."""
     widths = _encoder_widths(doublings(image_shape), multiplier)
     blocks = [
-        {"kernel": _weights(1.0, 4, 4, before, after), "norm": _affine(after)}
+        {"kernel": glorot(1.0, 4, 4, before, after), "norm": _affine(after)}
         for before, after in zip([image_shape[2], *widths], widths)
     ]
-    dense = _weights(1.0, SMALLEST, SMALLEST, widths[-1], latent_dim)
-    return _draw(key, {"blocks": blocks, "dense": {"kernel": dense}})
+    dense = glorot(1.0, SMALLEST, SMALLEST, widths[-1], latent_dim)
+    return draw_uniform(key, {"blocks": blocks, "dense": {"kernel": dense}})
 
 
 def encode(params: Params, images: Array, moments: tuple[Moments, ...] | None = None) -> Normalised:
     """Codes [B, d] of images [B, H, W, C]; `moments` are frozen statistics, by default the batch's own."""
     chex.assert_rank(images, 4)
-    norm = _Norm(moments)
+    norm = BatchNorm(moments)
     for block in params["blocks"]:
         images = norm(halving_conv(images, block["kernel"]), block["norm"], "linear")
         images = jax.nn.leaky_relu(images, LEAK)
     kernel = params["dense"]["kernel"]
     codes = _as(images, kernel).reshape(images.shape[0], -1) @ kernel.reshape(-1, kernel.shape[-1])
     return Normalised(codes.astype(jnp.float32), norm.seen)
-
-
-def halving_conv(images: Array, kernel: Array) -> Array:
-    """Cross-correlation with a 4x4 kernel, stride 2 and padding 1: [B, H, W, I] -> [B, H/2, W/2, O].
-
-    As one matrix product of 4x4 patches, which has no slow gradient anywhere (see `jaxad.nets.conv`).
-    """
-    batch, height, width, channels = images.shape
-    images = jnp.pad(_as(images, kernel), [(0, 0), (1, 1), (1, 1), (0, 0)])
-    cells = images.reshape(batch, height // 2 + 1, 2, width // 2 + 1, 2, channels)
-    cells = cells.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height // 2 + 1, width // 2 + 1, 4 * channels)
-    patches = [cells[:, i : i + height // 2, j : j + width // 2] for i in (0, 1) for j in (0, 1)]
-    # From [row, column] of a tap to [cell row, cell column, row in cell, column in cell].
-    weights = kernel.reshape(2, 2, 2, 2, channels, -1).transpose(0, 2, 1, 3, 4, 5).reshape(16 * channels, -1)
-    return (jnp.concatenate(patches, -1) @ weights).astype(jnp.float32)
 
 
 # ---- generator -------------------------------------------------------------------------------------------------
@@ -124,24 +99,24 @@ def init_generator(key: Key, image_shape: tuple[int, int, int], latent_dim: int,
     # Without biases, which the authors' blocks have: normalisation cancels them, so that their gradients are rounding,
     # of which Adam would make steps of full size that the running averages lag behind.
     block = {
-        "norm1": _affine(width), "conv1": {"kernel": _weights(math.sqrt(2), 3, 3, width, width)},
-        "norm2": _affine(width), "conv2": {"kernel": _weights(math.sqrt(2), 3, 3, width, width)},
-        "shortcut": {"kernel": _weights(1.0, 1, 1, width, width)},
+        "norm1": _affine(width), "conv1": {"kernel": glorot(math.sqrt(2), 3, 3, width, width)},
+        "norm2": _affine(width), "conv2": {"kernel": glorot(math.sqrt(2), 3, 3, width, width)},
+        "shortcut": {"kernel": glorot(1.0, 1, 1, width, width)},
     }  # fmt: skip
     pixels = SMALLEST * SMALLEST
     shapes = {
-        "dense": {"kernel": _weights(1.0, latent_dim, pixels * width), "bias": jnp.zeros(pixels * width)},
+        "dense": {"kernel": glorot(1.0, latent_dim, pixels * width), "bias": jnp.zeros(pixels * width)},
         "blocks": [block for _ in range(doublings(image_shape))],
         "norm": _affine(width),
         "conv": _conv_weights(1.0, 3, width, image_shape[2]),
     }
-    return _draw(key, shapes)
+    return draw_uniform(key, shapes)
 
 
 def generate(params: Params, codes: Array, moments: tuple[Moments, ...] | None = None) -> Normalised:
     """Images [B, H, W, C] in [-1, 1] of codes [B, d]; `moments` as in `encode`."""
     chex.assert_rank(codes, 2)
-    norm = _Norm(moments)
+    norm = BatchNorm(moments)
     images = codes @ params["dense"]["kernel"] + params["dense"]["bias"][None]
     images = images.reshape(codes.shape[0], SMALLEST, SMALLEST, -1)
     for block in params["blocks"]:
@@ -168,7 +143,7 @@ def init_critic(key: Key, pair_shape: tuple[int, int, int], multiplier: float = 
         }
         blocks.append(block | ({"shortcut": _conv_weights(1.0, 1, before, width)} if halves else {}))
         before = width
-    return _draw(key, {"blocks": blocks, "dense": {"kernel": _weights(1.0, width, 1)}})
+    return draw_uniform(key, {"blocks": blocks, "dense": {"kernel": glorot(1.0, width, 1)}})
 
 
 class Judgement(NamedTuple):
@@ -195,21 +170,6 @@ def judge(params: Params, pairs: Array) -> Judgement:
 # ---- pieces ----------------------------------------------------------------------------------------------------
 
 
-class _Norm:
-    """Batch normalisation, its affine part and an activation; keeps the moments it met."""
-
-    def __init__(self, moments: tuple[Moments, ...] | None) -> None:
-        self._given, self.seen = moments, ()
-
-    def __call__(self, images: Array, params: Params, activation: str) -> Array:
-        if self._given is None:
-            moments, frozen = nn.batch_moments(jax.lax.stop_gradient(images)), None
-        else:
-            moments = frozen = self._given[len(self.seen)]
-        self.seen += (moments,)
-        return nn.activate(nn.normalise(images, "batch", frozen), activation, params["scale"], params["offset"])
-
-
 def _conv(images: Array, params: Params) -> Array:
     images = conv(_as(images, params["kernel"]), params["kernel"]).astype(jnp.float32)
     return nn.activate(images, "linear", None, params["bias"]) if "bias" in params else images
@@ -219,31 +179,9 @@ def _as(images: Array, kernel: Array) -> Array:
     return images.astype(kernel.dtype)
 
 
-class _Draw(NamedTuple):
-    """A kernel still to be drawn, from the uniform distribution of Glorot & Bengio (2010) times a gain."""
-
-    shape: tuple[int, ...]
-    limit: float
-
-
-def _weights(gain: float, *shape: int) -> _Draw:
-    taps = math.prod(shape[:-2])
-    return _Draw(shape, gain * math.sqrt(6 / (taps * (shape[-2] + shape[-1]))))
-
-
 def _conv_weights(gain: float, size: int, before: int, after: int) -> Mapping[str, Any]:
-    return {"kernel": _weights(gain, size, size, before, after), "bias": jnp.zeros(after)}
+    return {"kernel": glorot(gain, size, size, before, after), "bias": jnp.zeros(after)}
 
 
 def _affine(width: int) -> Params:
     return {"scale": jnp.ones(width), "offset": jnp.zeros(width)}
-
-
-def _draw(key: Key, tree: Any) -> Params:
-    """Draw all kernels of a tree at once: each draw of its own would take a second to compile."""
-    is_draw: Callable[[Any], bool] = lambda leaf: isinstance(leaf, _Draw)  # noqa: E731
-    leaves, structure = jax.tree.flatten(tree, is_leaf=is_draw)
-    wanted = [jax.ShapeDtypeStruct(leaf.shape, jnp.float32) for leaf in leaves if is_draw(leaf)]
-    drawn = iter(uniform_like(key, wanted, -1.0, 1.0))
-    leaves = [leaf.limit * next(drawn) if is_draw(leaf) else leaf for leaf in leaves]
-    return jax.tree.unflatten(structure, leaves)

@@ -7,6 +7,7 @@ are left out. Where there is nothing to draw, the figure says so in words.
 """
 
 from jaxad.plots.adversarial import densities, image_rows, training_curves
+from jaxad.plots.boxes import class_boxes, within_fences
 from jaxad.plots.comparison import compared_curves
 from jaxad.plots.controller import (
     controller_entropy,
@@ -33,6 +34,7 @@ __all__ = [
     "area",
     "best_so_far",
     "child_seconds",
+    "class_boxes",
     "compared_curves",
     "controller_entropy",
     "controller_information",
@@ -54,4 +56,5 @@ __all__ = [
     "training_curves",
     "window_mean",
     "windows",
+    "within_fences",
 ]

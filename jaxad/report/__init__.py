@@ -1,5 +1,6 @@
 """Pages for a person: of a finished search, of a trained detector, of a comparison, and the parts of one method."""
 
+from jaxad.report.agad import auroc_table, render_one_class
 from jaxad.report.ama import ama_sections
 from jaxad.report.comparison import HEADS, Curves, comparison_rows, render_comparison
 from jaxad.report.controller import controller_parts
@@ -10,9 +11,11 @@ __all__ = [
     "HEADS",
     "Curves",
     "ama_sections",
+    "auroc_table",
     "comparison_rows",
     "controller_parts",
     "render_comparison",
+    "render_one_class",
     "render_report",
     "render_training",
     "training_sections",

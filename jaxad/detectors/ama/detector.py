@@ -18,9 +18,9 @@ from jaxad.detectors.ama.views import AMAState, Networks, effective, in_use, pai
 from jaxad.losses import ama as losses
 from jaxad.nets import sngan, spectral
 from jaxad.nets.layers import Moments
+from jaxad.nets.norm import averaged, fresh_moments
 from jaxad.types import Array, Batch, Detector, Key, Params
 
-MOMENTUM = 0.1  # of a new batch in the running averages
 CALIBRATION_BATCH = 64
 DROPS = (0.3, 0.6, 0.9)  # of the steps, where the learning rate falls to a tenth
 
@@ -130,7 +130,7 @@ def ama(config: AMAConfig | None = None, **fields: Any) -> Detector:
             encoder=encoder,
             generator=generator,
             critic=critic,
-            moments=jax.tree.map(lambda old, new: (1 - MOMENTUM) * old + MOMENTUM * new, state.moments, moments),
+            moments=averaged(state.moments, moments),
             vectors=vectors,
             opt_state={"encoder": encoder_opt, "generator": generator_opt, "critic": critic_opt},
             step=state.step + 1,
@@ -257,8 +257,4 @@ def _fresh_moments(networks: Networks, images: Array) -> dict[str, tuple[Moments
         codes = sngan.encode(networks.encoder, images)
         return {"encoder": codes.moments, "generator": sngan.generate(networks.generator, codes.output).moments}
 
-    shapes = jax.eval_shape(met, networks, images)
-    return {
-        name: tuple(Moments(jnp.zeros(m.mean.shape), jnp.ones(m.variance.shape)) for m in moments)
-        for name, moments in shapes.items()
-    }
+    return {name: fresh_moments(shapes) for name, shapes in jax.eval_shape(met, networks, images).items()}

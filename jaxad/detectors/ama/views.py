@@ -11,6 +11,7 @@ from jaxad.detectors.ama.config import AMAConfig
 from jaxad.losses import ama as losses
 from jaxad.nets import sngan, spectral
 from jaxad.nets.layers import Moments
+from jaxad.nets.weights import convolve_in
 from jaxad.types import Array, Params
 
 
@@ -77,10 +78,10 @@ def pair(config: AMAConfig, first: Array, second: Array) -> Array:
 def in_use(config: AMAConfig, networks: AMAState | Networks) -> Networks:
     """The weights of encoder and generator as they are used."""
     both = (networks.encoder, networks.generator)
-    return Networks(*(sngan.convolve_in(config.compute, params) for params in both))
+    return Networks(*(convolve_in(config.compute, params) for params in both))
 
 
 def effective(config: AMAConfig, critic: Params, vectors: tuple[Array, ...]) -> Params:
     """The critic's weights as they are used."""
     critic = spectral.normalise_kernels(critic, vectors) if config.spectral_norm else critic
-    return sngan.convolve_in(config.compute, critic)
+    return convolve_in(config.compute, critic)

@@ -1,0 +1,365 @@
+"""AGAD's training iteration in plain PyTorch, eagerly: what `agad_step.py` compares ours with, and an oracle for it.
+
+Written from the definitions with PyTorch's own layers and optimisers; of jaxad it takes the configuration alone. As in
+ours, each network runs forward once in an iteration and goes backward for itself: the generator without gradients of
+the discriminator's weights, the discriminator without those of its images. Images are [B, C, H, W].
+
+The one difference: PyTorch keeps running averages of the unbiased variance.
+"""
+
+from typing import Any, NamedTuple
+
+import ama_torch
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from jaxad.detectors.agad import AGADConfig
+from jaxad.types import Params
+
+Tensor = torch.Tensor
+
+WIDTH, DEEP_WIDTH, LEAK, SPREAD, EPSILON = 64, 32, 0.2, 0.02, 1e-6
+# What `Trainer` has of AGADConfig's choices; all numbers are free.
+SUPPORTED = {"batch_norm": True, "anomalies": "fail", "feature_matching": False, "second_encoder": False}
+SUPPORTED |= {"latent_in_discriminator": False, "discriminator_weight": 1.0, "noise": 0.0, "auxiliary_norm": False}
+SUPPORTED |= {"frozen_norm": False, "running_from": "inputs", "compute": "float32", "score": "image"}
+
+
+# ---- networks ----------------------------------------------------------------------------------------------------
+# Their attributes have the names of jaxad's parameters, see `named_arrays`.
+
+
+def scaled(width: int, multiplier: float) -> int:
+    """A number of channels, at least 1."""
+    return max(1, round(width * multiplier))
+
+
+class Norm(nn.BatchNorm2d):
+    """Batch normalisation that says whether it remembers what it sees."""
+
+    remembers = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        running = (self.running_mean, self.running_var)
+        if self.training and not self.remembers:
+            running = (None, None)
+        return F.batch_norm(x, *running, self.weight, self.bias, self.training, 0.1, self.eps)
+
+
+class Halving(nn.Conv2d):
+    """[conv4 stride 2, BN, LeakyReLU], the normalisation where wanted."""
+
+    def __init__(self, before: int, after: int, *, norm: bool) -> None:
+        super().__init__(before, after, 4, stride=2, padding=1, bias=False)
+        self.norm = Norm(after) if norm else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = super().forward(x)
+        return F.leaky_relu(x if self.norm is None else self.norm(x), LEAK, inplace=True)
+
+
+class Doubling(nn.ConvTranspose2d):
+    """[transposed conv4 stride 2, BN, ReLU], or tanh at the end."""
+
+    def __init__(self, before: int, after: int, *, norm: bool) -> None:
+        super().__init__(before, after, 4, stride=2, padding=1, bias=False)
+        self.norm = Norm(after) if norm else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = super().forward(x)
+        return torch.tanh(x) if self.norm is None else F.relu(self.norm(x), inplace=True)
+
+
+def encoder_form(image_shape: tuple[int, int, int], width: float) -> tuple[list[int], tuple[int, int]]:
+    """Widths of the halvings, and the size that they end in."""
+    height, sides_width, _ = image_shape
+    widths: list[int] = []
+    while min(height, sides_width) >= 8 and height % 2 == sides_width % 2 == 0:
+        height, sides_width = height // 2, sides_width // 2
+        widths.append(scaled(WIDTH * 2 ** len(widths), width))
+    return widths, (height, sides_width)
+
+
+class Encoder(nn.Module):
+    """Images [B, C, H, W] to codes [B, d, 1, 1]."""
+
+    def __init__(self, image_shape: tuple[int, int, int], latent_dim: int, width: float) -> None:
+        super().__init__()
+        widths, sides = encoder_form(image_shape, width)
+        pairs = zip([image_shape[2], *widths], widths)
+        self.blocks = nn.ModuleList(Halving(*pair, norm=i > 0) for i, pair in enumerate(pairs))
+        self.dense = nn.Conv2d(widths[-1], latent_dim, sides, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = block(x)
+        return self.dense(x)
+
+
+class Decoder(nn.Module):
+    """Codes [B, d, 1, 1] to images [B, C, H, W]."""
+
+    def __init__(self, image_shape: tuple[int, int, int], latent_dim: int, width: float) -> None:
+        super().__init__()
+        widths, sides = encoder_form(image_shape, width)
+        widths = widths[::-1]
+        self.dense = nn.ConvTranspose2d(latent_dim, widths[0], sides, bias=False)
+        self.norm = Norm(widths[0])
+        after = [*widths[1:], image_shape[2]]
+        self.blocks = nn.ModuleList(
+            Doubling(*pair, norm=i < len(widths) - 1) for i, pair in enumerate(zip(widths, after))
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.norm(self.dense(x)), inplace=True)
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+class Autoencoder(nn.Module):
+    """GANomaly's encoder and decoder."""
+
+    def __init__(self, image_shape: tuple[int, int, int], latent_dim: int, width: float) -> None:
+        super().__init__()
+        self.encoder = Encoder(image_shape, latent_dim, width)
+        self.decoder = Decoder(image_shape, latent_dim, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.decoder(self.encoder(x))
+
+
+class Layer(nn.Conv2d):
+    """[conv3, BN, ReLU]."""
+
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__(before, after, 3, padding=1, bias=False)
+        self.norm = Norm(after)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.norm(super().forward(x)), inplace=True)
+
+
+class Node(nn.Module):
+    """Two layers, on what comes up from below."""
+
+    def __init__(self, before: int, width: int, below: int | None = None) -> None:
+        super().__init__()
+        self.up = None if below is None else nn.ConvTranspose2d(below, width, 2, stride=2)
+        self.convs = nn.ModuleList([Layer(before, width), Layer(width, width)])
+
+    def forward(self, *skips: Tensor, below: Tensor | None = None) -> Tensor:
+        x = torch.cat([*skips, self.up(below)], 1) if below is not None else skips[0]
+        for layer in self.convs:
+            x = layer(x)
+        return x
+
+
+class UNet(nn.Module):
+    """U-Net, or UNet++ if dense."""
+
+    def __init__(self, image_shape: tuple[int, int, int], width: float, levels: int, *, dense: bool) -> None:
+        super().__init__()
+        widths = [scaled(DEEP_WIDTH * 2**level, width) for level in range(levels)]
+        channels = image_shape[2]
+        self.levels, self.dense = levels, dense
+        nodes = {f"{i},0": Node(before, after) for i, (before, after) in enumerate(zip([channels, *widths], widths))}
+        for i, j in self._coming_up():
+            skips = j if dense else 1
+            nodes[f"{i},{j}"] = Node((skips + 1) * widths[i], widths[i], widths[i + 1])
+        self.nodes = nn.ModuleDict(nodes)
+        self.out = nn.Conv2d(widths[0], channels, 1)
+
+    def _coming_up(self) -> list[tuple[int, int]]:
+        if self.dense:
+            return [(i, j) for j in range(1, self.levels) for i in range(self.levels - j)]
+        return [(self.levels - 1 - j, j) for j in range(1, self.levels)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        made = {(0, 0): self.nodes["0,0"](x)}
+        for i in range(1, self.levels):
+            made[i, 0] = self.nodes[f"{i},0"](F.max_pool2d(made[i - 1, 0], 2))
+        for i, j in self._coming_up():
+            skips = [made[i, k] for k in range(j if self.dense else 1)]
+            made[i, j] = self.nodes[f"{i},{j}"](*skips, below=made[i + 1, j - 1])
+        return torch.tanh(self.out(made[0, self.levels - 1]))
+
+
+class Discriminator(nn.Module):
+    """Images to logits [B] and latent vectors [B, d]."""
+
+    def __init__(self, image_shape: tuple[int, int, int], latent_dim: int, width: float) -> None:
+        super().__init__()
+        self.encoder = Encoder(image_shape, latent_dim, width)
+        self.logit = nn.Linear(latent_dim, 1, bias=False)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        latent = self.encoder(x).flatten(1)
+        return self.logit(latent)[:, 0], latent
+
+
+def make_generator(config: AGADConfig, image_shape: tuple[int, int, int]) -> nn.Module:
+    """The generator of a configuration, for images (H, W, C)."""
+    if config.generator == "naive":
+        return Autoencoder(image_shape, config.latent_dim, config.width)
+    return UNet(image_shape, config.width, config.levels, dense=config.generator == "unetpp")
+
+
+def initialise(network: nn.Module) -> None:
+    """Kernels N(0, 0.02), scales N(1, 0.02), biases 0."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear | nn.BatchNorm2d):
+            nn.init.normal_(module.weight, float(isinstance(module, nn.BatchNorm2d)), SPREAD)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def remember(network: nn.Module, does: bool) -> None:
+    """Whether normalisations remember what they see from now on."""
+    for module in network.modules():
+        if isinstance(module, Norm):
+            module.remembers = does
+
+
+# ---- weights of ours ---------------------------------------------------------------------------------------------
+
+
+def named_arrays(params: Params) -> dict[str, np.ndarray]:
+    """The leaves of jaxad's generator ("net") or discriminator by the names, and in the layout, of the network here."""
+    arrays = ama_torch.named_arrays(params)
+    for name, array in arrays.items():
+        if array.ndim == 4 and (".up." in name or name.startswith("decoder.blocks.")):  # transposed convolutions
+            arrays[name] = array.swapaxes(0, 1)
+    return arrays
+
+
+def load_params(network: nn.Module, params: Params) -> None:
+    """Copy such weights into the network here; ValueError if they differ."""
+    arrays, own = named_arrays(params), dict(network.named_parameters())
+    if {name: array.shape for name, array in arrays.items()} != {name: tuple(p.shape) for name, p in own.items()}:
+        raise ValueError(f"the networks differ: {sorted(arrays)} and {sorted(own)}, or their sizes")
+    with torch.no_grad():
+        for name, array in arrays.items():
+            own[name].copy_(torch.tensor(np.ascontiguousarray(array)))
+
+
+# ---- training ----------------------------------------------------------------------------------------------------
+
+
+class Terms(NamedTuple):
+    """Of one class of images."""
+
+    adversarial: Tensor
+    contextual: Tensor
+    pseudo: Tensor
+    latent: Tensor
+
+
+class Trainer:
+    """Both networks, their optimisers and the iteration."""
+
+    def __init__(
+        self,
+        config: AGADConfig,
+        image_shape: tuple[int, int, int],
+        *,
+        device: torch.device | str = "cpu",
+        channels_last: bool = False,
+    ) -> None:
+        """`image_shape` is (H, W, C); ValueError for choices of the configuration that are not written here."""
+        for name, value in SUPPORTED.items():
+            if getattr(config, name) != value:
+                raise ValueError(f"{name} is {getattr(config, name)!r}; the PyTorch version has {value!r} alone")
+        if not config.pseudo_weight:
+            raise ValueError("pseudo_weight is 0; the PyTorch version always has the second pass")
+        self.config = config
+        self.layout = torch.channels_last if channels_last else torch.contiguous_format
+        self.generator = make_generator(config, image_shape)
+        self.discriminator = Discriminator(image_shape, config.latent_dim, config.width)
+        for network in (self.generator, self.discriminator):
+            initialise(network)
+            network.to(device=device, memory_format=self.layout)
+        self.optimisers = {name: self._adam(name) for name in ("generator", "discriminator")}
+
+    def step(self, images: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
+        """One iteration on [B, C, H, W] in [0, 1], labels [B]; scalars named as those of `AGADInfo`."""
+        config = self.config
+        x = (2 * images - 1).contiguous(memory_format=self.layout)
+        anomalous = torch.zeros(len(x), dtype=torch.bool, device=x.device) if labels is None else labels > 0
+        remember(self.generator, True)
+        rebuilt = self.generator(x)
+        remember(self.generator, False)  # averages see the inputs alone
+        again = self.generator(rebuilt)
+        fake = rebuilt.detach().requires_grad_()  # where the two networks meet
+        real_logit, z = self.discriminator(x)
+        fake_logit, z_hat = self.discriminator(fake)
+
+        contextual = (x - rebuilt).abs().flatten(1).mean(1)
+        pseudo = (rebuilt - again).abs().flatten(1).mean(1)
+        latent = (z - z_hat).square().mean(1)
+
+        def of_class(members: Tensor, target: float) -> Terms:
+            logits = fake_logit[members]
+            bce = F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, target))
+            return Terms(bce, *(value[members].mean() for value in (contextual, pseudo, latent)))
+
+        none = x.new_zeros(())
+        normal = of_class(~anomalous, 1.0) if not bool(anomalous.all()) else Terms(none, none, none, none)
+        of_judge = config.adversarial_weight * normal.adversarial + config.latent_weight * normal.latent
+        of_maker = config.contextual_weight * normal.contextual - config.pseudo_weight * normal.pseudo
+        on_anomalies, error = none, none
+        if bool(anomalous.any()):
+            terms = of_class(anomalous, float(config.anomaly_target))
+            seen = config.adversarial_weight / (terms.adversarial + EPSILON)
+            seen = seen + config.latent_weight / (terms.latent + EPSILON)
+            made = config.pseudo_weight / (terms.pseudo + EPSILON)
+            if config.contextual_reciprocal:
+                made = made + config.contextual_weight / (terms.contextual + EPSILON)
+            of_judge, of_maker = of_judge + seen, of_maker + made
+            on_anomalies, error = seen + made, terms.contextual
+        parameters = list(self.generator.parameters())
+        (through,) = torch.autograd.grad(of_judge, fake, retain_graph=True)
+        gradients = torch.autograd.grad([of_maker, rebuilt], parameters, [torch.ones_like(of_maker), through])
+
+        judge_loss = self._judge_loss(real_logit, fake_logit, anomalous)
+        judge_gradients = torch.autograd.grad(judge_loss, list(self.discriminator.parameters()))
+        self._learn("generator", gradients)
+        self._learn("discriminator", judge_gradients)
+        anew = bool(judge_loss < config.reset_below)
+        if anew:
+            initialise(self.discriminator)
+            self.optimisers["discriminator"] = self._adam("discriminator")
+        info: dict[str, Any] = {"generator_loss": of_judge + of_maker, "discriminator_loss": judge_loss}
+        info |= normal._asdict() | {"anomalous_contextual": error, "anomaly_loss": on_anomalies}
+        return {name: value.detach() for name, value in info.items()} | {"reset": x.new_tensor(float(anew))}
+
+    def score(self, images: Tensor) -> Tensor:
+        """Scores [B] of images in [0, 1], with running statistics."""
+        self.generator.eval()
+        with torch.no_grad():
+            x = (2 * images - 1).contiguous(memory_format=self.layout)
+            scores = torch.linalg.vector_norm((x - self.generator(x)).flatten(1) / 2, dim=1)
+        self.generator.train()
+        return scores
+
+    def _judge_loss(self, real: Tensor, fake: Tensor, anomalous: Tensor) -> Tensor:
+        loss = F.binary_cross_entropy_with_logits
+        total = real.new_zeros(())
+        if not bool(anomalous.all()):
+            normal = ~anomalous
+            total = total + loss(real[normal], torch.ones_like(real[normal]))
+            total = total + loss(fake[normal], torch.zeros_like(fake[normal]))
+        if bool(anomalous.any()):
+            total = total + loss(real[anomalous], torch.zeros_like(real[anomalous]))
+        return total
+
+    def _adam(self, name: str) -> torch.optim.Adam:
+        betas = (self.config.b1, 0.999)
+        return torch.optim.Adam(getattr(self, name).parameters(), lr=self.config.learning_rate, betas=betas)
+
+    def _learn(self, name: str, gradients: tuple[Tensor, ...]) -> None:
+        for parameter, gradient in zip(getattr(self, name).parameters(), gradients, strict=True):
+            parameter.grad = gradient
+        self.optimisers[name].step()

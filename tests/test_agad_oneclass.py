@@ -1,0 +1,159 @@
+"""The AGAD experiment as a user meets it: a process with flags, killed and resumed, fed nonsense."""
+
+import json
+
+import numpy as np
+import pytest
+from scripts import kill_once, one_line, run, same_weights, start
+
+from jaxad import data
+from jaxad.detectors.saved import load_detector
+
+SCRIPT = "agad_oneclass.py"
+TINY = (
+    *("--classes", "0", "1", "--limit", "60", "--steps", "8", "--batch-size", "8", "--saves", "2"),
+    *("--agad.width", "0.05", "--agad.latent-dim", "6", "--resamples", "20", "--diagnose"),
+    *("--compare", "no-adcon", "freezebn", "ganomaly"),
+)
+CELLS = [("agad", 0.0), ("agad", 0.05), ("no-adcon", 0.0), ("no-adcon", 0.05), ("freezebn", 0.05), ("ganomaly", 0.0)]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """Compiled programs, shared by the processes of this module."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, cache):
+    """A run that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("runs") / "finished"
+    status, out, err = run(SCRIPT, *TINY, "--output", folder, cache=cache)
+    assert status == 0, err
+    assert "test AUROC in %" in out
+    return folder
+
+
+def results(folder):
+    """All but how long it took."""
+    content = json.loads((folder / "results.json").read_text())
+    del content["seconds"]
+    for cell in content["cells"]:
+        del cell["seconds"]
+    return content
+
+
+def test_a_run_leaves_everything_a_person_wants(finished):
+    content = results(finished)
+    assert [(group["variant"], group["gamma"]) for group in content["groups"]] == CELLS
+    assert len(content["cells"]) == 2 * len(CELLS)
+    for group in content["groups"]:
+        for name in ("auroc", "aupr_in", "aupr_out", "fpr95", "f1_max"):
+            assert 0 <= group["test"][name]["low"] <= group["test"][name]["value"] <= group["test"][name]["high"] <= 1
+        values = [np.mean(v) for v in group["auroc"].values()]
+        assert group["auroc"].keys() == {"0", "1"}
+        np.testing.assert_allclose([group["mean"], group["sd"]], [np.mean(values), np.std(values)])
+        assert group["test"]["auroc"]["value"] == pytest.approx(group["mean"])
+        assert group["auroc_by_statistics"].keys() == {"running", "batches, shuffled", "batches, normal first"}
+    assert content["test"] == content["groups"][0]["test"]
+    assert {cell["train_anomalous"] for cell in content["cells"] if cell["gamma"]} == {2}
+    assert {cell["train_normal"] for cell in content["cells"]} == {36}
+    page = (finished / "report.html").read_text()
+    for words in ("AUROC by class", "What is reconstructed", "Scores by class", "G(G(x)), gamma 0.05", "no-adcon"):
+        assert words in page
+    assert "python experiments/agad_oneclass.py" in page
+    assert len((finished / "predictions.csv").read_text().splitlines()) > 40
+    # Only what is shown keeps its state.
+    kept = {path.stem for path in (finished / "checkpoint").iterdir()}
+    assert kept == {"agad-gamma0-0-seed0", "agad-gamma0.05-0-seed0"}
+
+
+def test_the_saved_detector_is_the_one_of_the_first_class_and_the_largest_gamma(finished):
+    loaded = load_detector(finished / "best")
+    assert (loaded.name, loaded.details["gamma"], loaded.image_shape) == ("agad", 0.05, (8, 8, 1))
+    assert loaded.threshold.value == results(finished)["threshold"]["value"]
+    images = finished.parent / "images.npz"
+    np.savez(images, images=np.random.default_rng(0).random((5, 8, 8, 1), np.float32))
+    status, out, err = run("detect.py", finished, images, cache=finished.parent / "cache")
+    assert status == 0, err
+    assert "5 images" in out
+
+
+def test_killed_and_resumed_equals_uninterrupted(finished, tmp_path, cache):
+    """Once between two cells, once within the training of a cell."""
+    folder = tmp_path / "killed"
+    conditions = [
+        lambda: (folder / "cells.jsonl").exists(),
+        lambda: (folder / "checkpoint" / "no-adcon-gamma0-1-seed0.safetensors").exists(),
+    ]
+    flags = (*TINY, "--output", folder)
+    for condition in conditions:
+        kill_once(start(SCRIPT, *flags, cache=cache), condition)
+        assert not (folder / "results.json").exists()
+        flags = ("--resume", folder)
+    status, _, err = run(SCRIPT, "--resume", folder, cache=cache)
+    assert status == 0, err
+    assert results(folder) == results(finished)
+    for part in ("best/weights.safetensors", "checkpoint/agad-gamma0-0-seed0.safetensors"):
+        assert same_weights(folder / part, finished / part)
+
+
+def test_resuming_a_finished_run_changes_nothing(finished, cache):
+    before = (finished / "results.json").read_bytes()
+    status, out, _ = run(SCRIPT, "--resume", finished, cache=cache)
+    assert status == 0
+    assert "finished" in out
+    assert (finished / "results.json").read_bytes() == before
+
+
+def test_class_folders_come_with_their_own_test_part(tmp_path, cache, rng):
+    """The medical protocol: train and test folders, one class normal, images of different sizes."""
+    from PIL import Image
+
+    for part, count in (("train", 30), ("test", 12)):
+        for kind in ("normal", "ill"):
+            (tmp_path / part / kind).mkdir(parents=True)
+            for i in range(count):
+                size = (9, 11) if i % 2 else (10, 10)
+                Image.fromarray(rng.integers(0, 256, size, np.uint8)).save(tmp_path / part / kind / f"{i}.png")
+    flags = ("--dataset", f"folder:{tmp_path / 'train'}", "--test-folder", tmp_path / "test", "--classes", "normal")
+    flags += ("--image-size", "8", "--steps", "4", "--batch-size", "8", "--agad.width", "0.05", "--compare", "no-adcon")
+    status, _, err = run(SCRIPT, *flags, "--gammas", "0", "0.1", "--output", tmp_path / "run", cache=cache)
+    assert status == 0, err
+    parts = {row["part"]: row for row in results(tmp_path / "run")["task"]["parts"]}
+    assert (parts["test"]["normal"], parts["test"]["anomalous"]) == (12, 12)
+    assert parts["train"]["anomalous"] == round(0.1 / 0.9 * parts["train"]["normal"])
+    source = data.load(f"folder:{tmp_path / 'test'}", image_size=8)
+    assert len((tmp_path / "run" / "predictions.csv").read_text().splitlines()) > len(source.ids)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--image-size", "9"), "images are 9x9"),
+        (("--classes", "eleven"), "has no class 'eleven'"),
+        (("--gammas", "1.5"), "gamma 1.5 is outside"),
+        (("--gammas", "0", "0.001"), "is no anomaly: raise gamma or limit"),
+        (("--gammas", "0", "0"), "names something twice"),
+        (("--gammas", "0"), "--compare freezebn has no meaning with gammas"),
+        (("--steps", "0"), "--steps is 0"),
+        (("--batch-size", "1"), "has no room for 1 anomalies"),
+        (("--anomalies-per-batch", "8"), "has no room for 8 anomalies"),
+        (("--anomalies-per-batch", "0"), "--anomalies-per-batch is 0"),
+        (("--agad.width", "-1"), "width is -1"),
+        (("--agad.generator", "unetpp"), "5 levels need multiples of 16"),
+        (("--dataset", "uniform"), "has no class '1'"),
+        (("--test-folder", "/nowhere"), "--test-folder is for --dataset folder:DIR"),
+        (("--resume", "/no/such/run"), "/no/such/run"),
+    ],
+)
+def test_nonsense_ends_at_once_in_one_line(flags, message, cache, tmp_path):
+    where = () if "--resume" in flags else ("--output", tmp_path / "run")
+    status, _, err = run(SCRIPT, *TINY, *flags, *where, cache=cache)
+    assert one_line(status, err, message)
+    assert not (tmp_path / "run").exists()
+
+
+def test_resume_refuses_changed_settings(finished, cache):
+    status, _, err = run(SCRIPT, "--resume", finished, "--agad.width", "0.5", cache=cache)
+    assert one_line(status, err, "agad.width")

@@ -1,0 +1,126 @@
+"""AGAD's variants of batch normalisation, statistics by hand, and what a trained state sees and scores."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from agads import GANOMALY, IMAGES, LABELS, SKIP, SMALL, leaves_close, started, stepped, trained
+from quick import quick_jit
+
+from jaxad.detectors.agad import agad, views
+from jaxad.nets import dcgan
+from jaxad.nets.norm import Statistics
+from jaxad.types import Batch
+
+# ---- batch normalisation (Table 5) -----------------------------------------------------------------------------
+
+
+def moments_of(generator, images, statistics=None):
+    return quick_jit(lambda g, x: dcgan.autoencode(g["net"], x, statistics).moments)(generator, images)
+
+
+def moved(old, new):
+    return jax.tree.map(lambda a, b: 0.9 * a + 0.1 * b, old, new)
+
+
+def test_shared_averages_see_inputs_or_both_passes_over_two_batches():
+    x = 2 * IMAGES - 1
+    for config in (SMALL, dataclasses.replace(SMALL, running_from="both")):
+        state = started(config)
+        expected = state.running["generator"]
+        for _ in range(2):
+            seen = moments_of(state.generator, x)
+            expected = moved(expected, seen)
+            if config.running_from == "both":
+                rebuilt = quick_jit(lambda g: dcgan.autoencode(g["net"], x).output)(state.generator)
+                expected = moved(expected, moments_of(state.generator, rebuilt))
+            state, _ = stepped(config, state)
+            leaves_close(state.running["generator"], expected, rtol=1e-3, atol=1e-6)
+        assert state.running.keys() == {"generator", "discriminator"}
+
+
+def test_auxiliary_averages_see_reconstructions_alone():
+    config = dataclasses.replace(SMALL, auxiliary_norm=True)
+    state, x = started(config), 2 * IMAGES - 1
+    after, _ = stepped(config, state)
+    leaves_close(
+        after.running["generator"], moved(state.running["generator"], moments_of(state.generator, x)),
+        rtol=1e-3, atol=1e-6,
+    )  # fmt: skip
+    rebuilt = quick_jit(lambda g: dcgan.autoencode(g["net"], x).output)(state.generator)
+    seen = moments_of(state.generator, rebuilt, Statistics(affine=state.generator["auxiliary"]))
+    leaves_close(after.running["auxiliary"], moved(state.running["auxiliary"], seen), rtol=1e-3, atol=1e-6)
+
+
+def test_frozen_normalisation_keeps_anomalies_out_of_all_averages():
+    """They follow the normal images alone; without freezing they follow all."""
+    config = dataclasses.replace(SMALL, frozen_norm=True)
+    state = started(config)
+    after, _ = stepped(config, state)
+    alone = moments_of(state.generator, (2 * IMAGES - 1)[np.flatnonzero(LABELS == 0)])
+    leaves_close(after.running["generator"], moved(state.running["generator"], alone), rtol=1e-3, atol=1e-6)
+    judge = quick_jit(lambda d, x: dcgan.discriminate(d, x).moments)
+    shared, _ = stepped(SMALL, state)
+    together = moments_of(state.generator, 2 * IMAGES - 1)
+    leaves_close(shared.running["generator"], moved(state.running["generator"], together), rtol=1e-3, atol=1e-6)
+    assert judge(state.discriminator, IMAGES) == ()  # at 8x8 the discriminator has no normalisation
+
+
+def test_frozen_normalisation_needs_labels():
+    config = dataclasses.replace(SMALL, frozen_norm=True)
+    with pytest.raises(ValueError, match="there are no labels: give them"):
+        jax.eval_shape(agad(config).step, jax.random.key(0), started(config), Batch(IMAGES))
+
+
+def test_all_four_rows_of_table_5_can_be_trained():
+    for auxiliary in (False, True):
+        config = dataclasses.replace(SMALL, auxiliary_norm=auxiliary, frozen_norm=True)
+        after, info = stepped(config, started(config))
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((after, info)))
+
+
+# ---- scores ----------------------------------------------------------------------------------------------------
+
+
+def test_the_score_is_the_distance_to_the_reconstruction_and_the_map_its_pixels():
+    state, view = trained(SMALL), views(SMALL)
+    rebuilt, score, maps, again = quick_jit(
+        lambda s: (view.reconstruct(s, IMAGES), view.score(s, IMAGES), view.score_map(s, IMAGES),
+                   view.reconstruct_again(s, IMAGES))
+    )(state)  # fmt: skip
+    expected = np.linalg.norm((np.asarray(IMAGES) - rebuilt).reshape(10, -1), axis=1)
+    np.testing.assert_allclose(score, expected, rtol=1e-4)
+    np.testing.assert_allclose(np.linalg.norm(np.asarray(maps).reshape(10, -1), axis=1), expected, rtol=1e-4)
+    np.testing.assert_allclose(again, quick_jit(view.reconstruct)(state, rebuilt), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("config", [GANOMALY, SKIP], ids=["ganomaly", "skip-ganomaly"])
+def test_scores_of_the_forerunners(config):
+    state, view = trained(config), views(config)
+    x = 2 * IMAGES - 1
+
+    def plain(state):
+        rebuilt = 2 * view.reconstruct(state, IMAGES) - 1
+        if config.second_encoder:
+            codes = dcgan.autoencode(state.generator["net"], x, state.running["generator"]).codes
+            other = dcgan.encode(state.generator["encoder"], rebuilt, state.running["encoder"]).output
+            return jnp.mean((codes - other) ** 2, 1)
+        judged = [
+            dcgan.discriminate(state.discriminator, i, state.running["discriminator"]).latent for i in (x, rebuilt)
+        ]
+        return 0.9 * jnp.mean((x - rebuilt) ** 2, (1, 2, 3)) + 0.1 * jnp.mean((judged[0] - judged[1]) ** 2, 1)
+
+    np.testing.assert_allclose(quick_jit(view.score)(state, IMAGES), quick_jit(plain)(state), rtol=1e-4)
+    assert (agad(config).score_map is None) == (config.score == "latent")
+
+
+def test_the_batch_score_is_a_diagnostic_that_depends_on_the_batch():
+    # Weights so large that reconstructions differ, as they do after a long training.
+    state, view = trained(SMALL), views(SMALL)
+    state = state._replace(generator=jax.tree.map(lambda leaf: 4 * leaf, state.generator))
+    whole, part = (quick_jit(view.batch_score)(state, images) for images in (IMAGES, IMAGES[:4]))
+    assert not np.allclose(whole[:4], part, rtol=1e-3)
+    frozen, alone = (quick_jit(view.score)(state, images) for images in (IMAGES, IMAGES[:4]))
+    np.testing.assert_allclose(frozen[:4], alone, rtol=1e-4)
