@@ -202,16 +202,19 @@ def cells_of(spec: TableSpec, budget: str, seeds: int | None = None) -> list[Cel
 
 
 def value_at(results: Mapping[str, Any], path: str) -> float:
-    """The number at a path such as "test.auroc": of a {"value": ...} its value, of a list the mean.
+    """The number at a path such as "test.auroc" or "groups.0.mean": of a {"value": ...} its value, of a list the mean.
 
     Raises:
       ValueError: nothing there, or no number.
     """
     found: Any = results
     for name in path.split("."):
-        if not isinstance(found, Mapping) or name not in found:
+        if isinstance(found, list) and name.isdigit() and int(name) < len(found):
+            found = found[int(name)]
+        elif isinstance(found, Mapping) and name in found:
+            found = found[name]
+        else:
             raise ValueError(f"results have no {path}: {name!r} is missing")
-        found = found[name]
     if isinstance(found, Mapping):
         found = found.get("value")
     if isinstance(found, list):

@@ -82,6 +82,8 @@ def test_rows_hold_mean_and_sd_beside_the_published_figure(tmp_path):
         ({"a": {"b": 0.5}}, "a.b", 0.5),
         ({"a": {"value": 2, "low": 1}}, "a", 2.0),
         ({"a": {"b": [1.0, 2.0]}}, "a.b", 1.5),
+        ({"a": [{"b": 0.5}, {"b": 0.25}]}, "a.1.b", 0.25),
+        ({"a": [1]}, "a.1", "'1' is missing"),
         ({"a": {}}, "a.b", "'b' is missing"),
         ({"a": "text"}, "a", "not a number"),
         ({"a": None}, "a", "not a number"),
@@ -124,9 +126,9 @@ def test_the_papers_tables_name_experiments_that_exist_and_figures_of_their_rows
     spec = read_table(path)
     have = {(method.name, task.name) for method in spec.methods for task in spec.tasks}
     assert all((EXPERIMENTS / method.script).is_file() for method in spec.methods)
-    assert any((method, task) in have for method, task, _ in spec.paper)
-    tasks = {task.name for task in spec.tasks}
-    assert {task for _, task, _ in spec.paper} <= tasks
+    published = {(method, task) for method, task, _ in spec.paper}
+    assert {task for _, task in published} <= {task.name for task in spec.tasks}
+    assert {method.name for method in spec.methods} <= {method for method, task in published & have}
     assert all(0 <= value <= 1 for value in spec.paper.values())
     for budget in BUDGETS:
         assert cells_of(spec, budget)
