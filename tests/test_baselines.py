@@ -115,7 +115,7 @@ def test_energies_are_those_of_scikit_learn_and_losses_those_of_the_paper(rng):
     error = np.square(images - rebuilt).mean()
     penalty = np.sum(1 / np.diagonal(covariances, axis1=1, axis2=2))
     np.testing.assert_allclose(info.error, error, rtol=1e-4)
-    np.testing.assert_allclose(info.loss, error + 0.1 * scores.mean() + 0.005 * penalty, rtol=1e-3)
+    np.testing.assert_allclose(info.loss, 64 * error + 0.1 * scores.mean() + 0.005 * penalty, rtol=1e-3)
 
 
 def test_error_features_are_relative_distance_and_cosine(rng):
