@@ -20,7 +20,7 @@ class Batch(NamedTuple):
     """What a training step sees."""
 
     images: Array  # [B, H, W, C] float32 in [0, 1]
-    labels: Array | None = None  # [B] 1 = anomalous, where the method may use labels
+    labels: Array | None = None  # [B] 1 = anomalous, where the method may use labels; classes for a classifier
     masks: Array | None = None  # [B, H, W] 1 = anomalous pixel
 
 

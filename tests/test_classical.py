@@ -195,6 +195,11 @@ def test_a_memory_keeps_each_of_the_first_images_once(rng):
     jax.tree.map(np.testing.assert_array_equal, after, memory)
 
 
+def test_a_memory_that_cannot_be_meant_is_refused_before_it_is_allocated():
+    with pytest.raises(ValueError, match=r"a memory of 100000 images of 150528 numbers takes 56.1 GiB; the limit is 8"):
+        empty(100_000, (224, 224, 3))
+
+
 def test_images_of_zeros_and_swapped_pixels_are_different_images():
     images = np.zeros((4, 6), np.float32)
     images[1, 0] = images[2, 1] = images[3, [0, 1]] = 0.5

@@ -60,11 +60,13 @@ CONFIGS = {
         "odin": {"widths": (16,), "steps": 30, "learning_rate": 1e-2, "score": "odin"},
     },
     "conv_autoencoder": {"l2": {"widths": (8,), "latent_dim": 16, "learning_rate": 1e-2}},
-    "dagmm": {"small": {"widths": (8,), "latent_dim": 2, "components": 2, "learning_rate": 1e-2}},
+    "dagmm": {"small": {"widths": (8,), "latent_dim": 8, "components": 2, "learning_rate": 1e-2}},
     "deep_svdd": {"soft-boundary": {"widths": (8,), "kernel": 3, "outputs": 8, "objective": "soft-boundary"}},
-    "feature_dictionary": {"random": {"memory": 64, "clusters": 20, "features": FeatureConfig(width=8)}},
+    "feature_dictionary": {
+        "random": {"memory": 64, "clusters": 40, "neighbours": 1, "features": FeatureConfig(width=8)}
+    },
     "isolation_forest": {"small": {"memory": 64, "trees": 50, "samples": 32}},
-    "local_outlier_factor": {"small": {"memory": 64, "neighbours": 5}},
+    "local_outlier_factor": {"small": {"memory": 64, "neighbours": 15}},
     "memory_bank": {"random": {"memory": 64, "bank": 200, "features": FeatureConfig(width=8)}},
     "nearest_neighbours": {"small": {"memory": 64}},
     "one_class_svm": {"small": {"memory": 64}},

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from learning import OneClass
+from learning import OneClass, assert_learns
 from quick import quick_jit
 from scipy.ndimage import gaussian_filter
 from sklearn.cluster import KMeans
@@ -14,14 +14,14 @@ from sklearn.preprocessing import StandardScaler
 from jaxad.data import textures
 from jaxad.detectors import FeatureDictionaryConfig, MemoryBankConfig, feature_dictionary, memory_bank
 from jaxad.detectors.features import FeatureConfig, make_features
-from jaxad.detectors.memory_bank import greedy_coreset, standard
+from jaxad.detectors.memory_bank import greedy_coreset, some_of, standard
 from jaxad.detectors.saved import load_detector, save_detector
 from jaxad.maps import to_pixels
 from jaxad.metrics import auroc
 from jaxad.scoring import map_images, score_images
 from jaxad.training import fit
 
-SMALL = FeatureConfig(width=8)
+SMALL, LARGER = FeatureConfig(width=8), FeatureConfig(width=16)
 BRICK = textures(32).images[:256]
 
 
@@ -29,8 +29,8 @@ CALIBRATE = quick_jit(lambda detector, state, images: detector.calibrate(state, 
 
 
 def fitted(detector, images, seed=0):
-    steps = -(-len(images) // 16)
-    state, history = fit(detector, jax.random.key(seed), images, steps=steps, batch_size=16, chunk=8)
+    steps = -(-len(images) // 4)
+    state, history = fit(detector, jax.random.key(seed), images, steps=steps, batch_size=4, chunk=8)
     assert history.info.remembered[-1] == len(images)
     return CALIBRATE(detector, state, jnp.zeros((1, *images.shape[1:])))
 
@@ -77,6 +77,17 @@ def test_a_projected_coreset_still_covers_the_rows(rng):
     assert sorted(np.asarray(chosen) // 20) == list(range(8))
 
 
+def test_candidates_are_drawn_from_what_counts():
+    valid = np.arange(50) < 30
+    drawn = np.asarray(quick_jit(some_of, static_argnums=2)(jax.random.key(0), valid, 12))
+    assert len(set(drawn)) == 12
+    assert (drawn < 30).all()
+    assert sorted(drawn) != list(range(12))
+    more = np.asarray(quick_jit(some_of, static_argnums=2)(jax.random.key(0), valid, 40))
+    assert set(range(30)) < set(more)
+    np.testing.assert_array_equal(quick_jit(some_of, static_argnums=2)(jax.random.key(0), valid, 60), np.arange(50))
+
+
 def test_features_are_standardised_by_what_counts(rng):
     rows = np.concatenate([rng.standard_normal((30, 3)) * [1, 5, 0] + [0, 2, 7], np.full((5, 3), 99)]).astype(
         np.float32
@@ -116,26 +127,24 @@ def test_the_bank_holds_patches_of_the_images(bank):
 
 @pytest.mark.parametrize("make", [memory_bank, feature_dictionary])
 def test_defects_are_found_and_located_for_every_seed(make, rng):
-    detector = make(features=SMALL, memory=64, **({"bank": 300} if make is memory_bank else {"clusters": 30}))
+    detector = make(features=LARGER, memory=64, **({"bank": 400} if make is memory_bank else {"clusters": 40}))
     bad, masks = spoilt(BRICK[200:240], rng)
     images, labels = np.concatenate([BRICK[100:140], bad]), np.repeat([0, 1], 40)
     for seed in range(3):
         state = fitted(detector, BRICK[:64], seed)
-        assert auroc(score_images(detector, state, images, 16), labels) > (0.9 if make is memory_bank else 0.8)
+        assert auroc(score_images(detector, state, images, 16), labels) > 0.9
         assert auroc(map_images(detector, state, bad, 16).ravel(), masks.ravel()) > 0.85
 
 
 @pytest.mark.parametrize("make", [memory_bank, feature_dictionary])
 def test_more_images_make_a_better_detector(make):
     task = OneClass(8)
-    detector = make(features=SMALL, memory=120, **({"bank": 400} if make is memory_bank else {"clusters": 40}))
+    detector = make(features=LARGER, memory=120, **({"bank": 400} if make is memory_bank else {"clusters": 40}))
     values = []
     for seed in range(3):
-        states = [fitted(detector, images, seed) for images in (task.train[:4], task.train)]
+        states = [fitted(detector, images, seed) for images in (task.train[:2], task.train)]
         values.append([task.value(detector, state) for state in states])
-    few, many = np.array(values).T
-    assert many.min() > max(0.5, few.max())
-    assert many.mean() - few.mean() > max(np.ptp(few), np.ptp(many))
+    assert_learns(*np.array(values).T)
 
 
 def test_the_dictionary_is_that_of_scikit_learn():
@@ -190,6 +199,7 @@ def test_maps_are_enlarged_and_smoothed(rng):
     [
         (memory_bank, {"bank": 0}, "bank is 0"),
         (memory_bank, {"memory": 0}, "memory is 0"),
+        (memory_bank, {"candidates": 100}, "candidates is 100; give at least bank, which is 2048"),
         (memory_bank, {"blur": 1.0}, "blur is 1.0"),
         (memory_bank, {"features": FeatureConfig(backbone="vgg")}, "backbone is 'vgg'; choose one of random"),
         (memory_bank, {"features": FeatureConfig(levels=0)}, "levels is 0"),

@@ -170,6 +170,10 @@ def test_weights_are_checked_and_kept(bare, monkeypatch):
     np.testing.assert_array_equal(load("efficientnet_lite0")["w"], arrays["w"])
     monkeypatch.setenv("JAXAD_WEIGHTS", "nowhere")
     np.testing.assert_array_equal(load("efficientnet_lite0")["w"], arrays["w"])  # from the cache
+    with pytest.raises(ValueError, match="JAXAD_WEIGHTS is nowhere, where there is no efficientnet-lite0"):
+        find("efficientnet_lite0")
+    monkeypatch.delenv("JAXAD_WEIGHTS")
+    assert find("efficientnet_lite0") is None
     (cached,) = (bare / "home" / ".cache" / "jaxad" / "weights").iterdir()
     cached.write_bytes(b"torn")
     with pytest.raises(ValueError, match="is damaged; delete it"):

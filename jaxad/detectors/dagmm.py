@@ -88,13 +88,12 @@ def dagmm(config: DAGMMConfig | None = None, **fields: Any) -> Detector:
     optimiser = optax.chain(optax.clip_by_global_norm(CLIP), optax.adam(config.learning_rate))
 
     def seen(params: Params, images: Array) -> tuple[Array, Array]:
-        """z [B, d + 2], and the mean squared errors [B]."""
+        """z [B, d + 2], and the squared errors [B], summed over pixels."""
         chex.assert_rank(images, 4)
         codes = network.encode(params["autoencoder"], images)
         rebuilt = network.decode(params["autoencoder"], codes, images.shape[1:])
-        return jnp.concatenate([codes, error_features(images, rebuilt)], 1), jnp.mean(
-            jnp.square(images - rebuilt), (1, 2, 3)
-        )
+        z = jnp.concatenate([codes, error_features(images, rebuilt)], 1)
+        return z, jnp.sum(jnp.square(images - rebuilt), (1, 2, 3))
 
     def init(key: Key, images: Array) -> DAGMMState:
         network_key, density_key = jax.random.split(key)
@@ -106,7 +105,7 @@ def dagmm(config: DAGMMConfig | None = None, **fields: Any) -> Detector:
         def loss_of(params: Params) -> tuple[Array, Array]:
             z, errors = seen(params, batch.images)
             energy = hypothesis.loss(params["density"], z, errors, state.step)
-            return jnp.mean(errors) + config.energy * energy, jnp.mean(errors)
+            return jnp.mean(errors) + config.energy * energy, jnp.mean(errors) / math.prod(batch.images.shape[1:])
 
         (loss, error), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
         updates, opt_state = optimiser.update(gradients, state.opt_state, state.params)

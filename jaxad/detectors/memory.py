@@ -4,6 +4,7 @@ The first images fill it, each once: what is seen again, in a second epoch, chan
 training images is all there is to learn, and more passes do no harm.
 """
 
+import math
 from typing import NamedTuple
 
 import chex
@@ -12,6 +13,8 @@ import numpy as np
 from jax import lax
 
 from jaxad.types import Array
+
+LIMIT = 2**33  # bytes: beyond this a wrong setting is likelier than a machine with room for it
 
 
 class Memory(NamedTuple):
@@ -23,7 +26,13 @@ class Memory(NamedTuple):
 
 
 def empty(capacity: int, shape: tuple[int, ...]) -> Memory:
-    """Room for `capacity` arrays of this shape."""
+    """Room for `capacity` arrays of this shape; ValueError where that is more than `LIMIT` bytes."""
+    size = 4 * capacity * math.prod(shape)
+    if size > LIMIT:
+        raise ValueError(
+            f"a memory of {capacity} images of {math.prod(shape)} numbers takes {size / 2**30:.1f} GiB; "
+            f"the limit is {LIMIT / 2**30:.0f}: set memory lower, or resize the images"
+        )
     return Memory(jnp.zeros((capacity, *shape)), jnp.zeros((capacity, 2), jnp.uint32), jnp.int32(0))
 
 

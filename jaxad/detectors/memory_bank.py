@@ -6,8 +6,9 @@ M is chosen greedily, always the patch furthest from those chosen already (k-cen
 projection that keeps them (Johnson & Lindenstrauss). The score of an image is that of its worst patch. As the authors'
 code does, it is not weighted by the neighbourhood of m (Eq. 7).
 
-Departures: the coreset has a fixed size instead of a share of the patches, because arrays have fixed shapes; features
-are standardised, channel by channel, so that no stage of the network drowns another.
+Departures: the coreset has a fixed size instead of a share of the patches, because arrays have fixed shapes, and is
+chosen from a random part of them, because each choice looks at all; features are standardised, channel by channel, so
+that no stage of the network drowns another.
 """
 
 import dataclasses
@@ -40,6 +41,8 @@ class MemoryBankConfig:
     """Images to choose patches from: the first ones seen."""
     bank: int = 2048
     """Patches of the coreset M."""
+    candidates: int = 20_000
+    """Patches, drawn at random where there are more, that it is chosen from."""
     blur: float = 4 / 224
     """Smoothing of anomaly maps: standard deviation as a share of the image's longer side (the paper: 4 of 224)."""
 
@@ -49,6 +52,8 @@ class MemoryBankConfig:
         for name in ("memory", "bank"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; the least is 1")
+        if self.candidates < self.bank:
+            raise ValueError(f"candidates is {self.candidates}; give at least bank, which is {self.bank}")
         if not 0 <= self.blur < 1:
             raise ValueError(f"blur is {self.blur}; give a share of the image's side from 0 to 1")
 
@@ -93,9 +98,10 @@ def memory_bank(config: MemoryBankConfig | None = None, **fields: Any) -> Detect
         maps = map_batches(lambda batch: features.apply(network, batch), images, FEATURE_BATCH)
         patches, valid = rows_of(maps, count)
         centre, scale = standard(patches, valid)
-        patches = (patches - centre[None]) / scale[None]
-        chosen = greedy_coreset(jax.random.key(seed), patches, valid, config.bank)
-        return centre, scale, patches[chosen]
+        draw_key, coreset_key = jax.random.split(jax.random.key(seed))
+        drawn = some_of(draw_key, valid, config.candidates)
+        patches = (patches[drawn] - centre[None]) / scale[None]
+        return centre, scale, patches[greedy_coreset(coreset_key, patches, valid[drawn], config.bank)]
 
     def step(key: Key, state: MemoryBankState, batch: Batch) -> tuple[MemoryBankState, MemoryBankInfo]:
         memory = remember(state.opt_state, batch.images)
@@ -138,6 +144,14 @@ def standard(patches: Array, valid: Array) -> tuple[Array, Array]:
     squares = jnp.where(valid[:, None], jnp.square(patches - centre[None]), 0.0)
     scale = jnp.sqrt(jnp.sum(squares, 0) / count)
     return centre, jnp.where(scale > 1e-6 * jnp.maximum(jnp.abs(centre), 1e-6), scale, 1.0)
+
+
+def some_of(key: Key, valid: Array, most: int) -> Array:
+    """Indices [min(P, most)] of random rows, none twice, the valid ones [P] first."""
+    size = valid.shape[0]
+    if size <= most:
+        return jnp.arange(size)
+    return lax.top_k(jnp.where(valid, jax.random.uniform(key, (size,)), -1.0), most)[1]
 
 
 def greedy_coreset(key: Key, rows: Array, valid: Array, size: int) -> Array:

@@ -55,14 +55,16 @@ def find(name: str) -> Path | None:
     """The file with a network's weights: where JAXAD_WEIGHTS says, a folder or the file, or in its package.
 
     Raises:
-      ValueError: a name not in `SOURCES`, and weights that are neither there nor in the cache, with the remedy; not
-        within `shapes_alone`. None where only the cache has them.
+      ValueError: a name not in `SOURCES`; and, but for within `shapes_alone`, a file that is not where JAXAD_WEIGHTS
+        says, and weights that are neither there nor in the cache. None where only the cache has them.
     """
     source = _source(name)
     if given := os.environ.get("JAXAD_WEIGHTS"):
         path = Path(given) / Path(source.file).name if Path(given).is_dir() else Path(given)
         if path.is_file():
             return path
+        if not _shapes_alone.get():
+            raise ValueError(f"JAXAD_WEIGHTS is {given}, where there is no {Path(source.file).name}; set or unset it")
     spec = importlib.util.find_spec(source.module)
     for folder in (spec.submodule_search_locations or ()) if spec else ():
         if (Path(folder) / source.file).is_file():
