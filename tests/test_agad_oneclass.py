@@ -1,21 +1,27 @@
 """The AGAD experiment as a user meets it: a process with flags, killed and resumed, fed nonsense."""
 
+import importlib
 import json
+import sys
 
 import numpy as np
 import pytest
-from scripts import kill_once, one_line, run, same_weights, start
+from scripts import EXPERIMENTS, kill_once, one_line, run, same_weights, start
 
 from jaxad import data
+from jaxad.detectors.agad import AGADConfig
 from jaxad.detectors.saved import load_detector
+
+sys.path.append(str(EXPERIMENTS))
+experiment = importlib.import_module("agad_oneclass")
 
 SCRIPT = "agad_oneclass.py"
 TINY = (
     *("--classes", "0", "1", "--limit", "60", "--steps", "8", "--batch-size", "8", "--saves", "2"),
     *("--agad.width", "0.05", "--agad.latent-dim", "6", "--resamples", "20", "--diagnose"),
-    *("--compare", "no-adcon", "freezebn", "ganomaly"),
+    *("--compare", "freezebn", "ganomaly"),
 )
-CELLS = [("agad", 0.0), ("agad", 0.05), ("no-adcon", 0.0), ("no-adcon", 0.05), ("freezebn", 0.05), ("ganomaly", 0.0)]
+CELLS = [("agad", 0.0), ("agad", 0.05), ("freezebn", 0.05), ("ganomaly", 0.0)]
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +65,7 @@ def test_a_run_leaves_everything_a_person_wants(finished):
     assert {cell["train_anomalous"] for cell in content["cells"] if cell["gamma"]} == {2}
     assert {cell["train_normal"] for cell in content["cells"]} == {36}
     page = (finished / "report.html").read_text()
-    for words in ("AUROC by class", "What is reconstructed", "Scores by class", "G(G(x)), gamma 0.05", "no-adcon"):
+    for words in ("AUROC by class", "What is reconstructed", "Scores by class", "G(G(x)), gamma 0.05", "freezebn"):
         assert words in page
     assert "python experiments/agad_oneclass.py" in page
     assert len((finished / "predictions.csv").read_text().splitlines()) > 40
@@ -84,7 +90,7 @@ def test_killed_and_resumed_equals_uninterrupted(finished, tmp_path, cache):
     folder = tmp_path / "killed"
     conditions = [
         lambda: (folder / "cells.jsonl").exists(),
-        lambda: (folder / "checkpoint" / "no-adcon-gamma0-1-seed0.safetensors").exists(),
+        lambda: (folder / "checkpoint" / "freezebn-gamma0.05-1-seed0.safetensors").exists(),
     ]
     flags = (*TINY, "--output", folder)
     for condition in conditions:
@@ -127,27 +133,47 @@ def test_class_folders_come_with_their_own_test_part(tmp_path, cache, rng):
     assert len((tmp_path / "run" / "predictions.csv").read_text().splitlines()) > len(source.ids)
 
 
+SMALL = {
+    "classes": ("0", "1"), "limit": 60, "steps": 8, "batch_size": 8, "quiet": True,
+    "agad": AGADConfig(generator="naive", width=0.05), "compare": ("freezebn",),
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    ("flags", "message"),
+    ("fields", "message"),
     [
-        (("--image-size", "9"), "images are 9x9"),
-        (("--classes", "eleven"), "has no class 'eleven'"),
-        (("--gammas", "1.5"), "gamma 1.5 is outside"),
-        (("--gammas", "0", "0.001"), "is no anomaly: raise gamma or limit"),
-        (("--gammas", "0", "0"), "names something twice"),
-        (("--gammas", "0"), "--compare freezebn has no meaning with gammas"),
-        (("--steps", "0"), "--steps is 0"),
-        (("--batch-size", "1"), "has no room for 1 anomalies"),
-        (("--anomalies-per-batch", "8"), "has no room for 8 anomalies"),
-        (("--anomalies-per-batch", "0"), "--anomalies-per-batch is 0"),
-        (("--agad.width", "-1"), "width is -1"),
-        (("--agad.generator", "unetpp"), "5 levels need multiples of 16"),
-        (("--dataset", "uniform"), "has no class '1'"),
-        (("--test-folder", "/nowhere"), "--test-folder is for --dataset folder:DIR"),
-        (("--resume", "/no/such/run"), "/no/such/run"),
+        ({"image_size": 9}, "images are 9x9"),
+        ({"classes": ("eleven",)}, "has no class 'eleven'"),
+        ({"gammas": ()}, "--gammas is empty"),
+        ({"gammas": (1.5,)}, "gamma 1.5 is outside"),
+        ({"gammas": (0.0, 0.001)}, "is no anomaly: raise gamma or limit"),
+        ({"gammas": (0.0, 0.0)}, "names something twice"),
+        ({"gammas": (0.0,)}, "--compare freezebn has no meaning with gammas"),
+        ({"compare": ("unknown",)}, "--compare has no variant 'unknown'"),
+        ({"steps": 0}, "--steps is 0"),
+        ({"false_alarms": 0.0}, "--false-alarms is 0.0"),
+        ({"contamination": 1.0}, "--contamination is 1.0"),
+        ({"batch_size": 1}, "has no room for 1 anomalies"),
+        ({"anomalies_per_batch": 8}, "has no room for 8 anomalies"),
+        ({"anomalies_per_batch": 0}, "--anomalies-per-batch is 0"),
+        ({"agad": AGADConfig(width=-1.0)}, "width is -1"),
+        ({"agad": AGADConfig()}, "5 levels need multiples of 16"),
+        ({"dataset": "uniform"}, "has no class '1'"),
+        ({"test_folder": "/nowhere"}, "--test-folder is for --dataset folder:DIR"),
     ],
 )
-def test_nonsense_ends_at_once_in_one_line(flags, message, cache, tmp_path):
+def test_nonsense_is_refused_in_one_line_before_anything_is_written(fields, message, tmp_path):
+    config = experiment.Config(**SMALL | fields, output=str(tmp_path / "run"))
+    with pytest.raises(ValueError, match=message) as error:
+        experiment.run(config)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"), [(("--agad.width", "-1"), "width is -1"), (("--resume", "/no/such/run"), "/no/such/run")]
+)
+def test_nonsense_on_the_command_line_ends_at_once_in_one_line(flags, message, cache, tmp_path):
     where = () if "--resume" in flags else ("--output", tmp_path / "run")
     status, _, err = run(SCRIPT, *TINY, *flags, *where, cache=cache)
     assert one_line(status, err, message)
