@@ -1,0 +1,60 @@
+"""Refined error maps (AutoAD, Eq. 20): an anomaly counts where a salient object is, and where it is not typical of it.
+
+    a = |g(f(x)) - x|^2  *  (1 - L)  *  s
+
+L says what a classifier recognises the object by (Grad-CAM, Selvaraju et al., ICCV 2017), so 1 - L brings out what does
+not belong to it; s is 1 on the object and 0 on the background. Both are maps of pixels. Eq. 20 prints the first as the
+mean of 1 - dy/dA over the pixels of a feature map, one number for a whole image, which would change no map's shape; the
+authors say that they follow Grad-CAM, and so does this.
+"""
+
+from collections.abc import Callable
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxad.types import Array
+
+
+def grad_cam(
+    features: Callable[[Array], Array], head: Callable[[Array], Array], images: Array, classes: Array | None = None
+) -> Array:
+    """Where a classifier sees what it says: [B, H, W] in [0, 1], 1 at the most telling pixel of each image.
+
+    The features A of the last convolutional layer, weighted by the mean of dy/dA over pixels, where that is positive;
+    all 0 for an image in which nothing speaks for the class.
+
+    Args:
+      features: images [B, H, W, C] -> [B, h, w, F].
+      head: these features -> logits [B, K], of each image from its own features.
+      images: [B, H, W, C], whatever `features` takes.
+      classes: [B] ints; by default what the classifier says.
+    """
+    chex.assert_rank(images, 4)
+    maps = features(images)
+    chex.assert_rank(maps, 4)
+    if classes is None:
+        classes = jnp.argmax(head(maps), 1)
+    chex.assert_shape(classes, images.shape[:1])
+
+    def evidence(maps: Array) -> Array:
+        return jnp.sum(jnp.take_along_axis(head(maps), classes[:, None], 1))
+
+    weights = jnp.mean(jax.grad(evidence)(maps), (1, 2), keepdims=True)
+    seen = jax.nn.relu(jnp.sum(weights * maps, 3))
+    largest = jnp.max(seen, (1, 2), keepdims=True)
+    seen = jnp.where(largest > 0, seen / jnp.where(largest > 0, largest, 1.0), 0.0)
+    return jax.image.resize(seen, images.shape[:3], "linear", precision=lax.Precision.HIGHEST)
+
+
+def refine(errors: Array, recognised: Array | None = None, saliency: Array | None = None) -> Array:
+    """Eq. 20: errors [B, H, W] times 1 - `recognised` and `saliency`, maps of the same form in [0, 1] or None."""
+    chex.assert_rank(errors, 3)
+    for weights in (recognised, saliency):
+        if weights is not None:
+            chex.assert_equal_shape([errors, weights])
+    if recognised is not None:
+        errors = errors * (1 - recognised)
+    return errors if saliency is None else errors * saliency

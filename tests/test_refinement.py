@@ -1,0 +1,71 @@
+"""Grad-CAM against the closed form of a linear head, its invariants, and Eq. 20 by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxad.refinement import grad_cam, refine
+
+KERNEL = np.random.default_rng(1).normal(size=(3, 6, 4)).astype(np.float32)
+
+
+def features(images):
+    """Two by two pixels of an image as one of six features."""
+    batch, height, width, channels = images.shape
+    cells = images.reshape(batch, height // 2, 2, width // 2, 2, channels).mean((2, 4))
+    return jax.nn.relu(cells @ KERNEL[:, :, 0])
+
+
+def head(maps):
+    return maps.mean((1, 2)) @ KERNEL[0]
+
+
+@pytest.fixture
+def images(rng):
+    return jnp.asarray(rng.random((5, 8, 12, 3)), jnp.float32)
+
+
+def test_a_linear_head_has_its_weights_as_gradients(images):
+    """Then Grad-CAM is the class activation map of Zhou et al. (2016)."""
+    classes = np.array([0, 1, 2, 3, 0])
+    maps = np.asarray(features(images))
+    expected = np.maximum(np.einsum("bhwf,fb->bhw", maps, KERNEL[0][:, classes]), 0)
+    largest = expected.max((1, 2), keepdims=True)
+    expected = np.divide(expected, largest, out=np.zeros_like(expected), where=largest > 0)
+    expected = np.asarray(jax.image.resize(expected, (5, 8, 12), "linear"))
+    np.testing.assert_allclose(grad_cam(features, head, images, jnp.asarray(classes)), expected, atol=1e-5)
+
+
+def test_by_default_it_explains_what_the_classifier_says(images):
+    said = jnp.argmax(head(features(images)), 1)
+    np.testing.assert_array_equal(grad_cam(features, head, images), grad_cam(features, head, images, said))
+
+
+def test_each_image_is_explained_by_itself_and_compiled_alike(images):
+    together = grad_cam(features, head, images)
+    alone = [grad_cam(features, head, images[i : i + 1])[0] for i in range(len(images))]
+    np.testing.assert_allclose(together, np.stack(alone), atol=1e-6)
+    np.testing.assert_allclose(jax.jit(lambda x: grad_cam(features, head, x))(images), together, atol=1e-6)
+    assert float(together.min()) >= 0
+    assert float(together.max()) <= 1 + 1e-6
+
+
+def test_where_nothing_speaks_for_the_class_the_map_is_zero_and_finite(images):
+    def opposed(maps):
+        return jnp.stack([-maps.mean((1, 2, 3)), jnp.zeros(maps.shape[0])], 1)
+
+    seen = grad_cam(features, opposed, images, jnp.zeros(5, jnp.int32))
+    np.testing.assert_array_equal(seen, 0)
+
+
+def test_refinement_is_eq_20(rng):
+    errors, recognised, saliency = (jnp.asarray(rng.random((2, 4, 5)), jnp.float32) for _ in range(3))
+    both = refine(errors, recognised, saliency)
+    np.testing.assert_allclose(
+        both, np.asarray(errors) * (1 - np.asarray(recognised)) * np.asarray(saliency), rtol=1e-6
+    )
+    np.testing.assert_array_equal(refine(errors), errors)
+    np.testing.assert_array_equal(refine(errors, saliency=jnp.ones_like(errors)), errors)
+    with pytest.raises(AssertionError):
+        refine(errors, recognised[:1])
