@@ -221,7 +221,7 @@ def _generator_loss(
 
         normal, anomalous = of_class(scene.normal, 1), of_class(scene.anomalous, config.anomaly_target)
         on_anomalies = losses.present(scene.anomalous) * losses.anomaly_loss(
-            anomalous, config.weights, contextual=config.contextual_reciprocal
+            anomalous, config.weights, contextual=config.contextual_reciprocal, epsilon=config.epsilon
         )
         total = losses.normality_loss(normal, config.weights) + on_anomalies
         zero = jnp.float32(0)
