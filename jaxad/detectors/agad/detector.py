@@ -193,11 +193,8 @@ def _judge(config: AGADConfig, params: Params, running: Running, scene: _Scene, 
 
 def _latent(config: AGADConfig, made: _Made, judged: _Judged) -> Array:
     """Distances of latent vectors [B] (Eq. 7)."""
-    return (
-        losses.squared_error(made.codes, made.recoded)
-        if config.second_encoder
-        else losses.squared_error(*judged.latent)
-    )
+    pair = (made.codes, made.recoded) if config.second_encoder else judged.latent
+    return losses.squared_error(*pair)
 
 
 def _generator_loss(
