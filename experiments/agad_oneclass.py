@@ -49,12 +49,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "unetpp": {"generator": "unetpp"},
     "literal-target": {"anomaly_target": 0},
     "contextual-reciprocal": {"contextual_reciprocal": True},
+    "tiny-epsilon": {"epsilon": 1e-6},
     "ganomaly": {},
     "skip-ganomaly": {},
 }
 Variant = Literal[
     "no-adcon", "advprop", "freezebn", "advprop-freezebn", "naive", "unet", "unetpp", "literal-target",
-    "contextual-reciprocal", "ganomaly", "skip-ganomaly",
+    "contextual-reciprocal", "tiny-epsilon", "ganomaly", "skip-ganomaly",
 ]  # fmt: skip
 
 
@@ -86,7 +87,9 @@ class Config:
     preset: Literal["default", "smoke", "paper"] = "default"
     """Where flags are not given: default (minutes on a laptop), smoke (under a minute), paper (for a GPU)."""
     agad: AGADConfig = dataclasses.field(
-        default_factory=lambda: AGADConfig(generator="naive", width=0.25, latent_dim=32)
+        default_factory=lambda: AGADConfig(
+            generator="naive", width=0.25, latent_dim=32, learning_rate=1e-3, epsilon=0.5
+        )
     )
     """Settings of the method."""
     compare: tuple[Variant, ...] = ("no-adcon",)

@@ -165,6 +165,7 @@ def test_the_discriminator_starts_anew_below_the_threshold_and_only_then():
         ({"pseudo_weight": -1.0}, "from 0 upwards"),
         ({"noise": float("nan")}, "from 0 upwards"),
         ({"width": 0.0}, "above 0"),
+        ({"epsilon": 0.0}, "above 0"),
         ({"learning_rate": float("inf")}, "above 0"),
         ({"b1": 1.0}, "b1 less than 1"),
         ({"second_encoder": True}, "needs 'naive'"),

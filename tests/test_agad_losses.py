@@ -72,6 +72,12 @@ def test_equation_10_of_the_anomalous_images(scene, target, contextual):
     np.testing.assert_allclose(got, total, rtol=1e-4)
 
 
+def test_another_epsilon_bounds_the_reciprocals(scene):
+    expected = plain_terms(scene, scene[3], 1)
+    total = 1 / (expected["adversarial"] + 0.5) + 15 / (expected["pseudo"] + 0.5) + 5 / (expected["latent"] + 0.5)
+    np.testing.assert_allclose(losses.anomaly_loss(terms(scene, scene[3]), WEIGHTS, epsilon=0.5), total, rtol=1e-4)
+
+
 def test_the_mean_comes_before_the_reciprocal():
     """Distances 0 and 1: the reciprocal of the mean is 2, the mean of reciprocals half a million."""
     distance = losses.class_mean(jnp.array([0.0, 1.0]), jnp.ones(2))

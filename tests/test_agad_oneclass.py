@@ -123,8 +123,8 @@ def test_class_folders_come_with_their_own_test_part(tmp_path, cache, rng):
                 size = (9, 11) if i % 2 else (10, 10)
                 Image.fromarray(rng.integers(0, 256, size, np.uint8)).save(tmp_path / part / kind / f"{i}.png")
     flags = ("--dataset", f"folder:{tmp_path / 'train'}", "--test-folder", tmp_path / "test", "--classes", "normal")
-    flags += ("--image-size", "8", "--steps", "4", "--batch-size", "8", "--agad.width", "0.05", "--compare", "no-adcon")
-    status, _, err = run(SCRIPT, *flags, "--gammas", "0", "0.1", "--output", tmp_path / "run", cache=cache)
+    flags += ("--preset", "smoke", "--image-size", "8", "--steps", "4", "--batch-size", "8", "--agad.width", "0.05")
+    status, _, err = run(SCRIPT, *flags, "--gammas", "0.1", "--output", tmp_path / "run", cache=cache)
     assert status == 0, err
     parts = {row["part"]: row for row in results(tmp_path / "run")["task"]["parts"]}
     assert (parts["test"]["normal"], parts["test"]["anomalous"]) == (12, 12)

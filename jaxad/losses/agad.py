@@ -23,7 +23,7 @@ import jax.numpy as jnp
 
 from jaxad.types import Array
 
-EPSILON = 1e-6  # added to denominators
+EPSILON = 1e-6  # added to denominators by default
 
 
 class Weights(NamedTuple):
@@ -90,17 +90,18 @@ def normality_loss(terms: Terms, weights: Weights) -> Array:
     )
 
 
-def anomaly_loss(terms: Terms, weights: Weights, *, contextual: bool = False) -> Array:
+def anomaly_loss(terms: Terms, weights: Weights, *, contextual: bool = False, epsilon: float = EPSILON) -> Array:
     """L_a of the anomalous images' terms (Eq. 10): fail to reconstruct them.
 
     Args:
       contextual: also l_con / |x - x^|, which Eq. 3 asks for and Eq. 10 does not have.
+      epsilon: added to denominators.
     """
-    total = weights.adversarial / (terms.adversarial + EPSILON) + weights.latent / (terms.latent + EPSILON)
+    total = weights.adversarial / (terms.adversarial + epsilon) + weights.latent / (terms.latent + epsilon)
     if weights.pseudo:  # without the second pass there is no such distance
-        total += weights.pseudo / (terms.pseudo + EPSILON)
+        total += weights.pseudo / (terms.pseudo + epsilon)
     if contextual:
-        total += weights.contextual / (terms.contextual + EPSILON)
+        total += weights.contextual / (terms.contextual + epsilon)
     return total
 
 

@@ -39,6 +39,9 @@ class AGADConfig:
     """Learn to fail on images labelled anomalous (Eq. 10), or leave them out of all losses."""
     contextual_reciprocal: bool = False
     """Also l_con / |x - x^| for labelled anomalies, as Eq. 3 wants and Eq. 10 does not say."""
+    epsilon: float = 1e-6
+    """Added to the denominators of Eq. 10. At the start distances are near 0, and the gradients of their reciprocals so
+    large that Adam's second moment takes thousands of steps to forget them; 0.5 lets short trainings learn."""
     feature_matching: bool = False
     """Adversarial term of the generator: squared distance of the discriminator's features (GANomaly)."""
     second_encoder: bool = False
@@ -94,7 +97,7 @@ class AGADConfig:
         for name in (*(f"{term}_weight" for term in Weights._fields), "noise", "reset_below"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}; give a number from 0 upwards")
-        for name in ("width", "learning_rate", "discriminator_weight"):
+        for name in ("width", "learning_rate", "discriminator_weight", "epsilon"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}; give a number above 0")
         if not 0 <= self.b1 < 1 or not 0 <= self.latent_share <= 1:

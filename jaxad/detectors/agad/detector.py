@@ -193,11 +193,8 @@ def _judge(config: AGADConfig, params: Params, running: Running, scene: _Scene, 
 
 def _latent(config: AGADConfig, made: _Made, judged: _Judged) -> Array:
     """Distances of latent vectors [B] (Eq. 7)."""
-    return (
-        losses.squared_error(made.codes, made.recoded)
-        if config.second_encoder
-        else losses.squared_error(*judged.latent)
-    )
+    pair = (made.codes, made.recoded) if config.second_encoder else judged.latent
+    return losses.squared_error(*pair)
 
 
 def _generator_loss(
@@ -221,7 +218,7 @@ def _generator_loss(
 
         normal, anomalous = of_class(scene.normal, 1), of_class(scene.anomalous, config.anomaly_target)
         on_anomalies = losses.present(scene.anomalous) * losses.anomaly_loss(
-            anomalous, config.weights, contextual=config.contextual_reciprocal
+            anomalous, config.weights, contextual=config.contextual_reciprocal, epsilon=config.epsilon
         )
         total = losses.normality_loss(normal, config.weights) + on_anomalies
         zero = jnp.float32(0)
