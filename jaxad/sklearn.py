@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from sklearn.base import BaseEstimator, OutlierMixin
-from sklearn.utils import Tags, check_random_state
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from jaxad.backend import kernel_options
@@ -139,8 +139,8 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         """The least `score_samples` of what is called normal."""
         return -self.threshold_.value
 
-    def __sklearn_tags__(self) -> Tags:
-        """Images are what it takes."""
+    def __sklearn_tags__(self) -> Any:
+        """Images are what it takes. (Asked for by scikit-learn from version 1.6.)"""
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array, tags.input_tags.three_d_array = False, True
         return tags
