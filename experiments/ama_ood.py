@@ -394,10 +394,11 @@ def show(config: Config, results: dict[str, Any], path: Path) -> None:
         for name in names
     ]
     table("test, once for each way to choose the state", ("metric", "chosen by", "value", "95 % low", "high"), rows)
+    freedom = min(1, config.train_seeds - 1)  # of one seed there is no spread
     rows = [
-        (name, chosen, f"{np.mean(by_metric['auroc']):.4f}", f"{np.std(by_metric['auroc']):.4f}")
+        (name, chosen, f"{np.mean(found['auroc']):.4f}", f"{np.std(found['auroc'], ddof=freedom):.4f}")
         for name, by_choice in results["variants"].items()
-        for chosen, by_metric in by_choice.items()
+        for chosen, found in by_choice.items()
     ]
     table("test AUROC over training seeds", ("variant", "chosen by", "mean", "sd"), rows)
     print(f"report:   {path / 'report.html'}")
