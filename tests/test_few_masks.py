@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from jaxad import data
-from jaxad.data import labelled
+from jaxad.data import few_masks
 from jaxad.data.painted import KINDS
 
 CRACKFOREST = os.environ.get("JAXAD_CRACKFOREST_DIR")
@@ -89,7 +89,7 @@ def test_transductive_tests_on_all_that_is_unlabelled(images):
             np.testing.assert_array_equal(mask, of[name][1])
             assert label == mask.any()
     assert json.loads(json.dumps(task.details)) == task.details
-    assert "labelled" in labelled.table(task)
+    assert "labelled" in few_masks.table(task)
 
 
 @pytest.mark.parametrize("seed", range(4))

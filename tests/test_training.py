@@ -71,7 +71,7 @@ def test_balanced_batches_hold_so_many_anomalies_wherever_they_start():
     is_anomalous = np.isin(whole, anomalous)
     assert (is_anomalous.sum(1) == 3).all()
     # Normal images come in permutations (seven batches are two), anomalous ones at random with replacement.
-    assert (np.sort(whole[~is_anomalous][:70].reshape(5, 14), axis=1) == np.repeat(normal, 2)).all()
+    assert (np.sort(whole[~is_anomalous][:70].reshape(5, 14), axis=1) == np.repeat(np.asarray(normal), 2)[None]).all()
     assert abs((whole == 1).sum() - 60) < 25
     assert len({tuple(row) for row in is_anomalous}) > 5
     assert not all((row == row[0]).all() for row in whole[is_anomalous].reshape(40, 3))
