@@ -138,7 +138,7 @@ def test_a_classifier_is_given_classes():
 @pytest.mark.parametrize(
     ("settings", "images", "y", "message"),
     [
-        ({"detector": "pcaa"}, ZEROS, None, "detector is 'pcaa'; give one of ama"),
+        ({"detector": "pcaa"}, ZEROS, None, "detector is 'pcaa'; give one of agad"),
         ({"detector": "autoencoder"}, ZEROS, None, "has no default settings; give a AutoencoderConfig"),
         ({"contamination": 0.6}, ZEROS, None, "contamination is 0.6"),
         ({"contamination": "some"}, ZEROS, None, "contamination is 'some'"),
