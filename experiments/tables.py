@@ -113,7 +113,9 @@ def chosen(config: Config, spec: TableSpec) -> TableSpec:
         if not parts[what]:
             names = ", ".join(entry.name for entry in have)
             raise ValueError(f"--{what} {' '.join(wanted)}: {spec.title} has none of them; it has {names}")
-    return spec._replace(**parts)
+    tasks = {task.name for task in parts["tasks"]}
+    paper = {place: value for place, value in spec.paper.items() if not config.tasks or place[1] in tasks}
+    return spec._replace(**parts, paper=paper)
 
 
 # ---- cells -------------------------------------------------------------------------------------------------------
