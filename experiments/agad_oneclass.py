@@ -16,7 +16,6 @@ images with `python experiments/detect.py RUN images...`; saved is the detector 
 import dataclasses
 import functools
 import math
-import os
 import time
 import zlib
 from collections.abc import Callable, Mapping
@@ -60,7 +59,7 @@ Variant = Literal[
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(cli.RunConfig):
     """Train AGAD on one class at a time and test every detector once."""
 
     # ---- the task
@@ -112,16 +111,6 @@ class Config:
     """Of the bootstrap behind each cell's intervals."""
     diagnose: bool = False
     """Also score with the statistics of test batches, as the code of GANomaly does, to see what that would change."""
-
-    # ---- the run
-    output: str | None = None
-    """Run folder to make; by default runs/agad-DATE-TIME."""
-    resume: str | None = None
-    """Run folder to continue, exactly as if it had never stopped."""
-    cache_dir: str | None = None
-    """Where compiled programs are kept for later runs; by default ~/.cache/jaxad/xla."""
-    quiet: bool = False
-    """Print nothing but errors."""
 
     def check(self) -> None:
         """Raise ValueError for values out of range."""
@@ -187,7 +176,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 
-MAY_DIFFER = {"output", "resume", "cache_dir", "quiet", "data_dir"}
 CURVE = 200  # points of a training curve
 SHOWN = 8  # images in a row
 TEST_BATCH = 256
@@ -228,14 +216,14 @@ def run(config: Config) -> None:
         for gamma in {min(filter(None, config.gammas), default=0.0), max(config.gammas)}:
             task_of(config, sets, Cell("agad", gamma, normal, 0))
     if config.resume:
-        folder = runs.open_run(config.resume, config, may_differ=MAY_DIFFER)
+        folder = runs.open_run(config.resume, config, may_differ=cli.MAY_DIFFER)
     else:
         folder = runs.create_run(config.output, config, name="agad")
     with folder:
         if (folder.path / "results.json").exists():
-            say(config, f"{folder.path} is finished: open {folder.path / 'report.html'}")
+            config.say(f"{folder.path} is finished: open {folder.path / 'report.html'}")
             return
-        say(config, data.table(task_of(config, sets, cells[0])), f"{len(cells)} detectors; run folder: {folder.path}")
+        config.say(data.table(task_of(config, sets, cells[0])), f"{len(cells)} detectors; run folder: {folder.path}")
         backend.enable_compilation_cache(config.cache_dir)
         keys = dict(zip(("train", "test"), jax.random.split(jax.random.key(config.seed))))
         train(config, sets, cells, folder, keys)
@@ -604,12 +592,6 @@ def show(config: Config, results: dict[str, Any], path: Path) -> None:
         table("the same by statistics of batch normalisation", columns, rows)
     print(f"report:   {path / 'report.html'}")
     print(f"use it:   python experiments/detect.py {path} IMAGES ...")
-
-
-def say(config: Config, *lines: str) -> None:
-    """Print, unless asked to be quiet."""
-    if not config.quiet:
-        print(*lines, sep=os.linesep, flush=True)
 
 
 if __name__ == "__main__":

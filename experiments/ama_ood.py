@@ -14,7 +14,6 @@ the run folder: open report.html, and score new images with `python experiments/
 
 import dataclasses
 import math
-import os
 import time
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -47,7 +46,7 @@ Variant = Literal["no-mirror", "no-interpolation", "no-negatives", "r-score", "s
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(data.TaskConfig):
+class Config(data.TaskConfig, cli.RunConfig):
     """Train an adversarial mirrored autoencoder and test it once."""
 
     contamination: float = 1 / 6
@@ -76,16 +75,6 @@ class Config(data.TaskConfig):
     """The saved state: the best look at labelled validation images, or the last step, which needs no labels."""
     false_alarms: float = 0.05
     """Share of normal images that the threshold may flag, set on held-out normal images."""
-
-    # ---- the run
-    output: str | None = None
-    """Run folder to make; by default runs/ama-DATE-TIME."""
-    resume: str | None = None
-    """Run folder to continue, exactly as if it had never stopped."""
-    cache_dir: str | None = None
-    """Where compiled programs are kept for later runs; by default ~/.cache/jaxad/xla."""
-    quiet: bool = False
-    """Print nothing but errors."""
 
     def check(self) -> None:
         """Raise ValueError for values out of range."""
@@ -116,7 +105,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper": {"image_size": 32, "ama": AMAConfig(steps=20_000), "batch_size": 256, "looks": 80, "train_seeds": 3},
 }  # fmt: skip
 
-MAY_DIFFER = {"output", "resume", "cache_dir", "quiet", "data_dir"}
 CURVE = 200  # points of a training curve
 SHOWN = 8  # images in a row
 FITTED = 1024  # training images that calibrate the score and stand for training in the pictures
@@ -145,14 +133,14 @@ def run(config: Config) -> None:
     config.check()
     task = load(config)
     if config.resume:
-        folder = runs.open_run(config.resume, config, may_differ=MAY_DIFFER)
+        folder = runs.open_run(config.resume, config, may_differ=cli.MAY_DIFFER)
     else:
         folder = runs.create_run(config.output, config, name="ama")
     with folder:
         if (folder.path / "results.json").exists():
-            say(config, f"{folder.path} is finished: open {folder.path / 'report.html'}")
+            config.say(f"{folder.path} is finished: open {folder.path / 'report.html'}")
             return
-        say(config, data.table(task), f"run folder: {folder.path}")
+        config.say(data.table(task), f"run folder: {folder.path}")
         backend.enable_compilation_cache(config.cache_dir)
         keys = dict(zip(("train", "test", "pictures"), jax.random.split(jax.random.key(config.seed), 3)))
         trained = train(config, task, folder, keys["train"])
@@ -403,12 +391,6 @@ def show(config: Config, results: dict[str, Any], path: Path) -> None:
     table("test AUROC over training seeds", ("variant", "chosen by", "mean", "sd"), rows)
     print(f"report:   {path / 'report.html'}")
     print(f"use it:   python experiments/detect.py {path} IMAGES ...")
-
-
-def say(config: Config, *lines: str) -> None:
-    """Print, unless asked to be quiet."""
-    if not config.quiet:
-        print(*lines, sep=os.linesep, flush=True)
 
 
 if __name__ == "__main__":

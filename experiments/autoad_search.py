@@ -13,7 +13,6 @@ report.html.
 """
 
 import dataclasses
-import os
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
@@ -39,7 +38,7 @@ from jaxad.search.strategies import EVOLUTION_SIZE, make_strategy
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(data.TaskConfig):
+class Config(data.TaskConfig, cli.RunConfig):
     """Find an image anomaly detector for your data."""
 
     # ---- the search
@@ -84,16 +83,6 @@ class Config(data.TaskConfig):
     false_alarms: float = 0.05
     """Share of normal images that the threshold may flag, set on held-out normal images."""
 
-    # ---- the run
-    output: str | None = None
-    """Run folder to make; by default runs/autoad-DATE-TIME."""
-    resume: str | None = None
-    """Run folder to continue, exactly as if it had never stopped."""
-    cache_dir: str | None = None
-    """Where compiled programs are kept for later runs; by default ~/.cache/jaxad/xla."""
-    quiet: bool = False
-    """Print nothing but errors."""
-
     def check(self) -> None:
         """Raise ValueError for values out of range."""
         for name in ("num_layers", "children", "population", "retrain_top", "retrain_seeds", "retrain_steps"):
@@ -122,7 +111,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 
-MAY_DIFFER = {"output", "resume", "time_budget", "cache_dir", "quiet", "data_dir"}
+MAY_DIFFER = cli.MAY_DIFFER | {"time_budget"}
 
 
 def trial_config(config: Config) -> trial.TrialConfig:
@@ -142,9 +131,9 @@ def run(config: Config) -> None:
         folder = runs.create_run(config.output, config, name="autoad")
     with folder:
         if (folder.path / "results.json").exists():
-            say(config, f"{folder.path} is finished: open {folder.path / 'report.html'}")
+            config.say(f"{folder.path} is finished: open {folder.path / 'report.html'}")
             return
-        say(config, data.table(task), f"run folder: {folder.path}")
+        config.say(data.table(task), f"run folder: {folder.path}")
         backend.enable_compilation_cache(config.cache_dir)
         keys = dict(zip(("start", "search", "retrain", "test"), jax.random.split(jax.random.key(config.seed), 4)))
 
@@ -166,7 +155,7 @@ def search(config: Config, task: data.Task, folder: runs.Run, keys: dict[str, ja
     facts = {"trials": 0, "elapsed": 0.0, "compiles": 0, "stopped": None, "costs": loop.Costs(0.0, 0.0)}
     if saved is not None:
         state, facts = saved.tree, saved.metadata
-        say(config, *(f"skipped a damaged checkpoint: {path}" for path in saved.skipped))
+        config.say(*(f"skipped a damaged checkpoint: {path}" for path in saved.skipped))
     runs.truncate_trials(folder, facts["trials"])
     trials = [loop.Trial(**record) for record in runs.read_trials(folder)]
     if facts["stopped"] is None and len(trials) < config.children:
@@ -217,7 +206,7 @@ def search(config: Config, task: data.Task, folder: runs.Run, keys: dict[str, ja
             facts.update(trials=len(trials), elapsed=trials[-1].elapsed)
             runs.sync(folder)
             folder.checkpoints.save(len(trials), end.state, metadata=facts)
-            say(config, f"the search ended early: {end.stopped}, {len(trials)} of {config.children} children")
+            config.say(f"the search ended early: {end.stopped}, {len(trials)} of {config.children} children")
     return facts | {"trials": trials, "space": space}
 
 
@@ -346,12 +335,6 @@ def show(config: Config, results: dict[str, Any], path: Path) -> None:
     table("test, once", ("metric", "value", "95 % low", "high"), rows)
     print(f"report:   {path / 'report.html'}")
     print(f"use it:   python experiments/detect.py {path} IMAGES ...")
-
-
-def say(config: Config, *lines: str) -> None:
-    """Print, unless asked to be quiet."""
-    if not config.quiet:
-        print(*lines, sep=os.linesep, flush=True)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ from jaxad.types import Search
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(data.TaskConfig):
+class Config(data.TaskConfig, cli.RunConfig):
     """Compare search strategies."""
 
     dataset: str = "digits"
@@ -74,16 +74,8 @@ class Config(data.TaskConfig):
     controller: AutoADConfig = dataclasses.field(default_factory=AutoADConfig)
     """Settings of the controller whose parts are left out one by one."""
 
-    output: str | None = None
-    """Run folder to make; by default runs/compare-DATE-TIME."""
-    resume: str | None = None
-    """Run folder to continue."""
-    cache_dir: str | None = None
-    """Where compiled programs are kept for later runs; by default ~/.cache/jaxad/xla."""
     jobs: int = 1
     """With --mode search: processes at a time."""
-    quiet: bool = False
-    """Print nothing but errors."""
 
     def check(self) -> None:
         """Raise ValueError for values out of range."""
@@ -123,7 +115,7 @@ SPACES = {
     ),
     "medium": SearchSpace(num_layers=2, channels=(8, 16, 32)),
 }  # fmt: skip
-MAY_DIFFER = {"output", "resume", "quiet", "jobs", "cache_dir", "data_dir"}
+MAY_DIFFER = cli.MAY_DIFFER | {"jobs"}
 WINDOW = 20  # children, as in Fig. 3 of the paper
 SCRATCH = "random-from-scratch"
 CAN_BE_LEFT_OUT = ("no-curiosity", "no-replay", "no-sharpening", "plain-lstm", "paper", "evolution", SCRATCH)
@@ -138,7 +130,7 @@ def run(config: Config) -> None:
     else:
         folder = runs.create_run(config.output, config, name="compare")
     with folder:
-        say(config, data.table(task), f"run folder: {folder.path}")
+        config.say(data.table(task), f"run folder: {folder.path}")
         backend.enable_compilation_cache(config.cache_dir)
         compared = by_table if config.mode == "table" else by_search
         outcomes, curves, facts = compared(config, task, folder)
@@ -220,7 +212,7 @@ def searched(
         jax.vmap(lambda key, known: explore_table(search, space, known, key, **options).rewards, (0, None))
     )
     found = np.asarray(program(keys, jnp.asarray(rewards)))
-    say(config, f"{name}: {config.seeds} searches of {config.children} children, {time.perf_counter() - started:.1f} s")
+    config.say(f"{name}: {config.seeds} searches of {config.children} children, {time.perf_counter() - started:.1f} s")
     files.write_array(path, found)
     return found
 
@@ -347,13 +339,7 @@ def conclude(
         report.render_comparison(said, rows, curves, files.to_json(facts), files.to_json(config)),
     )
     files.write_json(folder.path / "results.json", facts | as_json(outcomes, found) | runs.environment())
-    say(config, said, f"report: {folder.path / 'report.html'}")
-
-
-def say(config: Config, *lines: str) -> None:
-    """Print, unless asked to be quiet."""
-    if not config.quiet:
-        print(*lines, sep="\n", flush=True)
+    config.say(said, f"report: {folder.path / 'report.html'}")
 
 
 if __name__ == "__main__":

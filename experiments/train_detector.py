@@ -35,7 +35,7 @@ from jaxad.types import Detector, State
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(data.TaskConfig):
+class Config(data.TaskConfig, cli.RunConfig):
     """Train one detector and test it once."""
 
     detector: str = "nearest_neighbours"
@@ -58,15 +58,6 @@ class Config(data.TaskConfig):
     checkpoints: int = 5
     """How often a training is saved on its way."""
 
-    output: str | None = None
-    """Run folder to make; by default runs/detector-DATE-TIME."""
-    resume: str | None = None
-    """Run folder to continue, exactly as if it had never stopped."""
-    cache_dir: str | None = None
-    """Where compiled programs are kept for later runs; by default ~/.cache/jaxad/xla."""
-    quiet: bool = False
-    """Print nothing but errors."""
-
     def check(self) -> None:
         """Raise ValueError for values out of range."""
         for name in ("steps", "batch_size", "checkpoints"):
@@ -83,7 +74,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "smoke": {"dataset": "digits", "limit": 200, "steps": 20, "batch_size": 16},
     "paper": {"batch_size": 64, "steps": 20_000},
 }
-MAY_DIFFER = {"output", "resume", "cache_dir", "quiet", "data_dir", "list"}
+MAY_DIFFER = cli.MAY_DIFFER | {"list"}
 FITTED = 1024  # training images that calibrate
 ENDS = ("value", "low", "high")
 CURVE = 200  # points of a training curve
@@ -113,9 +104,9 @@ def run(config: Config) -> None:
         folder = runs.create_run(config.output, config, name="detector")
     with folder:
         if (folder.path / "results.json").exists():
-            say(config, f"{folder.path} is finished: open {folder.path / 'report.html'}")
+            config.say(f"{folder.path} is finished: open {folder.path / 'report.html'}")
             return
-        say(config, data.table(task), f"run folder: {folder.path}")
+        config.say(data.table(task), f"run folder: {folder.path}")
         backend.enable_compilation_cache(config.cache_dir)
         keys = dict(zip(("train", "test"), jax.random.split(jax.random.key(config.seed))))
         detector = DETECTORS[config.detector][1](method)
@@ -269,12 +260,6 @@ def show(config: Config, results: dict[str, Any], path: Path) -> None:
             table(part, ("metric", "value", "95 % low", "high"), rows)
     print(f"report:   {path / 'report.html'}")
     print(f"use it:   python experiments/detect.py {path} IMAGES ...")
-
-
-def say(config: Config, *lines: str) -> None:
-    """Print, unless asked to be quiet."""
-    if not config.quiet:
-        print(*lines, sep="\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,28 @@ from jaxad.files import from_json
 
 Config = TypeVar("Config")
 
+MAY_DIFFER = frozenset({"output", "resume", "cache_dir", "quiet", "data_dir"})
+"""Flags that change no result: a resumed run may be given others."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Where a run goes and what it tells, which the configs of experiments inherit."""
+
+    output: str | None = None
+    """Run folder to make; by default runs/NAME-DATE-TIME."""
+    resume: str | None = None
+    """Run folder to continue, exactly as if it had never stopped."""
+    cache_dir: str | None = None
+    """Where compiled programs are kept for later runs; by default ~/.cache/jaxad/xla."""
+    quiet: bool = False
+    """Print nothing but errors."""
+
+    def say(self, *lines: str) -> None:
+        """Print, unless asked to be quiet."""
+        if not self.quiet:
+            print(*lines, sep="\n", flush=True)
+
 
 def main(
     function: Callable[[Config], int | None],
