@@ -6,7 +6,7 @@ stops after any step and goes on from the saved state ends where uninterrupted t
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import chex
 import jax
@@ -67,8 +67,8 @@ def fit(
     data = _checked(images, labels, anomalies_per_batch, steps, batch_size, chunk, state, start_step)
     sizes, keys = _Sizes(chunk, batch_size, anomalies_per_batch or 0), _split(key)
     if state is None:
-        state = _initialiser(detector, sizes, False)(keys, data)
-    run = _program(detector, sizes, False)
+        state = _initialiser(detector, sizes, "one")(keys, data)
+    run = _program(detector, sizes, "one")
     return _train(run, keys, state, data, start_step, steps, chunk, 0, on_chunk)
 
 
@@ -85,12 +85,15 @@ def fit_population(
     on_chunk: OnChunk | None = None,
     state: State | None = None,
     start_step: int = 0,
+    rows: np.ndarray | None = None,
     vmapped: bool | None = None,
 ) -> tuple[State, History]:
-    """Train the same detector from several seeds; arguments as in `fit`, except:
+    """Train the same detector from several seeds or on several sets; arguments as in `fit`, except:
 
     Args:
       keys: [P], consumed, such as `jax.vmap(jax.random.key)(seeds)`; where they are sharded, so is the work.
+      labels: [N], or [P, n] where there are `rows`.
+      rows: [P, n], every member's own images, as indices into the images, which are on the device once.
       state: with a leading axis P.
       on_chunk: is told the steps done by all members together, those before `start_step` included, and the mean
         info of those that just trained.
@@ -101,10 +104,13 @@ def fit_population(
       The states and the history, every array with a leading axis P.
     """
     chex.assert_rank(keys, 1)
-    data = _checked(images, labels, anomalies_per_batch, steps, batch_size, chunk, state, start_step)
+    size = keys.shape[0]
+    rows = None if rows is None else _checked_rows(rows, size, len(images))
+    data = _checked(images, labels, anomalies_per_batch, steps, batch_size, chunk, state, start_step, rows)
     if vmapped is None:
         vmapped = jax.default_backend() != "cpu"
-    sizes, size = _Sizes(chunk, batch_size, anomalies_per_batch or 0), keys.shape[0]
+    sizes = _Sizes(chunk, batch_size, anomalies_per_batch or 0)
+    kind = "seeds" if rows is None else "sets"
     if vmapped:
 
         def told(done: int, info: Info) -> None:
@@ -112,8 +118,8 @@ def fit_population(
 
         keys = jax.vmap(_split)(keys)
         if state is None:
-            state = _initialiser(detector, sizes, True)(keys, data)
-        run = _program(detector, sizes, True)
+            state = _initialiser(detector, sizes, kind)(keys, data)
+        run = _program(detector, sizes, kind)
         return _train(run, keys, state, data, start_step, steps, chunk, 1, on_chunk and told)
 
     members = []
@@ -123,9 +129,12 @@ def fit_population(
             on_chunk(before + done - start_step, info)
 
         own = None if state is None else _index(state, member)
-        options = {"steps": steps, "batch_size": batch_size, "labels": data.labels, "chunk": chunk}
+        images, labels = data.images, data.labels
+        if rows is not None:
+            images, labels = images[rows[member]], None if labels is None else labels[member]
+        options = {"steps": steps, "batch_size": batch_size, "labels": labels, "chunk": chunk}
         options |= {"on_chunk": on_chunk and told, "state": own, "start_step": start_step}
-        members.append(fit(detector, key, data.images, anomalies_per_batch=anomalies_per_batch, **options))
+        members.append(fit(detector, key, images, anomalies_per_batch=anomalies_per_batch, **options))
     states, histories = zip(*members)
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states), jax.tree.map(lambda *x: np.stack(x), *histories)
 
@@ -137,12 +146,22 @@ class _Keys(NamedTuple):
 
 
 class _Data(NamedTuple):
-    """What is trained on, on the device."""
+    """What is trained on, on the device. Members with sets of their own share `images` and have axis P in the rest."""
 
     images: Array
+    rows: Array | None  # [n] which of the images are in the set, where not all are; all else counts within the set
     labels: Array | None
-    normal: Array | None  # [n] indices, where batches get a number of anomalies
-    anomalous: Array | None  # [a]
+    normal: Array | None  # indices, where batches get a number of anomalies
+    anomalous: Array | None
+
+    def batch(self, indices: Array) -> Batch:
+        """Images of the set, with their labels."""
+        rows = indices if self.rows is None else self.rows[indices]
+        return Batch(to_float(self.images[rows]), None if self.labels is None else self.labels[indices])
+
+
+_Kind = Literal["one", "seeds", "sets"]  # of program: for a single detector, a population, one with sets of their own
+_AXES = {"seeds": None, "sets": _Data(images=None, rows=0, labels=0, normal=0, anomalous=0)}
 
 
 class _Sizes(NamedTuple):
@@ -157,7 +176,7 @@ def _order(key: Key, data: _Data, sizes: _Sizes, steps: int, start: Array | int 
     """Indices [steps, batch] of the images of steps start, start + 1, ..."""
     if sizes.anomalies:
         return balanced_order(key, data.normal, data.anomalous, steps, sizes.batch, sizes.anomalies, start)
-    return batch_order(key, data.images.shape[0], steps, sizes.batch, start)
+    return batch_order(key, len(data.images if data.rows is None else data.rows), steps, sizes.batch, start)
 
 
 def _split(key: Key) -> _Keys:
@@ -170,27 +189,25 @@ def _options() -> dict[str, str | bool | int]:
 
 
 @functools.lru_cache(maxsize=16)
-def _initialiser(detector: Detector, sizes: _Sizes, population: bool) -> Callable[..., State]:
+def _initialiser(detector: Detector, sizes: _Sizes, kind: _Kind) -> Callable[..., State]:
     def init(keys: _Keys, data: _Data) -> State:
         first = _order(keys.order, data, sizes, 1)[0]
-        return detector.init(keys.init, to_float(data.images[first]))
+        return detector.init(keys.init, data.batch(first).images)
 
     # Run once: most of the time to compile random initial weights goes into optimising what runs for a millisecond.
     options = _options() | ({"xla_backend_optimization_level": 0} if _options() else {})
-    return jax.jit(jax.vmap(init, (0, None)) if population else init, compiler_options=options)
+    return jax.jit(init if kind == "one" else jax.vmap(init, (0, _AXES[kind])), compiler_options=options)
 
 
 @functools.lru_cache(maxsize=16)  # programs are kept as long as their detector is likely to be trained again
-def _program(detector: Detector, sizes: _Sizes, population: bool) -> Callable[..., tuple[State, Info]]:
+def _program(detector: Detector, sizes: _Sizes, kind: _Kind) -> Callable[..., tuple[State, Info]]:
     """Up to a chunk of steps: (state, keys, data, start, count) -> (state, infos, of which `count` count)."""
 
     def run(state: State, keys: _Keys, data: _Data, start: Array, count: Array) -> tuple[State, Info]:
         order = _order(keys.order, data, sizes, sizes.chunk, start)
 
         def step(i: Array, state: State) -> tuple[State, Info]:
-            rows = order[i]
-            batch = Batch(to_float(data.images[rows]), None if data.labels is None else data.labels[rows])
-            return detector.step(jax.random.fold_in(keys.steps, start + i), state, batch)
+            return detector.step(jax.random.fold_in(keys.steps, start + i), state, data.batch(order[i]))
 
         # A loop of run-time length: the last, shorter chunk needs no program of its own, and any chunk the same one.
         def body(i: Array, carry: tuple[State, Info]) -> tuple[State, Info]:
@@ -202,8 +219,8 @@ def _program(detector: Detector, sizes: _Sizes, population: bool) -> Callable[..
         infos = jax.tree.map(lambda leaf: jnp.zeros((sizes.chunk, *leaf.shape), leaf.dtype), like)
         return lax.fori_loop(0, count, body, (state, infos))
 
-    if population:
-        run = jax.vmap(run, (0, 0, None, None, None))
+    if kind != "one":
+        run = jax.vmap(run, (0, 0, _AXES[kind], None, None))
     return jax.jit(run, donate_argnums=0, compiler_options=_options())
 
 
@@ -249,6 +266,7 @@ def _checked(
     chunk: int,
     state: State | None,
     start_step: int,
+    sets: np.ndarray | None = None,
 ) -> _Data:
     """What to train on, on the device, once everything has been found fit for training."""
     if isinstance(images, np.ndarray):
@@ -263,13 +281,30 @@ def _checked(
         raise ValueError(f"start_step is {start_step}; to go on, give the state after that many steps, and only then")
     if (steps + chunk) * batch_size >= 2**31:
         raise ValueError(f"{steps} steps of {batch_size} images are too many; train 2^31 images at most")
-    if labels is not None and np.shape(labels) != images.shape[:1]:
-        raise ValueError(f"labels have shape {np.shape(labels)}; give one for each of the {images.shape[0]} images")
+    shape = images.shape[:1] if sets is None else sets.shape
+    if labels is not None and np.shape(labels) != shape:
+        raise ValueError(f"labels have shape {np.shape(labels)}; give {shape}, one for each of the training images")
     normal = anomalous = None
-    if anomalies is not None:
+    if anomalies is not None and sets is None:
         normal, anomalous = _kinds(labels, anomalies, batch_size)
+    elif anomalies is not None:
+        kinds = [_kinds(own, anomalies, batch_size) for own in ([None] if labels is None else labels)]
+        if len({len(own) for own, _ in kinds}) > 1:
+            raise ValueError("members have different numbers of anomalies: train them apart, or give them equally many")
+        normal, anomalous = (jnp.stack(indices) for indices in zip(*kinds))
     labels = None if labels is None else jnp.asarray(labels, jnp.int32)
-    return _Data(jnp.asarray(images), labels, normal, anomalous)
+    rows = None if sets is None else jnp.asarray(sets, jnp.int32)
+    return _Data(jnp.asarray(images), rows, labels, normal, anomalous)
+
+
+def _checked_rows(rows: np.ndarray, members: int, images: int) -> np.ndarray:
+    """The sets of the members of a population."""
+    rows = np.asarray(rows)
+    if rows.ndim != 2 or len(rows) != members or not rows.size or not np.issubdtype(rows.dtype, np.integer):
+        raise ValueError(f"rows have shape {rows.shape}, {rows.dtype}; give whole numbers [{members}, n], n at least 1")
+    if not 0 <= rows.min() <= rows.max() < images:
+        raise ValueError(f"rows are from {rows.min()} to {rows.max()}; give indices of the {images} images, from 0")
+    return rows
 
 
 def _kinds(labels: Array | np.ndarray | None, anomalies: int, batch_size: int) -> tuple[Array, Array]:

@@ -130,6 +130,37 @@ def test_a_population_with_few_labels_equals_its_members(vmapped):
         assert states.labels[member] == state.labels == 18
 
 
+@pytest.mark.parametrize("few", [False, True])
+@pytest.mark.parametrize("vmapped", [False, True])
+def test_members_with_sets_of_their_own_equal_detectors_trained_on_these(vmapped, few):
+    rows = np.array([[1, 2, 3, 4, 5, 6], [9, 3, 7, 0, 2, 1], [1, 2, 3, 4, 5, 6]])
+    labels = np.array([[0, 0, 1, 0, 0, 1], [1, 0, 0, 0, 0, 1], [1, 1, 0, 0, 0, 0]])
+    options = {"steps": 7, "batch_size": 4, "chunk": 5} | ({"anomalies_per_batch": 2} if few else {})
+    keys = jax.vmap(jax.random.key)(np.array([3, 4, 3]))
+    states, history = fit_population(RECORDER, keys, IMAGES, labels=labels, rows=rows, vmapped=vmapped, **options)
+    for member, seed in enumerate((3, 4, 3)):
+        own, told = fit(RECORDER, jax.random.key(seed), IMAGES[rows[member]], labels=labels[member], **options)
+        np.testing.assert_array_equal(history.info.rows[member], told.info.rows)
+        jax.tree.map(lambda a, b, m=member: np.testing.assert_allclose(a[m], b, rtol=1e-6), states, own)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"rows": np.array([[0, 1]])}, r"give whole numbers \[2, n\]"),
+        ({"rows": np.array([[0.0, 1.0], [1.0, 2.0]])}, "float64; give whole numbers"),
+        ({"rows": np.array([[0, 1], [2, 10]])}, "from 0 to 10; give indices of the 10 images"),
+        ({"labels": np.zeros(10, int)}, r"give \(2, 3\)"),
+        ({"labels": np.array([[0, 0, 1], [0, 1, 1]]), "anomalies_per_batch": 1}, "different numbers of anomalies"),
+        ({"anomalies_per_batch": 1}, "no image is labelled"),
+    ],
+)
+def test_sets_that_do_not_fit_are_refused(change, words):
+    options = {"rows": np.array([[0, 1, 2], [3, 4, 5]]), "steps": 2, "batch_size": 2} | change
+    with pytest.raises(ValueError, match=words):
+        fit_population(RECORDER, jax.random.split(jax.random.key(0)), IMAGES, **options)
+
+
 def test_chunks_and_callbacks_change_nothing():
     said = []
     state, history = run(on_chunk=lambda done, info: said.append((done, float(info.loss))))
@@ -212,7 +243,7 @@ def test_further_chunks_seeds_and_calls_compile_nothing():
         ({"steps": 4, "start_step": 5}, "start_step is 5 of 4"),
         ({"start_step": 2}, "give the state"),
         ({"steps": 2**30}, "too many"),
-        ({"labels": np.zeros(3)}, "one for each of the 10"),
+        ({"labels": np.zeros(3)}, r"give \(10,\), one for each"),
         ({"anomalies_per_batch": 2}, "no image is labelled: give labels"),
         (FEW | {"anomalies_per_batch": 4}, "anomalies_per_batch is 4; give 1 to 3"),
         (FEW | {"anomalies_per_batch": 0}, "anomalies_per_batch is 0; give 1 to 3"),
