@@ -20,7 +20,7 @@ from jaxad.types import Params
 
 Tensor = torch.Tensor
 
-WIDTH, DEEP_WIDTH, LEAK, SPREAD, EPSILON = 64, 32, 0.2, 0.02, 1e-6
+WIDTH, DEEP_WIDTH, LEAK, SPREAD = 64, 32, 0.2, 0.02
 # What `Trainer` has of AGADConfig's choices; all numbers are free.
 SUPPORTED = {"batch_norm": True, "anomalies": "fail", "feature_matching": False, "second_encoder": False}
 SUPPORTED |= {"latent_in_discriminator": False, "discriminator_weight": 1.0, "noise": 0.0, "auxiliary_norm": False}
@@ -312,11 +312,11 @@ class Trainer:
         on_anomalies, error = none, none
         if bool(anomalous.any()):
             terms = of_class(anomalous, float(config.anomaly_target))
-            seen = config.adversarial_weight / (terms.adversarial + EPSILON)
-            seen = seen + config.latent_weight / (terms.latent + EPSILON)
-            made = config.pseudo_weight / (terms.pseudo + EPSILON)
+            seen = config.adversarial_weight / (terms.adversarial + config.epsilon)
+            seen = seen + config.latent_weight / (terms.latent + config.epsilon)
+            made = config.pseudo_weight / (terms.pseudo + config.epsilon)
             if config.contextual_reciprocal:
-                made = made + config.contextual_weight / (terms.contextual + EPSILON)
+                made = made + config.contextual_weight / (terms.contextual + config.epsilon)
             of_judge, of_maker = of_judge + seen, of_maker + made
             on_anomalies, error = seen + made, terms.contextual
         parameters = list(self.generator.parameters())

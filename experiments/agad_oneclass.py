@@ -4,6 +4,7 @@
     python experiments/agad_oneclass.py --dataset fashion_mnist --test-split test --classes 0 1 2 3 --gammas 0 0.05
     python experiments/agad_oneclass.py --compare no-adcon ganomaly            # ablation of Table 4, and a forerunner
     python experiments/agad_oneclass.py --dataset folder:XRAY/train --test-folder XRAY/test --classes normal  # Table 3
+    python experiments/agad_oneclass.py --dataset folder:PARTS --classes good --gammas all     # use all known defects
     python experiments/agad_oneclass.py --preset smoke                         # see everything happen in a minute
     python experiments/agad_oneclass.py --resume runs/agad-20260101-120000
 
@@ -14,48 +15,27 @@ images with `python experiments/detect.py RUN images...`; saved is the detector 
 """
 
 import dataclasses
-import functools
 import math
-import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 from urllib.parse import quote
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from jaxad import backend, checkpoint, cli, data, files, metrics, report, runs
+from jaxad import backend, checkpoint, cli, data, files, report, runs
+from jaxad.averages import group_cells
 from jaxad.batches import to_float
-from jaxad.data.datasets import class_indices
 from jaxad.data.labelled import check_gamma
-from jaxad.detectors.agad import LINEAGE, AGADConfig, agad, views
+from jaxad.detectors.agad import AGADConfig, Variant, agad, auroc_by_batches, learns_from, variant, views
 from jaxad.detectors.saved import save_detector
 from jaxad.evaluation import evaluate, predictions
-from jaxad.nets.sngan import next_size
 from jaxad.progress import Progress, table
-from jaxad.training import fit
+from jaxad.resumable import Trained, fit_saved
 from jaxad.types import Detector, State
-
-VARIANTS: dict[str, dict[str, Any]] = {
-    "no-adcon": {"pseudo_weight": 0.0},
-    "advprop": {"auxiliary_norm": True},
-    "freezebn": {"frozen_norm": True},
-    "advprop-freezebn": {"auxiliary_norm": True, "frozen_norm": True},
-    "naive": {"generator": "naive"},
-    "unet": {"generator": "unet"},
-    "unetpp": {"generator": "unetpp"},
-    "literal-target": {"anomaly_target": 0},
-    "contextual-reciprocal": {"contextual_reciprocal": True},
-    "tiny-epsilon": {"epsilon": 1e-6},
-    "ganomaly": {},
-    "skip-ganomaly": {},
-}
-Variant = Literal[
-    "no-adcon", "advprop", "freezebn", "advprop-freezebn", "naive", "unet", "unetpp", "literal-target",
-    "contextual-reciprocal", "tiny-epsilon", "ganomaly", "skip-ganomaly",
-]  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,8 +47,8 @@ class Config(cli.RunConfig):
     """Labelled images: a TFDS name (fashion_mnist), digits, textures:SIZE, idx:DIR, folder:DIR, npz:FILE."""
     classes: tuple[str, ...] = ()
     """Classes that are normal, one detector for each, by name or number; by default every class."""
-    gammas: tuple[float, ...] = (0.0, 0.05)
-    """Anomalous shares of the training images, drawn from all other classes."""
+    gammas: tuple[data.Gamma, ...] = (0.0, 0.05)
+    """Anomalous shares of the training images, drawn from all other classes; all takes those that no test needs."""
     test_split: str | None = None
     """Test on this part of a TFDS or IDX set, such as test, whole; by default on a fifth of each class and others."""
     test_folder: str | None = None
@@ -105,6 +85,8 @@ class Config(cli.RunConfig):
     """Decides everything random: same seed, same result."""
     saves: int = 4
     """How often a training is saved on the way."""
+    together: int | None = None
+    """Detectors trained in one program, where they have equally many images; by default 1 on CPU, 16 elsewhere."""
     false_alarms: float = 0.05
     """Share of normal images that the threshold may flag, set on held-out normal images."""
     resamples: int = 200
@@ -114,8 +96,8 @@ class Config(cli.RunConfig):
 
     def check(self) -> None:
         """Raise ValueError for values out of range."""
-        for name in ("train_seeds", "batch_size", "steps", "saves", "resamples"):
-            if getattr(self, name) < 1:
+        for name in ("train_seeds", "batch_size", "steps", "saves", "resamples", "anomalies_per_batch", "together"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} is {getattr(self, name)}; the least is 1")
         if not self.gammas:
             raise ValueError("--gammas is empty; give shares such as 0 0.05")
@@ -130,9 +112,7 @@ class Config(cli.RunConfig):
             raise ValueError(f"--contamination is {self.contamination}; give a share between 0 and 1, such as 0.5")
         if self.test_folder is not None and (self.test_split is not None or not self.dataset.startswith("folder:")):
             raise ValueError("--test-folder is for --dataset folder:DIR, without --test-split")
-        if self.anomalies_per_batch is not None and self.anomalies_per_batch < 1:
-            raise ValueError(f"--anomalies-per-batch is {self.anomalies_per_batch}; the least is 1")
-        number = max(map(self.anomalies, self.gammas))
+        number = max(self.anomalies(gamma) or 0 for gamma in self.gammas)
         if number >= self.batch_size:
             raise ValueError(f"--batch-size {self.batch_size} has no room for {number} anomalies and a normal image")
         for name, settings in self.variants().items():
@@ -141,27 +121,17 @@ class Config(cli.RunConfig):
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from error
 
-    def anomalies(self, gamma: float) -> int:
+    def anomalies(self, gamma: data.Gamma) -> int | None:
         """Labelled anomalies of a batch."""
         if gamma == 0:
-            return 0
+            return None
         if self.anomalies_per_batch is not None:
             return self.anomalies_per_batch
-        return max(math.ceil(self.batch_size / 8), round(gamma * self.batch_size))
+        return max(math.ceil(self.batch_size / 8), 0 if gamma == "all" else round(gamma * self.batch_size))
 
     def variants(self) -> dict[str, AGADConfig]:
-        """AGAD and what it is compared with; forerunners keep its sizes."""
-        found = {"agad": self.agad}
-        kept = {
-            name: getattr(self.agad, name) for name in ("width", "levels", "latent_dim", "learning_rate", "compute")
-        }
-        for name in self.compare:
-            if name not in VARIANTS:
-                raise ValueError(f"--compare has no variant {name!r}; choose from {', '.join(VARIANTS)}")
-            lineage = LINEAGE.get(name.replace("-", "_"))
-            base, changes = (self.agad, VARIANTS[name]) if lineage is None else (lineage, kept)
-            found[name] = dataclasses.replace(base, **changes)
-        return found
+        """AGAD and what it is compared with."""
+        return {"agad": self.agad} | {name: variant(self.agad, name) for name in self.compare}
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -178,42 +148,37 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 CURVE = 200  # points of a training curve
 SHOWN = 8  # images in a row
-TEST_BATCH = 256
 DIGITS = 170  # images of a class
-
-
-class Sets(NamedTuple):
-    """The images, all of one size."""
-
-    train: data.ImageSet
-    test: data.ImageSet | None  # the official test part, where there is one
-    classes: tuple[str, ...]  # those that are normal in turn
 
 
 class Cell(NamedTuple):
     """One detector of the table."""
 
     variant: str
-    gamma: float
+    gamma: data.Gamma
     normal: str  # class
     seed: int  # 0, 1 ...
 
     @property
     def name(self) -> str:
         """Of its files."""
-        return f"{self.variant}-gamma{self.gamma:g}-{quote(self.normal, safe='')}-seed{self.seed}"
+        return f"{self.variant}-gamma{data.gamma_name(self.gamma)}-{quote(self.normal, safe='')}-seed{self.seed}"
 
 
 def run(config: Config) -> None:
     """The whole experiment."""
     config.check()
-    sets = load(config)
+    sets = data.load_class_sets(
+        config.dataset, config.classes, image_size=config.image_size, test_split=config.test_split,
+        test_folder=config.test_folder, data_dir=config.data_dir, seed=config.seed,
+    )  # fmt: skip
     cells = plan(config, sets)
     for settings in config.variants().values():  # sizes that do not fit are known before anything is written
         form = jax.ShapeDtypeStruct((1, *sets.train.images.shape[1:]), np.float32)
         jax.eval_shape(agad(settings).init, jax.random.key(0), form)
+    shares = sorted(config.gammas, key=size)
     for normal in sets.classes:  # what the least and the largest share allow, those between allow, too
-        for gamma in {min(filter(None, config.gammas), default=0.0), max(config.gammas)}:
+        for gamma in {next(filter(None, shares), 0.0), shares[-1]}:
             task_of(config, sets, Cell("agad", gamma, normal, 0))
     if config.resume:
         folder = runs.open_run(config.resume, config, may_differ=cli.MAY_DIFFER)
@@ -231,47 +196,18 @@ def run(config: Config) -> None:
         show(config, results, folder.path)
 
 
-# ---- data --------------------------------------------------------------------------------------------------------
+def size(gamma: data.Gamma) -> float:
+    """For comparisons."""
+    return math.inf if gamma == "all" else gamma
 
 
-def load(config: Config) -> Sets:
-    """The image sets, in the size that the networks get."""
-    options = {"data_dir": config.data_dir, "seed": config.seed}
-    if config.dataset.startswith("folder:"):
-        options["image_size"] = config.image_size  # folders may mix sizes
-    train = data.load(config.dataset, **options)
-    if train.labels is None:
-        raise ValueError(f"{config.dataset} has no labels, so no class can be normal: give a labelled set")
-    test = None
-    if config.test_split is not None:
-        test = data.load(config.dataset, split=config.test_split, **options)
-    elif config.test_folder is not None:
-        test = data.load(f"folder:{config.test_folder}", **options)
-    side = config.image_size or next_size(max(train.images.shape[1:3]))
-    train, test = (None if part is None else sized(part, side) for part in (train, test))
-    chosen = class_indices(train.name, train.class_names, config.classes or train.class_names)
-    return Sets(train, test, tuple(train.class_names[i] for i in chosen))
-
-
-def sized(dataset: data.ImageSet, side: int) -> data.ImageSet:
-    """The set with square images of this side, without masks, which one-class scores do not use."""
-    images = dataset.images if dataset.images.shape[1:3] == (side, side) else data.resize(dataset.images, (side, side))
-    return dataset._replace(images=images, masks=None)
-
-
-def plan(config: Config, sets: Sets) -> list[Cell]:
+def plan(config: Config, sets: data.ClassSets) -> list[Cell]:
     """All cells, in order. Some variants have no meaning with some gammas."""
-
-    def exists(variant: str, gamma: float) -> bool:
-        if "freezebn" in variant:
-            return gamma > 0  # there is nothing to freeze for
-        return gamma == 0 or config.variants()[variant].anomalies == "fail"  # the others learn nothing from labels
-
     cells = [
-        Cell(variant, gamma, normal, seed)
-        for variant in config.variants()
+        Cell(name, gamma, normal, seed)
+        for name, settings in config.variants().items()
         for gamma in config.gammas
-        if exists(variant, gamma)
+        if learns_from(settings, name, gamma)
         for normal in sets.classes
         for seed in range(config.train_seeds)
     ]
@@ -281,7 +217,7 @@ def plan(config: Config, sets: Sets) -> list[Cell]:
     return cells
 
 
-def task_of(config: Config, sets: Sets, cell: Cell) -> data.Task:
+def task_of(config: Config, sets: data.ClassSets, cell: Cell) -> data.Task:
     """The task of a cell: the same validation and test for every gamma, variant and seed."""
     # Of the digits no class has fewer. Equal numbers share one compiled program.
     limit = DIGITS if config.limit is None and config.dataset == "digits" else config.limit
@@ -300,27 +236,56 @@ def task_of(config: Config, sets: Sets, cell: Cell) -> data.Task:
 # ---- training ----------------------------------------------------------------------------------------------------
 
 
-def train(config: Config, sets: Sets, cells: list[Cell], folder: runs.Run, keys: Mapping[str, jax.Array]) -> None:
+class Group(NamedTuple):
+    """Cells that train in one program."""
+
+    cells: tuple[Cell, ...]
+    tasks: tuple[data.Task, ...]
+
+
+def groups(config: Config, sets: data.ClassSets, cells: list[Cell]) -> Iterator[Group]:
+    """Cells, one after another, as many together as wanted and possible: of equally many images, to the same end."""
+    most = config.together or (1 if jax.default_backend() == "cpu" else 16)
+    group = Group((), ())
+    for cell in cells:
+        task = task_of(config, sets, cell)
+        if group.cells:
+            same = (cell.variant, cell.gamma) == group.cells[0][:2]
+            same &= np.array_equal(np.bincount(task.train.labels), np.bincount(group.tasks[0].train.labels))
+            if not same or len(group.cells) == most:
+                yield group
+                group = Group((), ())
+        group = Group((*group.cells, cell), (*group.tasks, task))
+    yield group
+
+
+def train(
+    config: Config, sets: data.ClassSets, cells: list[Cell], folder: runs.Run, keys: Mapping[str, jax.Array]
+) -> None:
     """Every cell that no earlier session has finished."""
-    done = {(r["variant"], r["gamma"], r["class"], r["seed"]) for r in records(folder)}
+    done = {cell_of(record) for record in records(folder)}
     detectors = {name: agad(settings) for name, settings in config.variants().items()}
+    before = 0
     with Progress(len(cells) * config.steps, label="train", quiet=config.quiet) as progress:
-        for index, cell in enumerate(cells):
-            before = index * config.steps
-            if tuple(cell) not in done:
-                task = task_of(config, sets, cell)
+        for group in groups(config, sets, cells):
+            if not done.issuperset(group.cells):
+                name, detector = group.cells[0].name, detectors[group.cells[0].variant]
 
-                def on_steps(steps: int, _: Any, before: int = before, cell: Cell = cell) -> None:
-                    progress.update(before + steps, note=cell.name)
+                def on_steps(steps: int, before: int = before, name: str = name) -> None:
+                    progress.update(before + steps, note=name)
 
-                detector = detectors[cell.variant]
-                state, seconds = train_cell(config, task, cell, detector, folder, keys["train"], on_steps)
-                record = test_cell(config, task, cell, detector, state, folder, keys["test"])
-                # Last: the record says that the cell is finished.
-                files.append_line(folder.path / "cells.jsonl", record | {"seconds": seconds})
-            if cell not in pictured(config, sets):
-                saved(folder, cell).unlink(missing_ok=True)
-            progress.update(before + config.steps, note=cell.name)
+                trained = train_group(config, group, detector, folder, keys["train"], on_steps)
+                for index, (cell, task) in enumerate(zip(group.cells, group.tasks)):
+                    if cell not in done:
+                        state = jax.tree.map(lambda leaf, index=index: leaf[index], trained.state)
+                        record = test_cell(config, task, cell, detector, state, folder, keys["test"])
+                        if cell in pictured(config, sets):
+                            checkpoint.save(saved(folder, cell), state, metadata=curve(trained, index))
+                        # Last: the record says that the cell is finished.
+                        record["seconds"] = trained.seconds / len(group.cells)
+                        files.append_line(folder.path / "cells.jsonl", record)
+            before += len(group.cells) * config.steps
+            progress.update(before, note=group.cells[-1].name)
 
 
 def records(folder: runs.Run) -> list[dict[str, Any]]:
@@ -328,57 +293,55 @@ def records(folder: runs.Run) -> list[dict[str, Any]]:
     return files.read_lines(folder.path / "cells.jsonl")
 
 
-def pictured(config: Config, sets: Sets) -> list[Cell]:
+def cell_of(record: Mapping[str, Any]) -> Cell:
+    """The cell that a record is of."""
+    return Cell(record["variant"], record["gamma"], record["class"], record["seed"])
+
+
+def pictured(config: Config, sets: data.ClassSets) -> list[Cell]:
     """The cells that the report shows, chosen before anything is known of them: one for each gamma."""
     return [Cell("agad", gamma, sets.classes[0], 0) for gamma in config.gammas]
 
 
 def saved(folder: runs.Run, cell: Cell) -> Path:
-    """The file of a cell's state."""
+    """The file of a trained cell."""
     return folder.path / "checkpoint" / f"{cell.name}.safetensors"
 
 
-def train_cell(
-    config: Config, task: data.Task, cell: Cell, detector: Detector, folder: runs.Run, key: jax.Array, on_steps: Any
-) -> tuple[State, float]:
-    """A cell's trained state and the seconds it took, from where an earlier session stopped."""
+def curve(trained: Trained, index: int) -> dict[str, Any]:
+    """A cell's training curve."""
+    curves = {name: values[index].tolist() for name, values in trained.curves.items()}
+    return {"steps": trained.steps.tolist(), "curves": curves}
+
+
+def train_group(
+    config: Config, group: Group, detector: Detector, folder: runs.Run, key: jax.Array, on_steps: Any
+) -> Trained:
+    """All cells of a group, from where an earlier session stopped."""
     # The same weights and batches for all variants and gammas: differences are then theirs.
-    key = jax.random.fold_in(jax.random.fold_in(key, class_number(task)), cell.seed)
-    path, state, start, spent = saved(folder, cell), None, 0, 0.0
-    if path.exists():
-        facts = checkpoint.read_metadata(path)
-        state, start, spent = restored(config, task, detector, path), facts["steps"], facts["seconds"]
-    labels = {"labels": task.train.labels, "anomalies_per_batch": config.anomalies(cell.gamma)} if cell.gamma else {}
-    stops = sorted({round(config.steps * part / config.saves) for part in range(1, config.saves + 1)} - {0})
-    every = max(1, config.steps // CURVE)
-    for stop in (stop for stop in stops if stop > start):
-        begun = time.monotonic()
-        state, history = fit(
-            detector, key, task.train.images, steps=stop, batch_size=config.batch_size, state=state,
-            start_step=start, chunk=max(1, min(50, config.steps)), on_chunk=on_steps, **labels,
-        )  # fmt: skip
-        if history.diverged:
-            raise ValueError(f"{cell.name}: training diverged by step {stop}: lower --agad.learning-rate")
-        spent += time.monotonic() - begun
-        if cell.variant == "agad" and cell.seed == 0:
-            steps = np.arange(start, stop)
-            info = {field: values[steps % every == 0] for field, values in history.info._asdict().items()}
-            line = {"cell": cell.name, "stop": stop, "steps": steps[steps % every == 0] + 1, "info": info}
-            files.append_line(folder.path / "training.jsonl", line)
-        checkpoint.save(path, state, metadata={"steps": stop, "seconds": spent})
-        start = stop
-    return state, spent
+    seeds = [(class_number(task), cell.seed) for cell, task in zip(group.cells, group.tasks)]
+    keys = jnp.stack([jax.random.fold_in(jax.random.fold_in(key, number), seed) for number, seed in seeds])
+    images, rows = shared(group.tasks)
+    options: dict[str, Any] = {"rows": rows, "vmapped": len(group.cells) > 1, "chunk": min(50, config.steps)}
+    if anomalies := config.anomalies(group.cells[0].gamma):
+        options |= {"anomalies_per_batch": anomalies, "labels": np.stack([task.train.labels for task in group.tasks])}
+    return fit_saved(
+        detector, keys, images, path=folder.path / "checkpoint" / "training.safetensors",
+        names=[cell.name for cell in group.cells], steps=config.steps, saves=config.saves,
+        batch_size=config.batch_size, points=CURVE, on_chunk=lambda steps, _: on_steps(steps), **options,
+    )  # fmt: skip
+
+
+def shared(tasks: tuple[data.Task, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """The training images of all tasks, each once, and which of them are whose: [N, H, W, C] and [P, n]."""
+    ids = np.stack([task.train.ids for task in tasks])
+    _, first, rows = np.unique(ids, return_index=True, return_inverse=True)
+    return np.concatenate([task.train.images for task in tasks])[first], rows.reshape(ids.shape)
 
 
 def class_number(task: data.Task) -> int:
     """A number for the normal class, whatever others are trained beside it."""
     return zlib.crc32("".join(task.details["normal_classes"]).encode())
-
-
-def restored(config: Config, task: data.Task, detector: Detector, path: Path) -> State:
-    """A state from its file."""
-    images = jax.ShapeDtypeStruct((config.batch_size, *task.train.images.shape[1:]), np.float32)
-    return checkpoint.restore(path, jax.eval_shape(detector.init, jax.random.key(0), images))
 
 
 # ---- test --------------------------------------------------------------------------------------------------------
@@ -397,45 +360,26 @@ def test_cell(
     record |= {"train_normal": train.normal, "train_anomalous": train.anomalous}
     record |= {"threshold": evaluation.threshold._asdict(), "test": evaluation.test}
     if config.diagnose:
-        record["auroc_by_statistics"] = diagnosis(config, task, cell, state) | {
-            "running": evaluation.test["auroc"]["value"]
-        }
+        by_batches = auroc_by_batches(
+            config.variants()[cell.variant], state, task.test.images, task.test.labels, seed=config.seed
+        )
+        record["auroc_by_statistics"] = by_batches | {"running": evaluation.test["auroc"]["value"]}
     return record
 
 
-def diagnosis(config: Config, task: data.Task, cell: Cell, state: State) -> dict[str, float]:
-    """AUROC with the statistics of the test batches: of images in random order, and of one class after the other."""
-    score = batch_score(config.variants()[cell.variant])
-    images, labels = task.test.images, task.test.labels
-    shuffled = np.random.default_rng(config.seed).permutation(len(labels))
-    found = {}
-    for name, order in (("batches, shuffled", shuffled), ("batches, normal first", np.argsort(labels, kind="stable"))):
-        scores = np.zeros(len(labels), np.float32)
-        for start in range(0, len(order), TEST_BATCH):
-            rows = order[start : start + TEST_BATCH]
-            scores[rows] = score(state, to_float(images[rows]))
-        found[name] = float(metrics.auroc(scores, labels))
-    return found
-
-
-@functools.cache
-def batch_score(settings: AGADConfig) -> Callable[[State, jax.Array], jax.Array]:
-    """The diagnostic score, compiled once for all cells."""
-    return jax.jit(views(settings).batch_score)
-
-
 def conclude(
-    config: Config, sets: Sets, cells: list[Cell], folder: runs.Run, keys: Mapping[str, jax.Array]
+    config: Config, sets: data.ClassSets, cells: list[Cell], folder: runs.Run, keys: Mapping[str, jax.Array]
 ) -> dict[str, Any]:
     """Everything that the run folder keeps when all cells are known."""
-    known = {(r["variant"], r["gamma"], r["class"], r["seed"]): r for r in records(folder)}
-    found = [known[tuple(cell)] for cell in cells]
-    groups = grouped(config, sets, found)
+    known = {cell_of(record): record for record in records(folder)}
+    rows = group_cells([known[cell] for cell in cells], sets.classes, seed=config.seed)
     shown = pictured(config, sets)
-    best = max(shown, key=lambda cell: cell.gamma)
+    best = max(shown, key=lambda cell: size(cell.gamma))
     task = task_of(config, sets, best)
     detector = agad(config.agad)
-    states = {cell: restored(config, task, detector, saved(folder, cell)) for cell in shown}
+    images = jax.ShapeDtypeStruct((config.batch_size, *task.train.images.shape[1:]), np.float32)
+    form = jax.eval_shape(detector.init, jax.random.key(0), images)
+    states = {cell: checkpoint.restore(saved(folder, cell), form) for cell in shown}
     evaluation = evaluate(
         detector, states[best], task,
         key=jax.random.fold_in(keys["test"], class_number(task)),
@@ -450,14 +394,14 @@ def conclude(
         "train_seeds": config.train_seeds,
         "classes": sets.classes,
         "shown": best.normal,
-        "headline": f"gamma {config.gammas[0]:g}, {len(sets.classes)} class(es)",
-        "test": groups[0]["test"],
+        "headline": f"gamma {data.gamma_name(config.gammas[0])}, {len(sets.classes)} class(es)",
+        "test": rows[0]["test"],
         "intervals": "Intervals are bootstrap intervals over classes and seeds."
         if several
         else "Intervals are bootstrap intervals over test images.",
-        "groups": groups,
-        "cells": found,
-        "seconds": sum(record["seconds"] for record in found),
+        "groups": rows,
+        "cells": [known[cell] for cell in cells],
+        "seconds": sum(known[cell]["seconds"] for cell in cells),
         "saved": best._asdict(),
         "threshold": evaluation.threshold._asdict(),
         "notes": notes(config, sets, task),
@@ -473,44 +417,7 @@ def conclude(
     return files.to_json(results)
 
 
-def grouped(config: Config, sets: Sets, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of the table: {"variant", "gamma", "auroc" by class and seed, "mean", "sd", "test", diagnosis}."""
-    groups = []
-    for variant, gamma in dict.fromkeys((r["variant"], r["gamma"]) for r in found):
-        rows = [r for r in found if (r["variant"], r["gamma"]) == (variant, gamma)]
-        by_class = {name: [r for r in rows if r["class"] == name] for name in sets.classes}
-        auroc = {name: [r["test"]["auroc"]["value"] for r in part] for name, part in by_class.items()}
-        means = [float(np.mean(values)) for values in auroc.values()]
-        group = {"variant": variant, "gamma": gamma, "auroc": auroc, "mean": float(np.mean(means))}
-        group["sd"] = float(np.std(means))  # the population's, as in the paper
-        group["test"] = {
-            name: averaged([[r["test"][name] for r in part] for part in by_class.values()], config.seed)
-            for name in metrics.PANEL
-        }
-        for name in ("prevalence", "f1_all_anomalous"):
-            group["test"][name] = float(np.mean([r["test"][name] for r in rows]))
-        if config.diagnose:
-            names = rows[0]["auroc_by_statistics"]
-            group["auroc_by_statistics"] = {
-                name: float(np.mean([r["auroc_by_statistics"][name] for r in rows])) for name in names
-            }
-        groups.append(group)
-    return groups
-
-
-def averaged(cells: list[list[dict[str, float]]], seed: int, resamples: int = 2000) -> dict[str, float]:
-    """Mean of a metric over classes and seeds, with a bootstrap interval over both; of one cell, its own interval."""
-    values = np.array([[cell["value"] for cell in part] for part in cells])
-    if values.size == 1:
-        return dict(cells[0][0])
-    rng = np.random.default_rng(seed)
-    rows = rng.integers(0, values.shape[0], (resamples, values.shape[0], 1))
-    columns = rng.integers(0, values.shape[1], (resamples, *values.shape))
-    low, high = np.quantile(values[rows, columns].mean((1, 2)), (0.025, 0.975))
-    return {"value": float(values.mean()), "low": float(low), "high": float(high)}
-
-
-def notes(config: Config, sets: Sets, task: data.Task) -> list[str]:
+def notes(config: Config, sets: data.ClassSets, task: data.Task) -> list[str]:
     """What a reader should know before comparing the figures with others."""
     epochs = config.steps * config.batch_size / len(task.train.images)
     lines = [
@@ -519,7 +426,7 @@ def notes(config: Config, sets: Sets, task: data.Task) -> list[str]:
         "Scores use running statistics of batch normalisation. The code that AGAD extends uses those of the test "
         "batch, which makes a score depend on the images it is scored with; --diagnose shows the difference.",
     ]
-    if any(config.gammas):
+    if any(gamma != 0 for gamma in config.gammas):
         lines.append("Labelled anomalies are of the same classes as those of the test: they are known defects.")
     if config.test_split is None and config.test_folder is None:
         lines.append("The test is a fifth of the normal class and a sample of the others, not an official part.")
@@ -532,7 +439,9 @@ def notes(config: Config, sets: Sets, task: data.Task) -> list[str]:
     return lines
 
 
-def page(config: Config, sets: Sets, results: dict[str, Any], states: Mapping[Cell, State], folder: runs.Run) -> str:
+def page(
+    config: Config, sets: data.ClassSets, results: dict[str, Any], states: Mapping[Cell, State], folder: runs.Run
+) -> str:
     """The report."""
     view = jax.tree.map(jax.jit, views(config.agad))
     cells = list(states)
@@ -542,8 +451,8 @@ def page(config: Config, sets: Sets, results: dict[str, Any], states: Mapping[Ce
         images = to_float(task.test.images[np.flatnonzero(task.test.labels == kind)[:SHOWN]])
         rows = [("x", images)]
         for cell, state in states.items():
-            rows.append((f"G(x), gamma {cell.gamma:g}", view.reconstruct(state, images)))
-            rows.append((f"G(G(x)), gamma {cell.gamma:g}", view.reconstruct_again(state, images)))
+            rows.append((f"G(x), gamma {data.gamma_name(cell.gamma)}", view.reconstruct(state, images)))
+            rows.append((f"G(G(x)), gamma {data.gamma_name(cell.gamma)}", view.reconstruct_again(state, images)))
         rebuilt[name] = [(label, np.asarray(row)) for label, row in rows]
     source = sets.train if sets.test is None else sets.test
     class_of = dict(zip(source.ids, source.labels))
@@ -551,25 +460,20 @@ def page(config: Config, sets: Sets, results: dict[str, Any], states: Mapping[Ce
     scores = {}
     for cell in cells:
         values = np.load(folder.path / "scores" / f"{cell.name}.npy")
-        scores[f"gamma {cell.gamma:g}"] = {name: values[classes == name] for name in np.unique(classes)}
-    lines = files.read_lines(folder.path / "training.jsonl")
+        scores[f"gamma {data.gamma_name(cell.gamma)}"] = {name: values[classes == name] for name in np.unique(classes)}
+    curves = {}
+    for cell in cells:
+        told = checkpoint.read_metadata(saved(folder, cell))
+        values = {name: np.array(value) for name, value in told["curves"].items()}
+        curves[f"gamma {data.gamma_name(cell.gamma)}"] = np.array(told["steps"]), values
     return report.render_one_class(
         config=files.to_json(config) | {"resume": None},
         results=files.to_json(results),
         rebuilt=rebuilt,
         scores=scores,
-        curves={
-            f"gamma {cell.gamma:g}": curve([line for line in lines if line["cell"] == cell.name]) for cell in cells
-        },
+        curves=curves,
         program="python experiments/agad_oneclass.py",
     )
-
-
-def curve(lines: list[dict[str, Any]]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """A training's curve from the lines of all sessions; of a repeated part the last counts."""
-    lines = sorted({line["stop"]: line for line in lines}.values(), key=lambda line: line["stop"])
-    info = {name: np.concatenate([np.array(line["info"][name], float) for line in lines]) for name in lines[0]["info"]}
-    return np.concatenate([line["steps"] for line in lines]), info
 
 
 # ---- the terminal ------------------------------------------------------------------------------------------------
@@ -586,7 +490,7 @@ def show(config: Config, results: dict[str, Any], path: Path) -> None:
     if config.diagnose:
         columns = ("method", "gamma", *results["groups"][0]["auroc_by_statistics"])
         rows = [
-            (g["variant"], f"{g['gamma']:g}", *(f"{100 * v:.2f}" for v in g["auroc_by_statistics"].values()))
+            (g["variant"], data.gamma_name(g["gamma"]), *(f"{100 * v:.2f}" for v in g["auroc_by_statistics"].values()))
             for g in results["groups"]
         ]
         table("the same by statistics of batch normalisation", columns, rows)

@@ -71,7 +71,7 @@ def test_a_run_leaves_everything_a_person_wants(finished):
     assert len((finished / "predictions.csv").read_text().splitlines()) > 40
     # Only what is shown keeps its state.
     kept = {path.stem for path in (finished / "checkpoint").iterdir()}
-    assert kept == {"agad-gamma0-0-seed0", "agad-gamma0.05-0-seed0"}
+    assert kept == {"agad-gamma0-0-seed0", "agad-gamma0.05-0-seed0", "training"}
 
 
 def test_the_saved_detector_is_the_one_of_the_first_class_and_the_largest_gamma(finished):
@@ -88,9 +88,10 @@ def test_the_saved_detector_is_the_one_of_the_first_class_and_the_largest_gamma(
 def test_killed_and_resumed_equals_uninterrupted(finished, tmp_path, cache):
     """Once between two cells, once within the training of a cell."""
     folder = tmp_path / "killed"
+    training = folder / "checkpoint" / "training.safetensors"
     conditions = [
         lambda: (folder / "cells.jsonl").exists(),
-        lambda: (folder / "checkpoint" / "freezebn-gamma0.05-1-seed0.safetensors").exists(),
+        lambda: training.exists() and b"freezebn-gamma0.05-1-seed0" in training.read_bytes(),
     ]
     flags = (*TINY, "--output", folder)
     for condition in conditions:
@@ -133,6 +134,27 @@ def test_class_folders_come_with_their_own_test_part(tmp_path, cache, rng):
     assert len((tmp_path / "run" / "predictions.csv").read_text().splitlines()) > len(source.ids)
 
 
+def test_cells_that_train_together_are_what_they_are_alone(finished, tmp_path, cache):
+    """Classes and seeds in one program; seven of the eight cells in groups, one of them of two sizes."""
+    status, _, err = run(SCRIPT, *TINY, "--together", "3", "--output", tmp_path / "together", cache=cache)
+    assert status == 0, err
+    for path in sorted((finished / "scores").iterdir()):
+        alone, together = (np.load(folder / "scores" / path.name) for folder in (finished, tmp_path / "together"))
+        np.testing.assert_allclose(together, alone, rtol=0.02)
+
+
+def test_all_known_anomalies_can_train(tmp_path, cache):
+    flags = ("--gammas", "all", "--compare", "no-adcon", "--classes", "0", "--output", tmp_path / "run")
+    status, _, err = run(SCRIPT, *TINY, *flags, cache=cache)
+    assert status == 0, err
+    content = results(tmp_path / "run")
+    sets = data.load_class_sets("digits", ["0"])
+    held = data.labelled_one_class(sets.train, None, "0", contamination=0.5, limit=60)
+    others = (sets.train.labels != 0).sum() - held.valid.labels.sum() - held.test.labels.sum()
+    assert {cell["train_anomalous"] for cell in content["cells"]} == {others}
+    assert (content["groups"][0]["gamma"], content["headline"]) == ("all", "gamma all, 1 class(es)")
+
+
 SMALL = {
     "classes": ("0", "1"), "limit": 60, "steps": 8, "batch_size": 8, "quiet": True,
     "agad": AGADConfig(generator="naive", width=0.05), "compare": ("freezebn",),
@@ -149,7 +171,8 @@ SMALL = {
         ({"gammas": (0.0, 0.001)}, "is no anomaly: raise gamma or limit"),
         ({"gammas": (0.0, 0.0)}, "names something twice"),
         ({"gammas": (0.0,)}, "--compare freezebn has no meaning with gammas"),
-        ({"compare": ("unknown",)}, "--compare has no variant 'unknown'"),
+        ({"compare": ("unknown",)}, "there is no variant 'unknown'"),
+        ({"together": 0}, "--together is 0"),
         ({"steps": 0}, "--steps is 0"),
         ({"false_alarms": 0.0}, "--false-alarms is 0.0"),
         ({"contamination": 1.0}, "--contamination is 1.0"),

@@ -9,7 +9,8 @@ import pytest
 from agads import GANOMALY, IMAGES, LABELS, SKIP, SMALL, leaves_close, started, stepped, trained
 from quick import quick_jit
 
-from jaxad.detectors.agad import agad, views
+from jaxad import metrics
+from jaxad.detectors.agad import AGADConfig, agad, auroc_by_batches, learns_from, variant, views
 from jaxad.nets import dcgan
 from jaxad.nets.norm import Statistics
 from jaxad.types import Batch
@@ -124,3 +125,29 @@ def test_the_batch_score_is_a_diagnostic_that_depends_on_the_batch():
     assert not np.allclose(whole[:4], part, rtol=1e-3)
     frozen, alone = (quick_jit(view.score)(state, images) for images in (IMAGES, IMAGES[:4]))
     np.testing.assert_allclose(frozen[:4], alone, rtol=1e-4)
+    score = quick_jit(view.batch_score)
+    told = auroc_by_batches(SMALL, state, np.asarray(IMAGES), np.asarray(LABELS), batch_size=5, seed=3)
+    for name, order in (
+        ("batches, shuffled", np.random.default_rng(3).permutation(10)),
+        ("batches, normal first", np.argsort(LABELS, kind="stable")),
+    ):
+        scores = np.concatenate([score(state, IMAGES[order[i : i + 5]]) for i in (0, 5)])
+        assert told[name] == pytest.approx(float(metrics.auroc(scores, LABELS[order])), abs=1e-6)
+
+
+# ---- variants --------------------------------------------------------------------------------------------------
+
+
+def test_a_variant_changes_one_thing_and_a_forerunner_keeps_the_sizes():
+    assert variant(SMALL, "no-adcon") == dataclasses.replace(SMALL, pseudo_weight=0.0)
+    found = variant(SMALL, "ganomaly")
+    assert (found.width, found.latent_dim, found.score, found.second_encoder) == (0.1, 6, "latent", True)
+    with pytest.raises(ValueError, match=r"there is no variant 'agad' of AGAD; choose from no-adcon, .*skip-ganomaly"):
+        variant(SMALL, "agad")
+
+
+def test_variants_without_meaning_are_left_out():
+    config = AGADConfig(frozen_norm=True)
+    assert [learns_from(config, "freezebn", gamma) for gamma in (0.0, 0.05, "all")] == [False, True, True]
+    ganomaly = variant(SMALL, "ganomaly")
+    assert [learns_from(ganomaly, "ganomaly", gamma) for gamma in (0.0, 0.05, "all")] == [True, False, False]

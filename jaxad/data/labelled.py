@@ -1,6 +1,7 @@
 """Tasks with a few labelled anomalies in the training part."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -10,20 +11,31 @@ from jaxad.data.official import official_split
 from jaxad.data.protocols import one_class
 from jaxad.data.tasks import Task, check_task, first_of_equals, parts
 
-
-def check_gamma(gamma: float) -> None:
-    """Raises ValueError unless it is a share of training images that may be anomalous."""
-    if not 0 <= gamma < 1:
-        raise ValueError(f"gamma {gamma} is outside [0, 1): 0.05 means that 5% of the training images are anomalies")
+Gamma = float | Literal["all"]
+"""Anomalous share of the training images, or all anomalies that validation and test leave."""
 
 
-def with_labelled(task: Task, dataset: ImageSet, gamma: float, *, seed: int = 0) -> Task:
+def check_gamma(gamma: Gamma) -> None:
+    """Raises ValueError unless it is a share of training images that may be anomalous, or "all"."""
+    if gamma != "all" and not (isinstance(gamma, int | float) and 0 <= gamma < 1):
+        raise ValueError(
+            f"gamma {gamma} is outside [0, 1): 0.05 means that 5% of the training images are anomalies; or give all"
+        )
+
+
+def gamma_name(gamma: Gamma) -> str:
+    """For file names and tables."""
+    return gamma if isinstance(gamma, str) else f"{gamma:g}"
+
+
+def with_labelled(task: Task, dataset: ImageSet, gamma: Gamma, *, seed: int = 0) -> Task:
     """A one-class task with labelled anomalies among its training images.
 
     To the n normal training images come a = round(gamma n / (1 - gamma)) images of other classes, so that gamma is
-    the anomalous share of the training part; with gamma 0 the task stays as it is. Validation and test stay as they
-    are with any gamma. Anomalies are drawn uniformly from the images that the task does not use and whose pixels equal
-    none of its images. With the same seed, those of a smaller gamma are among those of a larger one.
+    the anomalous share of the training part; with gamma 0 the task stays as it is, with "all" come all there are.
+    Validation and test stay as they are with any gamma. Anomalies are drawn uniformly from the images that the task
+    does not use and whose pixels equal none of its images. With the same seed, those of a smaller gamma are among those
+    of a larger one.
 
     Args:
       task: of `one_class` or `official_split`.
@@ -44,7 +56,7 @@ def with_labelled(task: Task, dataset: ImageSet, gamma: float, *, seed: int = 0)
     if dataset.images.shape[1:] != task.train.images.shape[1:] or dataset.images.dtype != task.train.images.dtype:
         raise ValueError(f"{dataset.name} has other images than {task.name}: draw anomalies before resizing")
     n = len(task.train.images)
-    wanted = anomalies_wanted(n, gamma)
+    wanted = None if gamma == "all" else anomalies_wanted(n, gamma)
     if wanted == 0:
         raise ValueError(f"{task.name}: gamma {gamma} of {n} training images is no anomaly: raise gamma or limit")
     names = np.array(dataset.class_names)[dataset.labels]
@@ -52,9 +64,9 @@ def with_labelled(task: Task, dataset: ImageSet, gamma: float, *, seed: int = 0)
     pool = take(dataset, ~np.isin(names, normal) & ~np.isin(dataset.ids, used))
     everything = [part.images for part in parts(task).values()]
     pool = take(pool, first_of_equals(*everything, pool.images)[-len(pool.ids) :] if len(pool.ids) else [])
-    if len(pool.ids) < wanted:
+    if len(pool.ids) < (wanted or 1):
         raise ValueError(
-            f"{task.name}: gamma {gamma} needs {wanted} training anomalies, but {len(pool.ids)} images of other "
+            f"{task.name}: gamma {gamma} needs {wanted or 1} training anomalies, but {len(pool.ids)} images of other "
             "classes are left: lower gamma, contamination or limit"
         )
     # A stream of its own, so that the seed of the task's split gives anomalies that do not follow from it.
@@ -62,7 +74,7 @@ def with_labelled(task: Task, dataset: ImageSet, gamma: float, *, seed: int = 0)
     drawn = take(pool, rng.permutation(len(pool.ids))[:wanted])
     before = ImageSet(task.name, task.train.images, None, (), task.train.masks, task.train.ids)
     train = mix(before, drawn._replace(masks=None), rng)
-    details = {"gamma": gamma, "train_anomalies": wanted, "gamma_seed": seed}
+    details = {"gamma": gamma, "train_anomalies": len(drawn.ids), "gamma_seed": seed}
     return check_task(task._replace(train=train, details=task.details | details), need_anomalies=False)
 
 
@@ -71,7 +83,7 @@ def labelled_one_class(
     test: ImageSet | None,
     normal_classes: Sequence[str | int] | str | int,
     *,
-    gamma: float = 0.0,
+    gamma: Gamma = 0.0,
     gamma_seed: int | None = None,
     contamination: float = 0.05,
     split: Sequence[float] = (6, 2, 2),

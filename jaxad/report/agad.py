@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from jaxad import plots
+from jaxad.data.labelled import gamma_name
 from jaxad.pages import Bullets, Figure, Section, Table, Text, Tiles, duration, number, page
 from jaxad.report.common import made_parts, metric_tiles, task_parts
 from jaxad.report.words import METRICS, interval
@@ -34,7 +35,7 @@ def auroc_table(groups: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> 
         means = [group["auroc"].get(name) for name in classes]
         cells = [f"{100 * np.mean(values):.1f}" if values else "–" for values in means]
         ends = [f"{100 * group[name]:.2f}" if group[name] is not None else "–" for name in ("mean", "sd")]
-        rows.append([group["variant"], f"{group['gamma']:g}", *cells, *ends])
+        rows.append([group["variant"], gamma_name(group["gamma"]), *cells, *ends])
     return columns, rows
 
 
@@ -85,7 +86,7 @@ def _metrics(results: Mapping[str, Any]) -> list[Any]:
         for name in METRICS:
             value, low, high = interval(group["test"].get(name))
             cells.append(number(value) if low is None else f"{number(value)} [{number(low)} – {number(high)}]")
-        rows.append([group["variant"], f"{group['gamma']:g}", *cells])
+        rows.append([group["variant"], gamma_name(group["gamma"]), *cells])
     columns = ["method", "gamma", *(label for label, _ in METRICS.values())]
     return [Table(columns=columns, rows=rows, caption=results["intervals"])]
 

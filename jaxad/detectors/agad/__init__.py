@@ -15,6 +15,20 @@ lineage normalises test images with their own batch; a re-initialised discrimina
 
 from jaxad.detectors.agad.config import LINEAGE, AGADConfig
 from jaxad.detectors.agad.detector import AGADInfo, agad
+from jaxad.detectors.agad.diagnosis import auroc_by_batches
+from jaxad.detectors.agad.variants import Variant, learns_from, variant
 from jaxad.detectors.agad.views import AGADState, AGADViews, views
 
-__all__ = ["LINEAGE", "AGADConfig", "AGADInfo", "AGADState", "AGADViews", "agad", "views"]
+__all__ = [
+    "LINEAGE",
+    "AGADConfig",
+    "AGADInfo",
+    "AGADState",
+    "AGADViews",
+    "Variant",
+    "agad",
+    "auroc_by_batches",
+    "learns_from",
+    "variant",
+    "views",
+]
