@@ -13,8 +13,8 @@ the run folder: open report.html, and score new images with `python experiments/
 """
 
 import dataclasses
-import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -24,7 +24,7 @@ import numpy as np
 from jaxad import backend, checkpoint, cli, data, files, metrics, report, runs
 from jaxad.batches import to_float
 from jaxad.data.fitting import fit_size
-from jaxad.detectors.ama import AMAConfig, ama, draw_negatives, views
+from jaxad.detectors.ama import AMAConfig, Variant, ama, draw_negatives, variant, views
 from jaxad.detectors.saved import save_detector
 from jaxad.evaluation import Evaluation, evaluate, pictures, predictions
 from jaxad.nets.sngan import next_size
@@ -34,25 +34,15 @@ from jaxad.selection import Selection, best_values, calibrated, fit_selected, sp
 from jaxad.training import History
 from jaxad.types import Detector, State
 
-VARIANTS: dict[str, dict[str, Any]] = {
-    "no-mirror": {"mirrored": False},
-    "no-interpolation": {"interpolation": 0.0},
-    "no-negatives": {"negatives": "none"},
-    "r-score": {"score": "r"},
-    "sipple": {"negatives": "cube"},
-    "scaled-codes": {"negatives": "scaled"},
-}
-Variant = Literal["no-mirror", "no-interpolation", "no-negatives", "r-score", "sipple", "scaled-codes"]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(data.TaskConfig, cli.RunConfig):
+class Config(cli.RunConfig, data.TaskConfig):
     """Train an adversarial mirrored autoencoder and test it once."""
 
     contamination: float = 1 / 6
     """Anomalous share of validation and test: by default anomalies are 20 % of the normal images, as in the paper."""
-    valid_anomalies: int | None = 50
-    """Exactly so many anomalies in validation, as in the paper."""
+    valid_anomalies: int | None = None
+    """Exactly so many anomalies in validation; by default 50, as in the paper, and half the test of mvtec:DIR."""
     fit: Literal["resize", "pad"] = "resize"
     """How images of other sizes become squares of 8, 16, 32 ... pixels."""
 
@@ -67,10 +57,14 @@ class Config(data.TaskConfig, cli.RunConfig):
     """Decides everything random: same seed, same result."""
     train_seeds: int = 1
     """Trainings of each variant, from different weights."""
+    epochs: int | None = None
+    """Passes over the training images, which then decide --ama.steps (the paper: 100)."""
     batch_size: int = 32
     """Images of one step."""
     looks: int = 8
     """How often validation looks at a training; each look is also a checkpoint."""
+    first_look: float | None = None
+    """Share of the steps before the first look, where the others are spread to the end; by default all evenly."""
     choose: Literal["validation", "last"] = "validation"
     """The saved state: the best look at labelled validation images, or the last step, which needs no labels."""
     false_alarms: float = 0.05
@@ -78,33 +72,57 @@ class Config(data.TaskConfig, cli.RunConfig):
 
     def check(self) -> None:
         """Raise ValueError for values out of range."""
-        for name in ("train_seeds", "batch_size", "looks"):
-            if getattr(self, name) < 1:
+        for name in ("train_seeds", "batch_size", "looks", "epochs"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} is {getattr(self, name)}; the least is 1")
-        if self.looks > self.ama.steps:
-            raise ValueError(f"--looks is {self.looks}; the most is --ama.steps {self.ama.steps}")
-        self.ama.check()
-        if not 0 < self.false_alarms < 1:
-            raise ValueError(f"--false-alarms is {self.false_alarms}; give a share between 0 and 1, such as 0.05")
-        room = math.floor(self.batch_size * self.ama.negative_share)
-        if self.ama.negatives != "none" and room < 1:
-            least = math.ceil(1 / self.ama.negative_share)
-            raise ValueError(f"--batch-size {self.batch_size} has no room for negatives; the least is {least}")
-        for name in self.compare:
-            if name not in VARIANTS:
-                raise ValueError(f"--compare has no variant {name!r}; choose from {', '.join(VARIANTS)}")
+        for name in ("false_alarms", "first_look"):
+            if getattr(self, name) is not None and not 0 < getattr(self, name) < 1:
+                flag = name.replace("_", "-")
+                raise ValueError(f"--{flag} is {getattr(self, name)}; give a share between 0 and 1, such as 0.05")
+        for name, settings in self.variants().items():
+            try:
+                settings.check()
+                settings.negatives_of(self.batch_size)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from error
+        if self.epochs is None:
+            self.look_steps()
+
+    def variants(self) -> dict[str, AMAConfig]:
+        """AMA and what it is compared with."""
+        return {"ama": self.ama} | {name: variant(self.ama, name) for name in self.compare}
+
+    def look_steps(self) -> tuple[int, ...]:
+        """The steps after which validation looks."""
+        steps = self.ama.steps
+        if self.looks > steps:
+            raise ValueError(f"--looks is {self.looks}; the most is --ama.steps {steps}")
+        first = max(1, steps / self.looks if self.first_look is None else self.first_look * steps)
+        looks = np.unique(np.linspace(first, steps, self.looks).round().astype(int))
+        return tuple(looks.tolist()) if self.looks > 1 else (steps,)
+
+    def scheduled(self, images: int) -> "Config":
+        """With the steps that the epochs mean for so many training images."""
+        if self.epochs is None:
+            return self
+        steps = max(1, round(self.epochs * images / self.batch_size))
+        return dataclasses.replace(self, epochs=None, ama=dataclasses.replace(self.ama, steps=steps))
 
 
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     "smoke": {
-        "dataset": "digits", "ama": AMAConfig(width=0.05, steps=40, latent_dim=16), "looks": 2, "batch_size": 16,
-        "compare": (),
+        "dataset": "digits", "image_size": 8, "ama": AMAConfig(width=0.05, steps=40, latent_dim=16), "looks": 2,
+        "batch_size": 16, "compare": (),
     },
-    # Section 4.1 of the paper: 100 epochs of 256 images, some 20,000 steps on 60 % of a set of 60,000.
-    "paper": {"image_size": 32, "ama": AMAConfig(steps=20_000), "batch_size": 256, "looks": 80, "train_seeds": 3},
+    # Section 4.1 of the paper: 100 epochs of 256 images, a look after each epoch from the 21st on.
+    "paper": {
+        "image_size": 32, "ama": AMAConfig(), "epochs": 100, "batch_size": 256, "looks": 80, "first_look": 0.21,
+        "train_seeds": 3,
+    },
 }  # fmt: skip
 
+VALID_ANOMALIES = 50  # of the paper
 CURVE = 200  # points of a training curve
 SHOWN = 8  # images in a row
 FITTED = 1024  # training images that calibrate the score and stand for training in the pictures
@@ -121,11 +139,16 @@ class Trained(NamedTuple):
 
 def load(config: Config) -> data.Task:
     """The task with images of a size that the networks take."""
-    task = config.load_task(config.seed)
-    side = config.image_size or next_size(max(task.train.images.shape[1:3]))
-    if side != next_size(side):
+    side = config.image_size
+    if side is not None and side != next_size(side):
         raise ValueError(f"--image-size is {side}; the networks take 8, 16, 32 ...: give {next_size(side)}")
-    return data.check_task(fit_size(task, side, how=config.fit))
+    asked: dict[str, Any] = {}
+    if config.fit == "pad":
+        asked["image_size"] = None  # the border goes around the images as they are
+    if config.valid_anomalies is None and not config.dataset.startswith("mvtec:"):
+        asked["valid_anomalies"] = VALID_ANOMALIES
+    task = dataclasses.replace(config, **asked).load_task(config.seed)
+    return data.check_task(fit_size(task, side or next_size(max(task.train.images.shape[1:3])), how=config.fit))
 
 
 def run(config: Config) -> None:
@@ -142,6 +165,7 @@ def run(config: Config) -> None:
             return
         config.say(data.table(task), f"run folder: {folder.path}")
         backend.enable_compilation_cache(config.cache_dir)
+        config = config.scheduled(len(task.train.images))
         keys = dict(zip(("train", "test", "pictures"), jax.random.split(jax.random.key(config.seed), 3)))
         trained = train(config, task, folder, keys["train"])
         results = test(config, task, folder, trained, keys)
@@ -153,8 +177,9 @@ def run(config: Config) -> None:
 
 def train(config: Config, task: data.Task, folder: runs.Run, key: jax.Array) -> dict[str, Trained]:
     """AMA and its variants, all from the same seeds; a variant that differs in its score alone shares the training."""
-    wanted = {"ama": config.ama} | {name: dataclasses.replace(config.ama, **VARIANTS[name]) for name in config.compare}
-    trainings = [name for name, settings in wanted.items() if settings.score == config.ama.score]
+    wanted = config.variants()
+    trained_as = {name: dataclasses.replace(settings, score="a") for name, settings in wanted.items()}
+    trainings = [name for name in wanted if name == "ama" or trained_as[name] != trained_as["ama"]]
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, np.arange(config.train_seeds))
     trained: dict[str, Trained] = {}
     total = config.train_seeds * config.ama.steps
@@ -177,7 +202,7 @@ def train_variant(
 ) -> Trained:
     """One variant from all seeds; its checkpoint and its curve are written at every look."""
     detector, path = ama(settings), folder.path / "checkpoint" / f"{name}.safetensors"
-    looks = tuple(np.unique(np.linspace(0, settings.steps, config.looks + 1).round().astype(int))[1:].tolist())
+    looks = config.look_steps()
     every, begun = max(1, settings.steps // CURVE), time.monotonic()
     selection = saved_selection(path, detector, keys, looks, (config.batch_size, *task.train.images.shape[1:]))
 
@@ -185,6 +210,11 @@ def train_variant(
         nonlocal begun
         look, now = int(selection.looked), time.monotonic()
         start = looks[look - 2] if look > 1 else 0
+        if history.diverged.all():
+            raise ValueError(
+                f"{name}: all trainings diverged between steps {start} and {looks[look - 1]}: lower "
+                f"--ama.learning-rate, which is {settings.learning_rate:g}"
+            )
         info = {field: values[:, ::every] for field, values in history.info._asdict().items()}
         steps = np.arange(start, looks[look - 1])[::every] + 1
         line = {"variant": name, "look": look, "seconds": now - begun, "steps": steps, "info": info}
@@ -198,7 +228,11 @@ def train_variant(
         chunk=max(1, min(20, looks[0])), calibration_images=FITTED,
     )  # fmt: skip
     if not (best_values(selection.values) >= 0).all():
-        raise ValueError(f"{name}: scores of a training are never finite: lower --ama.learning-rate")
+        seeds = ", ".join(map(str, np.flatnonzero(best_values(selection.values) < 0)))
+        raise ValueError(
+            f"{name}: at no look had training seed {seeds} scores that are finite and differ: lower "
+            f"--ama.learning-rate, which is {settings.learning_rate:g}"
+        )
     last = calibrated(detector, selection.state, spread(task.train.images, FITTED))
     return Trained(settings, detector, selection, {"validation": selection.best, "last": last})
 
@@ -221,12 +255,20 @@ def test(
 ) -> dict[str, Any]:
     """Everything that the run folder keeps of the trained detectors, each tested once."""
     main = trained["ama"]
-    values = best_values(main.selection.values)
-    seed = int(values.argmax()) if config.choose == "validation" else 0
-    evaluations = {
-        chosen: evaluate(main.detector, member(states, seed), task, key=keys["test"], false_alarms=config.false_alarms)
-        for chosen, states in main.states.items()
-    }
+    # Without labels no seed is better than another.
+    seeds = {"validation": int(best_values(main.selection.values).argmax()), "last": 0}
+    config.say("testing ...")
+    evaluations = {}
+    for chosen, seed in seeds.items():
+        state = member(main.states[chosen], seed)
+        scores = score_images(main.detector, state, task.valid.images)
+        if np.isfinite(scores).all() and np.ptp(scores) > 0:
+            # The same resamples for both: their difference is that of the states.
+            options = {"key": keys["test"], "false_alarms": config.false_alarms, "valid_scores": scores}
+            evaluations[chosen] = evaluate(main.detector, state, task, **options)
+    if config.choose not in evaluations:
+        raise ValueError("the last state has no scores that are finite and differ: --choose validation, or train less")
+    seed = seeds[config.choose]
     state, evaluation = member(main.states[config.choose], seed), evaluations[config.choose]
     log = curves(folder, "ama")
     results = {
@@ -245,7 +287,7 @@ def test(
         "test": evaluation.test,
         "test_by_choice": {chosen: e.test for chosen, e in evaluations.items()},
         "variants": compare(task, trained),
-        "notes": notes(config, task),
+        "notes": notes(config, task, evaluations),
         **runs.environment(),
     }  # fmt: skip
     save_detector(
@@ -255,7 +297,7 @@ def test(
         state=state,
         image_shape=task.train.images.shape[1:],
         threshold=evaluation.threshold,
-        details={"task": task.name, "chosen_by": config.choose},
+        details={"task": task.name, "chosen_by": config.choose, "fit": config.fit},
     )
     files.write_predictions(folder.path / "predictions.csv", predictions(task, evaluation))
     files.write_text(
@@ -281,13 +323,21 @@ def compare(task: data.Task, trained: dict[str, Trained]) -> dict[str, dict[str,
     }
 
 
-def notes(config: Config, task: data.Task) -> list[str]:
+def notes(config: Config, task: data.Task, evaluations: Mapping[str, Evaluation]) -> list[str]:
     """What a reader should know before comparing the figures with others."""
+    epochs = config.ama.steps * config.batch_size / len(task.train.images)
     lines = [
         "Choosing by validation uses labelled anomalies of the kind that is tested; the last step uses none.",
         f"Widths are {config.ama.width:g} times those of the paper, and {config.ama.steps:,} steps of "
-        f"{config.batch_size} images are its 100 epochs.",
+        f"{config.batch_size} images are {epochs:.3g} epochs; the paper has 100.",
     ]
+    if config.train_seeds > 1:
+        lines.append(
+            f"By validation the best of {config.train_seeds} training seeds is tested, without labels the first; means "
+            "over all of them are below."
+        )
+    if "last" not in evaluations:
+        lines.append("The last state of training has no scores that are finite and differ; it was not tested.")
     if int(task.test.labels.sum()) < 30:
         lines.append(f"Only {int(task.test.labels.sum())} test images are anomalous: mind the intervals.")
     return lines

@@ -38,7 +38,7 @@ from jaxad.search.strategies import EVOLUTION_SIZE, make_strategy
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(data.TaskConfig, cli.RunConfig):
+class Config(cli.RunConfig, data.TaskConfig):
     """Find an image anomaly detector for your data."""
 
     # ---- the search

@@ -40,7 +40,7 @@ from jaxad.types import Search
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(data.TaskConfig, cli.RunConfig):
+class Config(cli.RunConfig, data.TaskConfig):
     """Compare search strategies."""
 
     dataset: str = "digits"

@@ -34,7 +34,8 @@ import tyro
 
 from jaxad import cli, thresholds
 from jaxad.backend import enable_compilation_cache
-from jaxad.data import decode, files, resize, to_channels, to_dtype
+from jaxad.data import decode, files, to_channels, to_dtype
+from jaxad.data.fitting import fit_images
 from jaxad.data.images import IMAGE_SUFFIXES
 from jaxad.detectors.saved import LoadedDetector, load_detector
 from jaxad.files import write_atomic, write_text
@@ -155,9 +156,10 @@ def make_folder(config: Config) -> Path:
     return output
 
 
-def read(source: Source, shape: tuple[int, int, int]) -> np.ndarray:
+def read(source: Source, loaded: LoadedDetector) -> np.ndarray:
     """An image as the detector was trained on: [H, W, C] float32 in [0, 1]."""
-    image = resize(source.read()[None], shape[:2])
+    shape = loaded.image_shape
+    image = fit_images(source.read()[None], shape[:2], loaded.details.get("fit", "resize"))
     return to_dtype(to_channels(image, shape[2]), np.float32)[0]
 
 
@@ -173,7 +175,7 @@ def score(
             images = []
             for source in sources[start : start + config.batch_size]:
                 try:
-                    images.append(read(source, loaded.image_shape))
+                    images.append(read(source, loaded))
                 except ValueError as error:
                     unreadable[source.name] = str(error) if source.name in str(error) else f"{source.name}: {error}"
             if images:
@@ -203,7 +205,7 @@ def draw(config: Config, loaded: LoadedDetector, found: list[Scored], scale: flo
     """A picture of each of the most anomalous images, named by rank."""
     for start in range(0, len(found), config.batch_size):
         group = found[start : start + config.batch_size]
-        images = np.stack([read(item.source, loaded.image_shape) for item in group])
+        images = np.stack([read(item.source, loaded) for item in group])
         maps = map_images(loaded.detector, loaded.state, images, config.batch_size)
         for rank, (item, image, anomaly_map) in enumerate(zip(group, images, maps), start=start + 1):
             verdict = {None: "", True: ", anomalous", False: ", normal"}[item.anomalous]

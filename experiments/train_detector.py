@@ -35,7 +35,7 @@ from jaxad.types import Detector, State
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(data.TaskConfig, cli.RunConfig):
+class Config(cli.RunConfig, data.TaskConfig):
     """Train one detector and test it once."""
 
     detector: str = "nearest_neighbours"

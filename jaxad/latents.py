@@ -50,6 +50,7 @@ def shell(key: Key, count: int, dim: int, inner: Array | float, outer: Array | f
     direction, depth = jax.random.split(key)
     points = jax.random.normal(direction, (count, dim))
     uniform = jax.random.uniform(depth, (count, 1))
+    outer = jnp.maximum(outer, 1e-12)  # of collapsed codes the radius is 0
     hollow = (inner / outer) ** dim
     radius = outer * (hollow + uniform * (1 - hollow)) ** (1 / dim)
     return points / jnp.linalg.norm(points, axis=1, keepdims=True) * radius

@@ -15,7 +15,8 @@ from scipy.stats import norm
 
 from jaxad import latents
 from jaxad.data import digits
-from jaxad.detectors.ama import AMAConfig, ama, draw_negatives, views
+from jaxad.detectors.ama import AMAConfig, ama, draw_negatives, variant, views
+from jaxad.detectors.ama.detector import learning_rate
 from jaxad.losses import ama as losses
 from jaxad.nets import sngan, spectral
 from jaxad.types import Batch
@@ -49,8 +50,17 @@ def assert_close(got, expected, **tolerance):
 def restated(config, state, key):
     """One iteration as section 3a of the paper's algorithm reads: every expectation from passes of its own."""
     x = 2 * jnp.asarray(IMAGES) - 1
-    _, simplex_key, penalty_key = jax.random.split(key, 3)
+    negatives_key, simplex_key, penalty_key = jax.random.split(key, 3)
     simplex = latents.draw_simplex(simplex_key, len(x), config.parents)
+    normal = [True] * len(x)
+    if config.negatives != "none":  # the last tenth, made by networks in evaluation mode
+        codes = sngan.encode(state.encoder, x, state.moments["encoder"]).output
+        drawn = draw_negatives(config, negatives_key, codes, 1)
+        made = sngan.generate(state.generator, drawn, state.moments["generator"]).output
+        x, normal[-1] = x.at[-1].set(made[0]), False
+    weights = jnp.array([1.0 if kind else -config.negative_weight for kind in normal])
+    # An interpolation with a negative among its parents does not count.
+    pure = jnp.asarray(np.array(normal))[simplex.parents].all(1)
 
     def look(critic, first, second):
         pairs = jnp.concatenate([first, second], -1) if config.mirrored else second
@@ -62,14 +72,15 @@ def restated(config, state, key):
         return codes, sngan.generate(generator, codes).output, sngan.generate(generator, mixed).output
 
     def objective(encoder, generator, critic):
-        """Eq. 2 without negatives."""
+        """Eq. 2 with the negatives of Eq. 4."""
         codes, rebuilt, mixed = autoencoded(encoder, generator)
-        value = jnp.mean(look(critic, x, x) - look(critic, x, rebuilt))
+        value = jnp.mean(weights * (look(critic, x, x) - look(critic, x, rebuilt)))
         for j in range(config.parents):
             parent = x[simplex.parents[:, j]]
-            gap = jnp.mean(look(critic, parent, parent) - look(critic, parent, mixed))
-            value += config.interpolation * gap / config.parents
-        return value + config.latent_weight * jnp.mean(jnp.linalg.norm(codes, axis=1))
+            gaps = look(critic, parent, parent) - look(critic, parent, mixed)
+            value += config.interpolation * jnp.sum(pure * gaps) / jnp.sum(pure) / config.parents
+        norms = jnp.linalg.norm(codes[np.flatnonzero(normal)], axis=1)
+        return value + config.latent_weight * jnp.mean(norms)
 
     critic, vectors, critic_opt = state.critic, state.vectors, state.opt_state["critic"]
     for update in range(config.critic_steps):
@@ -97,14 +108,27 @@ def restated(config, state, key):
     return networks
 
 
+def averages():
+    """Running averages like those of a trained state."""
+    return jax.tree.map(lambda leaf: 0.5 * leaf + 0.1, started(SMALL).moments)
+
+
 def adam(b1):
     return optax.adam(optax.constant_schedule(SMALL.learning_rate), b1=b1, b2=0.9)
 
 
-@pytest.mark.parametrize("mirrored", [True, False])
-def test_an_iteration_equals_its_restatement(mirrored):
-    config = dataclasses.replace(SMALL, mirrored=mirrored)
-    state = started(config)
+@pytest.mark.parametrize(
+    ("mirrored", "negatives"),
+    [
+        (True, "shell"),
+        pytest.param(True, "none", marks=pytest.mark.slow),
+        pytest.param(False, "none", marks=pytest.mark.slow),
+    ],
+)
+def test_an_iteration_equals_its_restatement(mirrored, negatives):
+    config = dataclasses.replace(SMALL, mirrored=mirrored, negatives=negatives)
+    # At this step there are negatives. Averages as they start would hide which mode a network is in.
+    state = started(config)._replace(step=jnp.int32(5), moments=averages())
     after, _ = stepped(config, state)
     expected = quick_jit(partial(restated, config))(state, jax.random.key(1))
     for name, params in expected.items():
@@ -116,14 +140,56 @@ def test_an_iteration_equals_its_restatement(mirrored):
         assert np.mean(np.concatenate([a.ravel() for a in agree])) > 0.98, name
 
 
+def test_the_learning_rate_falls_after_30_60_and_90_percent():
+    rate = learning_rate(AMAConfig(learning_rate=1.0), 200)
+    for update, expected in (
+        (0, 1),
+        (59, 1),
+        (61, 0.1),
+        (119, 0.1),
+        (121, 0.01),
+        (179, 0.01),
+        (181, 0.001),
+        (999, 0.001),
+    ):
+        assert rate(update) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_critic_has_more_updates_and_its_rate_falls_by_its_own_count():
+    """Half-way through the training every network has passed one drop; Adam's first move has the size of its rate."""
+    state = started(SMALL)
+
+    def moved(opt_state):
+        after = stepped(SMALL, state._replace(opt_state=opt_state))[0]
+        pairs = [(getattr(after, name), getattr(state, name)) for name in ("encoder", "generator", "critic")]
+        return [
+            np.median(np.concatenate([np.abs(a - b).ravel() for a, b in zip(*map(jax.tree.leaves, pair))]))
+            for pair in pairs
+        ]
+
+    def at(share):
+        counts = {"encoder": 10, "generator": 10, "critic": 20}
+        return {
+            name: (adams, schedule._replace(count=jnp.int32(share * counts[name])))
+            for name, (adams, schedule) in state.opt_state.items()
+        }
+
+    np.testing.assert_allclose(np.divide(moved(at(0.5)), moved(at(0))), 0.1, rtol=0.2)
+
+
 def test_labelled_normals_are_as_no_labels_and_labelled_anomalies_are_not():
     state = started(SMALL)
     plain, info = stepped(SMALL, state)
     images = jnp.asarray(IMAGES)
     same, _ = stepped(SMALL, state, Batch(images, jnp.zeros(12, jnp.int32)))
     assert_close(same.critic, plain.critic, rtol=1e-4, atol=1e-6)
-    _, other = stepped(SMALL, state, Batch(images, jnp.arange(12) % 2))
+    after, other = stepped(SMALL, state, Batch(images, jnp.arange(12) % 2))
     assert not np.isclose(other.wasserstein, info.wasserstein)
+    # Labelled anomalies take the place of synthetic ones.
+    config = dataclasses.replace(SMALL, negatives="shell")
+    late, told = stepped(config, state._replace(step=jnp.int32(5)), Batch(images, jnp.arange(12) % 2))
+    assert_close(told, other, rtol=1e-4, atol=1e-6)
+    assert_close(late.critic, after.critic, rtol=1e-4, atol=1e-6)
 
 
 def test_negatives_wait_for_their_time():
@@ -139,6 +205,25 @@ def test_negatives_wait_for_their_time():
         not np.allclose(a, b)
         for a, b in zip(jax.tree.leaves(with_negatives.critic), jax.tree.leaves(none.critic), strict=True)
     )
+
+
+def test_negatives_paired_with_normal_images_train_the_critic_alone():
+    """(x, x_n) instead of (x_n, G(E(x_n))): an estimate of Eq. 4 from passes of its own, and no gradient beyond it."""
+    config = dataclasses.replace(SMALL, negatives="shell", negative_pair="normal", critic_steps=1)
+    state = started(SMALL)._replace(step=jnp.int32(5), moments=averages())
+    _, info = stepped(config, state)
+
+    def estimate(state):
+        key = jax.random.split(jax.random.key(1), 3)[0]
+        x = 2 * jnp.asarray(IMAGES) - 1
+        codes = sngan.encode(state.encoder, x, state.moments["encoder"]).output
+        made = sngan.generate(state.generator, draw_negatives(config, key, codes, 1), state.moments["generator"]).output
+        beside = sngan.generate(state.generator, sngan.encode(state.encoder, x).output).output.at[-1].set(made[0])
+        critic = spectral.normalise_kernels(state.critic, spectral.power_iteration(state.critic, state.vectors))
+        same, other = (sngan.judge(critic, jnp.concatenate([x, y], -1)).values for y in (x, beside))
+        return jnp.mean(jnp.where(jnp.arange(12) == 11, -5.0, 1.0) * (same - other))
+
+    np.testing.assert_allclose(info.wasserstein, quick_jit(estimate)(state), rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", latents.NEGATIVES)
@@ -206,6 +291,7 @@ def test_the_a_score_is_scipys_log_density_on_both_sides_and_far_out():
     [
         ({"negatives": "some"}, "choose one of shell"),
         ({"direction": "up"}, "choose one of inward"),
+        ({"negative_pair": "none"}, "choose one of itself"),
         ({"penalty_norm": "l1"}, "choose one of sample"),
         ({"score": "b"}, "choose one of a"),
         ({"steps": 0}, "the least is 1"),
@@ -230,6 +316,12 @@ def test_images_and_batches_that_do_not_fit_are_refused_before_any_compute():
     state = jax.eval_shape(ama(config).init, jax.random.key(0), jnp.zeros((12, 8, 8, 1)))
     with pytest.raises(ValueError, match="give 10, or negatives='none'"):
         jax.eval_shape(ama(config).step, jax.random.key(0), state, Batch(jnp.zeros((9, 8, 8, 1))))
+
+
+def test_variants_change_one_thing():
+    assert variant(SMALL, "no-mirror") == dataclasses.replace(SMALL, mirrored=False)
+    with pytest.raises(ValueError, match="there is no variant 'mirror' of AMA; choose from no-mirror, "):
+        variant(SMALL, "mirror")
 
 
 @pytest.mark.parametrize("shape", [(16, 16, 3), (32, 32, 1), (64, 64, 2)])

@@ -1,19 +1,26 @@
 """The AMA experiment as a user meets it: a process with flags, killed and resumed, fed nonsense."""
 
+import dataclasses
+import importlib
 import json
 import random
+import sys
 
 import numpy as np
 import pytest
-from scripts import kill_once, killed_and_resumed, one_line, run, same_weights, start
+from scripts import EXPERIMENTS, kill_once, killed_and_resumed, one_line, run, same_weights, start
 
+from jaxad.detectors.ama import AMAConfig
 from jaxad.detectors.saved import load_detector
+
+sys.path.append(str(EXPERIMENTS))
+experiment = importlib.import_module("ama_ood")
 
 SCRIPT = "ama_ood.py"
 TINY = (
     *("--dataset", "digits", "--limit", "150", "--valid-anomalies", "10", "--batch-size", "10", "--looks", "3"),
     *("--ama.width", "0.03", "--ama.latent-dim", "6", "--ama.steps", "6", "--ama.critic-steps", "2"),
-    *("--compare", "r-score"),
+    *("--compare", "no-mirror", "r-score", "--train-seeds", "2"),
 )
 
 
@@ -51,13 +58,21 @@ def test_a_run_leaves_everything_a_person_wants(finished):
     for test in (content["test"], *content["test_by_choice"].values()):
         for metric in ("auroc", "aupr_in", "aupr_out", "fpr95"):
             assert 0 <= test[metric]["low"] <= test[metric]["value"] <= test[metric]["high"] <= 1
-    assert content["variants"].keys() == {"ama", "r-score"}
-    assert content["variants"]["ama"]["validation"]["auroc"] == [content["test"]["auroc"]["value"]]
+    assert content["variants"].keys() == {"ama", "no-mirror", "r-score"}
+    # By validation the seed that it likes most, without labels the first: the last step of any other would be a choice.
+    seeds = {"validation": int(np.max(content["training"]["looks"], axis=1).argmax()), "last": 0}
+    assert content["chosen_seed"] == seeds["validation"]
+    for chosen, seed in seeds.items():
+        tested = content["variants"]["ama"][chosen]["auroc"]
+        assert content["test_by_choice"][chosen]["auroc"]["value"] == pytest.approx(tested[seed])
+    assert content["test"] == content["test_by_choice"]["validation"]
+    assert any("the best of 2 training seeds is tested, without labels the first" in note for note in content["notes"])
+    assert any("6 steps of 10 images are 0." in note for note in content["notes"])
     parts = {row["part"]: row for row in content["task"]["parts"]}
     assert parts["valid"]["anomalous"] == 10
     assert parts["test"]["anomalous"] == round(0.2 * parts["test"]["normal"])
     page = (finished / "report.html").read_text()
-    for title in ("R-scores", "Latent space", "Training", "Choice and comparison"):
+    for title in ("R-scores", "Latent space", "Training", "Choice and comparison", "without mirror"):
         assert title in page
     assert "python experiments/ama_ood.py" in page
     assert len((finished / "predictions.csv").read_text().splitlines()) > 60
@@ -101,19 +116,61 @@ def test_resuming_a_finished_run_changes_nothing(finished, cache):
     assert (finished / "results.json").read_bytes() == before
 
 
+def test_epochs_and_looks_of_the_paper():
+    """100 epochs, 30 to 90 of them with a lower rate, and a look after each from the 21st on (facts of section 4.1)."""
+    config = experiment.Config(**experiment.PRESETS["paper"]).scheduled(2560)
+    assert (config.ama.steps, config.epochs) == (1000, None)
+    assert config.look_steps() == tuple(range(210, 1001, 10))
+    even = dataclasses.replace(config, first_look=None, looks=4)
+    assert even.look_steps() == (250, 500, 750, 1000)
+    assert dataclasses.replace(even, looks=1).look_steps() == (1000,)
+
+
+def test_padding_starts_from_the_images_as_they_are():
+    config = experiment.Config(dataset="digits", image_size=16, fit="pad", limit=300, valid_anomalies=10)
+    task = experiment.load(config)
+    assert task.details["fitted_from"] == [8, 8, "pad"]
+    assert not task.train.images[:, :4].any()
+    with pytest.raises(ValueError, match="images of 20x20 do not fit into 16x16"):
+        experiment.load(experiment.Config(dataset="textures:20", image_size=16, fit="pad", valid_anomalies=10))
+
+
+SMALL = {
+    "dataset": "digits", "limit": 150, "valid_anomalies": 10, "batch_size": 10, "looks": 3, "compare": (),
+    "ama": AMAConfig(width=0.03, latent_dim=6, steps=6), "quiet": True,
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    ("flags", "message"),
+    ("fields", "message"),
     [
-        (("--image-size", "12"), "--image-size is 12"),
-        (("--looks", "999"), "--looks is 999"),
-        (("--batch-size", "0"), "--batch-size is 0"),
-        (("--batch-size", "3"), "has no room for negatives"),
-        (("--ama.width", "-1"), "width is -1"),
-        (("--valid-anomalies", "99999"), "99999"),
-        (("--resume", "/no/such/run"), "/no/such/run"),
+        ({"image_size": 12}, "--image-size is 12"),
+        ({"looks": 999}, "--looks is 999"),
+        ({"batch_size": 0}, "--batch-size is 0"),
+        ({"batch_size": 3}, "ama: a batch of 3 has no room for negatives"),
+        (
+            {"ama": AMAConfig(negatives="none"), "batch_size": 3, "compare": ("sipple",)},
+            "sipple: a batch of 3 has no room",
+        ),
+        ({"first_look": 1.5}, "--first-look is 1.5"),
+        ({"epochs": 0}, "--epochs is 0"),
+        ({"ama": AMAConfig(width=-1.0)}, "width is -1"),
+        ({"ama": AMAConfig(steps=0)}, "steps is 0"),
+        ({"compare": ("mirror",)}, "there is no variant 'mirror'"),
+        ({"valid_anomalies": 99999}, "99999"),
     ],
 )
-def test_nonsense_ends_at_once_in_one_line(flags, message, cache, tmp_path):
+def test_nonsense_is_refused_in_one_line_before_anything_is_written(fields, message, tmp_path):
+    with pytest.raises(ValueError, match=message) as error:
+        experiment.run(experiment.Config(**SMALL | fields, output=str(tmp_path / "run")))
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"), [(("--ama.width", "-1"), "width is -1"), (("--resume", "/no/such/run"), "/no/such/run")]
+)
+def test_nonsense_on_the_command_line_ends_at_once_in_one_line(flags, message, cache, tmp_path):
     where = () if "--resume" in flags else ("--output", tmp_path / "run")
     status, _, err = run(SCRIPT, *TINY, *flags, *where, cache=cache)
     assert one_line(status, err, message)

@@ -163,6 +163,7 @@ def test_each_part_can_be_left_out(name):
     assert bool((np.asarray(info.gains) == 0).all()) == (name == "plain-lstm")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [{"gain": "update"}, {"likelihood": "plain"}, {"entropy": 0.1}])
 def test_options_change_what_is_learned(change):
     usual, _ = run(jitted(), 0, 1)

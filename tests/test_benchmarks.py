@@ -115,6 +115,7 @@ def test_centroid_radius_agrees_around_the_warm_up(rng):
         np.testing.assert_allclose(torch_eager.Centroid.loss(theirs, torch.tensor(z), None, step), expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_executors_reach_the_same_verdict(rng):
     """From the same weights and batches, training and scoring give the same weights and reward."""
     # SGD, as Adam's first steps are signs, which rounding decides where a gradient is zero.
@@ -246,6 +247,7 @@ def ama_results(folder, *flags):
     return json.loads((folder / "out.json").read_text()), done.stdout
 
 
+@pytest.mark.slow
 def test_ama_benchmark_measures_and_writes(tmp_path):
     """Methods take turns; who goes first changes."""
     results, text = ama_results(tmp_path, "--methods", "ours", "torch")

@@ -77,6 +77,18 @@ NEED_CLASSES = {name for name in CONFIGS if getattr(DETECTORS[name][0], "labels"
 CASES = [(name, case) for name, cases in CONFIGS.items() for case in cases]
 
 
+# Compiling these once more takes a minute on two cores; their own tests compare their steps with restatements.
+LARGE = {"agad", "ama", "anogan", "conv_autoencoder", "dagmm", "deep_svdd"}
+
+
+def cases_of(index):
+    """One case of every method, by its place."""
+    return [
+        pytest.param((name, list(cases)[index]), marks=[pytest.mark.slow] if name in LARGE else [], id=name)
+        for name, cases in CONFIGS.items()
+    ]
+
+
 def config_of(name, case):
     chosen = CONFIGS[name][case]
     fields = {"architecture": chosen} if isinstance(chosen, Architecture) else chosen
@@ -153,7 +165,7 @@ def test_garbage_scores_higher_than_training_images_and_nothing_is_clamped(train
     assert len(np.unique(np.concatenate([normal, garbage]))) > 0.9 * len(labels)
 
 
-@pytest.mark.parametrize("trained", [(name, list(cases)[-1]) for name, cases in CONFIGS.items()], indirect=True)
+@pytest.mark.parametrize("trained", cases_of(-1), indirect=True)
 def test_jit_changes_nothing(trained):  # for one case each: without jit every operation is compiled by itself
     images = scaled(GARBAGE)
     compiled = score_images(trained.detector, trained.state, GARBAGE, 16)
@@ -219,7 +231,7 @@ def test_a_saved_detector_scores_the_same(trained, tmp_path):
     )
 
 
-@pytest.mark.parametrize("trained", [(name, next(iter(cases))) for name, cases in CONFIGS.items()], indirect=True)
+@pytest.mark.parametrize("trained", cases_of(0), indirect=True)
 def test_two_seeds_under_vmap_equal_two_separate_runs(trained):
     options = trained.options | {"steps": 3}
     results = []

@@ -1,14 +1,19 @@
 """Any detector from the command line: a run, a kill and resume, classes for those that need them, nonsense."""
 
+import importlib
 import json
+import sys
 
 import numpy as np
 import pytest
-from scripts import kill_once, one_line, run, same_weights, start
+from scripts import EXPERIMENTS, kill_once, one_line, run, same_weights, start
 
 from jaxad.detectors import DETECTORS, DeepSVDDConfig
 from jaxad.detectors.named import config_of
 from jaxad.detectors.saved import load_detector
+
+sys.path.append(str(EXPERIMENTS))
+experiment = importlib.import_module("train_detector")
 
 SCRIPT = "train_detector.py"
 TINY = ("--preset", "smoke", "--limit", "150", "--checkpoints", "3")
@@ -108,26 +113,28 @@ def test_pixels_are_tested_where_there_are_masks(tmp_path, cache):
     assert "Pixels" in (tmp_path / "run" / "report.html").read_text()
 
 
-def test_all_detectors_can_be_listed(cache):
-    status, out, err = run(SCRIPT, "--list", cache=cache)
-    assert status == 0, err
+def test_all_detectors_can_be_listed(capsys):
+    experiment.run(experiment.Config(list=True))
+    out = capsys.readouterr().out
     for name in DETECTORS:
         assert name in out
 
 
 @pytest.mark.parametrize(
-    ("flags", "message"),
+    ("fields", "message"),
     [
-        (("--detector", "magic"), "no detector 'magic'"),
-        (("--detector", "autoencoder"), "architecture"),
-        (("--settings", "neighbours"), "neighbours"),
-        (("--steps", "0"), "--steps is 0"),
-        (("--false-alarms", "2"), "--false-alarms is 2"),
+        ({"detector": "magic"}, "no detector 'magic'"),
+        ({"detector": "autoencoder"}, "architecture"),
+        ({"settings": ("neighbours",)}, "neighbours"),
+        ({"steps": 0}, "--steps is 0"),
+        ({"false_alarms": 2.0}, "--false-alarms is 2"),
     ],
 )
-def test_nonsense_ends_at_once_in_one_line(flags, message, cache, tmp_path):
-    status, _, err = run(SCRIPT, *TINY, *flags, "--output", tmp_path / "run", cache=cache)
-    assert one_line(status, err, message)
+def test_nonsense_is_refused_in_one_line_before_anything_is_written(fields, message, tmp_path):
+    config = experiment.Config(**experiment.PRESETS["smoke"] | fields, output=str(tmp_path / "run"), quiet=True)
+    with pytest.raises(ValueError, match=message) as error:
+        experiment.run(config)
+    assert "\n" not in str(error.value)
     assert not (tmp_path / "run").exists()
 
 

@@ -15,6 +15,7 @@ reconstructions alone; the generator's blocks have no biases.
 
 from jaxad.detectors.ama.config import AMAConfig
 from jaxad.detectors.ama.detector import AMAInfo, ama, draw_negatives
+from jaxad.detectors.ama.variants import Variant, variant
 from jaxad.detectors.ama.views import AMAState, AMAViews, views
 
-__all__ = ["AMAConfig", "AMAInfo", "AMAState", "AMAViews", "ama", "draw_negatives", "views"]
+__all__ = ["AMAConfig", "AMAInfo", "AMAState", "AMAViews", "Variant", "ama", "draw_negatives", "variant", "views"]

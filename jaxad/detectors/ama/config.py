@@ -34,6 +34,9 @@ class AMAConfig:
     """Thickness of the shell as a share of its radius (not published)."""
     radius: Literal["sqrt_d", "median"] = "sqrt_d"
     """Where typical codes are: sqrt(d) as in the paper, or the median norm of the batch's codes."""
+    negative_pair: Literal["itself", "normal"] = "itself"
+    """What a synthetic negative x_n is paired with: its own reconstruction (x_n, G(E(x_n))), as the authors' code reads
+    Eq. 4, or a normal image as (x, x_n), which trains the critic alone."""
     negative_weight: float = 5.0
     """Weight l_neg of negatives, synthetic or labelled."""
     negative_share: float = 0.1
@@ -57,10 +60,21 @@ class AMAConfig:
     score: Literal["a", "r"] = "a"
     """-log A(x), or R(x) (Table 1)."""
 
+    def negatives_of(self, batch_size: int) -> int:
+        """Synthetic negatives of a batch; ValueError for a batch without room for any, unless none are wanted."""
+        if self.negatives == "none":
+            return 0
+        count = math.floor(self.negative_share * batch_size)
+        if count == 0:
+            least = math.ceil(1 / self.negative_share)
+            raise ValueError(f"a batch of {batch_size} has no room for negatives; give {least}, or negatives='none'")
+        return count
+
     def check(self) -> None:
         """Raise ValueError for values out of range; `ama` does so, too."""
         choices = {
             "negatives": (*latents.NEGATIVES, "none"), "direction": latents.DIRECTIONS,
+            "negative_pair": ("itself", "normal"),
             "radius": ("sqrt_d", "median"), "penalty_norm": losses.NORMS, "score": ("a", "r"),
             "compute": ("float32", "bfloat16"),
         }  # fmt: skip

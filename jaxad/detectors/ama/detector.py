@@ -38,20 +38,29 @@ class AMAInfo(NamedTuple):
     error: Array  # mean |x - x^| per pixel and channel, of images in [0, 1]
 
 
+class _Negatives(NamedTuple):
+    """Which images of a batch are negatives, labelled or synthetic."""
+
+    negative: Array  # [B], 1 for negatives
+    synthetic: Array  # [B] bool
+    made: Array | None  # [B, H, W, C] in [-1, 1], images in the places of synthetic ones; None where there never are
+
+
 class _Scene(NamedTuple):
     """What an iteration is about."""
 
-    images: Array  # [B, H, W, C] in [-1, 1], synthetic negatives among them
+    images: Array  # [B, H, W, C] in [-1, 1]
     weights: Array  # [B], see `losses.image_weights`
     normal: Array  # [B], 1 for normal images
     simplex: latents.Simplex
+    negatives: _Negatives
 
 
 class _Made(NamedTuple):
     """What encoder and generator make of it."""
 
     codes: Array  # [B, d]
-    rebuilt: Array  # [B, H, W, C]
+    rebuilt: Array  # [B, H, W, C], what the images are paired with
     mixed: Array | None  # [B, H, W, C], None without interpolation
 
 
@@ -59,7 +68,8 @@ def ama(config: AMAConfig | None = None, **fields: Any) -> Detector:
     """The detector of a config, of its fields (`ama(width=0.25)`), or of a config with changed fields.
 
     Images are square with 8, 16, 32 ... pixels a side, any channels. `step` uses labels where the batch has them:
-    images labelled anomalous are negatives, and no interpolation has one as parent (section 3.3, "Semi-Supervised").
+    images labelled anomalous are negatives, and no interpolation has one as parent (section 3.3, "Semi-Supervised");
+    such a batch gets no synthetic ones. These take the last places of a batch, whose order should be random.
     `calibrate` fits mean and standard deviation of R (Eq. 6) to images [n, H, W, C], those of training in the paper.
     """
     config = dataclasses.replace(config or AMAConfig(), **fields)
@@ -95,12 +105,16 @@ def ama(config: AMAConfig | None = None, **fields: Any) -> Detector:
     def step(key: Key, state: AMAState, batch: Batch) -> tuple[AMAState, AMAInfo]:
         chex.assert_rank(batch.images, 4)
         negatives, simplex, penalty = jax.random.split(key, 3)
-        images, negative = _with_negatives(config, negatives, state, batch)
+        images = 2 * batch.images - 1
+        drawn = _negatives(config, negatives, state, images, batch.labels)
+        if drawn.made is not None and config.negative_pair == "itself":
+            images = jnp.where(drawn.synthetic[:, None, None, None], drawn.made, images)
         scene = _Scene(
             images=images,
-            weights=losses.image_weights(negative, config.negative_weight),
-            normal=1 - negative,
+            weights=losses.image_weights(drawn.negative, config.negative_weight),
+            normal=1 - drawn.negative,
             simplex=latents.draw_simplex(simplex, images.shape[0], config.parents),
+            negatives=drawn,
         )
         # Encoder and generator run forward once, and backward after the critic has learnt from what they made.
         networks = Networks(state.encoder, state.generator)
@@ -175,7 +189,10 @@ def _make(config: AMAConfig, networks: Networks, scene: _Scene) -> tuple[_Made, 
     if config.interpolation:
         mixed = sngan.generate(networks.generator, latents.mix_codes(codes.output, scene.simplex)).output
     moments = {"encoder": codes.moments, "generator": rebuilt.moments}
-    return _Made(codes.output, rebuilt.output, mixed), moments
+    beside = rebuilt.output
+    if scene.negatives.made is not None and config.negative_pair == "normal":
+        beside = jnp.where(scene.negatives.synthetic[:, None, None, None], scene.negatives.made, beside)
+    return _Made(codes.output, beside, mixed), moments
 
 
 def _distances(config: AMAConfig, critic: Params, scene: _Scene, made: _Made, *, real: bool) -> tuple[Array, Array]:
@@ -218,29 +235,30 @@ def _generator_loss(config: AMAConfig, critic: Params, scene: _Scene, made: _Mad
     return losses.generator_loss(distance, gap, norm, interpolation=config.interpolation, latent=config.latent_weight)
 
 
-def _with_negatives(config: AMAConfig, key: Key, state: AMAState, batch: Batch) -> tuple[Array, Array]:
-    """Images [B, H, W, C] in [-1, 1], the last ones replaced by negatives once it is time, and 1 for negatives [B]."""
-    images, size = 2 * batch.images - 1, batch.images.shape[0]
-    negative = jnp.zeros(size) if batch.labels is None else batch.labels.astype(jnp.float32)
-    if config.negatives == "none":
-        return images, negative
-    count = math.floor(config.negative_share * size)
+def _negatives(config: AMAConfig, key: Key, state: AMAState, images: Array, labels: Array | None) -> _Negatives:
+    """Labelled negatives of images [B, H, W, C] in [-1, 1], and without any, once it is time, synthetic ones."""
+    size = images.shape[0]
+    labelled = jnp.zeros(size) if labels is None else labels.astype(jnp.float32)
+    count = config.negatives_of(size)
     if count == 0:
-        least = math.ceil(1 / config.negative_share)
-        raise ValueError(f"a batch of {size} images has no room for negatives; give {least}, or negatives='none'")
+        return _Negatives(labelled, jnp.zeros(size, bool), None)
     networks = in_use(config, state)
     codes = sngan.encode(networks.encoder, images, state.moments["encoder"]).output
     drawn = draw_negatives(config, key, codes, count)
     made = sngan.generate(networks.generator, drawn, state.moments["generator"]).output
-    # The order of a batch is random, so the last images are random ones.
-    now = (jnp.arange(size) >= size - count) & (state.step >= round(config.negative_start * config.steps))
-    made = jnp.concatenate([images[: size - count], made])
-    return jnp.where(now[:, None, None, None], made, images), jnp.where(now, 1.0, negative)
+    due = (state.step >= round(config.negative_start * config.steps)) & ~jnp.any(labelled > 0)
+    synthetic = (jnp.arange(size) >= size - count) & due
+    return _Negatives(jnp.where(synthetic, 1.0, labelled), synthetic, jnp.concatenate([images[: size - count], made]))
+
+
+def learning_rate(config: AMAConfig, updates: int) -> optax.Schedule:
+    """Divided by 10 after each of 30, 60 and 90 % of the updates of a network (the paper's epochs of 100)."""
+    drops = {boundary: 0.1 for boundary in {round(share * updates) for share in DROPS} if boundary > 0}
+    return optax.piecewise_constant_schedule(config.learning_rate, drops)
 
 
 def _adam(config: AMAConfig, updates: int, b1: float) -> optax.GradientTransformation:
-    drops = {boundary: 0.1 for boundary in {round(share * updates) for share in DROPS} if boundary > 0}
-    return optax.adam(optax.piecewise_constant_schedule(config.learning_rate, drops), b1=b1, b2=0.9)
+    return optax.adam(learning_rate(config, updates), b1=b1, b2=0.9)
 
 
 def _updated(
