@@ -43,6 +43,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--image-size", type=int, default=32, help="images are square; multiples of 16 (default 32)")
     add("--channels", type=int, default=1, help="of the images (default 1)")
     add("--width", type=float, default=1.0, help="of the networks; 1 is the published size (default 1)")
+    add("--compute", choices=("float32", "bfloat16"), default="float32", help="of our convolutions (default float32)")
     add("--images", type=int, default=1024, help="to draw batches from (default 1024)")
     add("--scores", type=int, default=30, help="images scored one by one in a turn (default 30)")
     add("--torch-threads", type=int, default=cores(), help=f"default: all cores ({cores()} here)")
@@ -67,9 +68,10 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     settings = {name: value for name, value in vars(args).items() if name not in ("json", "worker")}
     results = {"machine": machine(), "settings": settings, "methods": {}, "turns": [], "errors": {}}
     save(args.json, results)  # a file that cannot be written is known now, not after the first measurement
-    names = ("iterations", "batch_size", "anomalies", "image_size", "channels", "width", "images", "scores", "seed")
+    names = ("iterations", "batch_size", "anomalies", "image_size", "channels", "width", "images", "scores", "compute")
+    names = (*names, "seed", "torch_threads")
     for generator in args.generators:
-        spec = {name: getattr(args, name) for name in (*names, "torch_threads")} | {"generator": generator}
+        spec = {name: getattr(args, name) for name in names} | {"generator": generator}
         say(generator)
         with started(__file__, args.methods, spec) as found:
             results["methods"][generator], results["errors"][generator] = found.abouts, found.errors

@@ -15,9 +15,9 @@ from jaxad.batches import to_float
 from jaxad.detectors.agad import AGADConfig, agad
 
 
-def make_config(spec: dict[str, Any]) -> AGADConfig:
+def make_config(spec: dict[str, Any], compute: str = "float32") -> AGADConfig:
     """What is trained."""
-    return AGADConfig(generator=spec["generator"], width=spec["width"])
+    return AGADConfig(generator=spec["generator"], width=spec["width"], compute=compute)
 
 
 def make_images(spec: dict[str, Any]) -> np.ndarray:
@@ -49,7 +49,7 @@ class Ours:
         jax.config.update("jax_enable_compilation_cache", False)
         self._spec, self._done, self._state = spec, 0, None
         self._images, self._labels = jax.device_put(make_images(spec)), make_labels(spec)
-        self._detector = agad(make_config(spec))
+        self._detector = agad(make_config(spec, spec["compute"]))
         self._score = jax.jit(
             lambda state, images: self._detector.score(state, to_float(images)), compiler_options=kernel_options()
         )

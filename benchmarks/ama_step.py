@@ -48,6 +48,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--channels", type=int, default=3, help="of the images (default 3)")
     add("--width", type=float, default=0.25, help="of the networks; 1 is the authors' size, for GPUs (default 0.25)")
     add("--latent-dim", type=int, default=128, help="length of a code (default 128)")
+    add("--compute", choices=("float32", "bfloat16"), default="float32", help="of our convolutions (default float32)")
     add("--images", type=int, default=1024, help="to draw batches from (default 1024)")
     add("--torch-threads", type=int, default=cores(), help=f"default: all cores ({cores()} here)")
     add("--seed", type=int, default=0, help="of images and weights (default 0)")
@@ -71,7 +72,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     settings = {name: value for name, value in vars(args).items() if name not in ("json", "worker")}
     results = {"machine": machine(), "settings": settings, "methods": {}, "turns": [], "profile": [], "errors": {}}
     save(args.json, results)  # a file that cannot be written is known now, not after the first measurement
-    names = ("iterations", "batch_size", "image_size", "channels", "width", "latent_dim", "images", "seed")
+    names = ("iterations", "batch_size", "image_size", "channels", "width", "latent_dim", "images", "seed", "compute")
     spec = {name: getattr(args, name) for name in (*names, "torch_threads")}
     with started(__file__, args.methods, spec) as found:
         results |= {"methods": found.abouts, "errors": found.errors}

@@ -23,9 +23,9 @@ from jaxad.types import Array, Params
 Answer = dict[str, Any]
 
 
-def make_config(spec: dict[str, Any]) -> AMAConfig:
+def make_config(spec: dict[str, Any], compute: str = "float32") -> AMAConfig:
     """What is trained: AMA with synthetic negatives from the first step."""
-    return AMAConfig(width=spec["width"], latent_dim=spec["latent_dim"], negative_start=0.0)
+    return AMAConfig(width=spec["width"], latent_dim=spec["latent_dim"], negative_start=0.0, compute=compute)
 
 
 def make_images(spec: dict[str, Any]) -> np.ndarray:
@@ -42,7 +42,7 @@ class Ours:
 
     def __init__(self, spec: dict[str, Any]) -> None:
         jax.config.update("jax_enable_compilation_cache", False)
-        self._spec, self._config, self._done = spec, make_config(spec), 0
+        self._spec, self._config, self._done = spec, make_config(spec, spec["compute"]), 0
         self._images = jax.device_put(make_images(spec))
         self._detector, self._state = ama(self._config), None
         device = jax.devices()[0]
