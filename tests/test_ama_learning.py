@@ -23,16 +23,16 @@ def zeros():
     return load_task("digits", normal_classes=["0"], contamination=0.5)
 
 
-def trained(steps, batch_size=24, seeds=SEEDS, schedule=None):
-    detector = detector_of(schedule or steps)
+SHORT = AMAConfig(width=0.1, latent_dim=16, steps=200, critic_steps=2, learning_rate=1e-3)
+
+
+def trained(config, steps, seeds=SEEDS):
     keys = jax.vmap(jax.random.key)(seeds)
-    return detector, *fit_population(detector, keys, zeros().train.images, steps=steps, batch_size=batch_size, chunk=50)
+    options = {"steps": steps, "batch_size": 32, "chunk": 50}
+    return detector_of(config), *fit_population(detector_of(config), keys, zeros().train.images, **options)
 
 
-@functools.cache
-def detector_of(steps):
-    """Compiled once for all seeds."""
-    return ama(AMAConfig(width=0.06, latent_dim=16, steps=steps))
+detector_of = functools.cache(ama)  # compiled once for all seeds
 
 
 def aurocs(detector, states):
@@ -44,8 +44,8 @@ def aurocs(detector, states):
 
 
 def test_training_beats_no_training_and_chance_over_seeds():
-    detector, states, history = trained(150)
-    _, fresh, _ = trained(0, seeds=SEEDS + 100, schedule=150)
+    detector, states, history = trained(SHORT, 100)
+    _, fresh, _ = trained(SHORT, 0, seeds=SEEDS + 100)
     before, after = aurocs(detector, fresh), aurocs(detector, states)
     print("untrained", before, "trained", after)
     assert not history.diverged.any()
@@ -56,7 +56,7 @@ def test_training_beats_no_training_and_chance_over_seeds():
 
 @pytest.mark.slow
 def test_a_long_training_stays_finite_and_its_wasserstein_estimate_settles():
-    _, states, history = trained(LONG, seeds=SEEDS[:1])
+    _, states, history = trained(AMAConfig(width=0.1, latent_dim=16, steps=LONG), LONG, seeds=SEEDS[:1])
     assert not history.diverged.any()
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(states))
     estimate, loss = (np.abs(history.info._asdict()[name][0]) for name in ("wasserstein", "critic_loss"))
