@@ -1,5 +1,8 @@
 """Methods that learn to score images, each behind the `Detector` contract."""
 
+from collections import ChainMap
+
+from jaxad.batch_sampling import NBSConfig, nbs
 from jaxad.detectors.agad import AGADConfig, agad
 from jaxad.detectors.ama import AMAConfig, ama
 from jaxad.detectors.anogan import AnoGANConfig, anogan
@@ -42,8 +45,12 @@ DETECTORS = {
 }
 """Every method by name: (its config, the constructor that takes one)."""
 
+SAVED = ChainMap({"nbs": (NBSConfig, nbs)}, DETECTORS)
+"""What can be saved and loaded by name: a method with a training loop of its own, and those that `fit` trains."""
+
 __all__ = [
     "DETECTORS",
+    "SAVED",
     "AGADConfig",
     "AMAConfig",
     "AnoGANConfig",
