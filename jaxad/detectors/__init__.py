@@ -25,6 +25,7 @@ from jaxad.detectors.dagmm import DAGMMConfig, dagmm
 from jaxad.detectors.deep_svdd import DeepSVDDConfig, deep_svdd
 from jaxad.detectors.feature_dictionary import FeatureDictionaryConfig, feature_dictionary
 from jaxad.detectors.memory_bank import MemoryBankConfig, memory_bank
+from jaxad.detectors.unet_segmenter import UNetSegmenterConfig, unet_segmenter
 
 DETECTORS = {
     "agad": (AGADConfig, agad),
@@ -42,6 +43,7 @@ DETECTORS = {
     "nearest_neighbours": (NearestNeighboursConfig, nearest_neighbours),
     "one_class_svm": (OneClassSVMConfig, one_class_svm),
     "pca": (PCAConfig, pca),
+    "unet_segmenter": (UNetSegmenterConfig, unet_segmenter),
 }
 """Every method by name: (its config, the constructor that takes one)."""
 
@@ -66,6 +68,7 @@ __all__ = [
     "NearestNeighboursConfig",
     "OneClassSVMConfig",
     "PCAConfig",
+    "UNetSegmenterConfig",
     "agad",
     "ama",
     "anogan",
@@ -81,4 +84,5 @@ __all__ = [
     "nearest_neighbours",
     "one_class_svm",
     "pca",
+    "unet_segmenter",
 ]
