@@ -9,8 +9,9 @@ from jaxad.batch_sampling.config import NBSConfig
 from jaxad.batch_sampling.crf import CRFConfig, refine
 from jaxad.batch_sampling.detector import known_logits, nbs, segment
 from jaxad.batch_sampling.environment import EnvironmentConfig
+from jaxad.batch_sampling.inspection import labelled_visits, pixel_profiles, visit_counts
 from jaxad.batch_sampling.state import Best, NBSInfo, NBSState
-from jaxad.batch_sampling.training import Pile, make_pile, train_nbs, visit_counts
+from jaxad.batch_sampling.training import Pile, make_pile, train_nbs, train_saved
 
 __all__ = [
     "Best",
@@ -21,10 +22,13 @@ __all__ = [
     "NBSState",
     "Pile",
     "known_logits",
+    "labelled_visits",
     "make_pile",
     "nbs",
+    "pixel_profiles",
     "refine",
     "segment",
     "train_nbs",
+    "train_saved",
     "visit_counts",
 ]

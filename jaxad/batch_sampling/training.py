@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -10,21 +11,22 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxad import checkpoint
 from jaxad.backend import kernel_options
-from jaxad.batch_sampling import environment as env
 from jaxad.batch_sampling import sampling
 from jaxad.batch_sampling.config import STRATEGIES, NBSConfig
 from jaxad.batch_sampling.detector import nbs
 from jaxad.batch_sampling.state import NBSInfo, NBSState
 from jaxad.batches import to_float
 from jaxad.data.images import check_images, check_masks
-from jaxad.losses import batch_sampling as losses
-from jaxad.types import Array, Batch, Key, Params
+from jaxad.types import Array, Batch, Key
 
 ROOM = 128  # infos that a program holds, or a multiple: chunks of up to as many steps share one program
 
 OnChunk = Callable[[int, NBSState, NBSInfo], None]
 """(steps done, the state then, what the steps since the last call were like, [n] each)."""
+OnLook = Callable[[int, NBSInfo], None]
+"""(steps done, what the steps since the last call were like, [n] each)."""
 
 
 class Pile(NamedTuple):
@@ -110,6 +112,27 @@ def train_nbs(
     return state, jax.tree.map(lambda *leaves: np.concatenate(leaves), empty, *infos)
 
 
+def train_saved(
+    config: NBSConfig, key: Key, pile: Pile, path: Path, *, steps: int, looks: int, on_look: OnLook
+) -> NBSState:
+    """`train_nbs` that can be stopped at any time: it goes on from the checkpoint at `path`, where there is one.
+
+    `looks` times on the way the state is saved there, after `on_look` was told of the steps since the last time; of a
+    training that was stopped in between, steps may be told twice.
+    """
+    state, start = None, 0
+    if path.exists():
+        state = checkpoint.restore(path, jax.eval_shape(_initialiser(config), jax.random.key(0), pile))
+        start = int(state.opt_state.step)
+
+    def on_chunk(done: int, state: NBSState, info: NBSInfo) -> None:
+        on_look(done, info)
+        checkpoint.save(path, state)
+
+    options = {"chunk": -(-steps // looks), "on_chunk": on_chunk, "state": state, "start_step": start}
+    return train_nbs(config, key, pile, steps=steps, **options)[0]
+
+
 @functools.lru_cache(maxsize=8)
 def _initialiser(config: NBSConfig) -> Callable[[Key, Pile], NBSState]:
     # Run once: what it takes to compile random weights goes into optimising what runs for a millisecond.
@@ -134,19 +157,3 @@ def _program(config: NBSConfig, capacity: int) -> Callable[..., tuple[NBSState, 
         return lax.fori_loop(0, count, body, (state, infos))
 
     return jax.jit(run, donate_argnums=0, compiler_options=kernel_options())
-
-
-def visit_counts(config: NBSConfig, key: Key, sampler: Params, images: Array, maps: Array, episodes: int) -> Array:
-    """How often a sampler visits each pixel in so many episodes over images [N, H, W, C] as they are: [N, H, W] int32.
-
-    maps: [N, H, W], the current losses of the images, which it sees.
-    """
-    scene = env.make_scene(config.environment, images, maps / jnp.maximum(jnp.mean(maps), losses.EMPTY))
-    size, number = config.environment.patch, images.shape[0]
-
-    def add(index: Array, counts: Array) -> Array:
-        one = jax.random.fold_in(key, index)
-        _, episode = sampling.act_out(config.environment, one, sampler, scene, number, config.episode)
-        return counts + env.visits(maps.shape, episode.images, episode.corners, size)
-
-    return lax.fori_loop(0, episodes, add, jnp.zeros(maps.shape, jnp.int32))
