@@ -1,7 +1,9 @@
 """How fast neural batch sampling trains: steps per second of Algorithm 1, and where the time goes.
 
-    python benchmarks/nbs_loop.py                                      sizes of a laptop's default
-    python benchmarks/nbs_loop.py --image-size 256 --patch 64 --width 1 --code 200      the thesis's, for a GPU
+    python benchmarks/nbs_loop.py                                      sizes of the experiment's default
+    python benchmarks/nbs_loop.py --image-size 256 --channels 3 --patch 64 --width 1 --sampler-width 1 --code 200
+
+The second has the thesis's sizes and is for a GPU (--predictor-width 1 or 2, --batch 16, --predictor-updates 2).
 
 Steps run in one compiled program, whole periods of the autoencoder at a time, so that every kind of step has its share;
 what is timed reaches from the call to the last number on the host. The program is compiled once, which is checked. The
@@ -44,6 +46,8 @@ def arguments() -> argparse.Namespace:
     add("--sampler-width", type=float, default=0.5, help="default 0.5")
     add("--predictor-width", type=float, default=0.5, help="default 0.5")
     add("--code", type=int, default=32, help="default 32")
+    add("--batch", type=int, default=8, help="patches of an update of the autoencoder, of 32 in a step (default 8)")
+    add("--predictor-updates", type=int, default=4, help="in a step (default 4)")
     add("--periods", type=int, default=2, help="of the autoencoder in a round (default 2)")
     add("--rounds", type=int, default=3, help="after a first one; the median is shown (default 3)")
     add("--seconds", type=float, default=1.0, help="to time each piece for (default 1)")
@@ -61,7 +65,7 @@ def setup(args: argparse.Namespace) -> tuple[NBSConfig, Pile]:
     environment = EnvironmentConfig(patch=args.patch, shift=3 * args.patch // 8, window=2 * args.patch)
     config = NBSConfig(
         environment=environment, code=args.code, width=args.width, sampler_width=args.sampler_width,
-        predictor_width=args.predictor_width,
+        predictor_width=args.predictor_width, batch=args.batch, predictor_updates=args.predictor_updates,
     )  # fmt: skip
     rng = np.random.default_rng(0)
     side = args.image_size
@@ -91,21 +95,21 @@ def measure_steps(config: NBSConfig, pile: Pile, periods: int, rounds: int) -> t
 
 def pieces(config: NBSConfig, pile: Pile, state: NBSState) -> dict[str, tuple[Callable[..., Any], tuple[Any, ...]]]:
     """What a step consists of, as functions with their arguments."""
-    images, masks, key = to_float(pile.images), pile.masks, jax.random.key(1)
+    images, masks, key, state = to_float(pile.images), pile.masks, jax.random.key(1), state.opt_state
     labelled, size = masks.shape[0], config.environment.patch
     optimiser, alpha = optax.adam(config.learning_rate), losses.anomalous_ratio(masks)
     seen = jax.jit(
         lambda: updates.make_seen(config, key, images, state.profiles[..., -1], masks)._replace(labelled=0)
     )()
     seen = seen._replace(labelled=labelled)
-    episodes, drawn = jax.jit(lambda: updates.sample(config, key, state.sampler, seen))()
+    episodes, drawn = jax.jit(lambda: updates.sample(config, key, state.strategy, state.sampler, seen))()
     returns = (jnp.ones(config.episode),) * 2
 
     def augmented(maps: Array) -> Any:
         return updates.make_seen(config, key, images, maps, masks)[:3]
 
     def sampled(sampler: Any) -> Any:
-        return updates.sample(config, key, sampler, seen)
+        return updates.sample(config, key, state.strategy, sampler, seen)
 
     def trained(params: Any, opt_state: Any) -> Any:
         patches = env.patches(seen.images, drawn.images, drawn.corners, size)
@@ -124,7 +128,7 @@ def pieces(config: NBSConfig, pile: Pile, state: NBSState) -> dict[str, tuple[Ca
         gradients = jax.grad(updates.policy_loss)(sampler, episodes, returns, jnp.float32(0.5))
         return updates.updated(optimiser, gradients, opt_state, sampler)
 
-    opt = state.opt_state
+    opt = state.optimisers
     return {
         "images changed at random": (augmented, (state.profiles[..., -1],)),
         "two episodes of the sampler": (sampled, (state.sampler,)),
