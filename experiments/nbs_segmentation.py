@@ -228,6 +228,9 @@ def train_and_test(config: Config, task: LabelledTask, folder: runs.Run, method:
     readings = segmenting.readings_of(known, labelled.masks, None if method == "l2" else config.nbs.crf)
     mine, labelled_f1 = segmenting.choose_reading(readings, known, labelled.masks, labelled.images)
     predicted = {name: segmenting.read(reading, maps, test.images) for name, reading in readings.items()}
+    normal = None
+    if task.normal is not None:  # anomaly-free images that no training saw, for the threshold of RPRO
+        normal = map_images(trained.detector, trained.state, task.normal.images, MAP_BATCH)
     if seed == config.seeds[0]:
         files.write_array(folder.path / "masks" / f"{method}.npy", predicted[mine])
     if (seed, method) == (config.seeds[0], config.methods[0]):
@@ -238,7 +241,7 @@ def train_and_test(config: Config, task: LabelledTask, folder: runs.Run, method:
         "reading": mine,
         "threshold": readings[mine].threshold,
         "labelled_f1": labelled_f1,
-        "test": summarise_segmentation(maps, predicted[mine], test.masks, seed=seed),
+        "test": summarise_segmentation(maps, predicted[mine], test.masks, normal_maps=normal, seed=seed),
         "readings": {name: pixel_scores(masks, test.masks)._asdict() for name, masks in predicted.items()},
         "images": segmenting.image_rows(test.ids, predicted[mine], test.masks, maps),
         "seconds": time.monotonic() - began,

@@ -11,9 +11,12 @@ from tiny_nbs import SMALL, parts, pile, quick_programs, same  # noqa: F401
 from jaxad.batch_sampling import (
     EnvironmentConfig,
     known_logits,
+    labelled_visits,
     make_pile,
     nbs,
+    pixel_profiles,
     train_nbs,
+    train_saved,
     training,
     visit_counts,
 )
@@ -44,6 +47,43 @@ def test_training_in_chunks_and_resumed_is_the_same_bit_for_bit_and_one_program(
         SMALL, jax.random.key(0), whole.best.sampler, pile.images / 255.0, whole.opt_state.profiles[..., -1], 3
     )
     assert int(counts.sum()) == 3 * 4 * 64
+
+
+def test_a_training_goes_on_from_its_file_bit_for_bit(pile, tmp_path):  # noqa: F811
+    """Stopped between telling and saving a look, which is then told again."""
+    told = []
+
+    def stop(done, info):
+        told.append((done, info))
+        if len(told) == 2:
+            raise KeyboardInterrupt
+
+    options = {"steps": 9, "looks": 3, "on_look": lambda done, info: told.append((done, info))}
+    whole = train_saved(SMALL, jax.random.key(4), pile, tmp_path / "whole", **options)
+    told.clear()
+    with pytest.raises(KeyboardInterrupt):
+        train_saved(SMALL, jax.random.key(4), pile, tmp_path / "parts", **options | {"on_look": stop})
+    resumed = train_saved(SMALL, jax.random.key(4), pile, tmp_path / "parts", **options)
+    assert same(whole, resumed)
+    assert [done for done, _ in told] == [3, 6, 6, 9]
+    assert same(told[1][1], told[2][1])
+    finished = train_saved(SMALL, jax.random.key(4), pile, tmp_path / "parts", **options)
+    assert same(whole, finished)
+
+
+def test_inspection_counts_and_normalises(pile):  # noqa: F811
+    state, _ = train_nbs(SMALL, jax.random.key(4), pile, steps=9)
+    images = pile.images / 255.0
+    visits = labelled_visits(SMALL, state, images[:3], episodes=2)
+    assert visits.shape == (3, 16, 16)
+    assert visits.sum() == 2 * 4 * 64
+    masks = np.zeros((5, 16, 16), np.uint8)
+    masks[:, :4] = 1
+    found = pixel_profiles(state, masks, limit=100)
+    assert {name: values.shape for name, values in found.items()} == {"normal": (100, 3), "anomalous": (100, 3)}
+    everything = pixel_profiles(state, masks, limit=10**6)
+    means = [(len(v), v.mean()) for v in everything.values()]
+    assert sum(n * mean for n, mean in means) / (5 * 256) == pytest.approx(1, rel=1e-5)
 
 
 def test_the_predictor_learns(rng):

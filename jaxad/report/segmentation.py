@@ -19,6 +19,7 @@ PIXELS = {
     "pixel_auroc": ("Pixel AUROC", "chance that a random anomalous pixel scores above a random normal one"),
     "au_pro": ("AU-PRO", "mean share of a defect that is found, over false-positive rates up to 0.3"),
 }
+RPRO = ("RPRO", "mean share of a defect that is found, at the threshold that anomaly-free images set")
 
 # Title of the panel -> {name of the curve: field of the info of neural batch sampling}.
 PANELS = {
@@ -147,8 +148,7 @@ def _visits(rows: Sequence[tuple[str, np.ndarray]]) -> list[Any]:
 
 
 def _figures(test: Mapping[str, Any], intervals: str) -> list[Any]:
-    rows = [
-        [name, interval(test[field])[0], brackets(test[field]), meaning] for field, (name, meaning) in PIXELS.items()
-    ]
+    known = PIXELS | ({"rpro": RPRO} if "rpro" in test else {})
+    rows = [[name, interval(test[field])[0], brackets(test[field]), text] for field, (name, text) in known.items()]
     rows.append(["F1 of flagging every pixel", test["f1_all_anomalous"], "", "what needs no detector at all"])
     return [Table(columns=["Metric", "Value", "95 % interval", "What it says"], rows=rows, caption=intervals)]
