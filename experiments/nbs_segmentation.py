@@ -289,6 +289,7 @@ def conclude(config: Config, tasks: dict[int, LabelledTask], folder: runs.Run) -
     task = tasks[config.seeds[0]]
     over = "seeds, by Student's t" if len(config.seeds) > 1 else "test images, by bootstrap"
     parts = ("labelled", "unlabelled", "test")
+    curves = sampling.joined(files.read_lines(folder.path / "training.jsonl"))
     results = {
         "task": task.details | {"name": task.name, "images": {name: len(getattr(task, name).ids) for name in parts}},
         "method": config.methods[0],
@@ -297,12 +298,13 @@ def conclude(config: Config, tasks: dict[int, LabelledTask], folder: runs.Run) -
         "intervals": f"Intervals are 95 % intervals over {over}.",
         "comparison": segmenting.over_seeds(found, tuple(report.PIXELS)),
         "trainings": [{name: value for name, value in record.items() if name != "images"} for record in found],
+        "sampling": sampling.sampling_rows(curves),
         "seconds": sum(record["seconds"] for record in found),
         "notes": notes(config),
         **runs.environment(),
     }
     files.write_text(folder.path / "predictions.csv", segmenting.image_table(found))
-    files.write_text(folder.path / "report.html", page(config, task, folder, results))
+    files.write_text(folder.path / "report.html", page(config, task, folder, results, curves))
     files.write_json(folder.path / "results.json", results)  # last: its presence says that the run is finished
     return files.to_json(results)
 
@@ -317,7 +319,9 @@ def notes(config: Config) -> list[str]:
     return lines
 
 
-def page(config: Config, task: LabelledTask, folder: runs.Run, results: dict[str, Any]) -> str:
+def page(
+    config: Config, task: LabelledTask, folder: runs.Run, results: dict[str, Any], curves: dict[str, NBSInfo]
+) -> str:
     """The report."""
     chosen = shown_images(task)
     rows = [("image", to_float(task.test.images[chosen]))]
@@ -330,13 +334,12 @@ def page(config: Config, task: LabelledTask, folder: runs.Run, results: dict[str
         visits = [("image", to_float(task.labelled.images)), ("mask", task.labelled.masks[..., None].astype(float))]
         visits.append(("visits", counts / counts.max()))
     profiles = {file.stem: np.load(file) for file in sorted((folder.path / "profiles").glob("*.npy"), reverse=True)}
-    lines = [line for line in files.read_lines(folder.path / "training.jsonl") if line["method"] == config.methods[0]]
     return report.render_segmentation(
         config=files.to_json(config) | {"resume": None},
         results=files.to_json(results),
         masks=rows,
         visits=visits,
-        lines=lines,
+        curves=curves[config.methods[0]]._asdict() if config.methods[0] in curves else {},
         profiles=profiles,
         program="python experiments/nbs_segmentation.py",
     )
@@ -347,6 +350,8 @@ def show(config: Config, results: dict[str, Any], folder: runs.Run) -> None:
     if config.quiet:
         return
     table(f"test, mean ± sd over {len(config.seeds)} seed(s)", *report.comparison_table(results["comparison"]))
+    if results["sampling"]:
+        table("in the second half of training", *report.sampling_table(results["sampling"]))
     print(f"report:   {folder.path / 'report.html'}")
     print(f"use it:   python experiments/detect.py {folder.path} IMAGES ...")
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from jaxad.batch_sampling import NBSInfo
-from jaxad.report import PIXELS, comparison_table, render_segmentation
+from jaxad.batch_sampling import NBSInfo, joined, sampling_rows
+from jaxad.report import PIXELS, comparison_table, render_segmentation, sampling_table
 from jaxad.segmenting import mean_over_seeds, over_seeds
 
 
@@ -19,7 +19,7 @@ def record(method, seed, value):
 RECORDS = [record("nbs", 0, 0.6), record("nbs", 1, 0.7), record("l2", 0, 0.3), record("l2", 1, 0.5)]
 
 
-def render(records, lines, **changes):
+def render(records, curves, **changes):
     rng = np.random.default_rng(0)
     images = rng.random((3, 8, 8, 1))
     seeds = sorted({one["seed"] for one in records})
@@ -27,7 +27,7 @@ def render(records, lines, **changes):
         "task": {"name": "painted:<brick>", "images": {"labelled": 5, "test": 3}},
         "method": "nbs", "seeds": seeds, "segmentation": mean_over_seeds(records[: len(seeds)]),
         "intervals": "Intervals are over seeds.", "comparison": over_seeds(records, tuple(PIXELS)),
-        "trainings": records, "seconds": 61.0, "notes": ["A note."],
+        "trainings": records, "seconds": 61.0, "notes": ["A note."], "sampling": [],
     }  # fmt: skip
     parts = {
         "masks": [("image", images), ("nbs", images > 0.5), ("truth", images > 0.4)],
@@ -35,23 +35,39 @@ def render(records, lines, **changes):
         "profiles": {"normal": rng.random((20, 10)), "anomalous": rng.random((9, 10))},
     }
     return render_segmentation(
-        config={"steps": 4}, results=results, lines=lines, program="python x.py", **parts | changes
+        config={"steps": 4}, results=results, curves=curves, program="python x.py", **parts | changes
     )
 
 
 @pytest.fixture
 def lines():
     """Two seeds, two looks of two steps each; one of them told twice, the second time what counts."""
-    found = []
+    found = [{"method": "nbs", "seed": 0, "done": 4, "info": {name: [7.0, 7.0] for name in NBSInfo._fields}}]
     for seed in (0, 1):
         for done in (2, 4):
             info = {name: [None, float(done)] for name in NBSInfo._fields}
-            found.append({"seed": seed, "done": done, "info": info})
-    return [*found, found[1]]
+            found.append({"method": "nbs", "seed": seed, "done": done, "info": info})
+    return found
+
+
+def test_curves_are_joined_and_their_late_half_is_summed_up(lines):
+    curves = joined(lines)
+    np.testing.assert_array_equal(curves["nbs"].prediction, 2 * [[np.nan, 2, np.nan, 4]])
+    info = NBSInfo(*np.ones((len(NBSInfo._fields), 2, 6)))
+    info = info._replace(prediction=np.tile([9, 9, 9, np.nan, 1.0, 3], (2, 1)), entropy=np.full((2, 6), np.nan))
+    info = info._replace(anomalous_loss=np.tile([0, 0, 0, 2.0, 4, 6], (2, 1)))
+    (row,) = sampling_rows({"uniform": info})
+    assert row == {
+        "method": "uniform", "anomalous_patches": 1, "anomalous_pixels": 1, "prediction": 2, "loss_ratio": 4,
+        "prediction_sd": 1, "entropy": None,
+    }  # fmt: skip
+    columns, rows = sampling_table([row])
+    assert len(columns) == len(rows[0])
+    assert rows[0] == ["uniform", "1.0000", "1.0000", "4.0000", "2.0000", "1.0000", ""]
 
 
 def test_the_page_shows_everything(lines):
-    text = render(RECORDS, lines)
+    text = render(RECORDS, joined(lines)["nbs"]._asdict())
     for title in ("Comparison", "Masks", "From maps to masks", "Training", "Where the sampler goes", "All figures"):
         assert f">{title}<" in text
     assert "painted:&lt;brick&gt;" in text
@@ -60,7 +76,7 @@ def test_the_page_shows_everything(lines):
 
 
 def test_what_is_not_there_is_left_out():
-    text = render(RECORDS[:1], [], visits=[], profiles={})
+    text = render(RECORDS[:1], {}, visits=[], profiles={})
     assert "Where the sampler goes" not in text
     assert ">Training<" not in text
 

@@ -9,7 +9,7 @@ from jaxad.batch_sampling.config import NBSConfig
 from jaxad.batch_sampling.crf import CRFConfig, refine
 from jaxad.batch_sampling.detector import known_logits, nbs, segment
 from jaxad.batch_sampling.environment import EnvironmentConfig
-from jaxad.batch_sampling.inspection import labelled_visits, pixel_profiles, visit_counts
+from jaxad.batch_sampling.inspection import joined, labelled_visits, pixel_profiles, sampling_rows, visit_counts
 from jaxad.batch_sampling.state import Best, NBSInfo, NBSState
 from jaxad.batch_sampling.training import Pile, make_pile, train_nbs, train_saved
 
@@ -21,12 +21,14 @@ __all__ = [
     "NBSInfo",
     "NBSState",
     "Pile",
+    "joined",
     "known_logits",
     "labelled_visits",
     "make_pile",
     "nbs",
     "pixel_profiles",
     "refine",
+    "sampling_rows",
     "segment",
     "train_nbs",
     "train_saved",

@@ -1,5 +1,8 @@
 """What a trained neural batch sampler can be asked: where it goes, and how the losses of pixels developed."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +11,7 @@ from jax import lax
 from jaxad.batch_sampling import environment as env
 from jaxad.batch_sampling import sampling
 from jaxad.batch_sampling.config import NBSConfig
-from jaxad.batch_sampling.state import NBSState
+from jaxad.batch_sampling.state import NBSInfo, NBSState
 from jaxad.losses import batch_sampling as losses
 from jaxad.types import Array, Key, Params
 
@@ -51,3 +54,41 @@ def pixel_profiles(state: NBSState, masks: np.ndarray, limit: int = 2000, seed: 
         own = profiles[where]
         found[name] = own[rng.permutation(len(own))[:limit]]
     return found
+
+
+def joined(lines: Sequence[Mapping[str, Any]]) -> dict[str, NBSInfo]:
+    """What every method told while it trained, each field [seeds, steps], from what runs keep of it.
+
+    lines: {"method", "seed", "done" steps, "info": {field: values of the steps since the last}}; of what was told
+    twice, the last counts.
+    """
+    looks = {(line["method"], line["seed"], line["done"]): line["info"] for line in lines}
+    seeds = {method: sorted({seed for m, seed, _ in looks if m == method}) for method, _, _ in looks}
+
+    def curve(method: str, seed: int, field: str) -> np.ndarray:
+        own = sorted(done for m, s, done in looks if (m, s) == (method, seed))
+        return np.concatenate([np.array(looks[method, seed, done][field], float) for done in own])
+
+    return {
+        method: NBSInfo(*(np.stack([curve(method, seed, field) for seed in own]) for field in NBSInfo._fields))
+        for method, own in seeds.items()
+    }
+
+
+def sampling_rows(curves: Mapping[str, NBSInfo]) -> list[dict[str, Any]]:
+    """Of every method means over the second half of training: what its patches held, and what came of them.
+
+    "loss_ratio" is the loss of anomalous pixels by that of normal ones, of labelled images; "prediction" is l_pred, and
+    "prediction_sd" its standard deviation over steps, mean over seeds; "entropy" is None without a policy.
+    """
+    rows = []
+    for method, info in curves.items():
+        late = NBSInfo(*(values[:, values.shape[1] // 2 :] for values in info))
+        row: dict[str, Any] = {"method": method}
+        for name in ("anomalous_patches", "anomalous_pixels", "prediction"):
+            row[name] = float(np.nanmean(getattr(late, name)))
+        row["loss_ratio"] = float(np.mean(late.anomalous_loss / late.normal_loss))
+        row["prediction_sd"] = float(np.nanstd(late.prediction, axis=1).mean())
+        row["entropy"] = None if np.isnan(late.entropy).all() else float(np.nanmean(late.entropy))
+        rows.append(row)
+    return rows

@@ -6,7 +6,7 @@ from jaxad.report.ama import ama_sections
 from jaxad.report.comparison import HEADS, Curves, comparison_rows, render_comparison
 from jaxad.report.controller import controller_parts
 from jaxad.report.page import render_report
-from jaxad.report.segmentation import PIXELS, comparison_table, render_segmentation
+from jaxad.report.segmentation import PIXELS, comparison_table, render_segmentation, sampling_table
 from jaxad.report.training import render_training, training_sections
 
 __all__ = [
@@ -23,5 +23,6 @@ __all__ = [
     "render_report",
     "render_segmentation",
     "render_training",
+    "sampling_table",
     "training_sections",
 ]

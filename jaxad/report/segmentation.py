@@ -45,13 +45,24 @@ def comparison_table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list
     return columns, cells
 
 
+def sampling_table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """(columns, rows) of what `jaxad.batch_sampling.sampling_rows` found."""
+    names = {
+        "anomalous_patches": "patches with anomalies", "anomalous_pixels": "anomalous pixels",
+        "loss_ratio": "loss of anomalous / normal pixels", "prediction": "l_pred", "prediction_sd": "its sd over steps",
+        "entropy": "entropy of the policy",
+    }  # fmt: skip
+    cells = [["" if row[name] is None else f"{row[name]:.4f}" for name in names] for row in rows]
+    return ["method", *names.values()], [[row["method"], *own] for row, own in zip(rows, cells)]
+
+
 def render_segmentation(
     *,
     config: Mapping[str, Any],
     results: Mapping[str, Any],
     masks: Sequence[tuple[str, np.ndarray]],
     visits: Sequence[tuple[str, np.ndarray]],
-    lines: Sequence[Mapping[str, Any]],
+    curves: Mapping[str, np.ndarray],
     profiles: Mapping[str, np.ndarray],
     program: str,
 ) -> str:
@@ -61,8 +72,7 @@ def render_segmentation(
       config, results: the plain data of config.json and results.json.
       masks, visits: rows (name, [k, H, W, C]) of test images with masks, and of labelled ones with the sampler's
         visits; no visits without a sampler.
-      lines: {"seed", "done" steps, "info": {field: values of the steps since the last}} of the first method, if it
-        tells such; of a repeated part the last counts.
+      curves: {field of the info: [seeds, steps]} of the first method; empty if it has none.
       profiles: {kind of pixel: [n, L]} of loss profiles, each image's divided by its mean; empty if there are none.
       program: the start of the command line.
     """
@@ -80,7 +90,7 @@ def render_segmentation(
             parts=[_figure(plots.image_rows(masks), "Test images of the first seed, predicted masks, and the truth.")],
         ),
         Section(title="From maps to masks", parts=_readings(results["trainings"])),
-        Section(title="Training", parts=_training(lines, profiles)),
+        Section(title="Training", parts=_training(curves, profiles, results["sampling"])),
         Section(title="Where the sampler goes", parts=_visits(visits)),
         Section(title="All figures", parts=_figures(test, results["intervals"])),
         Section(title="Task", parts=task_parts(results["task"])),
@@ -115,23 +125,19 @@ def _readings(trainings: Sequence[Mapping[str, Any]]) -> list[Any]:
     return [Text(text=text), Table(columns=columns, rows=rows)]
 
 
-def _training(lines: Sequence[Mapping[str, Any]], profiles: Mapping[str, np.ndarray]) -> list[Any]:
-    """Curves of the first method, a line for every seed, and loss profiles of test pixels."""
+def _training(
+    curves: Mapping[str, np.ndarray], profiles: Mapping[str, np.ndarray], sampling: Sequence[Mapping[str, Any]]
+) -> list[Any]:
+    """Curves of the first method, a line for every seed, what each method sampled, and loss profiles of test pixels."""
     parts = []
-    if lines:
-        looks = {(line["seed"], line["done"]): line["info"] for line in lines}
-
-        def curve(seed: int, field: str) -> np.ndarray:
-            return np.concatenate([np.array(looks[key][field], float) for key in sorted(looks) if key[0] == seed])
-
-        seeds = list(dict.fromkeys(line["seed"] for line in lines))
-        panels = {
-            title: {name: np.stack([curve(seed, field) for seed in seeds]) for name, field in fields.items()}
-            for title, fields in PANELS.items()
-        }
+    if curves:
+        panels = {title: {name: curves[field] for name, field in fields.items()} for title, fields in PANELS.items()}
         caption = "What happened in training; a line for every seed. The autoencoder begins anew again and again."
-        steps = np.arange(len(curve(seeds[0], "prediction"))) + 1
+        steps = np.arange(curves["prediction"].shape[1]) + 1
         parts.append(_figure(plots.training_curves(steps, panels, lines={}), caption))
+    if sampling:
+        columns, rows = sampling_table(sampling)
+        parts.append(Table(columns=columns, rows=rows, caption="Means over the second half of training and all seeds."))
     if profiles:
         caption = "Loss profiles of test pixels at the best step, first seed: medians and quartiles."
         parts.append(Figure(drawing=plots.profile_bands(profiles), alt=caption, caption=caption))
