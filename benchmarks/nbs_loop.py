@@ -47,7 +47,7 @@ def arguments() -> argparse.Namespace:
     add("--predictor-width", type=float, default=0.5, help="default 0.5")
     add("--code", type=int, default=32, help="default 32")
     add("--batch", type=int, default=8, help="patches of an update of the autoencoder, of 32 in a step (default 8)")
-    add("--predictor-updates", type=int, default=4, help="in a step (default 4)")
+    add("--predictor-updates", type=int, default=6, help="in a step (default 6)")
     add("--periods", type=int, default=2, help="of the autoencoder in a round (default 2)")
     add("--rounds", type=int, default=3, help="after a first one; the median is shown (default 3)")
     add("--seconds", type=float, default=1.0, help="to time each piece for (default 1)")

@@ -69,11 +69,11 @@ class Config(cli.RunConfig):
         default_factory=lambda: NBSConfig(
             environment=EnvironmentConfig(patch=16, shift=6, window=32),
             code=32, width=0.125, predictor_width=0.5, sampler_width=0.5, batch=8, learning_rate=5e-3,
-            predictor_updates=4, clone_steps=60, crf=CRFConfig(smooth_sd=1.0, bilateral_sd=20.0),
+            predictor_updates=6, clone_steps=40, crf=CRFConfig(smooth_sd=1.0, bilateral_sd=20.0),
         )
     )  # fmt: skip
     """Settings of NBS and its variants; its CRF is used for all methods that give logits."""
-    steps: int = 120
+    steps: int = 80
     """Training steps of NBS and its variants."""
     looks: int = 2
     """Checkpoints of such a training."""
