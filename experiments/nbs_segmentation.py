@@ -72,7 +72,7 @@ class Config(cli.RunConfig):
             predictor_updates=6, clone_steps=40, crf=CRFConfig(smooth_sd=1.0, bilateral_sd=20.0),
         )
     )  # fmt: skip
-    """Settings of NBS and its variants; its CRF is used for all methods that give logits."""
+    """Settings of NBS and its variants, whose strategy is their own; its CRF is used for all that give logits."""
     steps: int = 80
     """Training steps of NBS and its variants."""
     looks: int = 2
@@ -167,12 +167,24 @@ def load(config: Config, seed: int) -> LabelledTask:
         config.dataset, labelled=config.labelled, setting=config.setting, image_size=config.image_size,
         limit=config.limit, seed=seed,
     )  # fmt: skip
-    sampling.make_pile(config.nbs, task.labelled.images, task.labelled.masks, task.unlabelled.images)
+    for method in config.methods:
+        if method in STRATEGY:
+            pile_of(sampled(config, method), task)
     form = jax.ShapeDtypeStruct((1, *task.labelled.images.shape[1:]), np.float32)
     for method, settings in (("l2", config.l2), ("unet", config.unet)):
         if method in config.methods:
             jax.eval_shape(fixed_detector(settings).init, jax.random.key(0), form)
     return task
+
+
+def sampled(config: Config, method: str) -> NBSConfig:
+    """Settings of NBS or one of its variants."""
+    return dataclasses.replace(config.nbs, strategy=STRATEGY[method])
+
+
+def pile_of(settings: NBSConfig, task: LabelledTask) -> sampling.Pile:
+    """The images that NBS trains on; ValueError where they do not fit."""
+    return sampling.make_pile(settings, task.labelled.images, task.labelled.masks, task.unlabelled.images)
 
 
 def records(folder: runs.Run) -> list[dict[str, Any]]:
@@ -184,7 +196,7 @@ def records(folder: runs.Run) -> list[dict[str, Any]]:
 
 
 @functools.cache
-def fixed_detector(settings: ConvAutoencoderConfig | UNetSegmenterConfig) -> Detector:
+def fixed_detector(settings: NBSConfig | ConvAutoencoderConfig | UNetSegmenterConfig) -> Detector:
     """One detector, and so one compiled program, for all seeds."""
     return next(build for kind, build in SAVED.values() if kind is type(settings))(settings)
 
@@ -193,16 +205,17 @@ def train(config: Config, task: LabelledTask, folder: runs.Run, method: str, see
     """A method after its training, which has the same key for every method."""
     key, labelled = jax.random.key(seed), task.labelled
     if method in STRATEGY:
-        settings = dataclasses.replace(config.nbs, strategy=STRATEGY[method])
-        pile = sampling.make_pile(settings, labelled.images, labelled.masks, task.unlabelled.images)
+        settings = sampled(config, method)
         path = folder.path / "checkpoint" / f"{method}-seed{seed}.safetensors"
 
         def on_look(done: int, info: NBSInfo) -> None:
             line = {"method": method, "seed": seed, "done": done, "info": info._asdict()}
             files.append_line(folder.path / "training.jsonl", line)
 
-        state = sampling.train_saved(settings, key, pile, path, steps=config.steps, looks=config.looks, on_look=on_look)
-        return Trained("nbs", settings, sampling.nbs(settings), state)
+        state = sampling.train_saved(
+            settings, key, pile_of(settings, task), path, steps=config.steps, looks=config.looks, on_look=on_look
+        )
+        return Trained("nbs", settings, fixed_detector(config.nbs), state)  # maps depend on no strategy
     if method == "l2":
         name, settings, told = "conv_autoencoder", config.l2, {}
         images = np.concatenate([labelled.images, task.unlabelled.images])
