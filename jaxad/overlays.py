@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jaxad.files import write_atomic
 from jaxad.plots import displayable
 from jaxad.plots.look import style
 
@@ -71,3 +75,23 @@ def overlay(image: np.ndarray, anomaly_map: np.ndarray, *, scale: float, title: 
         lines = [line if len(line) <= room else f"…{line[1 - room :]}" for line in lines]
         figure.suptitle("\n".join(lines), fontsize=9, x=0.01, ha="left")
     return figure
+
+
+def write_overlays(
+    folder: Path, images: np.ndarray, maps: np.ndarray, *, scale: float, numbers: Sequence[int], dpi: int = 100
+) -> None:
+    """Write `overlay` of those of the images [N, H, W, C] and maps [N, H, W] with these numbers, as NUMBER.png."""
+    for number in numbers:
+        buffer = io.BytesIO()
+        overlay(images[number], maps[number], scale=scale).savefig(buffer, format="png", dpi=dpi)
+        write_atomic(folder / f"{number:04d}.png", [buffer.getvalue()])
+
+
+def write_masks(folder: Path, masks: np.ndarray) -> None:
+    """Write masks [N, H, W] as NUMBER.png, white where they are 1."""
+    from PIL import Image
+
+    for number, mask in enumerate(masks):
+        buffer = io.BytesIO()
+        Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).save(buffer, "PNG")
+        write_atomic(folder / f"{number:04d}.png", [buffer.getvalue()])

@@ -16,7 +16,7 @@ from jax import lax
 
 from jaxad.backend import kernel_options
 from jaxad.batches import balanced_order, batch_order, to_float
-from jaxad.data.images import check_images
+from jaxad.data.images import check_images, check_masks
 from jaxad.types import Array, Batch, Detector, Info, Key, State
 
 OnChunk = Callable[[int, Info], None]  # (steps done, info of the last one, on the host)
@@ -37,6 +37,7 @@ def fit(
     steps: int,
     batch_size: int,
     labels: Array | np.ndarray | None = None,
+    masks: Array | np.ndarray | None = None,
     anomalies_per_batch: int | None = None,
     chunk: int = 100,
     on_chunk: OnChunk | None = None,
@@ -51,6 +52,7 @@ def fit(
       steps: number of the last step; 0 or more.
       batch_size: images of a step. Epochs are random permutations; a batch may reach into the next epoch.
       labels: [N], 1 = anomalous, for detectors that use them.
+      masks: [N, H, W] of 0 and 1 = anomalous pixel, for detectors that use them.
       anomalies_per_batch: exactly so many images labelled anomalous in every batch, drawn with replacement, the rest
         normal; 1 to batch_size - 1. By default images come as they are, whatever their labels.
       chunk: steps between two returns to the host; changes no number of the result.
@@ -64,7 +66,7 @@ def fit(
     Raises:
       ValueError: images, labels or numbers that do not fit.
     """
-    data = _checked(images, labels, anomalies_per_batch, steps, batch_size, chunk, state, start_step)
+    data = _checked(images, labels, masks, anomalies_per_batch, steps, batch_size, chunk, state, start_step)
     sizes, keys = _Sizes(chunk, batch_size, anomalies_per_batch or 0), _split(key)
     if state is None:
         state = _initialiser(detector, sizes, "one")(keys, data)
@@ -80,6 +82,7 @@ def fit_population(
     steps: int,
     batch_size: int,
     labels: Array | np.ndarray | None = None,
+    masks: Array | np.ndarray | None = None,
     anomalies_per_batch: int | None = None,
     chunk: int = 100,
     on_chunk: OnChunk | None = None,
@@ -106,7 +109,7 @@ def fit_population(
     chex.assert_rank(keys, 1)
     size = keys.shape[0]
     rows = None if rows is None else _checked_rows(rows, size, len(images))
-    data = _checked(images, labels, anomalies_per_batch, steps, batch_size, chunk, state, start_step, rows)
+    data = _checked(images, labels, masks, anomalies_per_batch, steps, batch_size, chunk, state, start_step, rows)
     if vmapped is None:
         vmapped = jax.default_backend() != "cpu"
     sizes = _Sizes(chunk, batch_size, anomalies_per_batch or 0)
@@ -129,10 +132,11 @@ def fit_population(
             on_chunk(before + done - start_step, info)
 
         own = None if state is None else _index(state, member)
-        images, labels = data.images, data.labels
+        images, labels, masks = data.images, data.labels, data.masks
         if rows is not None:
-            images, labels = images[rows[member]], None if labels is None else labels[member]
-        options = {"steps": steps, "batch_size": batch_size, "labels": labels, "chunk": chunk}
+            images, masks = (None if whole is None else whole[rows[member]] for whole in (images, masks))
+            labels = None if labels is None else labels[member]
+        options = {"steps": steps, "batch_size": batch_size, "labels": labels, "masks": masks, "chunk": chunk}
         options |= {"on_chunk": on_chunk and told, "state": own, "start_step": start_step}
         members.append(fit(detector, key, images, anomalies_per_batch=anomalies_per_batch, **options))
     states, histories = zip(*members)
@@ -151,17 +155,20 @@ class _Data(NamedTuple):
     images: Array
     rows: Array | None  # [n] which of the images are in the set, where not all are; all else counts within the set
     labels: Array | None
+    masks: Array | None  # of all images
     normal: Array | None  # indices, where batches get a number of anomalies
     anomalous: Array | None
 
     def batch(self, indices: Array) -> Batch:
-        """Images of the set, with their labels."""
+        """Images of the set, with what is known of them."""
         rows = indices if self.rows is None else self.rows[indices]
-        return Batch(to_float(self.images[rows]), None if self.labels is None else self.labels[indices])
+        labels = None if self.labels is None else self.labels[indices]
+        masks = None if self.masks is None else self.masks[rows].astype(jnp.float32)
+        return Batch(to_float(self.images[rows]), labels, masks)
 
 
 _Kind = Literal["one", "seeds", "sets"]  # of program: for a single detector, a population, one with sets of their own
-_AXES = {"seeds": None, "sets": _Data(images=None, rows=0, labels=0, normal=0, anomalous=0)}
+_AXES = {"seeds": None, "sets": _Data(images=None, rows=0, labels=0, masks=None, normal=0, anomalous=0)}
 
 
 class _Sizes(NamedTuple):
@@ -260,6 +267,7 @@ def _index(tree: State, index: int | tuple[slice, ...]) -> State:
 def _checked(
     images: Array | np.ndarray,
     labels: Array | np.ndarray | None,
+    masks: Array | np.ndarray | None,
     anomalies: int | None,
     steps: int,
     batch_size: int,
@@ -284,6 +292,10 @@ def _checked(
     shape = images.shape[:1] if sets is None else sets.shape
     if labels is not None and np.shape(labels) != shape:
         raise ValueError(f"labels have shape {np.shape(labels)}; give {shape}, one for each of the training images")
+    if isinstance(masks, np.ndarray):
+        masks = check_masks(masks, images, "training masks")
+    elif masks is not None and masks.shape != images.shape[:3]:
+        raise ValueError(f"training masks have shape {masks.shape}; give {images.shape[:3]}, one for each image")
     normal = anomalous = None
     if anomalies is not None and sets is None:
         normal, anomalous = _kinds(labels, anomalies, batch_size)
@@ -294,7 +306,8 @@ def _checked(
         normal, anomalous = (jnp.stack(indices) for indices in zip(*kinds))
     labels = None if labels is None else jnp.asarray(labels, jnp.int32)
     rows = None if sets is None else jnp.asarray(sets, jnp.int32)
-    return _Data(jnp.asarray(images), rows, labels, normal, anomalous)
+    masks = None if masks is None else jnp.asarray(masks)
+    return _Data(jnp.asarray(images), rows, labels, masks, normal, anomalous)
 
 
 def _checked_rows(rows: np.ndarray, members: int, images: int) -> np.ndarray:

@@ -21,7 +21,7 @@ LEVELS = (
     ("search.child", "search.supernet", "search.blocks", "search.kernels", "search.tape", "search.trial"),
     ("search",),
     ("detectors", "batch_sampling"),
-    ("retraining", "evaluation", "averages", "resumable"),
+    ("retraining", "evaluation", "averages", "resumable", "segmenting"),
     ("sklearn",),
 )
 # These know arrays, files and pages, and nothing of how anything is learnt.

@@ -9,6 +9,7 @@ from sklearn import metrics as sk
 
 from jaxad.segmentation_metrics import (
     au_pro,
+    best_threshold,
     normal_threshold,
     pixel_auroc,
     pixel_scores,
@@ -157,3 +158,14 @@ def test_what_makes_no_sense_is_refused(example):
     ]:
         with pytest.raises(ValueError, match=words):
             call()
+
+
+def test_the_best_threshold_has_the_best_f1_of_all(example):
+    maps, masks = example
+    levels = np.unique(maps)
+    scores = [sk.f1_score(masks.ravel(), (maps > level).ravel()) for level in [levels[0] - 1, *levels[:-1]]]
+    best = best_threshold(maps, masks)
+    assert pixel_scores(maps > best, masks).f1 == pytest.approx(max(scores), abs=1e-12)
+    assert best not in levels
+    everything = np.where(masks, -1.0, 1.0)  # the wrong way round: to flag all is best
+    assert (everything > best_threshold(everything, masks)).all()

@@ -1,1 +1,36 @@
-"""Neural batch sampling (Chu, CMU-RI-TR-20-09, 2020; Chu & Kitani, ECCV 2020): defects from a few labelled images."""
+"""Neural batch sampling (Chu, CMU-RI-TR-20-09, 2020; Chu & Kitani, ECCV 2020): defects from a few labelled images.
+
+An autoencoder that begins anew again and again is trained on patches that a policy chooses. How the reconstruction loss
+of a pixel develops tells a small network, trained on the labelled images, whether it is anomalous; how well the network
+does is what the policy is rewarded for. A dense CRF draws the edges.
+"""
+
+from jaxad.batch_sampling.config import NBSConfig
+from jaxad.batch_sampling.crf import CRFConfig, refine
+from jaxad.batch_sampling.detector import known_logits, nbs, segment
+from jaxad.batch_sampling.environment import EnvironmentConfig
+from jaxad.batch_sampling.inspection import joined, labelled_visits, pixel_profiles, sampling_rows, visit_counts
+from jaxad.batch_sampling.state import Best, NBSInfo, NBSState
+from jaxad.batch_sampling.training import Pile, make_pile, train_nbs, train_saved
+
+__all__ = [
+    "Best",
+    "CRFConfig",
+    "EnvironmentConfig",
+    "NBSConfig",
+    "NBSInfo",
+    "NBSState",
+    "Pile",
+    "joined",
+    "known_logits",
+    "labelled_visits",
+    "make_pile",
+    "nbs",
+    "pixel_profiles",
+    "refine",
+    "sampling_rows",
+    "segment",
+    "train_nbs",
+    "train_saved",
+    "visit_counts",
+]

@@ -1,5 +1,8 @@
 """Methods that learn to score images, each behind the `Detector` contract."""
 
+from collections import ChainMap
+
+from jaxad.batch_sampling import NBSConfig, nbs
 from jaxad.detectors.agad import AGADConfig, agad
 from jaxad.detectors.ama import AMAConfig, ama
 from jaxad.detectors.anogan import AnoGANConfig, anogan
@@ -22,6 +25,7 @@ from jaxad.detectors.dagmm import DAGMMConfig, dagmm
 from jaxad.detectors.deep_svdd import DeepSVDDConfig, deep_svdd
 from jaxad.detectors.feature_dictionary import FeatureDictionaryConfig, feature_dictionary
 from jaxad.detectors.memory_bank import MemoryBankConfig, memory_bank
+from jaxad.detectors.unet_segmenter import UNetSegmenterConfig, unet_segmenter
 
 DETECTORS = {
     "agad": (AGADConfig, agad),
@@ -39,11 +43,16 @@ DETECTORS = {
     "nearest_neighbours": (NearestNeighboursConfig, nearest_neighbours),
     "one_class_svm": (OneClassSVMConfig, one_class_svm),
     "pca": (PCAConfig, pca),
+    "unet_segmenter": (UNetSegmenterConfig, unet_segmenter),
 }
 """Every method by name: (its config, the constructor that takes one)."""
 
+SAVED = ChainMap({"nbs": (NBSConfig, nbs)}, DETECTORS)
+"""What can be saved and loaded by name: a method with a training loop of its own, and those that `fit` trains."""
+
 __all__ = [
     "DETECTORS",
+    "SAVED",
     "AGADConfig",
     "AMAConfig",
     "AnoGANConfig",
@@ -59,6 +68,7 @@ __all__ = [
     "NearestNeighboursConfig",
     "OneClassSVMConfig",
     "PCAConfig",
+    "UNetSegmenterConfig",
     "agad",
     "ama",
     "anogan",
@@ -74,4 +84,5 @@ __all__ = [
     "nearest_neighbours",
     "one_class_svm",
     "pca",
+    "unet_segmenter",
 ]

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 import jaxad
 from jaxad.checkpoint import read_metadata, restore, save
-from jaxad.detectors import DETECTORS
+from jaxad.detectors import SAVED
 from jaxad.files import from_json, to_json, write_json
 from jaxad.pretrained import shapes_alone
 from jaxad.thresholds import Threshold
@@ -35,7 +35,7 @@ class ImageShape(NamedTuple):
 class LoadedDetector(NamedTuple):
     """A detector as it was saved."""
 
-    name: str  # of its method, in DETECTORS
+    name: str  # of its method, in SAVED
     config: Any  # of the method's config class
     detector: Detector
     state: State  # calibrated if it was; the optimiser starts afresh
@@ -69,7 +69,7 @@ def save_detector(
     """Save a trained, calibrated detector to `folder`, which is made; each file is replaced atomically.
 
     Args:
-      name: of the method, in `DETECTORS`.
+      name: of the method, in `SAVED`.
       config: what the method's constructor was given.
       image_shape: (H, W, C) of the training images.
       details: anything JSON can hold, such as a summary, seeds and metrics. `map_scale`, the highest value of anomaly
@@ -79,9 +79,9 @@ def save_detector(
       ValueError: what is of no use to anyone who loads it (an unknown method, a state of another config or shape, a
         threshold or setting that is not finite), or a folder that cannot be written.
     """
-    if name not in DETECTORS:
-        raise ValueError(f"name is {name!r}; choose one of {', '.join(DETECTORS)}")
-    config_class, constructor = DETECTORS[name]
+    if name not in SAVED:
+        raise ValueError(f"name is {name!r}; choose one of {', '.join(SAVED)}")
+    config_class, constructor = SAVED[name]
     if not isinstance(config, config_class):
         raise ValueError(f"config is of type {type(config).__name__}; the method {name} needs {config_class.__name__}")
     shape = tuple(image_shape)
@@ -89,7 +89,7 @@ def save_detector(
         raise ValueError(f"image_shape is {shape}; give (height, width, channels), all positive integers")
     if threshold is not None and not math.isfinite(threshold.value):
         raise ValueError(f"threshold is {threshold.value}; save a finite one, or None to decide later")
-    if _forms(_like(constructor(config), shape)) != _forms(state):
+    if _forms(_without_optimiser(_like(constructor(config), shape))) != _forms(_without_optimiser(state)):
         raise ValueError(
             f"state is not one of {name} with this config and image_shape {shape}; give both as they were in training"
         )
@@ -132,11 +132,11 @@ def load_detector(folder: str | Path) -> LoadedDetector:
     except ValueError as error:
         raise _damage(described, error) from error
     known = isinstance(content, dict) and content.get("format") == _FORMAT
-    if not known or content.get("detector") not in tuple(DETECTORS):
+    if not known or content.get("detector") not in tuple(SAVED):
         raise ValueError(
             f"{described} was not written by this version of jaxad; retrain, or use the version that wrote it"
         )
-    config_class, constructor = DETECTORS[content["detector"]]
+    config_class, constructor = SAVED[content["detector"]]
     try:
         description = from_json(_Description, content, "description")
         config = from_json(config_class, description.config, "config")

@@ -28,6 +28,7 @@ from jaxad.plots.search import (
     window_mean,
     windows,
 )
+from jaxad.plots.segmentation import profile_bands
 
 __all__ = [
     "action_columns",
@@ -45,6 +46,7 @@ __all__ = [
     "image_rows",
     "parallel_coordinates",
     "pareto_front",
+    "profile_bands",
     "reconstructions",
     "retraining",
     "reward_by_action",

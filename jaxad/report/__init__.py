@@ -1,22 +1,28 @@
-"""Pages for a person: of a finished search, of a trained detector, of a comparison, and the parts of one method."""
+"""Pages for a person: of a finished search, of a trained detector, of a segmentation, of a comparison, and the
+parts of one method."""
 
 from jaxad.report.agad import auroc_table, render_one_class
 from jaxad.report.ama import ama_sections
 from jaxad.report.comparison import HEADS, Curves, comparison_rows, render_comparison
 from jaxad.report.controller import controller_parts
 from jaxad.report.page import render_report
+from jaxad.report.segmentation import PIXELS, comparison_table, render_segmentation, sampling_table
 from jaxad.report.training import render_training, training_sections
 
 __all__ = [
     "HEADS",
+    "PIXELS",
     "Curves",
     "ama_sections",
     "auroc_table",
     "comparison_rows",
+    "comparison_table",
     "controller_parts",
     "render_comparison",
     "render_one_class",
     "render_report",
+    "render_segmentation",
     "render_training",
+    "sampling_table",
     "training_sections",
 ]

@@ -1,0 +1,94 @@
+"""From maps to masks by a few labelled images, and tables over methods and seeds."""
+
+import csv
+import io
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.metrics import f1_score
+
+from jaxad.batch_sampling.crf import CRFConfig
+from jaxad.segmenting import (
+    Reading,
+    choose_reading,
+    image_rows,
+    image_table,
+    mean_over_seeds,
+    over_seeds,
+    read,
+    readings_of,
+    student_interval,
+)
+
+CRF = CRFConfig(smooth_sd=1.0, bilateral_sd=4.0, iterations=2, method="exact")
+
+
+@pytest.fixture
+def scene(rng):
+    """Logits that see a square, with much noise, on images that show it."""
+    masks = np.zeros((3, 12, 12), np.uint8)
+    masks[:, 4:9, 3:8] = 1
+    images = np.where(masks, 200, 60).astype(np.uint8)[..., None]
+    return (3.0 * masks - 1 + rng.normal(0, 1.5, masks.shape)).astype(np.float32), masks, images
+
+
+def test_the_crf_is_used_where_it_helps_on_labelled_images(scene):
+    maps, masks, images = scene
+    plain = readings_of(maps, masks, None)
+    assert list(plain) == ["threshold"]
+    name, f1 = choose_reading(plain, maps, masks, images)
+    assert f1 == pytest.approx(f1_score(masks.ravel(), (maps > plain[name].threshold).ravel()))
+    readings = readings_of(maps, masks, CRF)
+    assert readings["1/2, CRF"] == Reading(0.0, CRF)
+    name, better = choose_reading(readings, maps, masks, images)
+    assert readings[name].crf == CRF
+    assert better > f1
+    assert better == pytest.approx(f1_score(masks.ravel(), read(readings[name], maps, images).ravel()))
+    blind, thin = np.full_like(images, 60), np.zeros_like(masks)
+    thin[:, 5] = 1  # where colours tell nothing, smoothing takes a thin line away
+    maps = (4.0 * thin - 2).astype(np.float32)
+    assert choose_reading(readings_of(maps, thin, CRF), maps, thin, blind) == ("threshold", 1.0)
+
+
+def test_a_threshold_between_two_floats_still_parts_them():
+    low = np.float32(1)
+    maps = np.array([[[low, np.nextafter(low, np.float32(2))]]])
+    masks = np.array([[[0, 1]]])
+    readings = readings_of(maps, masks, None)
+    assert choose_reading(readings, maps, masks, maps[..., None]) == ("threshold", 1.0)
+    np.testing.assert_array_equal(read(readings["threshold"], maps, maps[..., None]), masks)
+
+
+def record(method, seed, f1, rows=()):
+    test = {"f1": {"value": f1, "low": f1 - 0.1, "high": f1 + 0.1}, "prevalence": 0.2}
+    return {"method": method, "seed": seed, "test": test, "images": rows}
+
+
+def test_means_and_gaps_over_seeds():
+    ours, theirs = (0.5, 0.7, 0.6), (0.2, 0.6, 0.4)
+    records = [record(name, seed, f1) for name, all in (("a", ours), ("b", theirs)) for seed, f1 in enumerate(all)]
+    first, second = over_seeds(records, ("f1",))
+    assert first["f1"]["mean"] == pytest.approx(0.6)
+    assert first["f1"]["sd"] == pytest.approx(np.std(ours, ddof=1))
+    assert first["f1_gap"]["values"] == [0, 0, 0]
+    expected = stats.ttest_rel(ours, theirs).confidence_interval(0.95)
+    assert (second["f1_gap"]["low"], second["f1_gap"]["high"]) == pytest.approx(tuple(expected))
+    whole = mean_over_seeds(records[:3])
+    assert whole["prevalence"] == pytest.approx(0.2)
+    assert (whole["f1"]["low"], whole["f1"]["high"]) == pytest.approx(student_interval(ours))
+    assert student_interval([1.0]) is None
+    assert mean_over_seeds(records[:1]) == records[0]["test"]
+    assert over_seeds(records[:1], ("f1",))[0]["f1_gap"]["low"] is None
+
+
+def test_the_table_of_images_counts_pixels(scene):
+    maps, masks, _ = scene
+    predicted = maps > 0
+    rows = image_rows(["x", "y,z", "w"], predicted, masks, maps)
+    found = list(csv.DictReader(io.StringIO(image_table([record("a", 4, 0.5, rows)]))))
+    assert [row["id"] for row in found] == ["x", "y,z", "w"]
+    assert {row["method"] for row in found} == {"a"}
+    both = sum(int(row["both"]) for row in found)
+    assert both == (predicted & (masks > 0)).sum()
+    assert sum(int(row["predicted"]) for row in found) == predicted.sum()
