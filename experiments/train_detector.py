@@ -117,6 +117,8 @@ def run(config: Config) -> None:
 
 def labels_of(config: Config, method: Any, task: data.Task) -> np.ndarray | None:
     """What the method is told of training images: classes, for those that need them."""
+    if getattr(method, "labels", None) == "masks":
+        raise ValueError(f"{config.detector} learns from masks of defects, and {task.name} trains on normal images")
     if getattr(method, "labels", None) != "classes":
         return None
     if task.train.classes is None:

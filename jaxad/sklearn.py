@@ -223,6 +223,8 @@ def _images(X: Any) -> np.ndarray:
 def _labels(y: Any, count: int, name: str, config: Any) -> tuple[np.ndarray, np.ndarray | None]:
     """Which images are normal, and what the detector is told of all [N]: None if nothing."""
     everything, kind = np.arange(count), getattr(config, "labels", None)
+    if kind == "masks":
+        raise ValueError(f"{name} learns from masks of defects, which scikit-learn has no place for: use jaxad.fit")
     if y is None:
         if kind == "classes":
             raise ValueError(f"y is None; {name} needs the class of every normal image, 0 upwards")

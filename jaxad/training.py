@@ -16,7 +16,7 @@ from jax import lax
 
 from jaxad.backend import kernel_options
 from jaxad.batches import balanced_order, batch_order, to_float
-from jaxad.data.images import check_images
+from jaxad.data.images import check_images, check_masks
 from jaxad.types import Array, Batch, Detector, Info, Key, State
 
 OnChunk = Callable[[int, Info], None]  # (steps done, info of the last one, on the host)
@@ -37,6 +37,7 @@ def fit(
     steps: int,
     batch_size: int,
     labels: Array | np.ndarray | None = None,
+    masks: Array | np.ndarray | None = None,
     anomalies_per_batch: int | None = None,
     chunk: int = 100,
     on_chunk: OnChunk | None = None,
@@ -51,6 +52,7 @@ def fit(
       steps: number of the last step; 0 or more.
       batch_size: images of a step. Epochs are random permutations; a batch may reach into the next epoch.
       labels: [N], 1 = anomalous, for detectors that use them.
+      masks: [N, H, W] of 0 and 1 = anomalous pixel, for detectors that use them.
       anomalies_per_batch: exactly so many images labelled anomalous in every batch, drawn with replacement, the rest
         normal; 1 to batch_size - 1. By default images come as they are, whatever their labels.
       chunk: steps between two returns to the host; changes no number of the result.
@@ -64,7 +66,7 @@ def fit(
     Raises:
       ValueError: images, labels or numbers that do not fit.
     """
-    data = _checked(images, labels, anomalies_per_batch, steps, batch_size, chunk, state, start_step)
+    data = _checked(images, labels, masks, anomalies_per_batch, steps, batch_size, chunk, state, start_step)
     sizes, keys = _Sizes(chunk, batch_size, anomalies_per_batch or 0), _split(key)
     if state is None:
         state = _initialiser(detector, sizes, False)(keys, data)
@@ -80,6 +82,7 @@ def fit_population(
     steps: int,
     batch_size: int,
     labels: Array | np.ndarray | None = None,
+    masks: Array | np.ndarray | None = None,
     anomalies_per_batch: int | None = None,
     chunk: int = 100,
     on_chunk: OnChunk | None = None,
@@ -101,7 +104,7 @@ def fit_population(
       The states and the history, every array with a leading axis P.
     """
     chex.assert_rank(keys, 1)
-    data = _checked(images, labels, anomalies_per_batch, steps, batch_size, chunk, state, start_step)
+    data = _checked(images, labels, masks, anomalies_per_batch, steps, batch_size, chunk, state, start_step)
     if vmapped is None:
         vmapped = jax.default_backend() != "cpu"
     sizes, size = _Sizes(chunk, batch_size, anomalies_per_batch or 0), keys.shape[0]
@@ -124,7 +127,7 @@ def fit_population(
 
         own = None if state is None else _index(state, member)
         options = {"steps": steps, "batch_size": batch_size, "labels": data.labels, "chunk": chunk}
-        options |= {"on_chunk": on_chunk and told, "state": own, "start_step": start_step}
+        options |= {"on_chunk": on_chunk and told, "state": own, "start_step": start_step, "masks": data.masks}
         members.append(fit(detector, key, data.images, anomalies_per_batch=anomalies_per_batch, **options))
     states, histories = zip(*members)
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states), jax.tree.map(lambda *x: np.stack(x), *histories)
@@ -141,6 +144,7 @@ class _Data(NamedTuple):
 
     images: Array
     labels: Array | None
+    masks: Array | None
     normal: Array | None  # [n] indices, where batches get a number of anomalies
     anomalous: Array | None  # [a]
 
@@ -189,7 +193,8 @@ def _program(detector: Detector, sizes: _Sizes, population: bool) -> Callable[..
 
         def step(i: Array, state: State) -> tuple[State, Info]:
             rows = order[i]
-            batch = Batch(to_float(data.images[rows]), None if data.labels is None else data.labels[rows])
+            labels, masks = (None if kept is None else kept[rows] for kept in (data.labels, data.masks))
+            batch = Batch(to_float(data.images[rows]), labels, None if masks is None else masks.astype(jnp.float32))
             return detector.step(jax.random.fold_in(keys.steps, start + i), state, batch)
 
         # A loop of run-time length: the last, shorter chunk needs no program of its own, and any chunk the same one.
@@ -243,6 +248,7 @@ def _index(tree: State, index: int | tuple[slice, ...]) -> State:
 def _checked(
     images: Array | np.ndarray,
     labels: Array | np.ndarray | None,
+    masks: Array | np.ndarray | None,
     anomalies: int | None,
     steps: int,
     batch_size: int,
@@ -265,11 +271,16 @@ def _checked(
         raise ValueError(f"{steps} steps of {batch_size} images are too many; train 2^31 images at most")
     if labels is not None and np.shape(labels) != images.shape[:1]:
         raise ValueError(f"labels have shape {np.shape(labels)}; give one for each of the {images.shape[0]} images")
+    if isinstance(masks, np.ndarray):
+        masks = check_masks(masks, images, "training masks")
+    elif masks is not None and masks.shape != images.shape[:3]:
+        raise ValueError(f"training masks have shape {masks.shape}; give {images.shape[:3]}, one for each image")
     normal = anomalous = None
     if anomalies is not None:
         normal, anomalous = _kinds(labels, anomalies, batch_size)
     labels = None if labels is None else jnp.asarray(labels, jnp.int32)
-    return _Data(jnp.asarray(images), labels, normal, anomalous)
+    masks = None if masks is None else jnp.asarray(masks)
+    return _Data(jnp.asarray(images), labels, masks, normal, anomalous)
 
 
 def _kinds(labels: Array | np.ndarray | None, anomalies: int, batch_size: int) -> tuple[Array, Array]:

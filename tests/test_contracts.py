@@ -18,6 +18,10 @@ from jaxad.training import fit, fit_population
 IMAGES = digits().images[:64]
 GARBAGE = np.random.default_rng(0).integers(0, 256, (16, 8, 8, 1), dtype=np.uint8)
 CLASSES = digits().labels[:64]
+# For those that learn from masks, every other image has its right half replaced by garbage.
+MASKS = np.zeros(IMAGES.shape[:3], np.uint8)
+MASKS[::2, :, 4:] = 1
+DEFECTIVE = np.where(MASKS[..., None] == 1, np.tile(GARBAGE, (4, 1, 1, 1)), IMAGES)
 STEPS = {"steps": 30, "batch_size": 16, "chunk": 30}
 
 
@@ -71,9 +75,10 @@ CONFIGS = {
     "nearest_neighbours": {"small": {"memory": 64}},
     "one_class_svm": {"small": {"memory": 64}},
     "pca": {"small": {"memory": 64, "components": 8}},
+    "unet_segmenter": {"small": {"width": 0.25, "levels": 2, "steps": 30, "learning_rate": 1e-2}},
 }
-# These are told the class of every normal image.
-NEED_CLASSES = {name for name in CONFIGS if getattr(DETECTORS[name][0], "labels", None) == "classes"}
+# What these are told of every training image.
+TOLD = {name: getattr(DETECTORS[name][0], "labels", None) for name in CONFIGS}
 CASES = [(name, case) for name, cases in CONFIGS.items() for case in cases]
 
 
@@ -96,8 +101,10 @@ class Trained:
             return detector.step(key, state, batch)
 
         self.detector = detector._replace(step=step)
-        self.options = STEPS | ({"labels": CLASSES} if name in NEED_CLASSES else {})
-        self.raw, self.history = fit(self.detector, jax.random.key(0), IMAGES, **self.options)
+        told = {"classes": {"labels": CLASSES}, "masks": {"masks": MASKS}}.get(TOLD[name], {})
+        self.images = DEFECTIVE if TOLD[name] == "masks" else IMAGES
+        self.options = STEPS | told
+        self.raw, self.history = fit(self.detector, jax.random.key(0), self.images, **self.options)
         self.calibrate = jax.jit(self.detector.calibrate)
         self.state = self.calibrate(self.raw, scaled(IMAGES))
 
@@ -175,7 +182,7 @@ def test_a_score_does_not_depend_on_the_batch(trained):
 
 
 def test_training_and_calibration_are_deterministic(trained):
-    equal(fit(trained.detector, jax.random.key(0), IMAGES, **trained.options)[0], trained.raw)
+    equal(fit(trained.detector, jax.random.key(0), trained.images, **trained.options)[0], trained.raw)
     equal(trained.calibrate(trained.raw, scaled(IMAGES)), trained.state)
 
 
@@ -183,7 +190,9 @@ def test_a_second_step_and_a_second_training_compile_nothing(trained):
     start = jax.eval_shape(trained.detector.init, jax.random.key(0), scaled(IMAGES[:16]))
     assert jax.tree.map(described, start) == jax.tree.map(described, trained.raw)
     before = len(trained.traces)
-    fit(trained.detector, jax.random.key(1), IMAGES, **trained.options | {"steps": 31})  # two calls of the program
+    fit(
+        trained.detector, jax.random.key(1), trained.images, **trained.options | {"steps": 31}
+    )  # two calls of the program
     assert len(trained.traces) == before
 
 
@@ -225,7 +234,7 @@ def test_two_seeds_under_vmap_equal_two_separate_runs(trained):
     results = []
     for vmapped in (True, False):
         keys = jax.vmap(jax.random.key)(np.array([0, 1]))
-        states, history = fit_population(trained.detector, keys, IMAGES, vmapped=vmapped, **options)
+        states, history = fit_population(trained.detector, keys, trained.images, vmapped=vmapped, **options)
         scores = [score_images(trained.detector, member_of(states, i), GARBAGE, 16) for i in range(2)]
         results.append((history.info, np.stack(scores)))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3), *results)

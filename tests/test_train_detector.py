@@ -120,6 +120,7 @@ def test_all_detectors_can_be_listed(cache):
     [
         (("--detector", "magic"), "no detector 'magic'"),
         (("--detector", "autoencoder"), "architecture"),
+        (("--detector", "unet_segmenter"), "unet_segmenter learns from masks"),
         (("--settings", "neighbours"), "neighbours"),
         (("--steps", "0"), "--steps is 0"),
         (("--false-alarms", "2"), "--false-alarms is 2"),

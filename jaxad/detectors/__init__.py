@@ -22,6 +22,7 @@ from jaxad.detectors.dagmm import DAGMMConfig, dagmm
 from jaxad.detectors.deep_svdd import DeepSVDDConfig, deep_svdd
 from jaxad.detectors.feature_dictionary import FeatureDictionaryConfig, feature_dictionary
 from jaxad.detectors.memory_bank import MemoryBankConfig, memory_bank
+from jaxad.detectors.unet_segmenter import UNetSegmenterConfig, unet_segmenter
 
 DETECTORS = {
     "agad": (AGADConfig, agad),
@@ -39,6 +40,7 @@ DETECTORS = {
     "nearest_neighbours": (NearestNeighboursConfig, nearest_neighbours),
     "one_class_svm": (OneClassSVMConfig, one_class_svm),
     "pca": (PCAConfig, pca),
+    "unet_segmenter": (UNetSegmenterConfig, unet_segmenter),
 }
 """Every method by name: (its config, the constructor that takes one)."""
 
@@ -59,6 +61,7 @@ __all__ = [
     "NearestNeighboursConfig",
     "OneClassSVMConfig",
     "PCAConfig",
+    "UNetSegmenterConfig",
     "agad",
     "ama",
     "anogan",
@@ -74,4 +77,5 @@ __all__ = [
     "nearest_neighbours",
     "one_class_svm",
     "pca",
+    "unet_segmenter",
 ]

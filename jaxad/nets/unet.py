@@ -1,4 +1,4 @@
-"""U-Net (Ronneberger et al. 2015) and UNet++ (Zhou et al. 2020) as generators: images to images of the same size.
+"""U-Net (Ronneberger et al. 2015) and UNet++ (Zhou et al. 2020): images to images or maps of the same size.
 
 A node X(i, j) of level i and column j is two 3x3 convolutions. Column 0 goes down, with a 2x2 max-pool between levels;
 all others come up, on a 2x2 transposed convolution of stride 2:
@@ -6,7 +6,7 @@ all others come up, on a 2x2 transposed convolution of stride 2:
     X(i, 0) = conv2(pool(X(i-1, 0)))
     X(i, j) = conv2([X(i, 0), ..., X(i, j-1), up(X(i+1, j-1))])        UNet++, all j up to levels - 1 - i
     X(i, j) = conv2([X(i, 0), up(X(i+1, j-1))])                        U-Net, j = levels - 1 - i alone
-    output  = tanh(conv1(X(0, levels - 1)))                            no deep supervision
+    output  = conv1(X(0, levels - 1)), of a generator its tanh         no deep supervision
 
 Level i has 32 * 2^i channels times a multiplier. With batch normalisation a node is conv, BN, ReLU, twice, and its
 convolutions have no biases, which normalisation would cancel (their gradients would be rounding, of which Adam makes
@@ -48,8 +48,12 @@ def init_unet(
     levels: int = LEVELS,
     dense: bool = True,
     batch_norm: bool = True,
+    outputs: int | None = None,
 ) -> Params:
-    """Weights for images [H, W, C]: {"nodes": {"i,j": {"up", "convs": [...]}}, "out"}; UNet++ if `dense`."""
+    """Weights for images [H, W, C]: {"nodes": {"i,j": {"up", "convs": [...]}}, "out"}; UNet++ if `dense`.
+
+    The output has as many channels as the images, or `outputs`.
+    """
     check_shape(image_shape, levels)
     widths = [scaled(WIDTH * 2**level, multiplier) for level in range(levels)]
 
@@ -65,12 +69,19 @@ def init_unet(
         skips = j if dense else 1
         up = {"kernel": kernel(2, 2, widths[i + 1], widths[i]), "bias": jnp.zeros(widths[i])}
         nodes[_name(i, j)] = {"up": up, "convs": convs((skips + 1) * widths[i], widths[i])}
-    out = {"kernel": kernel(1, 1, widths[0], image_shape[2]), "bias": jnp.zeros(image_shape[2])}
+    channels = image_shape[2] if outputs is None else outputs
+    out = {"kernel": kernel(1, 1, widths[0], channels), "bias": jnp.zeros(channels)}
     return draw_normal(key, {"nodes": nodes, "out": out})
 
 
 def generate(params: Params, images: Array, statistics: Statistics | tuple[Moments, ...] | None = None) -> Normalised:
     """Images [B, H, W, C] in [-1, 1] made of images."""
+    made = transform(params, images, statistics)
+    return made._replace(output=jnp.tanh(made.output))
+
+
+def transform(params: Params, images: Array, statistics: Statistics | tuple[Moments, ...] | None = None) -> Normalised:
+    """Maps [B, H, W, outputs] of images [B, H, W, C], unbounded."""
     chex.assert_rank(images, 4)
     norm, nodes = BatchNorm(statistics), params["nodes"]
     levels = sum(name.endswith(",0") for name in nodes)
@@ -84,7 +95,7 @@ def generate(params: Params, images: Array, statistics: Statistics | tuple[Momen
         skips = [made[i, k] for k in range(j if dense else 1)]
         made[i, j] = _node(node, jnp.concatenate([*skips, up], -1), norm)
     out = params["out"]
-    return Normalised(jnp.tanh(_bias(_conv(made[0, levels - 1], out["kernel"]), out)), norm.seen)
+    return Normalised(_bias(_conv(made[0, levels - 1], out["kernel"]), out), norm.seen)
 
 
 def _coming_up(levels: int, dense: bool) -> list[tuple[int, int]]:
