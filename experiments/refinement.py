@@ -71,7 +71,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 CLASSIFIED = 224  # pixels of a side of what the classifier sees
 RADIUS, JITTER = 0.07, 0.04  # of a foreign disc and of its place, in sides of the photograph
 LAYERS = tuple(
-    Layer(channels=channels, kernel=3, pool="average", pool_kernel=3, norm="batch", activation="elu")
+    Layer(channels=channels, kernel=3, pool="average", pool_kernel=3, norm="none", activation="elu")
     for channels in (16, 32)
 )
 MAPS = ("error", "error x (1 - L)", "error x s", "refined (Eq. 20)")
