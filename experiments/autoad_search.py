@@ -3,6 +3,7 @@
     python experiments/autoad_search.py                                     # bundled textures, offline, minutes
     python experiments/autoad_search.py --dataset fashion_mnist --ood mnist # prepared TFDS sets (TFDS_DATA_DIR)
     python experiments/autoad_search.py --dataset folder:photos --normal-classes good
+    python experiments/autoad_search.py --dataset mvtec:DATA/bottle --reward pixel_auroc    # where are defects?
     python experiments/autoad_search.py --preset smoke                      # see everything happen in a minute
     python experiments/autoad_search.py --resume runs/autoad-20260101-120000
 
@@ -22,8 +23,8 @@ import jax
 from jaxad import backend, cli, data, files, overlays, report, runs
 from jaxad.detectors.autoencoder import reconstruct
 from jaxad.detectors.saved import save_detector
-from jaxad.evaluation import evaluate, pictures, predictions
-from jaxad.progress import Progress, table
+from jaxad.evaluation import evaluate, evaluate_pixels, pictures, predictions
+from jaxad.progress import Progress, show_metrics
 from jaxad.report import controller_parts
 from jaxad.retraining import Winner, retrain
 from jaxad.scoring import map_images
@@ -62,8 +63,8 @@ class Config(cli.RunConfig, data.TaskConfig):
     """Training steps of one child."""
     batch_size: int = 64
     """Images of one step."""
-    reward: Literal["auroc", "aupr_in", "aupr_out"] = "auroc"
-    """Validation metric that children compete for."""
+    reward: Literal["auroc", "aupr_in", "aupr_out", "pixel_auroc", "rpro"] = "auroc"
+    """Validation metric that children compete for: of scores, or of maps by masks (pixel_auroc, rpro)."""
     optimiser: Literal["adam", "sgd"] = "adam"
     """Of children: Adam, or SGD with momentum 0.9."""
     learning_rate: float = 3e-3
@@ -125,6 +126,8 @@ def run(config: Config) -> None:
     # ---- task and folder ---------------------------------------------------------------------------------------
     config.check()
     task = config.load_task(config.seed)
+    if trial_config(config).of_pixels and (task.valid.masks is None or not task.valid.masks.any()):
+        raise ValueError(f"--reward {config.reward} needs masks, and {task.name} has none: give mvtec:PATH/CATEGORY")
     if config.resume:
         folder = runs.open_run(config.resume, config, may_differ=MAY_DIFFER)
     else:
@@ -159,7 +162,8 @@ def search(config: Config, task: data.Task, folder: runs.Run, keys: dict[str, ja
     runs.truncate_trials(folder, facts["trials"])
     trials = [loop.Trial(**record) for record in runs.read_trials(folder)]
     if facts["stopped"] is None and len(trials) < config.children:
-        images = trial.put(task.train.images, task.valid.images, task.valid.labels)
+        masks = task.valid.masks if trial_config(config).of_pixels else None
+        images = trial.put(task.train.images, task.valid.images, task.valid.labels, masks)
         compiled = facts["compiles"]
         with (
             closing(make_executor(config.executor, images, trial_config(config))) as executor,
@@ -249,6 +253,7 @@ def test(
     evaluation = evaluate(
         detector, state, task, key=key, false_alarms=config.false_alarms, valid_scores=winner.valid_scores
     )
+    pixels = evaluate_pixels(detector, state, task, seed=config.seed)
     results = {
         "task": task.details
         | {"name": task.name, "image_shape": image_shape, "parts": [row._asdict() for row in data.describe(task)]},
@@ -273,6 +278,7 @@ def test(
         },
         "threshold": evaluation.threshold._asdict(),
         "test": evaluation.test,
+        **({} if pixels is None else {"segmentation": pixels}),
         "notes": notes(config, found, task),
         **runs.environment(),
     }
@@ -294,11 +300,14 @@ def test(
     )
     files.write_predictions(folder.path / "predictions.csv", predictions(task, evaluation))
     program = jax.jit(reconstruct, static_argnums=0)
+    drawn = pictures(
+        detector, state, task, evaluation, lambda x: program(winner.config.architecture, state, x), pixels=pixels
+    )
     page = report.render_report(
         config=files.to_json(config) | {"resume": None},
         trials=[dataclasses.asdict(t) for t in trials],
         results=files.to_json(results),
-        pictures=pictures(detector, state, task, evaluation, lambda x: program(winner.config.architecture, state, x)),
+        pictures=drawn,
         controller=controller_parts(
             [record for record in files.read_lines(folder.path / "controller.jsonl") if record["told"] <= len(trials)],
             found["space"].position_names,
@@ -313,7 +322,8 @@ def test(
 def notes(config: Config, found: dict[str, Any], task: data.Task) -> list[str]:
     """What a reader should know before comparing the figures with others."""
     lines = [
-        "The reward uses labelled validation anomalies of the same kind as the test anomalies.",
+        f"The reward uses {'masks of' if trial_config(config).of_pixels else 'labelled'} validation anomalies of the "
+        "same kind as the test anomalies.",
         "Rewards of the search are measured on shared weights after a few steps; the test result is of the "
         "retrained detector.",
     ]
@@ -330,9 +340,7 @@ def show(config: Config, results: dict[str, Any], path: Path) -> None:
         return
     architecture = Architecture.from_json(results["best"]["architecture"])
     print(f"best: {summary(architecture)}")
-    names = ("auroc", "aupr_in", "aupr_out", "fpr95", "f1_max")
-    rows = [(name, *(f"{results['test'][name][part]:.4f}" for part in ("value", "low", "high"))) for name in names]
-    table("test, once", ("metric", "value", "95 % low", "high"), rows)
+    show_metrics(results)
     print(f"report:   {path / 'report.html'}")
     print(f"use it:   python experiments/detect.py {path} IMAGES ...")
 

@@ -12,7 +12,6 @@ that of a search: open report.html, and score new images with `python experiment
 """
 
 import dataclasses
-import functools
 import math
 import time
 from pathlib import Path
@@ -25,10 +24,8 @@ from jaxad import backend, checkpoint, cli, data, files, report, runs
 from jaxad.detectors import DETECTORS
 from jaxad.detectors.named import config_of
 from jaxad.detectors.saved import save_detector
-from jaxad.evaluation import evaluate, pictures, predictions
-from jaxad.progress import Progress, table
-from jaxad.scoring import map_images
-from jaxad.segmentation_metrics import normal_threshold, summarise_segmentation
+from jaxad.evaluation import evaluate, evaluate_pixels, pictures, predictions
+from jaxad.progress import Progress, show_metrics, table
 from jaxad.selection import spread
 from jaxad.training import fit
 from jaxad.types import Detector, State
@@ -76,7 +73,6 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 MAY_DIFFER = cli.MAY_DIFFER | {"list"}
 FITTED = 1024  # training images that calibrate
-ENDS = ("value", "low", "high")
 CURVE = 200  # points of a training curve
 
 
@@ -200,6 +196,7 @@ def test(
 ) -> dict[str, Any]:
     """Everything that the run folder keeps of the trained detector, tested once."""
     evaluation = evaluate(detector, state, task, key=key, false_alarms=config.false_alarms)
+    pixels = evaluate_pixels(detector, state, task, seed=config.seed)
     results = {
         "task": task.details
         | {"name": task.name, "image_shape": task.train.images.shape[1:]}
@@ -210,7 +207,7 @@ def test(
         "chosen_by": "last",
         "threshold": evaluation.threshold._asdict(),
         "test": evaluation.test,
-        **segmentation(config, detector, state, task),
+        **({} if pixels is None else {"segmentation": pixels}),
         "notes": ["No labelled anomaly was used but to test."],
         **runs.environment(),
     }
@@ -228,24 +225,13 @@ def test(
         method=config.detector,
         config=files.to_json(config) | {"resume": None},
         results=files.to_json(results),
-        pictures=pictures(detector, state, task, evaluation),
+        pictures=pictures(detector, state, task, evaluation, pixels=pixels),
         sections=report.training_sections(trained["at"], trained["info"]),
         program="python experiments/train_detector.py",
     )
     files.write_text(folder.path / "report.html", page)
     files.write_json(folder.path / "results.json", results)  # last: its presence says that the run is finished
     return results
-
-
-def segmentation(config: Config, detector: Detector, state: State, task: data.Task) -> dict[str, Any]:
-    """The test of pixels, where there are masks and maps; the threshold comes from held-out normal images."""
-    if detector.score_map is None or task.test.masks is None or not task.test.masks.any():
-        return {}
-    maps = functools.partial(map_images, detector, state)
-    normal = maps(data.held_out_normals(task))
-    found, cut = maps(task.test.images), normal_threshold(normal)
-    measured = summarise_segmentation(found, found > cut, task.test.masks, normal_maps=normal, seed=config.seed)
-    return {"segmentation": measured | {"threshold": cut}}
 
 
 # ---- the terminal ------------------------------------------------------------------------------------------------
@@ -255,11 +241,7 @@ def show(config: Config, results: dict[str, Any], path: Path) -> None:
     """The result, for the terminal."""
     if config.quiet:
         return
-    for part in ("test", "segmentation"):
-        measured = {name: value for name, value in results.get(part, {}).items() if isinstance(value, dict)}
-        rows = [(name, *(f"{value[end]:.4f}" for end in ENDS)) for name, value in measured.items()]
-        if rows:
-            table(part, ("metric", "value", "95 % low", "high"), rows)
+    show_metrics(results)
     print(f"report:   {path / 'report.html'}")
     print(f"use it:   python experiments/detect.py {path} IMAGES ...")
 

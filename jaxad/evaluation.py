@@ -1,15 +1,16 @@
 """The one test of a finished detector: its threshold, its figures, and what a report shows of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxad import metrics, thresholds
 from jaxad.batches import to_float
-from jaxad.data import Task
+from jaxad.data import Task, held_out_normals
 from jaxad.files import Prediction
 from jaxad.scoring import map_images, score_images
+from jaxad.segmentation_metrics import normal_threshold, summarise_segmentation
 from jaxad.thresholds import Threshold
 from jaxad.types import Array, Detector, Key, State
 
@@ -53,6 +54,19 @@ def evaluate(
     )
 
 
+def evaluate_pixels(detector: Detector, state: State, task: Task, *, seed: int = 0) -> dict[str, Any] | None:
+    """The test of pixels: `summarise_segmentation` of the test maps and their "threshold"; None without masks or maps.
+
+    The threshold is that of RPRO, set on the maps of held-out normal images; `seed` is that of the bootstrap.
+    """
+    if detector.score_map is None or task.test.masks is None or not task.test.masks.any():
+        return None
+    normal = map_images(detector, state, held_out_normals(task))
+    found, cut = map_images(detector, state, task.test.images), normal_threshold(normal)
+    measured = summarise_segmentation(found, found > cut, task.test.masks, normal_maps=normal, seed=seed)
+    return measured | {"threshold": cut}
+
+
 def predictions(task: Task, evaluation: Evaluation) -> list[Prediction]:
     """A row for every validation and test image."""
     rows = []
@@ -71,6 +85,7 @@ def pictures(
     task: Task,
     evaluation: Evaluation,
     reconstruct: Callable[[Array], Array] | None = None,
+    pixels: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Scores, and a few test images of either kind beside what the detector makes of them.
 
@@ -78,6 +93,7 @@ def pictures(
 
     Args:
       reconstruct: images [B, H, W, C] float32 -> as the detector sees them, if it does.
+      pixels: from `evaluate_pixels`; its threshold says what maps flag.
     """
     labels, scores = task.test.labels, evaluation.test_scores
     chosen = np.concatenate([np.flatnonzero(labels == kind)[:EXAMPLES] for kind in (0, 1)])
@@ -93,4 +109,6 @@ def pictures(
         "valid_scores": evaluation.valid_scores, "valid_labels": task.valid.labels,
         "inputs": images, "reconstructions": reconstructions, "error_maps": errors,
         "example_labels": labels[chosen], "example_scores": scores[chosen],
+        "example_masks": pixels and task.test.masks[chosen],
+        "flagged": pixels and errors > pixels["threshold"],
     }  # fmt: skip

@@ -18,6 +18,7 @@ import numpy as np
 from jaxad.types import Array, Key
 
 MAX_SCORES = 2**20 - 1  # integer sums below stay within 32 bits
+MAX_MANY = 2**29  # of `auroc_of_many`, which sums row by row
 TPR_RESOLUTION = 2000  # a true-positive rate is read as a fraction with at most this denominator
 
 
@@ -50,17 +51,17 @@ class _Counts(NamedTuple):
     valid: Array  # scalar bool: both classes, no NaN
 
 
-def _check(scores: Array, labels: Array) -> tuple[Array, Array]:
+def _check(scores: Array, labels: Array, most: int = MAX_SCORES) -> tuple[Array, Array]:
     scores, labels = jnp.asarray(scores, jnp.float32), jnp.asarray(labels)
     chex.assert_rank([scores, labels], 1)
     chex.assert_equal_shape([scores, labels])
-    if scores.shape[0] > MAX_SCORES:
-        raise ValueError(f"{scores.shape[0]} scores are more than {MAX_SCORES}: score a random subset")
+    if scores.shape[0] > most:
+        raise ValueError(f"{scores.shape[0]} scores are more than {most}: score a random subset")
     return scores, labels > 0
 
 
-def _count(scores: Array, labels: Array) -> _Counts:
-    scores, anomalous = _check(scores, labels)
+def _count(scores: Array, labels: Array, most: int = MAX_SCORES) -> _Counts:
+    scores, anomalous = _check(scores, labels, most)
     # Integers in the order of the floats: XLA sorts those several times faster on CPUs. Both zeros are one.
     bits = jax.lax.bitcast_convert_type(jnp.where(scores == 0, 0.0, scores), jnp.int32)
     order = jnp.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
@@ -80,9 +81,11 @@ def _count(scores: Array, labels: Array) -> _Counts:
 def _mean(fractions: Array, members: Array) -> Array:
     """Mean of the members' fractions in [0, 1], to 2^-24 whatever n: a float32 sum would drift with n."""
     fixed = jnp.where(members, jnp.round(fractions * 2**24), 0.0).astype(jnp.uint32)
-    high, low = jnp.sum(fixed >> 12, dtype=jnp.uint32), jnp.sum(fixed & 0xFFF, dtype=jnp.uint32)
+    rows = -(-fixed.shape[0] // MAX_SCORES)  # each of so many numbers that its sums fit
+    fixed = jnp.pad(fixed, (0, -fixed.shape[0] % rows)).reshape(rows, -1)
+    high, low = jnp.sum(fixed >> 12, 1, dtype=jnp.uint32), jnp.sum(fixed & 0xFFF, 1, dtype=jnp.uint32)
     count = jnp.sum(members, dtype=jnp.uint32)
-    return (high / count + low / count / 2**12) / 2**12
+    return jnp.sum(high / count + low / count / 2**12) / 2**12
 
 
 def _auroc(c: _Counts) -> Array:
@@ -126,6 +129,12 @@ def _f1_max(c: _Counts) -> BestF1:
 def auroc(scores: Array, labels: Array) -> Array:
     """Probability that an anomaly scores above a normal instance, ties one half: [n], [n] -> scalar."""
     return _auroc(_count(scores, labels))
+
+
+@jax.jit
+def auroc_of_many(scores: Array, labels: Array) -> Array:
+    """`auroc` of up to 2^29 scores, such as the pixels of many maps."""
+    return _auroc(_count(scores, labels, MAX_MANY))
 
 
 @jax.jit

@@ -7,7 +7,7 @@ needed letters silence or degrade the output and raise nothing. rich is imported
 import math
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from time import monotonic
 from typing import Any, TextIO
@@ -144,6 +144,16 @@ class Progress:
         if self._budget is not None:
             remaining.append(max(0.0, self._budget - elapsed))
         return min(remaining) if remaining else None
+
+
+def show_metrics(results: Mapping[str, Any]) -> None:
+    """Print the metrics of results["test"] and results["segmentation"], those that are there, with their intervals."""
+    for part in ("test", "segmentation"):
+        measured = {name: value for name, value in results.get(part, {}).items() if isinstance(value, Mapping)}
+        ends = ("value", "low", "high")
+        rows = [(name, *(f"{value[end]:.4f}" for end in ends)) for name, value in measured.items()]
+        if rows:
+            table(f"{part}, once", ("metric", "value", "95 % low", "high"), rows)
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, file: TextIO | None = None) -> None:

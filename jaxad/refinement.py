@@ -13,7 +13,9 @@ from collections.abc import Callable
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
+from scipy import ndimage
 
 from jaxad.types import Array
 
@@ -58,3 +60,28 @@ def refine(errors: Array, recognised: Array | None = None, saliency: Array | Non
     if recognised is not None:
         errors = errors * (1 - recognised)
     return errors if saliency is None else errors * saliency
+
+
+def principal_object(features: np.ndarray) -> np.ndarray:
+    """The most conspicuous thing in images, a stand-in for the semantic segmentation of the paper: [B, h, w] of 0, 1.
+
+    The first principal component of an image's features [B, h, w, F] divides its places in two; the part with less of
+    the image's edge is the thing, its largest connected piece, holes filled: what lies on it belongs to it. All of an
+    image whose features are all the same.
+    """
+    masks = []
+    for places in np.asarray(features, np.float64):
+        rows = places.reshape(-1, places.shape[-1])
+        _, sizes, directions = np.linalg.svd(rows - rows.mean(0), full_matrices=False)
+        part = ((rows - rows.mean(0)) @ directions[0] > 0).reshape(places.shape[:2])
+        if sizes[0] <= 1e-9 * max(np.abs(rows).max(), 1e-300):
+            masks.append(np.ones(part.shape, bool))
+            continue
+        edge = np.ones(part.shape, bool)
+        edge[1:-1, 1:-1] = False
+        if part[edge].mean() > 0.5:
+            part = ~part
+        pieces, count = ndimage.label(part)
+        areas = ndimage.sum_labels(part, pieces, np.arange(1, count + 1))
+        masks.append(ndimage.binary_fill_holes(pieces == 1 + np.argmax(areas)))
+    return np.stack(masks).astype(np.float32)

@@ -67,7 +67,7 @@ def retrain(
         before = rank * seeds * steps
         selection = fit_selected(
             detector, keys, task.train.images, task.valid.images, task.valid.labels,
-            looks=looks, batch_size=batch_size, criterion=criterion,
+            looks=looks, batch_size=batch_size, criterion=criterion, valid_masks=task.valid.masks,
             selection=_saved(path, detector, keys, looks, (batch_size, *task.train.images.shape[1:])),
             on_look=lambda selection, _, path=path: checkpoint.save(path, selection),
             on_chunk=lambda done, _, before=before: on_steps(before + done),

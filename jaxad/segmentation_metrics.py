@@ -83,7 +83,7 @@ def au_pro(maps: Array | np.ndarray, masks: Array | np.ndarray, limit: float = F
     if not 0 < limit <= 1:
         raise ValueError(f"limit is {limit}; give a false-positive rate above 0 and up to 1, such as {FPR_LIMIT}")
     maps, masks = _checked(maps, masks)
-    false, overlap = _curve(maps, ~masks / (~masks).sum(), _region_weights(masks))
+    false, overlap = _curve(maps, ~masks / (~masks).sum(), region_weights(masks))
     return _area(false, overlap, limit)
 
 
@@ -93,7 +93,7 @@ def region_overlap(predicted: Array | np.ndarray, masks: Array | np.ndarray) -> 
     _check_shapes(predicted, masks, "predicted masks")
     if not masks.any():
         raise ValueError(f"none of {masks.size} pixels is anomalous: an overlap needs a region")
-    return float(_region_weights(masks)[predicted].sum())
+    return float(region_weights(masks)[predicted].sum())
 
 
 def rpro(
@@ -149,7 +149,7 @@ def _largest_region(flagged: np.ndarray) -> int:
     return max(int(np.bincount(label(image, NEIGHBOURS)[0].ravel())[1:].max(initial=0)) for image in flagged)
 
 
-def _region_weights(masks: np.ndarray) -> np.ndarray:
+def region_weights(masks: np.ndarray) -> np.ndarray:
     """[N, H, W], of a pixel of a region 1 / (pixels of the region x number of regions): the overlap is their sum."""
     weights, regions = np.zeros(masks.shape), 0
     for mask, weight in zip(masks, weights):
@@ -230,7 +230,7 @@ def _drawn_areas(maps: np.ndarray, masks: np.ndarray, draws: np.ndarray) -> dict
     """Pixel AUROC and AU-PRO of every draw [R, N] of images, from histograms of their scores."""
     edges = np.unique(np.quantile(maps, np.linspace(0, 1, BINS + 1)[1:-1]))
     bins = len(edges) - np.searchsorted(edges, maps, side="left")  # high scores first
-    regions = _region_weights(masks)
+    regions = region_weights(masks)
 
     def above(weights: np.ndarray) -> np.ndarray:
         """Of every draw, the weights summed over all pixels in each bin and those before, from 0: [R, bins + 1]."""
@@ -250,7 +250,7 @@ def _drawn_areas(maps: np.ndarray, masks: np.ndarray, draws: np.ndarray) -> dict
 
 def _drawn_overlap(predicted: np.ndarray, masks: np.ndarray, draws: np.ndarray) -> np.ndarray:
     """`region_overlap` of every draw [R, N] of images."""
-    weights = _region_weights(masks)
+    weights = region_weights(masks)
     with np.errstate(invalid="ignore"):
         return (draws @ (weights * predicted).sum((1, 2))) / (draws @ weights.sum((1, 2)))
 

@@ -16,7 +16,8 @@ import numpy as np
 
 from jaxad.backend import kernel_options
 from jaxad.metrics import CRITERIA
-from jaxad.scoring import score_images
+from jaxad.pixel_metrics import PIXEL_CRITERIA, PixelTruth, pixel_truth
+from jaxad.scoring import map_images, score_images
 from jaxad.training import History, OnChunk, fit_population
 from jaxad.types import Array, Detector, Key, State
 
@@ -48,6 +49,7 @@ def fit_selected(
     criterion: str = "auroc",
     on_chunk: OnChunk | None = None,
     calibration_images: int = 1024,
+    valid_masks: np.ndarray | None = None,
     train_labels: np.ndarray | None = None,
     anomalies_per_batch: int | None = None,
     selection: Selection | None = None,
@@ -62,9 +64,11 @@ def fit_selected(
       valid: [M, H, W, C] images to rank, with labels [M], 1 = anomalous; both kinds are needed.
       looks: steps after which to calibrate and look, ascending from 1 upwards, such as `look_steps(1000)`; the
         last is the length of the training.
-      criterion: a name in `metrics.CRITERIA`, for the validation scores.
+      criterion: a name in `metrics.CRITERIA`, for the validation scores, or in `pixel_metrics.PIXEL_CRITERIA`, for
+        the validation maps, by the masks.
       on_chunk, chunk: as in `fit_population`.
       calibration_images: at most so many training images, spread evenly, calibrate at every look.
+      valid_masks: [M, H, W] of 0 and 1, where the criterion is one of pixels.
       train_labels, anomalies_per_batch: of the training images, as labels in `fit`; all are normal by default.
       selection: to go on from, as given to `on_look`.
       on_look: called after every look, with the history of the steps since the one before (leading axis P).
@@ -73,8 +77,13 @@ def fit_selected(
       ValueError: an unknown criterion, looks out of order, and whatever `fit` refuses.
     """
     chex.assert_rank([keys, labels], [1, 1])
-    if criterion not in CRITERIA:
-        raise ValueError(f"criterion is {criterion!r}; choose one of {', '.join(CRITERIA)}")
+    if criterion not in (*CRITERIA, *PIXEL_CRITERIA):
+        raise ValueError(f"criterion is {criterion!r}; choose one of {', '.join((*CRITERIA, *PIXEL_CRITERIA))}")
+    truth, look_at = labels, score_images
+    if criterion in PIXEL_CRITERIA:
+        if valid_masks is None:
+            raise ValueError(f"criterion is {criterion}, which needs masks of the validation images: give valid_masks")
+        truth, look_at = pixel_truth(valid_masks), map_images
     looks = tuple(looks)
     if not looks or sorted({0, *looks}) != [0, *looks]:
         raise ValueError(f"looks are {looks}; give ascending numbers of steps from 1 upwards")
@@ -91,7 +100,7 @@ def fit_selected(
         )  # fmt: skip
         now = [_calibrate(detector)(_member(state, p), calibration) for p in range(size)]
         values = selection.values.copy()
-        values[:, look] = [value_of(score_images(detector, member, valid), labels, criterion) for member in now]
+        values[:, look] = [value_of(look_at(detector, member, valid), truth, criterion) for member in now]
         if look == 0:
             best = now
         else:
@@ -118,11 +127,11 @@ def best_values(values: np.ndarray) -> np.ndarray:
     return np.nan_to_num(values, nan=-1.0).max(axis=1)
 
 
-def value_of(scores: np.ndarray, labels: np.ndarray, criterion: str) -> float:
-    """The criterion of scores [M], or NaN where they are not finite or all equal."""
-    if not np.isfinite(scores).all() or scores.min() == scores.max():
+def value_of(found: np.ndarray, truth: np.ndarray | PixelTruth, criterion: str) -> float:
+    """The criterion of scores [M] or maps [M, H, W], or NaN where they are not finite or all equal."""
+    if not np.isfinite(found).all() or found.min() == found.max():
         return float("nan")
-    return float(CRITERIA[criterion](scores, labels))
+    return float((CRITERIA | PIXEL_CRITERIA)[criterion](found, truth))
 
 
 @functools.lru_cache(maxsize=16)

@@ -119,6 +119,30 @@ def test_killed_at_random_moments_and_resumed_equals_uninterrupted(finished, tmp
     assert_same_run(finished, tmp_path / "killed")
 
 
+PAINTED = (
+    *("--dataset", "painted:brick:16", "--limit", "64", "--reward", "pixel_auroc", "--num-layers", "1"),
+    *("--children", "4", "--population", "2", "--steps", "2", "--batch-size", "16", "--retrain-top", "1"),
+    *("--retrain-steps", "4", "--strategy", "random"),
+)
+
+
+def test_pixels_can_be_what_is_searched_for(tmp_path, cache):
+    """Killed once, like any other search; the report shows masks, maps and what they flag."""
+    folder = tmp_path / "killed"
+    process = start(*PAINTED, "--output", folder, cache=cache)
+    scripts.kill_once(process, lambda: list((folder / "checkpoint").glob("step-*")))
+    status, out, err = run("--resume", folder, cache=cache)
+    assert status == 0, err
+    assert "pixel_auroc" in out
+    content = json.loads((folder / "results.json").read_text())
+    assert {"pixel_auroc", "au_pro", "rpro", "f1", "threshold"} <= content["segmentation"].keys()
+    assert content["retrain"]["valid"] == max(content["retrain"]["candidates"][0]["valid"])
+    assert "masks of validation anomalies" in content["notes"][0]
+    page = (folder / "report.html").read_text()
+    for words in ("Pixel AUROC", "RPRO", "flagged", "validation Pixel AUROC"):
+        assert words in page
+
+
 def test_resuming_a_finished_run_changes_nothing(finished, cache):
     before = (finished / "results.json").read_bytes()
     status, out, _ = run("--resume", finished, cache=cache)
@@ -142,6 +166,7 @@ def bad_images(folder, value):
         (("--dataset", "digits", "--children", "0"), "--children is 0"),
         (("--dataset", "digits", "--learning-rate", "-1"), "learning_rate is -1"),
         (("--dataset", "digits", "--output", "/proc/nowhere"), "/proc/nowhere"),
+        (("--dataset", "digits", "--reward", "rpro"), "--reward rpro needs masks"),
         (("--resume", "/no/such/run"), "/no/such/run"),
         (("--dataset", "fashion_mnist", "--ood", "fashion_mnist"), "fashion_mnist"),
         (("--dataset", "digits", "--normal-classes", "eleven"), "eleven"),

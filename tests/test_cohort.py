@@ -103,6 +103,20 @@ def test_a_mixed_group_equals_children_one_by_one_and_a_failing_child_fails_alon
     executor.close()
 
 
+@pytest.mark.parametrize("reward", ["rpro"])
+def test_maps_are_rewarded_as_one_by_one(data, reward):
+    masks = np.zeros((21, 8, 8), np.uint8)
+    masks[::3, 2:6, 3:5] = 1
+    data = trial.put(data.train, data.valid, data.valid_labels, masks)
+    config = TrialConfig(steps=1, batch_size=16, reward=reward, child=ChildConfig(optimiser="sgd", learning_rate=1e-3))
+    chosen = [architecture(3), architecture(4)]  # SSIM, and a sum with it
+    expected = [float(result.verdict.reward) for result in Sequential(data, config)(make_jobs(chosen))]
+    executor = Cohort(data, config, jax.devices()[:1])
+    found = [float(result.verdict.reward) for result in executor(make_jobs(chosen))]
+    executor.close()
+    np.testing.assert_allclose(found, expected, atol=0.01)  # a pixel at the threshold may fall to either side
+
+
 def test_run_time_distances_equal_named_ones_and_do_not_meet(rng):
     names = [*DISTANCES, "l21+ssim", "l1+l1"]  # all in one batch
     counts = np.stack([cohort.choices_of(replace_distance(name)).distance for name in names])

@@ -15,7 +15,7 @@ PACKAGE = Path(jaxad.__file__).parent
 LEVELS = (
     ("types",),
     ("trees", "metrics", "distances", "backend", "batches", "parallel", "search.space", "search.sizes", "nets"),
-    ("latents", "losses", "neighbours", "maps", "refinement", "segmentation_metrics"),
+    ("latents", "losses", "neighbours", "maps", "refinement", "segmentation_metrics", "pixel_metrics"),
     ("bayes",),
     ("hypotheses", "scoring", "training", "selection"),
     ("search.child", "search.supernet", "search.blocks", "search.kernels", "search.tape", "search.trial"),

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxad.refinement import grad_cam, refine
+from jaxad.refinement import grad_cam, principal_object, refine
 
 KERNEL = np.random.default_rng(1).normal(size=(3, 6, 4)).astype(np.float32)
 
@@ -69,3 +69,14 @@ def test_refinement_is_eq_20(rng):
     np.testing.assert_array_equal(refine(errors, saliency=jnp.ones_like(errors)), errors)
     with pytest.raises(AssertionError):
         refine(errors, recognised[:1])
+
+
+def test_the_object_is_what_differs_and_does_not_fill_the_edge(rng):
+    thing = np.zeros((2, 12, 10), bool)
+    thing[0, 3:9, 2:7] = True
+    thing[1, 4:, 3:8] = True  # it may leave the picture
+    features = np.where(thing[..., None], [1.0, 3.0, 0.0], [2.0, 0.0, 0.0]) + rng.normal(0, 0.05, (2, 12, 10, 3))
+    features[0, 5, 4] = [2.0, 0.0, 0.0]  # a hole, such as something foreign on it
+    features[:, 0, 9] = [1.0, 3.0, 0.0]  # a speck elsewhere
+    np.testing.assert_array_equal(principal_object(features), thing)
+    np.testing.assert_array_equal(principal_object(np.ones((1, 4, 5, 2))), 1)

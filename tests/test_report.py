@@ -195,7 +195,7 @@ def test_every_metric_and_interval_is_on_the_page(run, outline):
             row = cells.index(METRICS[name][0])
             expected = [f"{metric['value']:.3f}", f"{metric['low']:.3f} – {metric['high']:.3f}"]
             assert cells[row + 1 : row + 3] == expected
-    assert cells[cells.index("pixel auroc") + 1] == "0.889"
+    assert cells[cells.index("Pixel AUROC") + 1] == "0.889"
     chance = {"AUROC": "0.500", "AUPR-Out": "0.050", "AUPR-In": "0.950", "F1-max": "0.096"}
     assert {name: cells[cells.index(name) + 3] for name in chance} == chance
 

@@ -113,6 +113,17 @@ def test_labelled_anomalies_train_and_do_not_calibrate():
     assert set(seen) == {4}
 
 
+def test_maps_can_choose_the_moment():
+    masks = np.zeros((12, 1, 1), np.uint8)
+    masks[6:] = 1
+    detector = wave()
+    detector = detector._replace(score_map=lambda state, images: detector.score(state, images)[:, None, None])
+    by_pixels = run(detector, criterion="pixel_auroc", valid_masks=masks)
+    np.testing.assert_allclose(by_pixels.values, run(detector).values, atol=1e-6)  # an image is one pixel here
+    with pytest.raises(ValueError, match="criterion is rpro, which needs masks"):
+        run(detector, criterion="rpro")
+
+
 def test_progress_counts_the_steps_of_all_seeds():
     told = []
     run(wave(), on_chunk=lambda done, info: told.append(done))

@@ -14,6 +14,7 @@ import optax
 import pytest
 from quick import quick_jit
 
+from jaxad.distances import get_distance
 from jaxad.hypotheses import make_hypothesis
 from jaxad.nets import autoencoder
 from jaxad.search import supernet, trial
@@ -23,6 +24,7 @@ from jaxad.search.kernels import CompileAhead, Kernel, Plan
 from jaxad.search.sequential import Sequential
 from jaxad.search.space import SearchSpace
 from jaxad.search.trial import Job, TrialConfig
+from jaxad.segmentation_metrics import pixel_auroc
 
 SHAPE = (9, 7, 2)
 SPACE = SearchSpace(num_layers=2, channels=(3, 20, 70), pool_kernels=(1, 3, 5))
@@ -41,7 +43,9 @@ def make_data():
     labels = np.arange(30) % 4 == 0
     valid = rng.integers(0, 256, (30, *SHAPE), np.uint8)
     valid[labels] //= 2
-    return trial.put(rng.integers(0, 256, (40, *SHAPE), np.uint8), valid, labels)
+    masks = np.zeros(valid.shape[:3], np.uint8)
+    masks[labels, 2:5, 1:4] = 1
+    return trial.put(rng.integers(0, 256, (40, *SHAPE), np.uint8), valid, labels, masks)
 
 
 DATA = make_data()
@@ -172,6 +176,28 @@ def test_adam_equals_a_plain_loop(adam_executor, index):
     jax.tree.map(lambda got, want: np.testing.assert_allclose(got, want, atol=1e-5), result.params, params)
     np.testing.assert_allclose(result.verdict.loss, loss, rtol=1e-4)
     np.testing.assert_allclose(result.verdict.reward, reward, atol=1e-6)
+
+
+def test_maps_are_rewarded_by_their_pixels():
+    """The reward of a child, from its weights, by the metrics of the host."""
+    config = dataclasses.replace(SGD, reward="pixel_auroc")
+    layers, distance = CHILDREN[2].layers, get_distance(CHILDREN[2].distance)
+
+    @quick_jit
+    def maps_of(params, batch):
+        return jax.vmap(distance.map)(autoencoder.apply(params, layers, batch).reconstruction, batch)
+
+    with make_executor(config) as executor:
+        (result,) = executor([job_of(2)])
+    rows = np.arange(32) % 30
+    maps = [maps_of(result.params, trial.to_float(DATA.valid[half])) for half in (rows[:16], rows[16:])]
+    expected = pixel_auroc(np.concatenate(maps)[:30], DATA.valid_pixels.masks)
+    np.testing.assert_allclose(result.verdict.reward, expected, atol=1e-6)
+    assert result.verdict.usable
+    message = "reward is pixel_auroc, which needs masks of the validation images"
+    without = DATA._replace(valid_pixels=None)
+    with make_executor(config, without) as executor, pytest.raises(ValueError, match=message):
+        list(executor([job_of(2)]))
 
 
 def test_the_same_job_gives_the_same_bits(trained):

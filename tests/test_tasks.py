@@ -292,6 +292,16 @@ def test_load_task_counts_describes_and_does_not_leak(dataset, options, counts):
         assert task.train.images.shape[1:] == (16, 16, 1)
 
 
+def test_painted_textures_are_a_task_of_pixels():
+    """Two thirds of the good crops train; the rest and those with defects are halved."""
+    task = data.load_task("painted:grass:32", seed=1)
+    assert [(row.normal, row.anomalous) for row in data.describe(task)] == [(102, 0), (26, 51), (26, 51)]
+    assert not task.train.labels.any()
+    for part in (task.valid, task.test):
+        np.testing.assert_array_equal(part.masks.any((1, 2)), part.labels == 1)
+    assert len(data.load_task("painted:grass:32", limit=20).train.ids) == 20
+
+
 def test_load_task_reads_folders(tmp_path, rng):
     from PIL import Image
 
@@ -313,6 +323,8 @@ def test_load_task_refuses_what_makes_no_sense(tmp_path):
         ("digits", {"normal_classes": ["ten"]}, "no class 'ten': choose from 0, 1, 2"),
         ("mvtec:x", {"ood": "digits"}, "has its own anomalies"),
         ("mvtec:x", {"valid_anomalies": 5}, "to be halved: leave out valid_anomalies"),
+        ("painted:brick:32", {"ood": "digits"}, "has its own anomalies"),
+        ("painted:brick:32", {"image_size": 16}, "painted:brick:SIZE"),
         (f"mvtec:{tmp_path}", {}, "give one category"),
     ]:
         with pytest.raises(ValueError, match=message):

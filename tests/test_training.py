@@ -89,6 +89,20 @@ def test_every_image_is_seen_equally_often_and_with_its_label():
     np.testing.assert_array_equal(np.sort(history.info.rows.reshape(-1, 10), axis=1), np.tile(np.arange(10), (4, 1)))
 
 
+def test_masks_come_with_their_images():
+    def step(key, state, batch):
+        numbers = jnp.rint(batch.images[:, 0, 0, 0] * 255)
+        return state, Info(jnp.max(jnp.abs(batch.masks[:, 1, 0] - numbers % 2)), numbers)
+
+    masks = np.zeros(IMAGES.shape[:3], np.uint8)
+    masks[1::2, 1, 0] = 1
+    _, history = fit(
+        RECORDER._replace(step=step), jax.random.key(0), IMAGES, steps=6, batch_size=4, chunk=5, masks=masks
+    )
+    assert len(np.unique(history.info.rows)) == 10
+    np.testing.assert_array_equal(history.info.loss, 0)
+
+
 def test_going_on_from_any_step_gives_what_uninterrupted_training_gives():
     whole, history = run()
     for stop in (3, 5, 12):
@@ -244,6 +258,8 @@ def test_further_chunks_seeds_and_calls_compile_nothing():
         ({"start_step": 2}, "give the state"),
         ({"steps": 2**30}, "too many"),
         ({"labels": np.zeros(3)}, r"give \(10,\), one for each"),
+        ({"masks": np.zeros((10, 2, 3), np.uint8)}, "one mask each"),
+        ({"masks": jnp.zeros((9, 2, 2))}, "one for each image"),
         ({"anomalies_per_batch": 2}, "no image is labelled: give labels"),
         (FEW | {"anomalies_per_batch": 4}, "anomalies_per_batch is 4; give 1 to 3"),
         (FEW | {"anomalies_per_batch": 0}, "anomalies_per_batch is 0; give 1 to 3"),

@@ -13,7 +13,8 @@ class TaskConfig:
     """What to find anomalies in. An experiment changes a default by naming the field again, with or without help."""
 
     dataset: str = "textures:16"
-    """Normal images: a TFDS name (fashion_mnist), digits, textures:SIZE, idx:DIR, folder:DIR, npz:FILE, mvtec:DIR."""
+    """Normal images: a TFDS name (fashion_mnist), digits, textures:SIZE, idx:DIR, folder:DIR, npz:FILE, mvtec:DIR,
+    or painted:TEXTURE:SIZE."""
     ood: tuple[str, ...] = ()
     """Anomalous image sets, resized to the normal ones: TFDS names, gaussian, uniform, folders ..."""
     normal_classes: tuple[str, ...] = ()

@@ -14,7 +14,7 @@ from jaxad.data.bundled import ImageSet, take
 from jaxad.data.datasets import load
 from jaxad.data.files import image_files
 from jaxad.data.images import check_images, check_masks, decode, read_images, resize_mask, to_dtype
-from jaxad.data.painted import painted
+from jaxad.data.painted import load_painted
 from jaxad.data.tasks import Split, first_of_equals
 
 Setting = Literal["transductive", "inductive"]
@@ -64,16 +64,8 @@ def load_labelled(
     kind, _, rest = source.partition(":")
     normal = None
     if kind == "painted":
-        texture, _, size = rest.partition(":")
-        if size and not size.isdecimal():
-            raise ValueError(f"{source!r} is no painted set: write painted:TEXTURE or painted:TEXTURE:SIZE")
-        if image_size is not None:
-            raise ValueError(f"{source} has no image_size; write its size as painted:{texture}:SIZE")
-        dataset = painted(texture, int(size or 64), seed=seed)
-        good = np.flatnonzero(dataset.labels == 0)
-        aside = take(dataset, good[: 2 * len(good) // 3])
+        aside, dataset = load_painted(source, seed=seed, image_size=image_size)
         normal = Split(aside.images, aside.labels, None, aside.ids) if len(aside.ids) else None
-        dataset = take(dataset, ~np.isin(dataset.ids, aside.ids))
     elif kind == "pairs":
         dataset = pairs(Path(rest).expanduser(), image_size)
     elif kind == "mvtec":

@@ -10,11 +10,13 @@ from jaxad.data.datasets import BUNDLED, KINDS, load
 from jaxad.data.drawing import anomalies_wanted, check_options, normal_mask
 from jaxad.data.files import Choose, Labels
 from jaxad.data.official import official_split
+from jaxad.data.painted import load_painted
 from jaxad.data.protocols import one_class, out_of_distribution, segmentation
 from jaxad.data.tasks import Task
 
 # The tasks of the bundled sets when nothing is chosen.
 DEFAULT_NORMAL = {"digits": ("0", "1", "2", "3", "4"), "textures": ("brick",)}
+PAINTED = 0.4  # share of painted crops with defects: two fifths of all crops are good and train
 
 
 def load_task(
@@ -35,11 +37,11 @@ def load_task(
 ) -> Task:
     """Loads image sets and makes a task of them.
 
-    "mvtec:..." is a segmentation task; `ood` makes an out-of-distribution task (of the normal classes alone,
-    where these are given too); `normal_classes` a one-class task; digits and textures have a default.
+    "mvtec:..." and "painted:..." are segmentation tasks; `ood` makes an out-of-distribution task (of the normal
+    classes alone, where these are given too); `normal_classes` a one-class task; digits and textures have a default.
 
     Args:
-      dataset: a name that `load` understands.
+      dataset: a name that `load` understands, or "painted:TEXTURE:SIZE", see `data.painted`.
       ood: names of anomalous sets; noise takes the shape of the normal images.
       normal_classes: names or indices of classes.
       normal_split: part of a TFDS or IDX set that is split into train, validation and test; a one-class task
@@ -72,14 +74,17 @@ def load_task(
         "seed": seed,
     }
     common = {"data_dir": data_dir, "image_size": image_size, "seed": seed}
-    if dataset.startswith("mvtec:"):
+    kind = dataset.partition(":")[0]
+    if kind in ("mvtec", "painted"):
         if ood or normal_classes:
             raise ValueError(f"{dataset} has its own anomalies: leave out ood and normal classes")
         if valid_anomalies is not None or test_split is not None:
             raise ValueError(f"{dataset} has its own test part, to be halved: leave out valid_anomalies and test_split")
-        train, test = (load(dataset, split=part, **common) for part in ("train", "test"))
+        if kind == "painted":
+            train, test = load_painted(dataset, seed=seed, defective=PAINTED, image_size=image_size)
+        else:
+            train, test = (load(dataset, split=part, **common) for part in ("train", "test"))
         return segmentation(train, test, limit=limit, seed=seed)
-    kind = dataset.partition(":")[0]
     if not ood and not normal_classes:
         if kind not in DEFAULT_NORMAL:
             names = load(dataset, split=normal_split, limit=1, **common).class_names

@@ -9,13 +9,39 @@ Crops of scikit-image's brick, grass or gravel; on most of them one or two defec
 Outside its mask an image equals its crop, bit for bit. Crops do not overlap, so images share no pixel.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
-from jaxad.data.bundled import TEXTURES, ImageSet, textures
+from jaxad.data.bundled import TEXTURES, ImageSet, take, textures
 
 KINDS = ("blob", "scratch", "patch")
 DEFECTIVE = 0.7  # share of images that have defects
 CONTRAST = (0.25, 0.5)  # by how much a blob or scratch is darker or lighter, as a share of the range
+
+
+class Painted(NamedTuple):
+    """Painted crops, some good ones apart."""
+
+    good: ImageSet
+    others: ImageSet
+
+
+def load_painted(source: str, *, seed: int = 0, defective: float = DEFECTIVE, image_size: object = None) -> Painted:
+    """The crops of "painted:TEXTURE" or "painted:TEXTURE:SIZE" (64 pixels); two thirds of the good ones apart.
+
+    Raises:
+      ValueError: another form, or an `image_size` other than None, as the size is part of the name.
+    """
+    texture, _, size = source.partition(":")[2].partition(":")
+    if size and not size.isdecimal():
+        raise ValueError(f"{source!r} is no painted set: write painted:TEXTURE or painted:TEXTURE:SIZE")
+    if image_size is not None:
+        raise ValueError(f"{source} has no image_size; write its size as painted:{texture}:SIZE")
+    dataset = painted(texture, int(size or 64), seed=seed, defective=defective)
+    good = np.flatnonzero(dataset.labels == 0)
+    aside = take(dataset, good[: 2 * len(good) // 3])
+    return Painted(aside, take(dataset, ~np.isin(dataset.ids, aside.ids)))
 
 
 def painted(texture: str, size: int = 64, *, seed: int = 0, defective: float = DEFECTIVE) -> ImageSet:

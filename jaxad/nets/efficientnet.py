@@ -116,7 +116,12 @@ def stages(params: Params, images: Array, after: Sequence[int]) -> list[Array]:
 
 def classify(params: Params, images: Array) -> Array:
     """Logits [B, 1000] of images [B, H, W, 3] in [0, 1], best of 224x224."""
-    (last,) = stages(params, images, [len(BLOCKS) - 1])
+    return head(params, *stages(params, images, [len(BLOCKS) - 1]))
+
+
+def head(params: Params, last: Array) -> Array:
+    """Logits [B, 1000] of the output [B, h, w, 320] of the last block."""
+    chex.assert_rank(last, 4)
     pooled = jnp.mean(jax.nn.relu6(_conv(last, params["head"])), (1, 2))
     return pooled @ params["dense"]["kernel"] + params["dense"]["offset"][None]
 

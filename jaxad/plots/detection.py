@@ -156,11 +156,14 @@ def displayable(images, longest: int = 128) -> np.ndarray:
 
 
 @style
-def reconstructions(inputs, labels, *, reconstructed=None, error_maps=None, scores=None) -> Figure:
-    """Rows of inputs, reconstructions and error maps; normal columns, then anomalous; one colour scale.
+def reconstructions(
+    inputs, labels, *, reconstructed=None, error_maps=None, scores=None, masks=None, flagged=None
+) -> Figure:
+    """Rows of inputs, masks, reconstructions, error maps and what they flag; normal columns, then anomalous.
 
-    inputs and reconstructed [k, H, W, C] in [0, 1], error_maps [k, H, W], labels [k], scores [k]. The row of
-    what is None is left out. Colours end at the 99.5 % quantile of all maps together.
+    inputs and reconstructed [k, H, W, C] in [0, 1], error_maps [k, H, W], masks and flagged [k, H, W] of 0 and 1,
+    labels [k], scores [k]. The row of what is None is left out. All errors have one colour scale, which ends at the
+    99.5 % quantile of all maps together.
     """
     inputs, labels = np.asarray(inputs), np.asarray(labels).astype(bool).ravel()
     if inputs.ndim != 4 or len(inputs) != len(labels):
@@ -171,6 +174,8 @@ def reconstructions(inputs, labels, *, reconstructed=None, error_maps=None, scor
         return figure
     grey = {"cmap": "gray", "vmin": 0, "vmax": 1, "interpolation": "none"}
     rows = [("input", np.clip(displayable(inputs), 0, 1), grey)]
+    if masks is not None:
+        rows.append(("mask", displayable(np.asarray(masks)[..., None]), grey))
     if reconstructed is not None:
         rows.append(("reconstruction", np.clip(displayable(reconstructed), 0, 1), grey))
     if error_maps is not None:
@@ -178,23 +183,27 @@ def reconstructions(inputs, labels, *, reconstructed=None, error_maps=None, scor
         low, high = min(0.0, float(maps.min())), float(np.quantile(maps, 0.995))
         scale = {"cmap": "inferno", "vmin": low, "vmax": high if high > low else low + 1}
         rows.append(("error", maps, scale | {"interpolation": "none"}))
+    if flagged is not None:
+        rows.append(("flagged", displayable(np.asarray(flagged)[..., None]), grey))
     wide = inputs.shape[2] / inputs.shape[1]
     # All pictures share one axes, in units of the height of an image, with a wider gap between the classes.
     order = np.argsort(labels, kind="stable")
     left = np.arange(len(order)) * (wide + 0.07) + 0.18 * (labels[order] & ~labels.all())
     figure, ax = canvas(1.15 + 0.95 * (left[-1] + wide), 0.4 + 1.02 * len(rows))
-    for row, (_, images, look) in enumerate(rows):
+    errors = None
+    for row, (name, images, look) in enumerate(rows):
         for x, i in zip(left, order):
             bottom = -1.07 * row
             drawn = ax.imshow(images[i], extent=(x, x + wide, bottom - 1, bottom), **look)
+            errors = drawn if name == "error" else errors
     for x, i in zip(left, order):
         title = "anomalous" if labels[i] else "normal"
         title += "" if scores is None else f"\n{scores[i]:.3g}"
         colour = ORANGE if labels[i] else BLUE
         ax.text(x + wide / 2, 0.06, title, fontsize=8, ha="center", va="bottom", color=colour)
     if error_maps is not None:
-        extend = "max" if maps.max() > drawn.norm.vmax else "neither"
-        bar = figure.colorbar(drawn, ax=ax, pad=0.01, aspect=8 * len(rows), label="error", extend=extend)
+        extend = "max" if maps.max() > errors.norm.vmax else "neither"
+        bar = figure.colorbar(errors, ax=ax, pad=0.01, aspect=8 * len(rows), label="error", extend=extend)
         bar.outline.set_visible(False)
     middles = [-1.07 * row - 0.5 for row in range(len(rows))]
     ax.set_yticks(middles, [name for name, *_ in rows], rotation=90, va="center")

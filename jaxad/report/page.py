@@ -9,13 +9,13 @@ from typing import Any
 
 from jaxad.pages import Bullets, Section, Tiles, duration, number, page
 from jaxad.report.common import made_parts, metric_tiles, task_parts
-from jaxad.report.result import example_parts, result_parts
+from jaxad.report.result import example_parts, pixel_parts, result_parts
 from jaxad.report.search import best_parts, search_parts, trial_parts
 from jaxad.report.words import architecture_line, interval
 
 PICTURES = (
     "test_scores", "test_labels", "valid_scores", "valid_labels",
-    "inputs", "reconstructions", "error_maps", "example_labels", "example_scores",
+    "inputs", "reconstructions", "error_maps", "example_labels", "example_scores", "example_masks", "flagged",
 )  # fmt: skip
 
 
@@ -31,7 +31,7 @@ def render_report(
 
     config, trials, results: the plain data of config.json, trials.jsonl and results.json. pictures: any of
     test_scores, test_labels, valid_scores, valid_labels [n]; inputs, reconstructions [k, H, W, C] in [0, 1],
-    error_maps [k, H, W], example_labels, example_scores [k]. What is missing is left out of the page.
+    error_maps, example_masks, flagged [k, H, W], example_labels, example_scores [k]. What is missing is left out.
     controller: parts from `controller_parts`, for a search that has one.
     """
     unknown = sorted(set(pictures) - set(PICTURES))
@@ -47,6 +47,7 @@ def render_report(
         Section(title="Summary", parts=summary),
         Section(title="Task", parts=task_parts(task)),
         Section(title="Test result", parts=result_parts(test, results.get("threshold"), pictures)),
+        Section(title="Pixels", parts=pixel_parts(results.get("segmentation") or {})),
         Section(title="What it sees", parts=example_parts(pictures)),
         Section(title="Best architecture", parts=best_parts(best, trials, results.get("retrain") or {})),
         Section(title="Search", parts=search_parts(config, trials, search)),

@@ -7,7 +7,9 @@ import numpy as np
 
 from jaxad import plots
 from jaxad.pages import Figure, Table, Text, number
-from jaxad.report.words import METRICS, interval
+from jaxad.report.words import METRICS, PIXEL_METRICS, interval
+
+PIXELS = "Where the detector sees anomalies, against the masks; the threshold was set on held-out normal images."
 
 
 def result_parts(test: Mapping, threshold: Any, pictures: Mapping[str, Any]) -> list[Any]:
@@ -40,19 +42,26 @@ def result_parts(test: Mapping, threshold: Any, pictures: Mapping[str, Any]) -> 
     return parts
 
 
+def pixel_parts(measured: Mapping[str, Any]) -> list[Any]:
+    """Table of pixel metrics, of results["segmentation"]; nothing without it."""
+    return [] if not measured else [Text(text=PIXELS), *result_parts(measured, None, {})]
+
+
 def _metric_rows(test: Mapping[str, Any]) -> list[list[Any]]:
     """Metric, value, interval, chance and meaning; unknown metrics are shown without the last two."""
     prevalence = test.get("prevalence")
     chance = {"auroc": 0.5, "fpr95": 0.95, "f1_max": test.get("f1_all_anomalous"), "aupr_out": prevalence}
+    chance |= {"pixel_auroc": 0.5, "au_pro": 0.15, "f1": test.get("f1_all_anomalous")}
     chance["aupr_in"] = None if prevalence is None else 1 - prevalence
-    names = [name for name in METRICS if name in test]
-    names += [name for name in test if name not in (*METRICS, "prevalence", "f1_all_anomalous")]
+    known = METRICS | PIXEL_METRICS
+    names = [name for name in known if name in test]
+    names += [name for name in test if name not in (*known, "prevalence", "f1_all_anomalous")]
     rows = []
     for name in names:
         value, low, high = interval(test[name])
         if isinstance(value, (list, Mapping, str)):
             continue
-        label, meaning = METRICS.get(name, (name.replace("_", " "), ""))
+        label, meaning = known.get(name, (name.replace("_", " "), ""))
         span = "–" if low is None or high is None else f"{number(low)} – {number(high)}"
         rows.append([label, value, span, chance.get(name), meaning])
     return rows
@@ -79,6 +88,10 @@ def example_parts(pictures: Mapping[str, Any]) -> list[Any]:
         reconstructed=pictures.get("reconstructions"),
         error_maps=pictures.get("error_maps"),
         scores=pictures.get("example_scores"),
+        masks=pictures.get("example_masks"),
+        flagged=pictures.get("flagged"),
     )
     caption = "Test images with their scores, reconstructions and error per pixel, all errors on one colour scale."
+    if pictures.get("example_masks") is not None:
+        caption = "Test images with their scores and masks, error per pixel on one colour scale, and what is flagged."
     return [Figure(drawing=drawing, alt=caption, caption=caption, wide=True)]

@@ -9,13 +9,13 @@ import numpy as np
 from jaxad import plots
 from jaxad.pages import Code, Details, Figure, Table, Text, duration, number
 from jaxad.plots.look import LAYER_ACTIONS
-from jaxad.report.words import METRICS, architecture_line, facts
+from jaxad.report.words import METRICS, PIXEL_METRICS, architecture_line, facts
 
 
 def search_parts(config: Mapping, trials: Sequence[Mapping], search: Mapping) -> list[Any]:
     """Everything that shows how the search went. Repeats of known children appear only in the windows."""
     reward = config.get("reward", "auroc")
-    metric = f"validation {METRICS[reward][0] if reward in METRICS else reward}"
+    metric = f"validation {(METRICS | PIXEL_METRICS).get(reward, (reward,))[0]}"
     parts = _search_facts(metric, search)
     trained = [t for t in trials if t.get("status") != "cached"]
     if not trained:

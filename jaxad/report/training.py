@@ -8,15 +8,13 @@ import numpy as np
 from jaxad import plots
 from jaxad.pages import Bullets, Figure, Section, Table, Text, Tiles, duration, number, page
 from jaxad.report.common import made_parts, metric_tiles, task_parts
-from jaxad.report.result import example_parts, result_parts
+from jaxad.report.result import example_parts, pixel_parts, result_parts
 from jaxad.report.words import METRICS, interval
 
 CHOSEN = {
     "validation": "best look at labelled validation images",
     "last": "last step, no labels used",
 }
-
-PIXELS = "Where the detector sees anomalies, against the masks; the threshold was set on held-out normal images."
 
 
 def render_training(
@@ -47,7 +45,7 @@ def render_training(
         Section(title="Summary", parts=[Tiles(items=tiles), Bullets(items=notes) if notes else None]),
         Section(title="Task", parts=task_parts(task)),
         Section(title="Test result", parts=result_parts(test, results.get("threshold"), pictures)),
-        Section(title="Pixels", parts=result_parts(results.get("segmentation") or {}, None, {}), intro=PIXELS),
+        Section(title="Pixels", parts=pixel_parts(results.get("segmentation") or {})),
         Section(title="Choice and comparison", parts=variant_parts(results.get("variants") or {})),
         Section(title="What it sees", parts=example_parts(pictures)),
         *sections,

@@ -14,6 +14,16 @@ METRICS = {  # name in results["test"]: (name on the page, what it means)
     "f1_max": ("F1-max", "best F1 any threshold reaches on the test set: an upper bound, not a forecast"),
 }
 
+PIXEL_METRICS = {  # in results["segmentation"]
+    "pixel_auroc": ("Pixel AUROC", "chance that a random anomalous pixel scores higher than a random normal one"),
+    "au_pro": ("AU-PRO", "share of a defect that is found, mean over false-positive rates of pixels up to 0.3"),
+    "rpro": ("RPRO", "share of a defect that is found at the threshold; not to be compared with AU-PRO"),
+    "f1": ("F1", "harmonic mean of precision and recall of pixels at the threshold"),
+    "precision": ("Precision", "flagged pixels that are anomalous"),
+    "recall": ("Recall", "anomalous pixels that are flagged"),
+    "iou": ("IoU", "pixels anomalous and flagged, of those anomalous or flagged"),
+}
+
 
 def interval(metric: Any) -> tuple[Any, Any, Any]:
     """(value, low, high) of a metric given as {value, low, high} or as a number."""

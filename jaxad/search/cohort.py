@@ -137,8 +137,8 @@ def train_and_judge(
         RuntimeLayer(size, *choice)
         for (_, _, size), *choice in zip(shape, choices.pool, choices.norm, choices.activation)
     ]
-    hypothesis = runtime_hypothesis(choices.hypothesis)
-    child = objective(layers, runtime_distance(choices.distance), hypothesis, config.child)
+    hypothesis, distance = runtime_hypothesis(choices.hypothesis), runtime_distance(choices.distance)
+    child = objective(layers, distance, hypothesis, config.child)
     order = trial.batch_order(keys.order, data.train.shape[0], config.steps, batch_size)
     optimiser = make_optimiser(config.child, config.steps)
 
@@ -163,12 +163,16 @@ def train_and_judge(
     batches, known = trial.fit_windows(config, data.train.shape[0], batch_size)
     stats = hypothesis.fit(params["hypothesis"], jnp.concatenate(lax.map(latents, jnp.arange(batches)))[:known])
 
-    def scores(index: Array) -> Array:
-        return child.score(params, stats, trial.window(data.valid, index, batch_size))
+    def look(index: Array) -> Array:
+        images = trial.window(data.valid, index, batch_size)
+        if not config.of_pixels:
+            return child.score(params, stats, images)
+        return jax.vmap(distance.map)(child.apply(params, images).reconstruction, images)
 
     images = data.valid.shape[0]
-    values = lax.map(scores, jnp.arange(trial.batches(images, batch_size))).reshape(-1)[:images]
-    verdict = trial.judge(values, data.valid_labels, losses[-1], config.reward)
+    found = lax.map(look, jnp.arange(trial.batches(images, batch_size)))
+    found = found.reshape(-1, *found.shape[2:])[:images]
+    verdict = trial.judge(found, trial.truth_of(data, config), losses[-1], config.reward)
     return {name: params[name] for name in network}, verdict
 
 

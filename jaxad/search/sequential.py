@@ -17,6 +17,7 @@ import optax
 from jaxad.distances import get_distance
 from jaxad.hypotheses import make_hypothesis
 from jaxad.nets import autoencoder
+from jaxad.pixel_metrics import PixelTruth
 from jaxad.search import trial
 from jaxad.search.blocks import Layout
 from jaxad.search.child import make_optimiser, squared_errors
@@ -111,18 +112,22 @@ class Sequential:
             tape.train(beliefs, to_beliefs)
         loss = launch(ADD, mean_distance, regulariser)
 
-        # Fix the statistics of the hypothesis, then score the validation images.
-        count, known = trial.fit_windows(config, data.train.shape[0], batch_size)
-        vectors = [encode(launch(kernels.window, data.train, index))[2].values[0] for index in repeat(count)]
-        stats = launch(fit_kernel(architecture.hypothesis, known), beliefs.value, (vectors * count)[:count])
-        count, scores = trial.batches(data.valid.shape[0], batch_size), []
+        # Fix the statistics of the hypothesis, then score the validation images, or draw the maps of their errors.
+        if not config.of_pixels:
+            count, known = trial.fit_windows(config, data.train.shape[0], batch_size)
+            vectors = [encode(launch(kernels.window, data.train, index))[2].values[0] for index in repeat(count)]
+            stats = launch(fit_kernel(architecture.hypothesis, known), beliefs.value, (vectors * count)[:count])
+        count, found = trial.batches(data.valid.shape[0], batch_size), []
         for index in repeat(count):
             images = launch(kernels.window, data.valid, index)
             tape, latent, vector = encode(images)
             output = autoencoder.decode(tape.ops, weights, layers, sizes, latent).values[0]
-            distances, errors = launch(distance.score, output, images), launch(ERRORS, output, images)
-            scores.append(launch(hypothesis.score, beliefs.value, stats, vector.values[0], errors, distances))
-        verdict = launch(kernels.judge, (scores * count)[:count], data.valid_labels, loss)
+            if config.of_pixels:
+                found.append(launch(distance.map, output, images))
+            else:
+                distances, errors = launch(distance.score, output, images), launch(ERRORS, output, images)
+                found.append(launch(hypothesis.score, beliefs.value, stats, vector.values[0], errors, distances))
+        verdict = launch(kernels.judge, (found * count)[:count], trial.truth_of(data, config), loss)
         if planning:
             return params, verdict
         return layout.join(jax.tree.map(lambda p: p.value, weights, is_leaf=_is_parameter), params), verdict
@@ -160,7 +165,7 @@ class TrialKernels(NamedTuple):
     window: Kernel  # (images, index) -> [B, H, W, C] float32
     state: Callable[[Any], Any]  # (value) -> fresh state of the optimiser
     update: Kernel  # (value, state, gradient) -> (value, state)
-    judge: Kernel  # (scores, labels, loss) -> Verdict
+    judge: Kernel  # (scores or maps, labels or masks, loss) -> Verdict
 
 
 @functools.cache
@@ -183,8 +188,9 @@ def trial_kernels(config: TrialConfig, batch_size: int) -> TrialKernels:
         updates, state = optimiser.update(gradient, state, value)
         return optax.apply_updates(value, updates), state
 
-    def judge(scores: list[Array], labels: Array, loss: Array) -> Verdict:
-        return trial.judge(jnp.concatenate(scores)[: labels.shape[0]], labels, loss, config.reward)
+    def judge(found: list[Array], truth: Array | PixelTruth, loss: Array) -> Verdict:
+        images = jax.tree.leaves(truth)[0].shape[0]
+        return trial.judge(jnp.concatenate(found)[:images], truth, loss, config.reward)
 
     def state(value: Any) -> Any:
         # Adam and momentum begin with zeros, which need no program.
@@ -200,12 +206,13 @@ class DistanceKernels(NamedTuple):
 
     loss: Kernel  # (x_hat, x, gradient of the errors) -> (mean distance, gradient of x_hat)
     score: Kernel  # (x_hat, x) -> [B]
+    map: Kernel  # (x_hat, x) -> [B, H, W]
 
 
 @functools.cache
 def distance_kernels(name: str) -> DistanceKernels:
     """The kernels of a distance, which also carry the gradient of the squared errors back."""
-    score = jax.vmap(get_distance(name).score)
+    score, to_map = jax.vmap(get_distance(name).score), jax.vmap(get_distance(name).map)
 
     def loss(x_hat: Array, x: Array, to_errors: Array) -> tuple[Array, Array]:
         def both(x_hat: Array) -> tuple[Array, Array]:
@@ -214,7 +221,8 @@ def distance_kernels(name: str) -> DistanceKernels:
         (mean, _), back = jax.vjp(both, x_hat)
         return mean, back((jnp.ones_like(mean), to_errors))[0]
 
-    return DistanceKernels(Kernel(loss, name=f"{name}.loss"), Kernel(score, name=f"{name}.score"))
+    kernels = {"loss": loss, "score": score, "map": to_map}
+    return DistanceKernels(*(Kernel(kernel, name=f"{name}.{role}") for role, kernel in kernels.items()))
 
 
 class HypothesisKernels(NamedTuple):

@@ -18,11 +18,13 @@ from jaxad.batches import batches as batches
 from jaxad.batches import to_float as to_float
 from jaxad.batches import window as window
 from jaxad.metrics import CRITERIA
+from jaxad.pixel_metrics import PIXEL_CRITERIA, PixelTruth, pixel_truth
 from jaxad.search.child import ChildConfig
 from jaxad.search.space import Architecture
 from jaxad.types import Array, Key, Params
 
 WORST_REWARD = 0.0  # of a child that fails: the lower bound of all rewards
+REWARDS = (*CRITERIA, *PIXEL_CRITERIA)
 MIN_BATCH = 8  # below this a child that does not fit into memory fails
 
 
@@ -35,7 +37,7 @@ class TrialConfig:
     batch_size: int = 64
     """Images of a training step, and of a scoring step."""
     reward: str = "auroc"
-    """Validation metric: auroc, aupr_in or aupr_out."""
+    """Validation metric: auroc, aupr_in or aupr_out of scores, or pixel_auroc or rpro of maps."""
     fit_images: int = 256
     """Training images whose latents fix the statistics of a hypothesis before scoring."""
     child: ChildConfig = dataclasses.field(default_factory=ChildConfig)
@@ -46,8 +48,13 @@ class TrialConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or value < least:
                 raise ValueError(f"{name} is {value!r}; give a whole number from {least} upwards")
-        if self.reward not in CRITERIA:
-            raise ValueError(f"reward is {self.reward!r}; choose one of {', '.join(CRITERIA)}")
+        if self.reward not in REWARDS:
+            raise ValueError(f"reward is {self.reward!r}; choose one of {', '.join(REWARDS)}")
+
+    @property
+    def of_pixels(self) -> bool:
+        """Whether maps are rewarded, and not scores."""
+        return self.reward in PIXEL_CRITERIA
 
 
 class TrialData(NamedTuple):
@@ -56,12 +63,19 @@ class TrialData(NamedTuple):
     train: Array  # [N, H, W, C]
     valid: Array  # [M, H, W, C]
     valid_labels: Array  # [M] int32, 1 = anomalous
+    valid_pixels: PixelTruth | None = None  # what maps are measured against, where they are rewarded
 
 
-def put(train: np.ndarray, valid: np.ndarray, valid_labels: np.ndarray) -> TrialData:
-    """Bring the images of a search to the device, once."""
+def put(
+    train: np.ndarray, valid: np.ndarray, valid_labels: np.ndarray, valid_masks: np.ndarray | None = None
+) -> TrialData:
+    """Bring the images of a search to the device, once; masks [M, H, W] are for rewards of pixels."""
     chex.assert_rank([train, valid, valid_labels], [4, 4, 1])
-    return TrialData(jnp.asarray(train), jnp.asarray(valid), jnp.asarray(valid_labels, jnp.int32))
+    pixels = None
+    if valid_masks is not None:
+        chex.assert_shape(valid_masks, valid.shape[:3])
+        pixels = pixel_truth(valid_masks)
+    return TrialData(jnp.asarray(train), jnp.asarray(valid), jnp.asarray(valid_labels, jnp.int32), pixels)
 
 
 class TrialKeys(NamedTuple):
@@ -81,14 +95,23 @@ class Verdict(NamedTuple):
 
     reward: Array  # scalar in [0, 1]
     loss: Array  # of the last training step
-    usable: Array  # False where loss or scores are not finite, or all scores are equal
+    usable: Array  # False where loss, scores or maps are not finite, or all of their values are equal
 
 
-def judge(scores: Array, labels: Array, loss: Array, reward: str) -> Verdict:
-    """The reward of raw scores [M], or the worst one where they are of no use."""
-    usable = jnp.isfinite(loss) & jnp.all(jnp.isfinite(scores)) & (jnp.max(scores) > jnp.min(scores))
-    value = CRITERIA[reward](jnp.where(usable, scores, 0.0), labels)
+def judge(found: Array, truth: Array | PixelTruth, loss: Array, reward: str) -> Verdict:
+    """The reward of raw scores [M] by labels [M], or of maps [M, H, W] by their truth; the worst for useless ones."""
+    usable = jnp.isfinite(loss) & jnp.all(jnp.isfinite(found)) & (jnp.max(found) > jnp.min(found))
+    value = (CRITERIA | PIXEL_CRITERIA)[reward](jnp.where(usable, found, 0.0), truth)
     return Verdict(jnp.where(usable, value, WORST_REWARD), loss, usable)
+
+
+def truth_of(data: TrialData, config: TrialConfig) -> Array | PixelTruth:
+    """What `judge` is to be given; ValueError where maps are rewarded and there are no masks."""
+    if not config.of_pixels:
+        return data.valid_labels
+    if data.valid_pixels is None:
+        raise ValueError(f"reward is {config.reward}, which needs masks of the validation images; give them to put")
+    return data.valid_pixels
 
 
 def fit_windows(config: TrialConfig, images: int, batch_size: int) -> tuple[int, int]:
