@@ -134,6 +134,7 @@ def test_class_folders_come_with_their_own_test_part(tmp_path, cache, rng):
     assert len((tmp_path / "run" / "predictions.csv").read_text().splitlines()) > len(source.ids)
 
 
+@pytest.mark.slow
 def test_cells_that_train_together_are_what_they_are_alone(finished, tmp_path, cache):
     """Classes and seeds in one program; seven of the eight cells in groups, one of them of two sizes."""
     status, _, err = run(SCRIPT, *TINY, "--together", "3", "--output", tmp_path / "together", cache=cache)
@@ -143,6 +144,7 @@ def test_cells_that_train_together_are_what_they_are_alone(finished, tmp_path, c
         np.testing.assert_allclose(together, alone, rtol=0.02)
 
 
+@pytest.mark.slow
 def test_all_known_anomalies_can_train(tmp_path, cache):
     flags = ("--gammas", "all", "--compare", "no-adcon", "--classes", "0", "--output", tmp_path / "run")
     status, _, err = run(SCRIPT, *TINY, *flags, cache=cache)

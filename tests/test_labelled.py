@@ -63,6 +63,21 @@ def test_numbers_and_leakage(sets, official, gamma, seed):
     assert f"{'train':<6}{n + wanted:>8}{n:>8}{wanted:>11}" in data.table(task)
 
 
+def test_all_that_validation_and_test_leave_can_be_labelled(sets):
+    """Every image of another class that no part holds, once."""
+    task, clean = (make(sets, False, gamma=gamma) for gamma in ("all", 0))
+    drawn = set(task.train.ids[task.train.labels == 1])
+    held = {name for part in (clean.valid, clean.test) for name in part.ids[part.labels == 1]}
+    others = set(sets[0].ids[np.array(sets[0].class_names)[sets[0].labels] != clean.details["normal_classes"][0]])
+    assert drawn <= others - held
+    assert len(drawn) == task.details["train_anomalies"] == task.train.labels.sum()
+    # What is left out has the pixels of an image that a part holds.
+    pixels = {image.tobytes() for part in (clean.train, clean.valid, clean.test) for image in part.images}
+    left = [image for image, name in zip(sets[0].images, sets[0].ids) if name in others - held - drawn]
+    assert all(image.tobytes() in pixels for image in left)
+    np.testing.assert_array_equal(task.test.images, clean.test.images)
+
+
 def test_without_gamma_the_task_is_clean_and_says_nothing_of_it(sets):
     task = make(sets, True)
     assert not task.train.labels.any()
