@@ -37,6 +37,7 @@ def nbs(config: NBSConfig | None = None, **fields: Any) -> Detector:
     `step` a `Batch` of all of them with the masks [n, H, W] of the first n; `labels` are not used. `score_map` gives
     logits of pixels for any images, seen or new, from the autoencoders kept with the best step; `score` is their
     largest. See `segment` for masks, `known_logits` for the images of the training itself. `calibrate` does nothing.
+    Saved and loaded, it knows of the images of its training nothing but their size.
     """
     config = dataclasses.replace(config or NBSConfig(), **fields)
     config.check()
