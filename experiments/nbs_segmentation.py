@@ -273,8 +273,11 @@ def keep(
     maps: np.ndarray,
 ) -> None:
     """The detector, masks as PNG in the order of the test images, overlays, and what the report shows of NBS."""
+    kept = trained.state
+    if trained.name == "nbs":
+        kept = sampling.without_images(trained.settings, kept)
     save_detector(
-        folder.best, name=trained.name, config=trained.settings, state=trained.state,
+        folder.best, name=trained.name, config=trained.settings, state=kept,
         image_shape=task.labelled.images.shape[1:], threshold=thresholds.fixed(reading.threshold),
         details={"task": task.name, "seed": config.seeds[0], "map_scale": overlays.colour_scale(maps)},
     )  # fmt: skip

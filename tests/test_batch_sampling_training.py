@@ -66,7 +66,7 @@ def test_a_training_goes_on_from_its_file_bit_for_bit(pile, tmp_path):  # noqa: 
     resumed = train_saved(SMALL, jax.random.key(4), pile, tmp_path / "parts", **options)
     assert same(whole, resumed)
     assert [done for done, _ in told] == [3, 6, 6, 9]
-    assert same(told[1][1], told[2][1])
+    jax.tree.map(np.testing.assert_array_equal, told[1][1], told[2][1])
     finished = train_saved(SMALL, jax.random.key(4), pile, tmp_path / "parts", **options)
     assert same(whole, finished)
 

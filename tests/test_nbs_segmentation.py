@@ -39,7 +39,7 @@ def check_folder(folder, methods, seeds):
     assert len(masks) == count
     assert np.asarray(Image.open(masks[0])).shape == (32, 32)
     assert len(list((folder / "overlays").glob("*.png"))) == min(8, count)
-    rows = list(csv.DictReader((folder / "predictions.csv").open()))
+    rows = list(csv.DictReader((folder / "predictions.csv").read_text().splitlines()))
     assert len(rows) == count * len(methods) * len(seeds)
     # The pooled F1 follows from the table of images.
     for one in results["trainings"]:

@@ -14,15 +14,13 @@ SMALL = NBSConfig(
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def quick_programs():
     """Programs of the training, too, are compiled without optimisation; all tests but one share one program."""
     with pytest.MonkeyPatch.context() as patch:
         options = {**training.kernel_options(), "xla_backend_optimization_level": 0}
         patch.setattr(training, "kernel_options", lambda: options)
-        training._program.cache_clear()
         yield
-    training._program.cache_clear()
 
 
 @pytest.fixture(scope="module")

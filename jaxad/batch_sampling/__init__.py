@@ -7,7 +7,7 @@ does is what the policy is rewarded for. A dense CRF draws the edges.
 
 from jaxad.batch_sampling.config import NBSConfig
 from jaxad.batch_sampling.crf import CRFConfig, refine
-from jaxad.batch_sampling.detector import known_logits, nbs, segment
+from jaxad.batch_sampling.detector import known_logits, nbs, segment, without_images
 from jaxad.batch_sampling.environment import EnvironmentConfig
 from jaxad.batch_sampling.inspection import joined, labelled_visits, pixel_profiles, sampling_rows, visit_counts
 from jaxad.batch_sampling.state import Best, NBSInfo, NBSState
@@ -33,4 +33,5 @@ __all__ = [
     "train_nbs",
     "train_saved",
     "visit_counts",
+    "without_images",
 ]

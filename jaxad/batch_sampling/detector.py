@@ -37,6 +37,7 @@ def nbs(config: NBSConfig | None = None, **fields: Any) -> Detector:
     `step` a `Batch` of all of them with the masks [n, H, W] of the first n; `labels` are not used. `score_map` gives
     logits of pixels for any images, seen or new, from the autoencoders kept with the best step; `score` is their
     largest. See `segment` for masks, `known_logits` for the images of the training itself. `calibrate` does nothing.
+    `without_images` of a state can be saved.
     """
     config = dataclasses.replace(config or NBSConfig(), **fields)
     config.check()
@@ -208,6 +209,17 @@ def nbs(config: NBSConfig | None = None, **fields: Any) -> Detector:
 def known_logits(state: NBSState) -> Array:
     """Logits [N, H, W] of the images of the training itself, from the profiles kept with the best step."""
     return predict_images(state.best.predictor, state.best.moments, state.opt_state.best_profiles)
+
+
+def without_images(config: NBSConfig, state: NBSState) -> NBSState:
+    """The state as `save_detector` takes it: what it knows of the images of its training is gone, shapes are left."""
+    one = jax.ShapeDtypeStruct((1, *state.opt_state.profiles.shape[1:3], _channels(state)), jnp.float32)
+    return state._replace(opt_state=jax.eval_shape(nbs(config).init, jax.random.key(0), one).opt_state)
+
+
+def _channels(state: NBSState) -> int:
+    """Of the images, as the sampler's first convolution has them beside losses and visits."""
+    return state.best.sampler["convs"][0]["kernel"].shape[2] - 2
 
 
 def segment(config: NBSConfig, logits: Array, images: Array) -> Array:

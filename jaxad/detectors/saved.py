@@ -89,7 +89,7 @@ def save_detector(
         raise ValueError(f"image_shape is {shape}; give (height, width, channels), all positive integers")
     if threshold is not None and not math.isfinite(threshold.value):
         raise ValueError(f"threshold is {threshold.value}; save a finite one, or None to decide later")
-    if _forms(_without_optimiser(_like(constructor(config), shape))) != _forms(_without_optimiser(state)):
+    if _forms(_like(constructor(config), shape)) != _forms(state):
         raise ValueError(
             f"state is not one of {name} with this config and image_shape {shape}; give both as they were in training"
         )
