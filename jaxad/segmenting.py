@@ -118,6 +118,8 @@ def mean_over_seeds(records: Sequence[Record]) -> dict[str, Any]:
         return dict(tests[0])
     out: dict[str, Any] = {}
     for name, entry in tests[0].items():
+        if name == "rpro_threshold":
+            continue  # every seed has its own scale
         values = [test[name]["value"] if isinstance(entry, Mapping) else test[name] for test in tests]
         out[name] = float(np.mean(values))
         if isinstance(entry, Mapping):
