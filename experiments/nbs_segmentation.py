@@ -3,7 +3,7 @@
     python experiments/nbs_segmentation.py                                       # painted brick, offline, minutes
     python experiments/nbs_segmentation.py --dataset pairs:crackforest --image-size 64 96
     python experiments/nbs_segmentation.py --dataset mvtec:mvtec/tile --preset paper            # for a GPU
-    python experiments/nbs_segmentation.py --seeds 0 1 2                         # with intervals, three times as long
+    python experiments/nbs_segmentation.py --repetitions 3                       # with intervals, three times as long
     python experiments/nbs_segmentation.py --setting inductive                   # test on images that no training saw
     python experiments/nbs_segmentation.py --preset smoke                        # see everything happen in a minute
     python experiments/nbs_segmentation.py --resume runs/nbs-20260101-120000
@@ -64,8 +64,10 @@ class Config(cli.RunConfig):
     """Where flags are not given: default (minutes on a laptop), smoke (a minute), paper (for a GPU)."""
     methods: tuple[Method, ...] = ("nbs", "uniform", "normal", "l2", "unet")
     """What to compare; the first is the one that is saved and shown."""
-    seeds: tuple[int, ...] = (0,)
-    """Repetitions, each with labelled images (and painted defects) and weights of its own."""
+    seed: int = 0
+    """Decides everything random: same seed, same result."""
+    repetitions: int = 1
+    """From this seed and those after it, each with labelled images (and painted defects) and weights of its own."""
     nbs: NBSConfig = dataclasses.field(
         default_factory=lambda: NBSConfig(
             environment=EnvironmentConfig(patch=16, shift=6, window=32),
@@ -93,17 +95,20 @@ class Config(cli.RunConfig):
         """Raise ValueError for values out of range."""
         self.nbs.check()
         self.l2.check()
-        for name in ("steps", "looks", "batch_size"):
+        for name in ("steps", "looks", "batch_size", "repetitions"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} is {getattr(self, name)}; the least is 1")
         if self.steps < self.nbs.profile:
             raise ValueError(f"--steps is {self.steps}; no profile is full before step {self.nbs.profile}")
         if self.looks > self.steps:
             raise ValueError(f"--looks is {self.looks}; the most is --steps {self.steps}")
-        for name in ("methods", "seeds"):
-            values = getattr(self, name)
-            if not values or len(set(values)) < len(values):
-                raise ValueError(f"--{name} are {' '.join(map(str, values)) or 'none'}; give each once, at least one")
+        if not self.methods or len(set(self.methods)) < len(self.methods):
+            raise ValueError(f"--methods are {' '.join(self.methods) or 'none'}; give each once, at least one")
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """One for each repetition."""
+        return tuple(range(self.seed, self.seed + self.repetitions))
 
 
 PRESETS: dict[str, dict[str, Any]] = {
