@@ -1,6 +1,7 @@
 """The test session is strict: reused keys, silent rank promotion and warnings are errors."""
 
 import os
+from pathlib import Path
 
 # Eight emulated devices let the sharding tests run anywhere; must be set before jax is imported.
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
@@ -10,6 +11,9 @@ import jax
 import numpy as np
 import pytest
 
+# Programs are kept from test to test, and from one run of the tests to the next.
+jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parents[1] / ".pytest_cache" / "xla"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 jax.config.update("jax_debug_key_reuse", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_captured_constants_warn_bytes", 1_000_000)

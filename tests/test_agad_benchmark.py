@@ -17,6 +17,7 @@ agad_step = importlib.import_module("agad_step")
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 
 
+@pytest.mark.slow
 def test_it_measures_every_generator_in_turns_and_writes(tmp_path):
     size = {"batch-size": 8, "anomalies": 3, "image-size": 16, "channels": 1, "width": 0.02, "images": 40}
     size |= {"rounds": 2, "iterations": 2, "scores": 2, "json": tmp_path / "out.json"}

@@ -61,6 +61,7 @@ def test_they_do_not_help_with_the_published_objective_in_so_few_steps(values):
     assert values["few, as published"].mean() < values["none"].mean()
 
 
+@pytest.mark.slow
 def test_a_vmapped_population_equals_separate_runs():
     """Compiled as one program, on the same few labels."""
     task = data.labelled_one_class(data.digits(), None, "1", gamma=0.1, contamination=0.5, limit=60)

@@ -113,6 +113,7 @@ def test_resuming_a_finished_run_changes_nothing(finished, cache):
     assert (finished / "results.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_class_folders_come_with_their_own_test_part(tmp_path, cache, rng):
     """The medical protocol: train and test folders, one class normal, images of different sizes."""
     from PIL import Image

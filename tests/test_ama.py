@@ -324,7 +324,7 @@ def test_variants_change_one_thing():
         variant(SMALL, "mirror")
 
 
-@pytest.mark.parametrize("shape", [(16, 16, 3), (32, 32, 1), (64, 64, 2)])
+@pytest.mark.parametrize("shape", [(32, 32, 3), pytest.param((64, 64, 2), marks=pytest.mark.slow)])
 def test_other_sizes_and_channels(shape):
     """Shapes alone: that the programs can be built."""
     detector = ama(width=0.1, negatives="scaled", spectral_norm=False, penalty_norm="pixel")
@@ -345,6 +345,7 @@ def test_the_objective_falls_into_the_named_terms():
     np.testing.assert_allclose(info.critic_loss, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_bfloat16_convolutions_are_near_and_weights_stay_float32():
     state = started(SMALL)
     config = dataclasses.replace(SMALL, compute="bfloat16")

@@ -28,7 +28,7 @@ SHORT = AMAConfig(width=0.1, latent_dim=16, steps=200, critic_steps=2, learning_
 
 def trained(config, steps, seeds=SEEDS):
     keys = jax.vmap(jax.random.key)(seeds)
-    options = {"steps": steps, "batch_size": 32, "chunk": 50}
+    options = {"steps": steps, "batch_size": 20, "chunk": 50}
     return detector_of(config), *fit_population(detector_of(config), keys, zeros().train.images, **options)
 
 
@@ -44,7 +44,7 @@ def aurocs(detector, states):
 
 
 def test_training_beats_no_training_and_chance_over_seeds():
-    detector, states, history = trained(SHORT, 100)
+    detector, states, history = trained(SHORT, 60)
     _, fresh, _ = trained(SHORT, 0, seeds=SEEDS + 100)
     before, after = aurocs(detector, fresh), aurocs(detector, states)
     print("untrained", before, "trained", after)

@@ -97,6 +97,7 @@ def test_a_whole_search_is_one_program_for_each_function():
     assert [function._cache_size() for function in (search.init, search.ask, search.tell)] == programs
 
 
+@pytest.mark.slow
 def test_a_last_population_may_be_smaller():
     search = jitted()
     state, _ = run(search, 0, 1)
@@ -128,6 +129,7 @@ def test_a_saved_state_goes_on_as_if_never_saved(tmp_path):
     same(state, again)
 
 
+@pytest.mark.slow
 def test_vmapped_seeds_equal_separate_searches():
     search, together = jitted(), autoad(TINY, population=4, config=COMPLETE)
     states = quick_jit(jax.vmap(together.init))(jax.vmap(jax.random.key)(jnp.arange(2)))

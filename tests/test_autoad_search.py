@@ -126,6 +126,7 @@ PAINTED = (
 )
 
 
+@pytest.mark.slow
 def test_pixels_can_be_what_is_searched_for(tmp_path, cache):
     """Killed once, like any other search; the report shows masks, maps and what they flag."""
     folder = tmp_path / "killed"
@@ -208,6 +209,7 @@ def test_resume_refuses_changed_settings_and_foreign_checkpoints(finished, tmp_p
     assert trials(copy) == before
 
 
+@pytest.mark.slow
 def test_time_budget_still_retrains_and_reports(tmp_path, cache):
     status, _, err = run(
         *TINY, "--strategy", "random", "--time-budget", "0.5", "--output", tmp_path / "run", cache=cache

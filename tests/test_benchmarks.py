@@ -172,6 +172,7 @@ def test_children_are_distinct_and_grow_from_the_front():
     np.testing.assert_array_equal(children[:10], search_worker.distinct_children(space, 0, 10))
 
 
+@pytest.mark.slow
 def test_benchmark_measures_and_writes(tmp_path):
     """A tiny child, from the cache that another one left, which started from an empty one."""
     size = {"children": 1, "steps": 1, "num-layers": 1, "image-size": 8, "batch-size": 8, "train-images": 16}

@@ -96,6 +96,7 @@ def test_a_space_can_be_exhausted():
     assert len(trials) == SPACE.canonical_cardinality
 
 
+@pytest.mark.slow
 def test_known_architectures_train_the_shared_weights_again():
     """Algorithm 1, line 20: after every population but the last, and never as a trial."""
     shown = []

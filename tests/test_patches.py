@@ -136,6 +136,7 @@ def test_defects_are_found_and_located_for_every_seed(make, rng):
         assert auroc(map_images(detector, state, bad, 16).ravel(), masks.ravel()) > 0.85
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [memory_bank, feature_dictionary])
 def test_more_images_make_a_better_detector(make):
     task = OneClass(8)
@@ -167,6 +168,7 @@ def test_the_dictionary_is_that_of_scikit_learn():
     np.testing.assert_allclose(score_images(detector, state, BRICK[64:68], 4), expected, rtol=2e-3)
 
 
+@pytest.mark.slow
 def test_equal_images_are_no_reason_to_fail():
     same = np.full((4, 8, 8, 1), 100, np.uint8)
     for make in (memory_bank, feature_dictionary):

@@ -55,6 +55,7 @@ def test_a_run_leaves_everything_a_person_wants(finished):
     assert loaded.threshold.value == content["threshold"]["value"]
 
 
+@pytest.mark.slow
 def test_killed_at_a_checkpoint_and_resumed_equals_uninterrupted(finished, tmp_path, cache):
     folder = tmp_path / "killed"
     process = start(SCRIPT, *TINY, "--detector", "deep_svdd", "--output", folder, cache=cache)
@@ -66,6 +67,7 @@ def test_killed_at_a_checkpoint_and_resumed_equals_uninterrupted(finished, tmp_p
     assert same_weights(folder / "best" / "weights.safetensors", finished / "best" / "weights.safetensors")
 
 
+@pytest.mark.slow
 def test_a_classifier_learns_the_classes_of_normal_images(tmp_path, cache):
     flags = (
         "--detector",
@@ -86,6 +88,7 @@ def test_a_classifier_learns_the_classes_of_normal_images(tmp_path, cache):
     assert one_line(status, err, "two normal classes")
 
 
+@pytest.mark.slow
 def test_pixels_are_tested_where_there_are_masks(tmp_path, cache):
     from PIL import Image
 
