@@ -41,7 +41,7 @@ def fit_saved(
       detector, keys, images: of `fit_population`, the same in every session.
       path: the file. What it holds of other trainings, which have other names, is overwritten.
       names: [P], of the members, for the file and for errors.
-      steps: number of the last step.
+      steps: number of the last step; 1 or more.
       saves: how often to save, the end included; at most every step.
       batch_size: images of a step.
       points: of a curve, at most.
@@ -50,6 +50,8 @@ def fit_saved(
     Raises:
       ValueError: what `fit_population` refuses; a training that diverges; a file that cannot be read or written.
     """
+    if min(steps, saves, points) < 1:
+        raise ValueError(f"steps is {steps}, saves {saves}, points {points}; the least of each is 1")
     every, names = -(-steps // points), list(names)
     stops = np.unique(np.linspace(0, steps, saves + 1).round().astype(int))[1:].tolist()
     state, start, spent = None, 0, 0.0

@@ -63,3 +63,8 @@ def test_divergence_ends_it(tmp_path):
     with pytest.raises(ValueError, match="a: training diverged between steps 3 and 7: lower its learning rate"):
         train(tmp_path / "state", detector=recorder(break_at=5))
     assert checkpoint.read_metadata(tmp_path / "state")["steps"] == 3
+
+
+def test_no_step_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="steps is 0, saves 3, points 200; the least of each is 1"):
+        train(tmp_path / "state", steps=0)
