@@ -85,6 +85,7 @@ def test_the_saved_detector_is_the_one_of_the_first_class_and_the_largest_gamma(
     assert "5 images" in out
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_equals_uninterrupted(finished, tmp_path, cache):
     """Once between two cells, once within the training of a cell."""
     folder = tmp_path / "killed"

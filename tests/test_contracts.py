@@ -83,7 +83,7 @@ CASES = [(name, case) for name, cases in CONFIGS.items() for case in cases]
 
 
 # Compiling these once more takes a minute on two cores; their own tests compare their steps with restatements.
-LARGE = {"agad", "ama", "anogan", "conv_autoencoder", "dagmm", "deep_svdd"}
+LARGE = {"agad", "ama", "anogan", "conv_autoencoder", "dagmm", "deep_svdd", "unet_segmenter"}
 
 
 def cases_of(index):
