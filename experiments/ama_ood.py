@@ -155,6 +155,8 @@ def run(config: Config) -> None:
     """The whole experiment."""
     config.check()
     task = load(config)
+    scheduled = config.scheduled(len(task.train.images))
+    scheduled.look_steps()  # epochs that are too few for the looks are known before anything is written
     if config.resume:
         folder = runs.open_run(config.resume, config, may_differ=cli.MAY_DIFFER)
     else:
@@ -165,7 +167,7 @@ def run(config: Config) -> None:
             return
         config.say(data.table(task), f"run folder: {folder.path}")
         backend.enable_compilation_cache(config.cache_dir)
-        config = config.scheduled(len(task.train.images))
+        config = scheduled
         keys = dict(zip(("train", "test", "pictures"), jax.random.split(jax.random.key(config.seed), 3)))
         trained = train(config, task, folder, keys["train"])
         results = test(config, task, folder, trained, keys)

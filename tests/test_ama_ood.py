@@ -170,6 +170,7 @@ SMALL = {
         ),
         ({"first_look": 1.5}, "--first-look is 1.5"),
         ({"epochs": 0}, "--epochs is 0"),
+        ({"epochs": 1, "looks": 50}, "--looks is 50"),
         ({"ama": AMAConfig(width=-1.0)}, "width is -1"),
         ({"ama": AMAConfig(steps=0)}, "steps is 0"),
         ({"compare": ("mirror",)}, "there is no variant 'mirror'"),

@@ -26,6 +26,11 @@ def test_shell_is_uniform_in_volume(dim, inner, outer):
     assert abs(stats.pearsonr(radii, points[:, 0] / radii).statistic) < 5 / np.sqrt(COUNT)
 
 
+def test_the_shell_around_collapsed_codes_is_the_origin_and_not_nan():
+    points = latents.shell(jax.random.key(0), 5, 3, jnp.float32(0.0), jnp.float32(0.0))
+    np.testing.assert_allclose(points, 0, atol=1e-9)
+
+
 def test_atypical_codes_lie_on_their_side_of_the_sphere():
     draw = {
         side: np.linalg.norm(
