@@ -6,6 +6,7 @@ They compute in the number type of their kernel and return float32.
 import chex
 import jax.numpy as jnp
 
+from jaxad.nets.conv import pixel_product
 from jaxad.types import Array
 
 
@@ -22,7 +23,7 @@ def halving_conv(images: Array, kernel: Array) -> Array:
     patches = [cells[:, i : i + height // 2, j : j + width // 2] for i in (0, 1) for j in (0, 1)]
     # From [row, column] of a tap to [cell row, cell column, row in cell, column in cell].
     weights = kernel.reshape(2, 2, 2, 2, channels, -1).transpose(0, 2, 1, 3, 4, 5).reshape(16 * channels, -1)
-    return (jnp.concatenate(patches, -1) @ weights).astype(jnp.float32)
+    return pixel_product(jnp.concatenate(patches, -1), weights).astype(jnp.float32)
 
 
 def doubling_conv(images: Array, kernel: Array) -> Array:
@@ -35,7 +36,7 @@ def doubling_conv(images: Array, kernel: Array) -> Array:
     batch, height, width, channels = images.shape
     outputs = kernel.shape[3]
     weights = kernel.reshape(2, 2, 2, 2, channels, outputs).transpose(4, 0, 2, 1, 3, 5).reshape(channels, -1)
-    cells = (images.astype(kernel.dtype) @ weights).reshape(batch, height, width, 2, 2, 4 * outputs)
+    cells = pixel_product(images.astype(kernel.dtype), weights).reshape(batch, height, width, 2, 2, 4 * outputs)
     total = sum(
         jnp.pad(cells[:, :, :, i, j], [(0, 0), (i, 1 - i), (j, 1 - j), (0, 0)]).astype(jnp.float32)
         for i in (0, 1)
@@ -49,7 +50,7 @@ def patch_doubling(images: Array, kernel: Array) -> Array:
     """Transposed convolution with a 2x2 kernel [2, 2, I, O] and stride 2: [B, H, W, I] -> [B, 2H, 2W, O]."""
     chex.assert_rank([images, kernel], 4)
     weights = kernel.transpose(2, 0, 1, 3).reshape(kernel.shape[2], -1)
-    return _spread((images.astype(kernel.dtype) @ weights).astype(jnp.float32), kernel.shape[3])
+    return _spread(pixel_product(images.astype(kernel.dtype), weights).astype(jnp.float32), kernel.shape[3])
 
 
 def _spread(cells: Array, channels: int) -> Array:
