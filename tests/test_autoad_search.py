@@ -1,11 +1,18 @@
 """The main experiment as a user meets it: a process with flags, killed and resumed, fed nonsense."""
 
+import importlib
 import json
 import random
+import sys
 
 import numpy as np
 import pytest
 import scripts
+
+from jaxad import cli
+
+sys.path.append(str(scripts.EXPERIMENTS))
+experiment = importlib.import_module("autoad_search")
 
 TINY = (
     *("--dataset", "digits", "--limit", "150", "--contamination", "0.2", "--num-layers", "1", "--children", "6"),
@@ -26,6 +33,18 @@ def start(*flags, cache):
 
 def run(*flags, cache):
     return scripts.run("autoad_search.py", *flags, cache=cache)
+
+
+@pytest.fixture
+def ended(capsys):
+    """What `run` returns, without a process of its own: for what ends before anything is compiled."""
+
+    def call(*flags):
+        with pytest.raises(SystemExit) as end:
+            cli.main(experiment.run, experiment.Config, presets=experiment.PRESETS, arguments=list(map(str, flags)))
+        return end.value.code or 0, *capsys.readouterr()
+
+    return call
 
 
 @pytest.fixture(scope="module")
@@ -144,9 +163,9 @@ def test_pixels_can_be_what_is_searched_for(tmp_path, cache):
         assert words in page
 
 
-def test_resuming_a_finished_run_changes_nothing(finished, cache):
+def test_resuming_a_finished_run_changes_nothing(finished, ended):
     before = (finished / "results.json").read_bytes()
-    status, out, _ = run("--resume", finished, cache=cache)
+    status, out, _ = ended("--resume", finished)
     assert status == 0
     assert "finished" in out
     assert (finished / "results.json").read_bytes() == before
@@ -162,7 +181,6 @@ def bad_images(folder, value):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("--dataset", "no_such_set"), "no_such_set"),
         (("--dataset", "digits", "--contamination", "0"), "anomal"),
         (("--dataset", "digits", "--children", "0"), "--children is 0"),
         (("--dataset", "digits", "--learning-rate", "-1"), "learning_rate is -1"),
@@ -173,25 +191,31 @@ def bad_images(folder, value):
         (("--dataset", "digits", "--normal-classes", "eleven"), "eleven"),
     ],
 )
-def test_nonsense_ends_at_once_in_one_line(flags, message, cache, tmp_path):
+def test_nonsense_ends_at_once_in_one_line(flags, message, ended, tmp_path):
     flags = flags if "--resume" in flags or "--output" in flags else (*flags, "--output", tmp_path / "run")
-    status, _, err = run(*flags, cache=cache)
+    status, _, err = ended(*flags)
     assert scripts.one_line(status, err, message)
     assert not (tmp_path / "run").exists()
 
 
+def test_the_process_ends_so_too(cache, tmp_path):
+    status, _, err = run("--dataset", "no_such_set", "--output", tmp_path / "run", cache=cache)
+    assert scripts.one_line(status, err, "no_such_set")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(("value", "word"), [(float("nan"), "nan"), (7.0, "7")])
-def test_bad_pixels_end_at_once_in_one_line(value, word, tmp_path, cache):
+def test_bad_pixels_end_at_once_in_one_line(value, word, tmp_path, ended):
     flags = ("--dataset", bad_images(tmp_path, value), "--normal-classes", "0", "--output", tmp_path / "run")
-    status, _, err = run(*flags, cache=cache)
+    status, _, err = ended(*flags)
     assert status == 2
     assert word in err.lower()
     assert len(err.strip().splitlines()) == 1
 
 
-def test_resume_refuses_changed_settings_and_foreign_checkpoints(finished, tmp_path, cache):
+def test_resume_refuses_changed_settings_and_foreign_checkpoints(finished, tmp_path, cache, ended):
     before = trials(finished)
-    status, _, err = run("--resume", finished, "--steps", "9", cache=cache)
+    status, _, err = ended("--resume", finished, "--steps", "9")
     assert status == 2
     assert "steps" in err
     assert trials(finished) == before
