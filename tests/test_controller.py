@@ -1,5 +1,7 @@
 """The controller against NumPy and enumeration: a proper distribution over all sequences of a tiny space."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,15 +21,16 @@ from spaces import TINY
 
 ALL = np.array(list(TINY.enumerate()), np.int32)
 CONTROLLER = make_controller(TINY, units=5)
+INIT, REPLAY = quick_jit(CONTROLLER.init), quick_jit(CONTROLLER.replay)
 
 
 def weights(seed=0, scale=20.0):
     """Far from the uniform start, so that every weight matters."""
-    return jax.tree.map(lambda leaf: scale * leaf, CONTROLLER.init(jax.random.key(seed)))
+    return jax.tree.map(lambda leaf: scale * np.asarray(leaf), INIT(jax.random.key(seed)))
 
 
-def episodes(params, tokens, carry):
-    return jax.vmap(CONTROLLER.replay, (None, 0, None))(params, tokens, carry)
+replay_all = jax.vmap(CONTROLLER.replay, (None, 0, None))
+episodes = quick_jit(replay_all)
 
 
 def numpy_log_probs(params, tokens, carry):
@@ -52,7 +55,7 @@ def numpy_log_probs(params, tokens, carry):
 def test_log_probabilities_equal_numpy(rng):
     params, carry = weights(), jnp.asarray(rng.normal(size=(2, 2, 5)), jnp.float32)
     for tokens in ALL[:: len(ALL) // 5]:
-        episode = quick_jit(CONTROLLER.replay)(params, tokens, carry)
+        episode = REPLAY(params, tokens, carry)
         log_probs, after = numpy_log_probs(params, tokens, carry)
         np.testing.assert_allclose(episode.log_probs, log_probs, atol=1e-4)
         np.testing.assert_allclose(episode.carry, after, atol=1e-4)
@@ -73,9 +76,9 @@ def test_samples_follow_the_probabilities():
     counts = np.bincount([places[tuple(t)] for t in np.asarray(sampled.tokens).tolist()], minlength=len(ALL))
     error = np.abs(counts / 20_000 - expected) / np.sqrt(expected * (1 - expected) / 20_000)
     assert error.max() < 5
-    again = episodes(params, sampled.tokens[:50], CONTROLLER.carry())
-    np.testing.assert_allclose(again.log_probs, sampled.log_probs[:50], atol=1e-5)
-    np.testing.assert_allclose(again.carry, sampled.carry[:50], atol=1e-5)
+    again = episodes(params, np.asarray(sampled.tokens)[: len(ALL)], CONTROLLER.carry())  # as many as there are above
+    np.testing.assert_allclose(again.log_probs, np.asarray(sampled.log_probs)[: len(ALL)], atol=1e-5)
+    np.testing.assert_allclose(again.carry, np.asarray(sampled.carry)[: len(ALL)], atol=1e-5)
 
 
 def test_entropies_are_those_of_the_probabilities_and_bounded_by_the_tanh():
@@ -89,7 +92,7 @@ def test_entropies_are_those_of_the_probabilities_and_bounded_by_the_tanh():
 
 
 def test_weights_start_uniform_in_a_tenth():
-    leaves = np.concatenate([np.asarray(leaf).ravel() for leaf in jax.tree.leaves(CONTROLLER.init(jax.random.key(3)))])
+    leaves = np.concatenate([np.asarray(leaf).ravel() for leaf in jax.tree.leaves(INIT(jax.random.key(3)))])
     assert np.abs(leaves).max() <= 0.1
     np.testing.assert_allclose(leaves.std(), 0.1 / np.sqrt(3), rtol=0.1)
 
@@ -100,37 +103,45 @@ def test_weights_start_uniform_in_a_tenth():
 REWARDS = np.random.default_rng(3).random(len(ALL)).astype(np.float32)
 
 
+@quick_jit
+@jax.grad
+def gradient_of_expectation(params, objective):
+    probabilities = jnp.exp(jnp.sum(replay_all(params, ALL, CONTROLLER.carry()).log_probs, axis=1))
+    return jnp.sum(probabilities * objective)
+
+
 def expected_gradient(objective):
     """Gradient of a sum over all sequences of probability times objective, by differentiating the probabilities."""
-
-    def value(params):
-        probabilities = jnp.exp(jnp.sum(episodes(params, ALL, CONTROLLER.carry()).log_probs, axis=1))
-        return jnp.sum(probabilities * jnp.asarray(objective))
-
-    return quick_jit(jax.grad(value))(weights())
+    return gradient_of_expectation(weights(), objective)
 
 
-def mean_gradient(loss):
+@functools.cache
+def gradients_of(loss):
+    """Gradients of a loss (log-probabilities, rewards, baseline) of one sequence, for all of them."""
+
+    def one(params, tokens, reward, baseline):
+        return loss(CONTROLLER.replay(params, tokens, CONTROLLER.carry()).log_probs[None], reward[None], baseline)
+
+    return quick_jit(jax.vmap(jax.grad(one), (None, 0, 0, None)))
+
+
+def mean_gradient(loss, baseline):
     """Mean over all sequences, by their probability, of the gradients of a loss of one sequence."""
     params = weights()
-    share = jnp.exp(jnp.sum(episodes(params, ALL, CONTROLLER.carry()).log_probs, axis=1))
-
-    def one(params, tokens, reward):
-        return loss(CONTROLLER.replay(params, tokens, CONTROLLER.carry()).log_probs[None], reward[None])
-
-    gradients = quick_jit(jax.vmap(jax.grad(one), (None, 0, 0)))(params, ALL, jnp.asarray(REWARDS))
-    return jax.tree.map(lambda leaf: jnp.tensordot(share, leaf, 1), gradients)
+    share = np.exp(np.sum(episodes(params, ALL, CONTROLLER.carry()).log_probs, axis=1))
+    gradients = gradients_of(loss)(params, ALL, REWARDS, np.float32(baseline))
+    return jax.tree.map(lambda leaf: np.tensordot(share, leaf, 1), gradients)
 
 
 @pytest.mark.parametrize("baseline", [0.0, 0.4, -3.0])
 def test_reinforce_descends_where_the_expected_reward_rises_whatever_the_baseline(baseline):
-    found = mean_gradient(lambda log_probs, rewards: reinforce_loss(log_probs, rewards, jnp.float32(baseline)))
+    found = mean_gradient(reinforce_loss, baseline)
     exact = expected_gradient(REWARDS)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, -b, atol=2e-5), found, exact)
 
 
 def test_self_imitation_is_the_gradient_of_clipped_advantages():
-    found = mean_gradient(lambda log_probs, rewards: self_imitation_loss(log_probs, rewards, jnp.float32(0.5)))
+    found = mean_gradient(self_imitation_loss, 0.5)
     exact = expected_gradient(np.clip(REWARDS - 0.5, 0, 1))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, -b, atol=2e-5), found, exact)
 
