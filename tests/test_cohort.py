@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxad.distances import get_distance
-from jaxad.search import cohort, supernet, trial
+from jaxad.search import cohort, kernels, supernet, trial
 from jaxad.search.child import ChildConfig
 from jaxad.search.cohort import Cohort
 from jaxad.search.sequential import Sequential
@@ -32,7 +32,8 @@ SPACE = SearchSpace(num_layers=1, channels=(3, 4), kernels=(1, 3))
 def quick_compilation(monkeypatch):
     """A program of all choices is compiled four times faster without optimisation, and is still the same program."""
     options = {**cohort.kernel_options(), "xla_backend_optimization_level": 0}
-    monkeypatch.setattr(cohort, "kernel_options", lambda: options)
+    for module in (cohort, kernels):
+        monkeypatch.setattr(module, "kernel_options", lambda: options)
 
 
 @pytest.fixture

@@ -14,10 +14,11 @@ import optax
 import pytest
 from quick import quick_jit
 
+from jaxad.backend import kernel_options
 from jaxad.distances import get_distance
 from jaxad.hypotheses import make_hypothesis
 from jaxad.nets import autoencoder
-from jaxad.search import supernet, trial
+from jaxad.search import kernels, supernet, trial
 from jaxad.search.blocks import WIDTHS, Layout, block_widths
 from jaxad.search.child import ChildConfig, make_child, make_optimiser
 from jaxad.search.kernels import CompileAhead, Kernel, Plan
@@ -53,6 +54,15 @@ DATA = make_data()
 
 def job_of(child, seed=0):
     return Job(CHILDREN[child], supernet.take(SHARED, CHILDREN[child]), jax.random.key(seed))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation():
+    """Kernels are compiled faster without optimisation, and are still the same programs."""
+    options = {**kernel_options(), "xla_backend_optimization_level": 0}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels, "kernel_options", lambda: options)
+        yield
 
 
 @contextlib.contextmanager
