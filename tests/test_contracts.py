@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from quick import quick_jit
 
-from jaxad import checkpoint
+from jaxad import backend, checkpoint, training
 from jaxad.data import digits
 from jaxad.detectors import DETECTORS
 from jaxad.detectors.features import FeatureConfig
@@ -49,6 +50,7 @@ CONFIGS = {
             "steps": 30,
             "learning_rate": 1e-3,
             "negatives": "none",
+            "critic_steps": 2,
             "score": "r",
         },
     },
@@ -117,12 +119,19 @@ class Trained:
         self.images = DEFECTIVE if TOLD[name] == "masks" else IMAGES
         self.options = STEPS | told
         self.raw, self.history = fit(self.detector, jax.random.key(0), self.images, **self.options)
-        self.calibrate = jax.jit(self.detector.calibrate)
+        self.calibrate = quick_jit(self.detector.calibrate)
         self.state = self.calibrate(self.raw, scaled(IMAGES))
 
 
 def scaled(images):
     return jnp.asarray(images, jnp.float32) / 255
+
+
+@pytest.fixture
+def quick_training(monkeypatch):
+    """A population is compiled several times faster without optimisation, and is still the same program."""
+    options = {**backend.kernel_options(), "xla_backend_optimization_level": 0}
+    monkeypatch.setattr(training, "kernel_options", lambda: options)
 
 
 @pytest.fixture(scope="module", params=CASES, ids="-".join)
@@ -159,8 +168,7 @@ def test_states_scores_and_maps_have_the_promised_forms(trained):
 
 
 def test_a_fresh_state_can_score(trained):
-    start = jax.jit(trained.detector.init, compiler_options={"xla_backend_optimization_level": 0})
-    state = start(jax.random.key(0), scaled(IMAGES[:16]))
+    state = quick_jit(trained.detector.init)(jax.random.key(0), scaled(IMAGES[:16]))
     assert np.isfinite(score_images(trained.detector, state, IMAGES, 16)).all()
 
 
@@ -241,7 +249,7 @@ def test_a_saved_detector_scores_the_same(trained, tmp_path):
 
 
 @pytest.mark.parametrize("trained", cases_of(0), indirect=True)
-def test_two_seeds_under_vmap_equal_two_separate_runs(trained):
+def test_two_seeds_under_vmap_equal_two_separate_runs(trained, quick_training):
     options = trained.options | {"steps": 3}
     results = []
     for vmapped in (True, False):
