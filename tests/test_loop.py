@@ -126,7 +126,8 @@ def compilations():
 
 
 def test_ask_and_tell_are_compiled_once():
-    search = loop.jit(autoad(SPACE, population=2, units=4, buffer=3))
+    controller.cache_clear()  # what is compiled here serves the tests below
+    search = controller()
     with compilations() as names:
         explore(search, 7)
     counts = {name: sum(name in compiled for compiled in names) for name in ("ask", "tell", "revisit")}
