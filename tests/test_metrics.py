@@ -91,7 +91,7 @@ def test_exact_values_by_hand():
     assert float(fpr_at_tpr(scores, labels)) == 0.5
     np.testing.assert_allclose(f1_max(scores, labels), (0.8, 0.225), rtol=1e-6)
     # Perfect scores are exactly 1 and not nearly 1.
-    labels = np.arange(301) >= 200
+    labels = (np.arange(301) >= 200).astype(np.int32)
     scores = np.arange(301, dtype=np.float32)
     assert float(auroc(scores, labels)) == 1.0
     assert float(aupr_in(scores, labels)) == float(aupr_out(scores, labels)) == 1.0
