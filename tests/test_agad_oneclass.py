@@ -6,13 +6,14 @@ import sys
 
 import numpy as np
 import pytest
-from scripts import EXPERIMENTS, kill_once, one_line, run, same_weights, start
+from scripts import EXPERIMENTS, call, kill_once, one_line, run, same_weights, start
 
 from jaxad import data
 from jaxad.detectors.agad import AGADConfig
 from jaxad.detectors.saved import load_detector
 
 sys.path.append(str(EXPERIMENTS))
+detect = importlib.import_module("detect")
 experiment = importlib.import_module("agad_oneclass")
 
 SCRIPT = "agad_oneclass.py"
@@ -80,7 +81,7 @@ def test_the_saved_detector_is_the_one_of_the_first_class_and_the_largest_gamma(
     assert loaded.threshold.value == results(finished)["threshold"]["value"]
     images = finished.parent / "images.npz"
     np.savez(images, images=np.random.default_rng(0).random((5, 8, 8, 1), np.float32))
-    status, out, err = run("detect.py", finished, images, cache=finished.parent / "cache")
+    status, out, err = call(detect.detect, finished, images)
     assert status == 0, err
     assert "5 images" in out
 
@@ -106,9 +107,9 @@ def test_killed_and_resumed_equals_uninterrupted(finished, tmp_path, cache):
         assert same_weights(folder / part, finished / part)
 
 
-def test_resuming_a_finished_run_changes_nothing(finished, cache):
+def test_resuming_a_finished_run_changes_nothing(finished):
     before = (finished / "results.json").read_bytes()
-    status, out, _ = run(SCRIPT, "--resume", finished, cache=cache)
+    status, out, _ = call(experiment.run, "--resume", finished)
     assert status == 0
     assert "finished" in out
     assert (finished / "results.json").read_bytes() == before
@@ -197,16 +198,14 @@ def test_nonsense_is_refused_in_one_line_before_anything_is_written(fields, mess
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(
-    ("flags", "message"), [(("--agad.width", "-1"), "width is -1"), (("--resume", "/no/such/run"), "/no/such/run")]
-)
-def test_nonsense_on_the_command_line_ends_at_once_in_one_line(flags, message, cache, tmp_path):
-    where = () if "--resume" in flags else ("--output", tmp_path / "run")
-    status, _, err = run(SCRIPT, *TINY, *flags, *where, cache=cache)
-    assert one_line(status, err, message)
+def test_nonsense_on_the_command_line_ends_at_once_in_one_line(cache, tmp_path):
+    status, _, err = run(SCRIPT, *TINY, "--agad.width", "-1", "--output", tmp_path / "run", cache=cache)
+    assert one_line(status, err, "width is -1")
     assert not (tmp_path / "run").exists()
+    status, _, err = call(experiment.run, *TINY, "--resume", "/no/such/run")
+    assert one_line(status, err, "/no/such/run")
 
 
-def test_resume_refuses_changed_settings(finished, cache):
-    status, _, err = run(SCRIPT, "--resume", finished, "--agad.width", "0.5", cache=cache)
+def test_resume_refuses_changed_settings(finished):
+    status, _, err = call(experiment.run, "--resume", finished, "--agad.width", "0.5")
     assert one_line(status, err, "agad.width")

@@ -2,14 +2,13 @@
 
 import csv
 import importlib.util
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+import scripts
 from PIL import Image
 
 from jaxad import cli, thresholds
@@ -182,21 +181,13 @@ def test_bad_input_ends_in_one_line_before_anything_is_written(detect, made, pho
     assert not (tmp_path / "out" / "scores.csv").exists()
 
 
-def test_the_script_runs_as_a_command(made, tmp_path):
-    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")}
-
-    def command(*arguments):
-        return subprocess.run(
-            [sys.executable, SCRIPT, *arguments], capture_output=True, text=True, env=environment, timeout=120
-        )
-
-    shown = command("--help")
-    assert shown.returncode == 0
-    assert "Exit status" in shown.stdout
-    failed = command(tmp_path, "x.png")
-    assert failed.returncode == 2
-    assert failed.stderr.startswith("error: ")
-    assert "Traceback" not in failed.stderr
+def test_the_script_runs_as_a_command(detect, tmp_path, capsys):
+    assert run(detect, "--help") == 0
+    assert "Exit status" in capsys.readouterr().out
+    status, _, err = scripts.run("detect.py", tmp_path, "x.png", cache=tmp_path / "cache")
+    assert status == 2
+    assert err.startswith("error: ")
+    assert "Traceback" not in err
 
 
 def test_one_scale_serves_all_pictures():

@@ -1,9 +1,14 @@
 """The tables command as a user meets it: cells that run, cells whose images are missing, and a second call."""
 
+import importlib
 import json
+import sys
 
 import pytest
-from scripts import one_line, run
+from scripts import EXPERIMENTS, call, one_line, run
+
+sys.path.append(str(EXPERIMENTS))
+tables = importlib.import_module("tables")
 
 METHOD = """
 import argparse, json, pathlib, sys
@@ -74,12 +79,12 @@ def test_what_can_run_runs_once_and_what_cannot_says_why(folder):
 
     finished = {path: path.stat().st_mtime_ns for path in (folder / "out").glob("method-*/results.json")}
     assert len(finished) == 2
-    assert run("tables.py", *flags, "--quiet", cache=folder / "cache")[0] == 1
+    assert call(tables.run, *flags, "--quiet")[0] == 1
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
 
 
 def test_without_a_table_all_are_listed(folder):
-    status, out, err = run("tables.py", cache=folder / "cache")
+    status, out, err = call(tables.run)
     assert status == 0, err
     for name in ("autoad-2", "ama-1"):
         assert name in out
@@ -94,6 +99,6 @@ def test_without_a_table_all_are_listed(folder):
     ],
 )
 def test_nonsense_ends_at_once_in_one_line(flags, message, folder):
-    status, _, err = run("tables.py", *flags, "--output", folder / "none", cache=folder / "cache")
+    status, _, err = call(tables.run, *flags, "--output", folder / "none")
     assert one_line(status, err, message)
     assert not (folder / "none").exists()
