@@ -135,8 +135,8 @@ def test_error_features_are_relative_distance_and_cosine(rng):
 LEARNERS = {
     "svdd": (deep_svdd(widths=(8, 16), kernel=3, outputs=16, steps=200), 200),
     "soft svdd": (deep_svdd(widths=(8, 16), kernel=3, outputs=16, steps=200, objective="soft-boundary"), 200),
-    "l2": (conv_autoencoder(widths=(16, 32), latent_dim=16, steps=300), 300),
-    "ssim": (conv_autoencoder(widths=(16, 32), latent_dim=16, distance="ssim", steps=300), 300),
+    "l2": (conv_autoencoder(widths=(8, 16), latent_dim=16, steps=200), 200),
+    "ssim": (conv_autoencoder(widths=(8, 16), latent_dim=16, distance="ssim", steps=200), 200),
 }
 
 

@@ -40,10 +40,10 @@ def rows_of(images):
 
 
 def fitted(detector, images=ZEROS[:120], seed=0, batch_size=20):
-    """A detector's state after one pass over the images, and the rows it remembers."""
+    """A detector's state after one pass over the images, and the rows it remembers: each image once."""
     steps = -(-len(images) // batch_size)
     state, history = fit(detector, jax.random.key(seed), images, steps=steps, batch_size=batch_size, chunk=8)
-    assert history.info.remembered[-1] == min(len(images), state.opt_state.rows.shape[0])
+    assert history.info.remembered[-1] == min(len(np.unique(images, axis=0)), len(state.opt_state.rows))
     state = CALIBRATE(detector, state, jnp.zeros((1, *images.shape[1:])))
     return state, np.asarray(state.opt_state.rows)[: int(state.opt_state.count)]
 
@@ -58,8 +58,8 @@ ORACLES = {
         lambda rows, seed: IsolationForest(n_estimators=20, max_samples=len(rows), random_state=seed).fit(rows),
     ),
     "lof": (
-        local_outlier_factor(memory=150, neighbours=7),
-        lambda rows, seed: LocalOutlierFactor(7, novelty=True).fit(rows),
+        local_outlier_factor(memory=150, neighbours=3),
+        lambda rows, seed: LocalOutlierFactor(3, novelty=True).fit(rows),
     ),
     "svm": (
         one_class_svm(memory=150, nu=0.2),
@@ -76,6 +76,16 @@ ORACLES = {
 }
 
 
+NEIGHBOURS, PCA_ERROR = nearest_neighbours(memory=150, neighbours=4), pca(memory=150, components=5)
+METHODS = {
+    "isolation_forest": ORACLES["forest"][0],
+    "local_outlier_factor": ORACLES["lof"][0],
+    "nearest_neighbours": NEIGHBOURS,
+    "one_class_svm": ORACLES["svm"][0],
+    "pca": PCA_ERROR,
+}  # compiled once for all tests, which fit them to equally many images
+
+
 @pytest.mark.parametrize("name", ORACLES)
 def test_scores_are_those_of_scikit_learn(name):
     detector, oracle = ORACLES[name]
@@ -85,16 +95,22 @@ def test_scores_are_those_of_scikit_learn(name):
     np.testing.assert_allclose(score_images(detector, state, TEST, 64), expected, rtol=2e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(("reduce", "column"), [("largest", lambda d: d[:, -1]), ("mean", lambda d: d.mean(1))])
-def test_neighbour_distances_are_those_of_scikit_learn(reduce, column):
-    detector = nearest_neighbours(memory=150, neighbours=4, reduce=reduce)
+@pytest.mark.parametrize(
+    ("detector", "column"),
+    [
+        (NEIGHBOURS, lambda d: d[:, -1]),
+        (nearest_neighbours(memory=150, neighbours=4, reduce="mean"), lambda d: d.mean(1)),
+    ],
+    ids=["largest", "mean"],
+)
+def test_neighbour_distances_are_those_of_scikit_learn(detector, column):
     state, rows = fitted(detector)
     distances, _ = NearestNeighbors(n_neighbors=4).fit(rows).kneighbors(rows_of(TEST))
     np.testing.assert_allclose(score_images(detector, state, TEST, 64), column(distances), rtol=1e-5)
 
 
 def test_reconstruction_errors_are_those_of_scikit_learn_and_maps_their_pixels():
-    detector = pca(memory=150, components=5)
+    detector = PCA_ERROR
     state, rows = fitted(detector)
     model, test = PCA(5).fit(rows), rows_of(TEST)
     squared = np.square(model.inverse_transform(model.transform(test)) - test)
@@ -114,17 +130,17 @@ def test_large_images_are_reduced_and_maps_have_their_size():
     np.testing.assert_allclose(wide.fitted.mean, 0.5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("make", [isolation_forest, local_outlier_factor, nearest_neighbours, one_class_svm, pca])
-def test_more_images_make_a_better_detector(make):
+@pytest.mark.parametrize("detector", METHODS.values(), ids=METHODS)
+def test_more_images_make_a_better_detector(detector):
     """Fitted to 120 eights instead of four, every method tells other digits from eights better, for every seed."""
-    detector = make(memory=120, **({"neighbours": 3} if "neigh" in make.__name__ or "local" in make.__name__ else {}))
     test = np.concatenate([EIGHTS[120:], IMAGES[LABELS != 8][:120]])
     labels = np.repeat([0, 1], [len(EIGHTS) - 120, 120])
     values = []
     for seed in range(3):
-        few, _ = fitted(detector, EIGHTS[4 * seed : 4 * seed + 4], seed, batch_size=4)
-        many, _ = fitted(detector, EIGHTS[:120], seed, batch_size=4)
-        values.append([float(auroc(score_images(detector, state, test, 64), labels)) for state in (few, many)])
+        four = np.tile(EIGHTS[4 * seed : 4 * seed + 4], (30, 1, 1, 1))
+        states = [fitted(detector, images, seed)[0] for images in (four, EIGHTS[:120])]
+        assert [int(state.opt_state.count) for state in states] == [4, 120]
+        values.append([float(auroc(score_images(detector, state, test, 64), labels)) for state in states])
     few, many = np.array(values).T
     assert many.min() > max(few.max(), 0.5) + np.ptp(many)
 
@@ -142,14 +158,12 @@ def test_a_loaded_detector_keeps_its_fit_when_calibrated_again(tmp_path):
     np.testing.assert_array_equal(scores[2], scores[0])
 
 
-@pytest.mark.parametrize("make", [isolation_forest, local_outlier_factor, nearest_neighbours, one_class_svm, pca])
-def test_equal_images_are_no_reason_to_fail(make):
-    same = np.full((6, 8, 8, 1), 100, np.uint8)
-    detector = make(memory=10, **({"neighbours": 3} if make is local_outlier_factor else {}))
-    state, _ = fit(detector, jax.random.key(0), same, steps=2, batch_size=3, chunk=2)
-    state = CALIBRATE(detector, state, jnp.zeros((1, 8, 8, 1)))
+@pytest.mark.parametrize("detector", METHODS.values(), ids=METHODS)
+def test_equal_images_are_no_reason_to_fail(detector):
+    same = np.full((120, 8, 8, 1), 100, np.uint8)
+    state, _ = fitted(detector, same)
     assert state.opt_state.count == 1
-    scores = score_images(detector, state, np.concatenate([same[:2], ZEROS[:2]]), 4)
+    scores = score_images(detector, state, np.concatenate([same[:2], ZEROS[:2]]), 64)
     assert np.isfinite(scores).all()
     assert scores[0] == scores[1]
 

@@ -102,36 +102,36 @@ def test_features_are_standardised_by_what_counts(rng):
 
 @pytest.fixture(scope="module")
 def bank():
-    config = MemoryBankConfig(features=SMALL, memory=64, bank=300)
-    return config, memory_bank(config), fitted(memory_bank(config), BRICK[:64])
+    config = MemoryBankConfig(features=SMALL, memory=24, bank=100)
+    return config, memory_bank(config), fitted(memory_bank(config), BRICK[:24])
 
 
 def test_the_score_is_the_distance_of_the_worst_patch(bank):
     config, detector, state = bank
-    patches = patches_of(config.features, state, BRICK[64:70])
-    assert patches.shape == (6, 16, 16, 24)
+    patches = patches_of(config.features, state, BRICK[64:72])
+    assert patches.shape == (8, 16, 16, 24)
     standardised = (patches - np.asarray(state.centre)) / np.asarray(state.scale)
     distances = np.linalg.norm(standardised[:, :, :, None] - np.asarray(state.bank), axis=4).min(3)
-    np.testing.assert_allclose(score_images(detector, state, BRICK[64:70], 8), distances.max((1, 2)), rtol=1e-3)
+    np.testing.assert_allclose(score_images(detector, state, BRICK[64:72], 8), distances.max((1, 2)), rtol=1e-3)
     expected = quick_jit(to_pixels, static_argnums=(1, 2))(distances, (32, 32), config.blur)
-    np.testing.assert_allclose(map_images(detector, state, BRICK[64:70], 8), expected, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(map_images(detector, state, BRICK[64:72], 8), expected, rtol=1e-3, atol=1e-4)
 
 
 def test_the_bank_holds_patches_of_the_images(bank):
     config, _, state = bank
-    patches = patches_of(config.features, state, BRICK[:64]).reshape(-1, 24)
+    patches = patches_of(config.features, state, BRICK[:24]).reshape(-1, 24)
     patches = (patches - np.asarray(state.centre)) / np.asarray(state.scale)
-    for row in np.asarray(state.bank)[::50]:
+    for row in np.asarray(state.bank)[::20]:
         assert np.linalg.norm(patches - row, axis=1).min() < 1e-3
 
 
 @pytest.mark.parametrize("make", [memory_bank, feature_dictionary])
 def test_defects_are_found_and_located_for_every_seed(make, rng):
-    detector = make(features=LARGER, memory=64, **({"bank": 400} if make is memory_bank else {"clusters": 40}))
+    detector = make(features=LARGER, memory=24, **({"bank": 200} if make is memory_bank else {"clusters": 40}))
     bad, masks = spoilt(BRICK[200:240], rng)
     images, labels = np.concatenate([BRICK[100:140], bad]), np.repeat([0, 1], 40)
     for seed in range(3):
-        state = fitted(detector, BRICK[:64], seed)
+        state = fitted(detector, BRICK[:24], seed)
         assert auroc(score_images(detector, state, images, 16), labels) > 0.9
         assert auroc(map_images(detector, state, bad, 16).ravel(), masks.ravel()) > 0.85
 
