@@ -68,8 +68,10 @@ def restated(config, generator, discriminator, labels):
 CASES = {
     "semi-supervised": (SMALL, np.zeros(10, int)),
     "supervised": (SMALL, np.asarray(LABELS)),
-    "literal target": (dataclasses.replace(SMALL, anomaly_target=0), np.asarray(LABELS)),
-    "contextual reciprocal": (dataclasses.replace(SMALL, contextual_reciprocal=True), np.asarray(LABELS)),
+    "literal target, contextual reciprocal": (
+        dataclasses.replace(SMALL, anomaly_target=0, contextual_reciprocal=True),
+        np.asarray(LABELS),
+    ),
     "without context": (dataclasses.replace(SMALL, pseudo_weight=0.0), np.asarray(LABELS)),
     "auxiliary": (dataclasses.replace(SMALL, auxiliary_norm=True), np.asarray(LABELS)),
     "ganomaly": (GANOMALY, np.asarray(LABELS)),
