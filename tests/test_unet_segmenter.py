@@ -58,7 +58,7 @@ def test_a_step_is_told_by_masks_alone_and_adds_up(rng):
 def test_a_few_masks_teach_it_to_find_defects():
     """On new textures with painted defects every trained seed beats every untrained one, and chance."""
     task = load_labelled("painted:brick:32", labelled=16, setting="inductive", limit=60)
-    steps, detector = 60, unet_segmenter(width=0.125, levels=3, steps=60, learning_rate=1e-2)
+    steps, detector = 150, unet_segmenter(width=0.125, levels=2, steps=150, learning_rate=1e-2)
     values = {0: [], steps: []}
     for seed in range(2):
         for count, found in values.items():
