@@ -180,13 +180,8 @@ def run(config: Config) -> None:
     for normal in sets.classes:  # what the least and the largest share allow, those between allow, too
         for gamma in {next(filter(None, shares), 0.0), shares[-1]}:
             task_of(config, sets, Cell("agad", gamma, normal, 0))
-    if config.resume:
-        folder = runs.open_run(config.resume, config, may_differ=cli.MAY_DIFFER)
-    else:
-        folder = runs.create_run(config.output, config, name="agad")
-    with folder:
-        if (folder.path / "results.json").exists():
-            config.say(f"{folder.path} is finished: open {folder.path / 'report.html'}")
+    with config.open_folder("agad") as folder:
+        if config.finds_finished(folder):
             return
         config.say(data.table(task_of(config, sets, cells[0])), f"{len(cells)} detectors; run folder: {folder.path}")
         backend.enable_compilation_cache(config.cache_dir)

@@ -157,13 +157,8 @@ def run(config: Config) -> None:
     task = load(config)
     scheduled = config.scheduled(len(task.train.images))
     scheduled.look_steps()  # epochs that are too few for the looks are known before anything is written
-    if config.resume:
-        folder = runs.open_run(config.resume, config, may_differ=cli.MAY_DIFFER)
-    else:
-        folder = runs.create_run(config.output, config, name="ama")
-    with folder:
-        if (folder.path / "results.json").exists():
-            config.say(f"{folder.path} is finished: open {folder.path / 'report.html'}")
+    with config.open_folder("ama") as folder:
+        if config.finds_finished(folder):
             return
         config.say(data.table(task), f"run folder: {folder.path}")
         backend.enable_compilation_cache(config.cache_dir)

@@ -128,13 +128,8 @@ def run(config: Config) -> None:
     task = config.load_task(config.seed)
     if trial_config(config).of_pixels and (task.valid.masks is None or not task.valid.masks.any()):
         raise ValueError(f"--reward {config.reward} needs masks, and {task.name} has none: give mvtec:PATH/CATEGORY")
-    if config.resume:
-        folder = runs.open_run(config.resume, config, may_differ=MAY_DIFFER)
-    else:
-        folder = runs.create_run(config.output, config, name="autoad")
-    with folder:
-        if (folder.path / "results.json").exists():
-            config.say(f"{folder.path} is finished: open {folder.path / 'report.html'}")
+    with config.open_folder("autoad", may_differ=MAY_DIFFER) as folder:
+        if config.finds_finished(folder):
             return
         config.say(data.table(task), f"run folder: {folder.path}")
         backend.enable_compilation_cache(config.cache_dir)

@@ -125,11 +125,7 @@ def run(config: Config) -> None:
     """The whole comparison."""
     config.check()
     task = config.load_task(config.seed)
-    if config.resume:
-        folder = runs.open_run(config.resume, config, may_differ=MAY_DIFFER)
-    else:
-        folder = runs.create_run(config.output, config, name="compare")
-    with folder:
+    with config.open_folder("compare", may_differ=MAY_DIFFER) as folder:
         config.say(data.table(task), f"run folder: {folder.path}")
         backend.enable_compilation_cache(config.cache_dir)
         compared = by_table if config.mode == "table" else by_search

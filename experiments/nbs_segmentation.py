@@ -144,13 +144,8 @@ def run(config: Config) -> None:
     """The whole experiment."""
     config.check()
     tasks = {seed: load(config, seed) for seed in config.seeds}
-    if config.resume:
-        folder = runs.open_run(config.resume, config, may_differ=cli.MAY_DIFFER)
-    else:
-        folder = runs.create_run(config.output, config, name="nbs")
-    with folder:
-        if (folder.path / "results.json").exists():
-            config.say(f"{folder.path} is finished: open {folder.path / 'report.html'}")
+    with config.open_folder("nbs") as folder:
+        if config.finds_finished(folder):
             return
         config.say(few_masks.table(tasks[config.seeds[0]]), f"run folder: {folder.path}")
         backend.enable_compilation_cache(config.cache_dir)

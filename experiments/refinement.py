@@ -201,13 +201,8 @@ def run(config: Config) -> None:
     config.check()
     keys = jax.random.split(jax.random.key(config.seed))
     knows = knowledge(config, keys[0])
-    if config.resume:
-        folder = runs.open_run(config.resume, config, may_differ=cli.MAY_DIFFER)
-    else:
-        folder = runs.create_run(config.output, config, name="refinement")
-    with folder:
-        if (folder.path / "results.json").exists():
-            config.say(f"{folder.path} is finished: open {folder.path / 'report.html'}")
+    with config.open_folder("refinement") as folder:
+        if config.finds_finished(folder):
             return
         config.say(f"classifier: {knows.name}", f"run folder: {folder.path}")
         backend.enable_compilation_cache(config.cache_dir)

@@ -94,13 +94,8 @@ def run(config: Config) -> None:
     config.check()
     method, task = method_of(config), config.load_task(config.seed)
     labels = labels_of(config, method, task)
-    if config.resume:
-        folder = runs.open_run(config.resume, config, may_differ=MAY_DIFFER)
-    else:
-        folder = runs.create_run(config.output, config, name="detector")
-    with folder:
-        if (folder.path / "results.json").exists():
-            config.say(f"{folder.path} is finished: open {folder.path / 'report.html'}")
+    with config.open_folder("detector", may_differ=MAY_DIFFER) as folder:
+        if config.finds_finished(folder):
             return
         config.say(data.table(task), f"run folder: {folder.path}")
         backend.enable_compilation_cache(config.cache_dir)
