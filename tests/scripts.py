@@ -11,10 +11,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 from safetensors.numpy import load_file
 
-from jaxad import cli
+from jaxad import backend, cli
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 UNOPTIMISED = "--xla_backend_optimization_level=0"
@@ -35,10 +36,14 @@ def run(script, *flags, cache):
 
 
 def call(function, *flags):
-    """What `run` returns, of an imported script's function within this process: no Python has to start."""
+    """What `run` returns, of an imported script's function within this process: no Python has to start.
+
+    Programs stay where this process keeps them.
+    """
     module, out, err = sys.modules[function.__module__], io.StringIO(), io.StringIO()
     options = {"presets": getattr(module, "PRESETS", None), "arguments": list(map(str, flags))}
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    kept = mock.patch.object(backend, "enable_compilation_cache")
+    with kept, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
             cli.main(function, module.Config, **options)
         except SystemExit as end:
