@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 import scripts
 
-from jaxad import cli
-
 sys.path.append(str(scripts.EXPERIMENTS))
 experiment = importlib.import_module("autoad_search")
 
@@ -35,16 +33,9 @@ def run(*flags, cache):
     return scripts.run("autoad_search.py", *flags, cache=cache)
 
 
-@pytest.fixture
-def ended(capsys):
+def ended(*flags):
     """What `run` returns, without a process of its own: for what ends before anything is compiled."""
-
-    def call(*flags):
-        with pytest.raises(SystemExit) as end:
-            cli.main(experiment.run, experiment.Config, presets=experiment.PRESETS, arguments=list(map(str, flags)))
-        return end.value.code or 0, *capsys.readouterr()
-
-    return call
+    return scripts.call(experiment.run, *flags)
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +154,7 @@ def test_pixels_can_be_what_is_searched_for(tmp_path, cache):
         assert words in page
 
 
-def test_resuming_a_finished_run_changes_nothing(finished, ended):
+def test_resuming_a_finished_run_changes_nothing(finished):
     before = (finished / "results.json").read_bytes()
     status, out, _ = ended("--resume", finished)
     assert status == 0
@@ -191,7 +182,7 @@ def bad_images(folder, value):
         (("--dataset", "digits", "--normal-classes", "eleven"), "eleven"),
     ],
 )
-def test_nonsense_ends_at_once_in_one_line(flags, message, ended, tmp_path):
+def test_nonsense_ends_at_once_in_one_line(flags, message, tmp_path):
     flags = flags if "--resume" in flags or "--output" in flags else (*flags, "--output", tmp_path / "run")
     status, _, err = ended(*flags)
     assert scripts.one_line(status, err, message)
@@ -205,7 +196,7 @@ def test_the_process_ends_so_too(cache, tmp_path):
 
 
 @pytest.mark.parametrize(("value", "word"), [(float("nan"), "nan"), (7.0, "7")])
-def test_bad_pixels_end_at_once_in_one_line(value, word, tmp_path, ended):
+def test_bad_pixels_end_at_once_in_one_line(value, word, tmp_path):
     flags = ("--dataset", bad_images(tmp_path, value), "--normal-classes", "0", "--output", tmp_path / "run")
     status, _, err = ended(*flags)
     assert status == 2
@@ -213,7 +204,7 @@ def test_bad_pixels_end_at_once_in_one_line(value, word, tmp_path, ended):
     assert len(err.strip().splitlines()) == 1
 
 
-def test_resume_refuses_changed_settings_and_foreign_checkpoints(finished, tmp_path, cache, ended):
+def test_resume_refuses_changed_settings_and_foreign_checkpoints(finished, tmp_path, cache):
     before = trials(finished)
     status, _, err = ended("--resume", finished, "--steps", "9")
     assert status == 2
