@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jaxad.nets import layers as nn
 from jaxad.nets.conv import conv
 from jaxad.nets.layers import Moments
-from jaxad.nets.sngan import halving_conv
+from jaxad.nets.resampling import doubling_conv, halving_conv
 from jaxad.trees import uniform_like
 from jaxad.types import Array, Key, Params
 
@@ -123,7 +123,7 @@ def reconstruct(params: Params, patches: Array) -> Array:
     for index, layer in enumerate(params["decoder"]):
         images = jnp.concatenate([images, kept], -1) if index == SHORTCUT_TO else images
         images = _normalised(_conv_or_double(images, layer["kernel"]), layer)
-    return nn.activate(double_conv(images, params["last"]["kernel"]), "linear", None, params["last"]["bias"])
+    return nn.activate(doubling_conv(images, params["last"]["kernel"]), "linear", None, params["last"]["bias"])
 
 
 # ---- predictor -------------------------------------------------------------------------------------------------
@@ -173,27 +173,6 @@ def half_conv3(images: Array, kernel: Array) -> Array:
     return halving_conv(images, jnp.pad(kernel, [(0, 1), (0, 1), (0, 0), (0, 0)]))
 
 
-def double_conv(images: Array, kernel: Array) -> Array:
-    """Transposed convolution with a 4x4 kernel, stride 2 and padding 1: [B, H, W, I] -> [B, 2H, 2W, O].
-
-    The gradient of `halving_conv` to its images, for kernels [4, 4, I, O] read as from I to O. Each of the four pixels
-    that a pixel becomes is a product of a 2x2 neighbourhood with its own quarter of the kernel.
-    """
-    batch, height, width, channels = images.shape
-    padded = jnp.pad(images, [(0, 0), (1, 1), (1, 1), (0, 0)])
-    corners = [padded[:, i : i + height + 1, j : j + width + 1] for i in (0, 1) for j in (0, 1)]
-    cells = jnp.concatenate(corners, -1)  # [B, H + 1, W + 1, 4 I], every 2x2 neighbourhood
-    rows = []
-    for i in (0, 1):
-        # Of output row 2m + i, input rows m - 1 + i and m + i meet taps 3 - i and 1 - i of the kernel.
-        parts = []
-        for j in (0, 1):
-            taps = kernel[jnp.array([3 - i, 1 - i])][:, jnp.array([3 - j, 1 - j])]
-            parts.append(cells[:, i : i + height, j : j + width] @ taps.reshape(4 * channels, -1))
-        rows.append(jnp.stack(parts, 3))
-    return jnp.stack(rows, 2).reshape(batch, 2 * height, 2 * width, -1)
-
-
 def dilated_conv(images: Array, kernel: Array, dilation: int) -> Array:
     """Cross-correlation with stride 1, taps `dilation` apart and output as large as the input: [B, H, W, I] -> O.
 
@@ -216,7 +195,7 @@ def _conv_or_half(images: Array, kernel: Array) -> Array:
 
 def _conv_or_double(images: Array, kernel: Array) -> Array:
     # A transposed convolution with stride 1 is a convolution; its kernel is stored as one.
-    return double_conv(images, kernel) if kernel.shape[0] == 4 else conv(images, kernel)
+    return doubling_conv(images, kernel) if kernel.shape[0] == 4 else conv(images, kernel)
 
 
 # ---- pieces ----------------------------------------------------------------------------------------------------
