@@ -1,7 +1,7 @@
 """Train any one detector on normal images, and test it once.
 
     python experiments/train_detector.py                                       # nearest neighbours, bundled textures
-    python experiments/train_detector.py --detector deep_svdd --settings steps=500 boundary=soft
+    python experiments/train_detector.py --detector deep_svdd --settings steps=500 objective=soft-boundary
     python experiments/train_detector.py --detector classifier --settings score=odin --dataset mnist --ood fashion_mnist
     python experiments/train_detector.py --detector memory_bank --dataset mvtec:DATA/bottle
     python experiments/train_detector.py --list

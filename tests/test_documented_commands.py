@@ -1,0 +1,49 @@
+"""Every command that README and the scripts themselves show is one that the scripts take."""
+
+import re
+import runpy
+import shlex
+from pathlib import Path
+
+import pytest
+
+from jaxad import cli
+
+ROOT = Path(__file__).parents[1]
+SOURCES = [ROOT / "README.md", *sorted((ROOT / "experiments").glob("*.py"))]
+
+
+def commands():
+    """Of all lines that are a command, without its comment."""
+    for source in SOURCES:
+        for line in re.findall(r"^ *python (experiments/.*)$", source.read_text(), re.M):
+            words = shlex.split(line, comments=True)
+            yield pytest.param(words[0], words[1:], id=f"{source.stem}: {' '.join(words)}")
+
+
+@pytest.fixture(scope="module")
+def parsers():
+    """What a script hands to `cli.main`, by its path."""
+    found = {}
+
+    def keep(path):
+        if path not in found:
+            with pytest.MonkeyPatch.context() as patch:
+                told = {}
+                patch.setattr(cli, "main", lambda function, kind, **options: told.update(kind=kind, options=options))
+                runpy.run_path(str(ROOT / path), run_name="__main__")
+            found[path] = told["kind"], {"presets": {}, "preset": "preset"} | told["options"]
+        return found[path]
+
+    return keep
+
+
+@pytest.mark.parametrize(("script", "flags"), list(commands()))
+def test_flags_are_known_and_go_together(script, flags, parsers):
+    config_class, options = parsers(script)
+    if "--resume" in flags:  # of a run that is not here
+        with pytest.raises(ValueError, match="is not a run folder"):
+            cli._parse(config_class, options["presets"], options["preset"], flags, None)
+        return
+    config = cli._parse(config_class, options["presets"], options["preset"], flags, None)
+    getattr(config, "check", lambda: None)()
