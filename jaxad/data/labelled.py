@@ -65,9 +65,12 @@ def with_labelled(task: Task, dataset: ImageSet, gamma: Gamma, *, seed: int = 0)
     everything = [part.images for part in parts(task).values()]
     pool = take(pool, first_of_equals(*everything, pool.images)[-len(pool.ids) :] if len(pool.ids) else [])
     if len(pool.ids) < (wanted or 1):
+        others = int((~np.isin(names, normal)).sum())
+        remedy = "contamination (their share of validation and test)"
         raise ValueError(
-            f"{task.name}: gamma {gamma} needs {wanted or 1} training anomalies, but {len(pool.ids)} images of other "
-            "classes are left: lower gamma, contamination or limit"
+            f"{task.name}: gamma {gamma} needs {wanted or 1} training anomalies, but of {others} images of other "
+            f"classes validation and test leave {len(pool.ids)}: lower "
+            + (f"{remedy}, or give more" if gamma == "all" else f"gamma, {remedy} or limit")
         )
     # A stream of its own, so that the seed of the task's split gives anomalies that do not follow from it.
     rng = np.random.default_rng([seed, 1])
