@@ -6,4 +6,5 @@ import jax
 
 from jaxad.backend import kernel_options
 
-quick_jit = partial(jax.jit, compiler_options={**kernel_options(), "xla_backend_optimization_level": 0})
+QUICK_OPTIONS = {**kernel_options(), "xla_backend_optimization_level": 0}
+quick_jit = partial(jax.jit, compiler_options=QUICK_OPTIONS)

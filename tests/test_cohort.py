@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from quick import QUICK_OPTIONS
 
 from jaxad.distances import get_distance
 from jaxad.search import cohort, kernels, supernet, trial
@@ -31,9 +32,8 @@ SPACE = SearchSpace(num_layers=1, channels=(3, 4), kernels=(1, 3))
 @pytest.fixture(autouse=True)
 def quick_compilation(monkeypatch):
     """A program of all choices is compiled four times faster without optimisation, and is still the same program."""
-    options = {**cohort.kernel_options(), "xla_backend_optimization_level": 0}
     for module in (cohort, kernels):
-        monkeypatch.setattr(module, "kernel_options", lambda: options)
+        monkeypatch.setattr(module, "kernel_options", lambda: QUICK_OPTIONS)
 
 
 @pytest.fixture

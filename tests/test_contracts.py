@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from quick import quick_jit
+from quick import QUICK_OPTIONS, quick_jit
 
-from jaxad import backend, checkpoint, training
+from jaxad import checkpoint, training
 from jaxad.data import digits
 from jaxad.detectors import DETECTORS
 from jaxad.detectors.features import FeatureConfig
@@ -130,8 +130,7 @@ def scaled(images):
 @pytest.fixture
 def quick_training(monkeypatch):
     """A population is compiled several times faster without optimisation, and is still the same program."""
-    options = {**backend.kernel_options(), "xla_backend_optimization_level": 0}
-    monkeypatch.setattr(training, "kernel_options", lambda: options)
+    monkeypatch.setattr(training, "kernel_options", lambda: QUICK_OPTIONS)
 
 
 @pytest.fixture(scope="module", params=CASES, ids="-".join)

@@ -32,18 +32,24 @@ def parsers():
                 told = {}
                 patch.setattr(cli, "main", lambda function, kind, **options: told.update(kind=kind, options=options))
                 runpy.run_path(str(ROOT / path), run_name="__main__")
-            found[path] = told["kind"], {"presets": {}, "preset": "preset"} | told["options"]
+            found[path] = told
         return found[path]
 
     return keep
 
 
-@pytest.mark.parametrize(("script", "flags"), list(commands()))
-def test_flags_are_known_and_go_together(script, flags, parsers):
-    config_class, options = parsers(script)
-    if "--resume" in flags:  # of a run that is not here
-        with pytest.raises(ValueError, match="is not a run folder"):
-            cli._parse(config_class, options["presets"], options["preset"], flags, None)
-        return
-    config = cli._parse(config_class, options["presets"], options["preset"], flags, None)
+def check(config):
+    """In place of the experiment."""
     getattr(config, "check", lambda: None)()
+
+
+@pytest.mark.parametrize(("script", "flags"), list(commands()))
+def test_flags_are_known_and_go_together(script, flags, parsers, capsys):
+    told = parsers(script)
+    with pytest.raises(SystemExit) as end:
+        cli.main(check, told["kind"], arguments=flags, **told["options"])
+    if "--resume" in flags:  # of a run that is not here
+        assert end.value.code == 2
+        assert "is not a run folder" in capsys.readouterr().err
+    else:
+        assert end.value.code is None

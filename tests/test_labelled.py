@@ -121,6 +121,9 @@ def test_copies_of_images_in_use_are_not_drawn(rng, sets, official):
     assert len(set(pixels)) == len(pixels)
     with pytest.raises(ValueError, match=r"needs 16 .* of other classes validation and test leave 15: lower gamma"):
         data.with_labelled(clean, train, 16 / (n + 16))
+    train.images[free[:20]] = used[0]
+    with pytest.raises(ValueError, match=r"gamma all needs 1 .* leave 0: lower contamination"):
+        data.with_labelled(clean, train, "all")
 
 
 def test_bad_input_ends_in_one_line(rng, sets):

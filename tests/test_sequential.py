@@ -12,9 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from quick import quick_jit
+from quick import QUICK_OPTIONS, quick_jit
 
-from jaxad.backend import kernel_options
 from jaxad.distances import get_distance
 from jaxad.hypotheses import make_hypothesis
 from jaxad.nets import autoencoder
@@ -59,9 +58,8 @@ def job_of(child, seed=0):
 @pytest.fixture(scope="module", autouse=True)
 def quick_compilation():
     """Kernels are compiled faster without optimisation, and are still the same programs."""
-    options = {**kernel_options(), "xla_backend_optimization_level": 0}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kernels, "kernel_options", lambda: options)
+        patch.setattr(kernels, "kernel_options", lambda: QUICK_OPTIONS)
         yield
 
 

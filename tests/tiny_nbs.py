@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from quick import QUICK_OPTIONS
 
 from jaxad import data
 from jaxad.batch_sampling import EnvironmentConfig, NBSConfig, make_pile, training
@@ -18,8 +19,7 @@ SMALL = NBSConfig(
 def quick_programs():
     """Programs of the training, too, are compiled without optimisation; all tests but one share one program."""
     with pytest.MonkeyPatch.context() as patch:
-        options = {**training.kernel_options(), "xla_backend_optimization_level": 0}
-        patch.setattr(training, "kernel_options", lambda: options)
+        patch.setattr(training, "kernel_options", lambda: QUICK_OPTIONS)
         yield
 
 

@@ -66,11 +66,11 @@ def with_labelled(task: Task, dataset: ImageSet, gamma: Gamma, *, seed: int = 0)
     pool = take(pool, first_of_equals(*everything, pool.images)[-len(pool.ids) :] if len(pool.ids) else [])
     if len(pool.ids) < (wanted or 1):
         others = int((~np.isin(names, normal)).sum())
-        remedy = "contamination (their share of validation and test)"
+        lower = "" if gamma == "all" else "gamma, limit or "
         raise ValueError(
             f"{task.name}: gamma {gamma} needs {wanted or 1} training anomalies, but of {others} images of other "
-            f"classes validation and test leave {len(pool.ids)}: lower "
-            + (f"{remedy}, or give more" if gamma == "all" else f"gamma, {remedy} or limit")
+            f"classes validation and test leave {len(pool.ids)}: lower {lower}contamination (their share of validation "
+            "and test), or give more"
         )
     # A stream of its own, so that the seed of the task's split gives anomalies that do not follow from it.
     rng = np.random.default_rng([seed, 1])

@@ -42,6 +42,8 @@ def pixel_product(images: Array, weights: Array) -> Array:
     multiplies by a transposed matrix as fast as by any other, but an array of images it would first transpose number by
     number, which takes longer than the product.
     """
+    chex.assert_rank([images, weights], [4, 2])
+    chex.assert_axis_dimension(images, 3, weights.shape[0])
     flat = images.reshape(-1, images.shape[-1]) @ weights
     return flat.reshape(*images.shape[:-1], weights.shape[-1])
 
