@@ -41,6 +41,14 @@ def gradient_pixels() -> int | None:
     return 16384 if jax.default_backend() == "cpu" else None
 
 
+def fourier_gain() -> float | None:
+    """How many times fewer multiplications make a convolution by Fourier transforms the faster one; None: never do.
+
+    Measured by benchmarks/convolutions.py on CPU. Libraries of other backends choose their algorithm themselves.
+    """
+    return 4.0 if jax.default_backend() == "cpu" else None
+
+
 def enable_compilation_cache(folder: str | Path | None = None) -> Path | None:
     """Keep compiled programs on disk between runs, where JAX_COMPILATION_CACHE_DIR or `folder` says.
 

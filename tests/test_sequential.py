@@ -17,12 +17,14 @@ from quick import QUICK_OPTIONS, quick_jit
 from jaxad.distances import get_distance
 from jaxad.hypotheses import make_hypothesis
 from jaxad.nets import autoencoder
+from jaxad.nets import conv as convolutions
 from jaxad.search import kernels, supernet, trial
 from jaxad.search.blocks import WIDTHS, Layout, block_widths
 from jaxad.search.child import ChildConfig, make_child, make_optimiser
 from jaxad.search.kernels import CompileAhead, Kernel, Plan
 from jaxad.search.sequential import Sequential
 from jaxad.search.space import SearchSpace
+from jaxad.search.tape import FourierKernels
 from jaxad.search.trial import Job, TrialConfig
 from jaxad.segmentation_metrics import pixel_auroc
 
@@ -159,7 +161,14 @@ def test_the_children_show_every_choice():
 def test_training_equals_a_plain_loop(trained, index):
     """SGD passes rounding on unamplified: all that differs is 2e-4 of what a weight learnt, or 2e-6 of what all did."""
     job, result = job_of(index), trained[1][index]
-    params, loss, reward = reference(index, job, SGD)
+    assert_same_training(result, reference(index, job, SGD), job)
+    assert (result.reason, result.batch_size) == (None, 16)
+    assert 0 < result.seconds < 60
+
+
+def assert_same_training(result, expected, job):
+    """That SGD ended where the plain loop did."""
+    params, loss, reward = expected
     learnt = jax.tree.map(lambda new, old: np.abs(new - old).max(), params, job.params)
     most = max(jax.tree.leaves(learnt))
     assert most > 5e-4
@@ -172,13 +181,29 @@ def test_training_equals_a_plain_loop(trained, index):
     np.testing.assert_allclose(result.verdict.loss, loss, rtol=1e-4)
     np.testing.assert_allclose(result.verdict.reward, reward, atol=1e-6)
     assert result.verdict.usable
-    assert (result.reason, result.batch_size) == (None, 16)
-    assert 0 < result.seconds < 60
+
+
+@pytest.mark.parametrize("index", [1, 4])
+def test_training_by_fourier_transforms_equals_a_plain_loop(monkeypatch, index):
+    """All convolutions, though so small ones do not gain by it; with several blocks and with one."""
+    job = job_of(index)
+    expected = reference(index, job, SGD)
+    monkeypatch.setattr(convolutions, "fourier_gain", lambda: 1e-9)
+    with make_executor(SGD) as executor:
+        names = {signature[0].name for signature in executor.prepare(job, SGD.batch_size)}
+        (result,) = executor([job])
+    assert {name.partition(".")[2] for name in names} >= {*FourierKernels._fields}
+    assert not any("gradient" in name and name.startswith("kernel") for name in names)
+    assert_same_training(result, expected, job)
 
 
 @pytest.mark.parametrize("index", [0, 4])
-def test_adam_equals_a_plain_loop(adam_executor, index):
-    """Where a true gradient is zero Adam makes whole steps of rounding; these two children have no such weight."""
+def test_adam_equals_a_plain_loop(monkeypatch, adam_executor, index):
+    """Where a true gradient is zero Adam makes whole steps of rounding; these two children have no such weight.
+
+    Without Fourier transforms, whose rounding is relative to the largest gradient: the smallest may drown in it.
+    """
+    monkeypatch.setattr(convolutions, "fourier_gain", lambda: None)
     (result,) = adam_executor([job_of(index)])
     params, loss, reward = reference(index, job_of(index), ADAM)
     jax.tree.map(lambda got, want: np.testing.assert_allclose(got, want, atol=1e-5), result.params, params)

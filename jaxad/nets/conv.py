@@ -4,8 +4,10 @@ Autodiff of a library convolution leaves XLA to bring the two gradient convoluti
 does so at the top level of a program only: the same gradient inside `scan`, `while` or `switch` falls to a naive
 loop, tens of times slower. A kernel larger than its image meets another slow path. So the gradients are spelled out
 here as canonical NHWC/HWIO convolutions, and small images get an explicit padding or a smaller, equal kernel.
+Where a kernel has so many taps that a transform of Fourier saves work, it takes the place of all this.
 """
 
+import math
 from functools import partial
 
 import chex
@@ -13,7 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxad.backend import gradient_pixels
+from jaxad.backend import fourier_gain, gradient_pixels
+from jaxad.nets import fourier
 from jaxad.types import Array
 
 
@@ -25,14 +28,29 @@ def conv(images: Array, kernel: Array) -> Array:
       kernel: [k, k, I, O], k odd.
 
     Returns:
-      [B, H, W, O]. Value and gradients equal those of `lax.conv_general_dilated(..., padding="SAME")`.
+      [B, H, W, O]. Value and gradients equal those of `lax.conv_general_dilated(..., padding="SAME")`, up to rounding.
     """
     chex.assert_rank([images, kernel], 4)
     chex.assert_axis_dimension(images, 3, kernel.shape[2])
     kernel = crop(kernel, *reach(images.shape[1:3]))
     if kernel.shape[:2] == (1, 1):
         return pixel_product(images, kernel[0, 0])
+    if by_fourier(images.shape[1:3], kernel.shape[:2], *kernel.shape[2:]):
+        return fourier.conv(images, kernel)
     return _conv(images, kernel)
+
+
+def by_fourier(size: tuple[int, int], taps: tuple[int, int], inner: int, outer: int) -> bool:
+    """Whether a convolution is faster as a product of spectra (`nets.fourier`), on this backend.
+
+    Args:
+      size: height and width of the images; taps: those of the kernel.
+      inner: channels of the images; outer: of the output.
+    """
+    if (gain := fourier_gain()) is None or min(taps) == 1:
+        return False
+    direct = math.prod((*size, *taps, inner, outer))
+    return gain * fourier.multiplications(size, taps, inner, outer) < direct
 
 
 def pixel_product(images: Array, weights: Array) -> Array:

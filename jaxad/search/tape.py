@@ -9,13 +9,14 @@ parameter is updated as soon as its gradient is known.
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxad.nets import conv as convolutions
+from jaxad.nets import fourier
 from jaxad.nets import layers as nn
 from jaxad.nets.autoencoder import Ops
 from jaxad.search.kernels import Kernel
@@ -74,12 +75,16 @@ class Tape:
 
     def conv(self, images: Blocks, kernel: list[list[Parameter]]) -> Blocks:
         """`kernel[i][o]` connects block i of the images to block o of the output."""
+        size, taps = images.values[0].shape[1:3], kernel[0][0].value.shape[:2]
+        inner = sum(x.shape[3] for x in images.values)
+        outer = sum(parameter.value.shape[3] for parameter in kernel[0])
+        if convolutions.by_fourier(size, taps, inner, outer):
+            return self._conv_by_fourier(images, kernel, fourier_kernels(size, taps))
         outputs = Blocks(
             [self._sum(CONV, images.values, [row[o].value for row in kernel]) for o in range(len(kernel[0]))]
         )
 
         def step_back() -> None:
-            taps = kernel[0][0].value.shape[:2]
             left, right, differentiate = images.values, outputs.gradients, POINTWISE_GRADIENT
             if taps != (1, 1):
                 left = [self.launch(AS_BATCH, x) for x in left]
@@ -94,6 +99,31 @@ class Tape:
 
         self._record(step_back)
         return outputs
+
+    def _conv_by_fourier(self, images: Blocks, kernel: list[list[Parameter]], through: "FourierKernels") -> Blocks:
+        """`conv` as a product of spectra: each block is transformed once, whatever number of blocks it meets."""
+        values = [[parameter.value for parameter in row] for row in kernel]
+        spectra = [self.launch(through.spectrum, x) for x in images.values]
+        products = [self._accumulate(through.multiply, spectra, column) for column in zip(*values)]
+        outputs = Blocks([self.launch(through.image, product) for product in products])
+
+        def step_back() -> None:
+            gradients = [self.launch(through.to_spectrum, dy) for dy in outputs.gradients]
+            if not images.is_input:
+                products = [self._accumulate(through.to_inputs, gradients, row) for row in values]
+                self.receive(images, [self.launch(through.to_images, product) for product in products])
+            for x, row in zip(spectra, kernel):
+                for gradient, parameter in zip(gradients, row):
+                    self.train(parameter, self.launch(through.to_kernel, gradient, x))
+
+        self._record(step_back)
+        return outputs
+
+    def _accumulate(self, kernel: Kernel, spectra: Sequence[Any], weights: Sequence[Array]) -> Any:
+        total = None
+        for spectrum, weight in zip(spectra, weights):
+            total = self.launch(kernel, total, spectrum, weight)
+        return total
 
     def pool(self, images: Blocks, kind: str, size: int) -> Blocks:
         return images if size == 1 else self._each(images, pool_kernels(kind, size))
@@ -198,6 +228,72 @@ def kernel_gradient(taps: tuple[int, int]) -> Kernel:
     return Kernel(
         lambda images, gradient: convolutions.kernel_gradient(images, gradient, taps), name=f"kernel{taps}.gradient"
     )
+
+
+class FourierKernels(NamedTuple):
+    """Kernels of a convolution by Fourier transforms. Spectra are those of `nets.fourier`."""
+
+    spectrum: Kernel  # (images) -> spectrum
+    to_images: Kernel  # (gradient of their spectrum) -> gradient of images
+    image: Kernel  # (spectrum) -> images
+    to_spectrum: Kernel  # (gradient of images) -> gradient of the spectrum they came from
+    multiply: Kernel  # (sum so far or None, spectrum of inputs, kernel) -> sum, of spectra of outputs
+    to_inputs: Kernel  # (sum so far or None, gradient of outputs, kernel) -> sum, of gradients of inputs
+    to_kernel: Kernel  # (gradient of outputs, spectrum of inputs) -> gradient of the kernel
+
+
+@functools.cache
+def fourier_kernels(size: fourier.Size, taps: fourier.Size) -> FourierKernels:
+    """Kernels for images and convolution kernels of these sizes."""
+
+    def spectrum(images: Array) -> fourier.Spectrum:
+        return fourier.spectrum(images, taps)
+
+    def image(spectrum: fourier.Spectrum) -> Array:
+        return fourier.image(spectrum, size, taps)
+
+    def through(inputs: fourier.Spectrum, kernel: Array) -> fourier.Spectrum:
+        return fourier.multiply(inputs, fourier.kernel_spectrum(kernel, size))
+
+    def to_images(gradient: fourier.Spectrum) -> Array:
+        *_, batch, channels = gradient[0].shape
+        return _transposed(spectrum, jax.ShapeDtypeStruct((batch, *size, channels), gradient[0].dtype), gradient)
+
+    def to_spectrum(gradient: Array) -> fourier.Spectrum:
+        return _transposed(image, jax.eval_shape(spectrum, gradient), gradient)
+
+    def multiply(total: fourier.Spectrum | None, inputs: fourier.Spectrum, kernel: Array) -> fourier.Spectrum:
+        return _plus(total, through(inputs, kernel))
+
+    def to_inputs(total: fourier.Spectrum | None, gradient: fourier.Spectrum, kernel: Array) -> fourier.Spectrum:
+        inputs = [jax.ShapeDtypeStruct((*dy.shape[:-1], kernel.shape[2]), dy.dtype) for dy in gradient]
+        return _plus(total, _transposed(lambda inputs: through(inputs, kernel), inputs, gradient))
+
+    def to_kernel(gradient: fourier.Spectrum, inputs: fourier.Spectrum) -> Array:
+        shape = (*taps, inputs[0].shape[-1], gradient[0].shape[-1])
+        kernel = jax.ShapeDtypeStruct(shape, inputs[0].dtype)
+        return _transposed(lambda kernel: through(inputs, kernel), kernel, gradient)
+
+    def named(function: Callable[..., Any], donate: tuple[int, ...] = ()) -> Kernel:
+        return Kernel(function, donate=donate, name=f"fourier{taps}.{function.__name__}")
+
+    return FourierKernels(
+        named(spectrum),
+        named(to_images),
+        named(image),
+        named(to_spectrum),
+        named(multiply, donate=(0,)),
+        named(to_inputs, donate=(0,)),
+        named(to_kernel),
+    )
+
+
+def _transposed(function: Callable[[Any], Any], shapes: Any, gradient: Any) -> Any:
+    return jax.linear_transpose(function, shapes)(gradient)[0]
+
+
+def _plus(total: fourier.Spectrum | None, terms: fourier.Spectrum) -> fourier.Spectrum:
+    return terms if total is None else jax.tree.map(jnp.add, total, terms)
 
 
 @functools.cache
