@@ -1,7 +1,10 @@
 """Convolutions by Fourier transforms against NumPy's transforms, XLA's convolution and sums in float64."""
 
+import importlib
+import json
 import math
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -180,3 +183,21 @@ def test_shapes_are_checked(rng):
         fourier.conv(images[0], kernel)
     with pytest.raises(AssertionError):
         fourier.conv(images[..., :1], kernel)
+
+
+def test_the_benchmark_measures_and_writes(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    benchmark = importlib.import_module("convolutions")
+    flags = ["--sizes", "4", "--taps", "3", "5", "--channels", "2", "--batch-size", "2", "--rounds", "3"]
+    monkeypatch.setattr("sys.argv", ["convolutions.py", *flags, "--json", str(tmp_path / "out.json")])
+    benchmark.main()
+    records = json.loads((tmp_path / "out.json").read_text())["measurements"]
+    assert [(record["taps"], record["chosen"]) for record in records] == [(3, False), (5, False)]
+    for record in records:
+        assert {name: len(runs) for name, runs in record["runs"].items()} == {"direct": 3, "fourier": 3}
+        assert record["gain"] == record["medians"]["direct"] / record["medians"]["fourier"] > 0
+    assert len(capsys.readouterr().out.splitlines()) == 5
+    monkeypatch.setattr("sys.argv", ["convolutions.py", "--taps", "4"])
+    with pytest.raises(SystemExit):
+        benchmark.main()
+    assert "--taps are odd" in capsys.readouterr().err

@@ -37,7 +37,7 @@ def conv(images: Array, kernel: Array) -> Array:
         return pixel_product(images, kernel[0, 0])
     if by_fourier(images.shape[1:3], kernel.shape[:2], *kernel.shape[2:]):
         return fourier.conv(images, kernel)
-    return _conv(images, kernel)
+    return direct_conv(images, kernel)
 
 
 def by_fourier(size: tuple[int, int], taps: tuple[int, int], inner: int, outer: int) -> bool:
@@ -79,22 +79,23 @@ def crop(kernel: Array, height: int, width: int) -> Array:
 
 
 @jax.custom_vjp
-def _conv(images: Array, kernel: Array) -> Array:
+def direct_conv(images: Array, kernel: Array) -> Array:
+    """`conv` tap by tap, for kernels no larger than their `reach`."""
     return _correlate(images, kernel, kernel.shape[0] // 2, kernel.shape[1] // 2)
 
 
 def _forward(images: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return _conv(images, kernel), (images, kernel)
+    return direct_conv(images, kernel), (images, kernel)
 
 
 def _backward(residuals: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
     images, kernel = residuals
-    to_images = _conv(gradient, flip(kernel))
+    to_images = direct_conv(gradient, flip(kernel))
     to_kernel = kernel_gradient(as_batch(images), as_kernel(gradient), kernel.shape[:2])
     return to_images, to_kernel
 
 
-_conv.defvjp(_forward, _backward)
+direct_conv.defvjp(_forward, _backward)
 
 
 def flip(kernel: Array) -> Array:
