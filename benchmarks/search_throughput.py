@@ -21,6 +21,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -45,6 +47,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add("--limit-children-naive", type=int, metavar="K", help="time naive on the first K and extrapolate (default: no)")
     add("--give-up", type=float, metavar="S", help="end a measurement after S seconds: it takes longer than that")
+    add("--in-turns", action="store_true", help="compare population by population, on a noisy machine; cold caches")
     add("--executor", default="auto", help="jaxad's executor: auto, sequential or cohort (default auto)")
     add("--torch-threads", type=int, default=cores(), help=f"default: all cores ({cores()} here)")
     add("--num-layers", type=int, default=3, help="N of the search space (default 3)")
@@ -57,7 +60,10 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--seed", type=int, default=0, help="of the children (default 0)")
     add("--json", type=Path, metavar="FILE", help="written after every measurement")
     add("--worker", metavar="SPEC", help=argparse.SUPPRESS)
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.in_turns and args.caches != ["cold"]:
+        parser.error("--in-turns compares from empty caches only: add --caches cold")
+    return args
 
 
 def cores() -> int:
@@ -81,34 +87,74 @@ class Bench:
         """Measure once; `purpose` is "compare", "growth" or "fill" (the search that leaves a warm cache behind)."""
         if cache == "warm" and (method, steps) not in self._warm:
             self.run(method, "cold", steps, self.args.warm_children or self.args.children, "fill")
-        number, folder = next(self._numbers), self.scratch / "cache"  # one place for all: it is part of JAX's keys
+        folder = self.scratch / "cache"  # one place for all: it is part of JAX's keys
         shutil.rmtree(folder, ignore_errors=True)
         if cache == "warm":
             shutil.copytree(self._warm[method, steps], folder)
+        record, where = self._prepare(method, cache, steps, children, purpose, repeat, folder)
+        process = subprocess.run([sys.executable, __file__, "--worker", str(where)], env=environment(method, folder))
+        self._finish(record, where, process.returncode)
+        if purpose == "fill":
+            self._warm[method, steps] = folder.rename(where.with_suffix(".cache"))
+
+    def run_in_turns(self, methods: Sequence[str], steps: int, children: int, repeat: int) -> None:
+        """Compare methods from empty caches, a population of each at a time, so that all see the same machine."""
+        waiting, processes = deque((method, None) for method in methods), []
+        try:
+            while waiting:
+                method, measurement = waiting.popleft()
+                if measurement is None:
+                    folder, cache = (
+                        self.scratch / f"{next(self._numbers)}.cache",
+                        "none" if method == "torch" else "cold",
+                    )
+                    record, where = self._prepare(method, cache, steps, children, "compare", repeat, folder)
+                    command = [sys.executable, __file__, "--worker", str(where)]
+                    processes.append(subprocess.Popen(command, env=environment(method, folder)))
+                    measurement = processes[-1], record, where
+                else:
+                    measurement[0].send_signal(signal.SIGCONT)
+                process, record, where = measurement
+                _, status = os.waitpid(process.pid, os.WUNTRACED)
+                if os.WIFSTOPPED(status):
+                    waiting.append((method, measurement))
+                    continue
+                process.returncode = os.waitstatus_to_exitcode(status)
+                self._finish(record, where, process.returncode)
+        finally:
+            for process in processes:
+                process.kill()  # also those that stand still
+
+    def _prepare(
+        self, method: str, cache: str, steps: int, children: int, purpose: str, repeat: int, folder: Path
+    ) -> tuple[dict[str, Any], Path]:
+        """What is known of a measurement beforehand, and the file that tells its process what to do."""
         folder.mkdir(exist_ok=True)
         limit = self.args.limit_children_naive
         timed = min(children, limit) if method == "naive" and limit else children
         names = ("num_layers", "image_size", "batch_size", "train_images", "valid_images", "fit_images", "population")
         spec = {name: getattr(self.args, name) for name in (*names, "executor", "torch_threads", "give_up")}
         seed = self.args.seed + (OTHER_CHILDREN if purpose == "fill" else 0)
+        where = self.scratch / f"{next(self._numbers)}.spec"
         spec |= {"method": method, "steps": steps, "children": timed, "seed": seed, "cache": str(folder)}
-        where, spec["result"] = self.scratch / f"{number}.spec", str(self.scratch / f"{number}.json")
+        spec |= {"result": str(where.with_suffix(".json")), "in_turns": self.args.in_turns and purpose == "compare"}
         label = f"{method} {cache}, {timed} children x {steps} steps ({purpose})"
         print(f"[{time.strftime('%H:%M:%S')}] {label}", file=sys.stderr, flush=True)
         record = {"method": method, "cache": cache, "steps": steps, "children": timed, "purpose": purpose}
         record |= {"repeat": repeat, "load_before": os.getloadavg()[0], "command_line": label}
-        spec["launched"] = time.time()
-        where.write_text(json.dumps(spec))
-        process = subprocess.run([sys.executable, __file__, "--worker", str(where)], env=environment(method, folder))
-        if process.returncode:
-            record["error"] = f"exit status {process.returncode}"
+        record |= {"extrapolated_to": children if timed < children else None, "in_turns": spec["in_turns"]}
+        where.write_text(json.dumps(spec | {"launched": time.time()}))
+        return record, where
+
+    def _finish(self, record: dict[str, Any], where: Path, status: int) -> None:
+        """Read what a process measured."""
+        if status:
+            record["error"] = f"exit status {status}"
         else:
-            record |= json.loads(Path(spec["result"]).read_text())
-            record["extrapolated_to"] = children if timed < children else None
-            record["total"] = record["wall"] * (1 if record["gave_up"] else children / timed)
-            print(f"    wall {more(record)}{record['wall']:.1f} s", file=sys.stderr, flush=True)
-        if purpose == "fill":
-            self._warm[method, steps] = folder.rename(self.scratch / f"{number}.cache")
+            record |= json.loads(where.with_suffix(".json").read_text())
+            children = record["extrapolated_to"] or record["children"]
+            record["total"] = record["wall"] * (1 if record["gave_up"] else children / record["children"])
+            print(f"    {record['method']} wall {more(record)}{record['wall']:.1f} s", file=sys.stderr, flush=True)
         self.results.append(record)
         self.save()
 
@@ -296,6 +342,9 @@ def main(argv: list[str] | None = None) -> None:
         bench = Bench(args, Path(scratch))
         bench.save()  # a file that cannot be written is known now, not after the first measurement
         for repeat, steps in itertools.product(range(args.repeats), args.steps):
+            if args.in_turns:
+                bench.run_in_turns(methods, steps, args.children, repeat)
+                continue
             for cache, method in itertools.product(args.caches, methods):
                 if method != "torch":
                     bench.run(method, cache, steps, args.children, "compare", repeat)

@@ -7,6 +7,7 @@ each on its part of the shared weights, which are merged after the population.
 import json
 import platform
 import resource
+import signal
 import sys
 import threading
 import time
@@ -191,7 +192,8 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
     programs, memory_before = Programs(), peak_memory()
     method = METHODS[spec["method"]](data, config, spec, programs)
     outcomes: list[Outcome] = []
-    running = waiting = 0.0
+    turns: list[float] = []
+    running = waiting = away = 0.0
     startup, started = time.time() - spec["launched"], time.perf_counter()
     gave_up, patience = False, spec["give_up"] or float("inf")
 
@@ -204,21 +206,24 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
             running += outcome.seconds
             waiting += time.perf_counter() - asked - outcome.seconds
             asked = time.perf_counter()
-            if gave_up := asked - started > patience and len(outcomes) < len(architectures):
+            if gave_up := asked - started - away > patience and len(outcomes) < len(architectures):
                 break
         if gave_up:
             break
         shared = population.merged()
-        print(
-            f"    {len(outcomes)}/{len(architectures)} children, {asked - started:.1f} s", file=sys.stderr, flush=True
-        )
-    wall = time.perf_counter() - started
+        turns.append(time.perf_counter() - started - away - sum(turns))
+        progress = f"{len(outcomes)}/{len(architectures)} children, {sum(turns):.1f} s"
+        print(f"    {spec['method']} {progress}", file=sys.stderr, flush=True)
+        if spec["in_turns"] and len(outcomes) < len(architectures):
+            away += stand_aside()
+    wall = time.perf_counter() - started - away
 
     split = method.split(running, waiting)
     split["other"] = wall - split["compile"] - split["train_and_score"]
     result = {
         "wall": wall,
         "gave_up": gave_up,
+        "turns": turns,
         "seconds": split,
         "startup": startup,
         "programs": {"count": programs.count, "from_cache": programs.loaded, "thread_seconds": programs.seconds},
@@ -235,6 +240,13 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
     }
     method.executor.close()
     return result
+
+
+def stand_aside() -> float:
+    """Stop this process, its compiling threads included, until it is told to go on; the seconds that took."""
+    begun = time.perf_counter()
+    signal.raise_signal(signal.SIGSTOP)
+    return time.perf_counter() - begun
 
 
 def _device_peak(method: str) -> float | None:

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jax
@@ -198,6 +199,35 @@ def test_benchmark_measures_and_writes(tmp_path):
         assert 0 <= parts["other"] < record["wall"]
         assert 0 < parts["tracing"] <= parts["compile"]
         assert record["peak_mib"] > record["peak_mib_before"] > 10
+
+
+@pytest.mark.slow
+def test_methods_take_turns(tmp_path):
+    """Two populations of one child each; who stands aside does not count the time."""
+    size = {"children": 2, "population": 1, "steps": 1, "num-layers": 1, "image-size": 8, "batch-size": 8}
+    size |= {"train-images": 16, "valid-images": 16, "fit-images": 8, "json": tmp_path / "out.json", "caches": "cold"}
+    flags = [*(f"--{name}={value}" for name, value in size.items()), "--growth", "--in-turns"]
+    command = [sys.executable, BENCHMARKS / "search_throughput.py", *flags, "--methods", "ours", "naive"]
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    began = time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    elapsed = time.perf_counter() - began
+    told = [line.split()[:3] for line in done.stderr.splitlines() if "children," in line]
+    assert told == [[name, count, "children,"] for count in ("1/2", "2/2") for name in ("ours", "naive")]
+    ours, naive = json.loads((tmp_path / "out.json").read_text())["measurements"]
+    assert [record["method"] for record in (ours, naive)] == ["ours", "naive"]
+    for record in (ours, naive):
+        assert record["programs"]["from_cache"] < record["programs"]["count"] / 2
+        assert len(record["turns"]) == 2
+        assert 0 < sum(record["turns"]) <= record["wall"] < sum(record["turns"]) + 1
+    assert ours["wall"] + naive["wall"] < elapsed
+    assert "naive cold / ours cold" in done.stdout
+
+
+def test_turns_are_for_empty_caches(capsys):
+    with pytest.raises(SystemExit):
+        search_throughput.arguments(["--in-turns"])
+    assert "add --caches cold" in capsys.readouterr().err
 
 
 def test_report_tells_ratios_and_extrapolation():
