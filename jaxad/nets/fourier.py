@@ -20,20 +20,20 @@ from jaxad.types import Array
 
 Size = tuple[int, int]
 
-# A spectrum is a list over the A frequencies of the vertical axis; real images need the non-negative ones only. Its
-# arrays hold the D frequencies of the horizontal axis. Separate arrays, as XLA on CPU spreads separate products over
-# the cores but not one batch of products.
-Spectrum = list[Array]  # A times [D, 2, B, C]: real and imaginary parts of images
+# Frequencies are A vertical ones, of which real images need the non-negative alone, by D horizontal ones. They come in
+# parts of a few vertical frequencies: XLA on CPU spreads separate products over the cores, but not one batch of them.
+MOST_PARTS = 16
+Spectrum = list[Array]  # parts [F, 2, B, C] of images: frequencies, real and imaginary
 
 
 class KernelFrequencies(NamedTuple):
-    """A kernel at the frequencies of one vertical frequency."""
+    """Some frequencies of a kernel."""
 
-    real: Array  # [D, I, O]
-    imaginary: Array  # [D, I, O]
+    real: Array  # [F, I, O]
+    imaginary: Array  # [F, I, O]
 
 
-KernelSpectrum = list[KernelFrequencies]  # A of them
+KernelSpectrum = list[KernelFrequencies]  # parts of a kernel
 
 
 def conv(images: Array, kernel: Array) -> Array:
@@ -59,7 +59,7 @@ def spectrum(images: Array, taps: Size) -> Spectrum:
     pixels = images.transpose(1, 2, 0, 3).reshape(height, width, batch * channels)
     rows = _rows(height, taps[0], range(height))
     columns = _columns(width, taps[1], range(width))
-    return [_matmul(columns, half).reshape(-1, 2, batch, channels) for half in _half_way(pixels, rows)]
+    return [_times(columns, part).reshape(-1, 2, batch, channels) for part in _half_way(pixels, rows)]
 
 
 def kernel_spectrum(kernel: Array, size: Size) -> KernelSpectrum:
@@ -70,22 +70,22 @@ def kernel_spectrum(kernel: Array, size: Size) -> KernelSpectrum:
     rows = _rows(size[0], taps[0], taps[0] // 2 - np.arange(taps[0]))
     columns = _columns(size[1], taps[1], taps[1] // 2 - np.arange(taps[1]))
     return [
-        KernelFrequencies(*(_matmul(columns[part::2], half).reshape(-1, inner, outer) for part in (0, 1)))
-        for half in _half_way(kernel.reshape(*taps, inner * outer), rows)
+        KernelFrequencies(*(_times(columns[start::2], part).reshape(-1, inner, outer) for start in (0, 1)))
+        for part in _half_way(kernel.reshape(*taps, inner * outer), rows)
     ]
 
 
 def multiply(images: Spectrum, kernel: KernelSpectrum) -> Spectrum:
-    """Images through a kernel: at each frequency a complex product of a matrix [B, I] and a matrix [I, O]."""
+    """Images through a kernel: at each frequency the complex product of a matrix [B, I] and a matrix [I, O]."""
     return [_multiply(x, w) for x, w in zip(images, kernel, strict=True)]
 
 
 def image(frequencies: Spectrum, size: Size, taps: Size) -> Array:
     """The inverse of `spectrum`: [B, H, W, C]."""
     _, _, batch, channels = frequencies[0].shape
-    columns = _inverse_columns(size[1], taps[1])
-    halves = [_matmul(columns, x.reshape(columns.shape[1], batch * channels)) for x in frequencies]
-    pixels = _matmul(_inverse_rows(size[0], taps[0]), jnp.concatenate(halves).reshape(2 * len(halves), -1))
+    rows, columns = _inverse_rows(size[0], taps[0]), _inverse_columns(size[1], taps[1])
+    halves = [_times(columns, part.reshape(-1, columns.shape[1], batch * channels)) for part in frequencies]
+    pixels = _matmul(rows, jnp.concatenate(halves).reshape(rows.shape[1], -1))
     return pixels.reshape(*size, batch, channels).transpose(2, 0, 1, 3)
 
 
@@ -98,10 +98,14 @@ def multiplications(size: Size, taps: Size, inner: int, outer: int) -> int:
 
 
 def _half_way(pixels: Array, rows: np.ndarray) -> list[Array]:
-    """Pixels [H, W, N] transformed along the vertical axis: for each frequency [2 W, N], (part, pixel) first."""
+    """Pixels [H, W, N] transformed along the vertical axis: parts of frequencies, [a, 2 W, N].
+
+    The second axis is that of real and imaginary parts, then of pixels.
+    """
     height, width, rest = pixels.shape
     halves = _matmul(rows, pixels.reshape(height, width * rest)).reshape(-1, 2 * width, rest)
-    return [half[0] for half in lax.split(halves, [1] * halves.shape[0])]
+    share = -(-len(halves) // MOST_PARTS)
+    return lax.split(halves, [min(share, len(halves) - start) for start in range(0, len(halves), share)])
 
 
 def _multiply(images: Array, kernel: KernelFrequencies) -> Array:
@@ -112,6 +116,11 @@ def _multiply(images: Array, kernel: KernelFrequencies) -> Array:
 
 
 _matmul = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
+
+
+def _times(matrix: np.ndarray, arrays: Array) -> Array:
+    """[M, K] times each of [a, K, N]: spelled out, as matmul would rather transpose its result."""
+    return _matmul(jnp.broadcast_to(matrix, (len(arrays), *matrix.shape)), arrays)
 
 
 # ---- matrices of the transform, in NumPy -------------------------------------------------------------------------
