@@ -8,7 +8,6 @@ both take turns. The ratio of medians stands beside the ratio of multiplications
 """
 
 import argparse
-import json
 import os
 import statistics
 import time
@@ -18,6 +17,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from turns import save
 
 from jaxad.backend import fourier_gain, kernel_options
 from jaxad.nets import conv as convolutions
@@ -95,9 +95,8 @@ def main() -> None:
                 cells = [f"{size:>10}{taps:>10}{channels:>10}", *(f"{number:>10.2f}" for number in numbers)]
                 print("".join(cells) + f"{'yes' if record['chosen'] else 'no':>10}", flush=True)
                 records.append(record)
-    if args.json:
-        about = {"jax": jax.__version__, "device": device, "cores": os.cpu_count()}
-        args.json.write_text(json.dumps(about | {"measurements": records}, indent=1) + "\n")
+    about = {"jax": jax.__version__, "device": device, "cores": os.cpu_count()}
+    save(args.json, about | {"measurements": records})
 
 
 if __name__ == "__main__":

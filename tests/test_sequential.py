@@ -24,7 +24,7 @@ from jaxad.search.child import ChildConfig, make_child, make_optimiser
 from jaxad.search.kernels import CompileAhead, Kernel, Plan
 from jaxad.search.sequential import Sequential
 from jaxad.search.space import SearchSpace
-from jaxad.search.tape import FourierKernels
+from jaxad.search.spectra import FourierKernels
 from jaxad.search.trial import Job, TrialConfig
 from jaxad.segmentation_metrics import pixel_auroc
 
