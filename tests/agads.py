@@ -6,7 +6,6 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from quick import quick_jit
 
 from jaxad.data import digits
 from jaxad.detectors.agad import LINEAGE, AGADConfig, agad
@@ -23,7 +22,7 @@ GANOMALY, SKIP = (
 @functools.cache
 def compiled(config, part):
     """A function of the detector, compiled once for all tests."""
-    return quick_jit(getattr(agad(config), part))
+    return jax.jit(getattr(agad(config), part))
 
 
 @functools.cache

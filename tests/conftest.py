@@ -3,8 +3,10 @@
 import os
 from pathlib import Path
 
+from xla_flags import quick_flags
+
 # Eight emulated devices let the sharding tests run anywhere; must be set before jax is imported.
-os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+os.environ.setdefault("XLA_FLAGS", f"--xla_force_host_platform_device_count=8 {quick_flags()}")
 os.environ.setdefault("MPLBACKEND", "agg")
 
 import jax

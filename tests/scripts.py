@@ -1,7 +1,4 @@
-"""Experiments as a user meets them: processes with flags, that may be killed.
-
-Their programs run for a moment, so all are compiled unoptimised, which halves the time of a process.
-"""
+"""Experiments as a user meets them: processes with flags, that may be killed."""
 
 import contextlib
 import io
@@ -16,14 +13,14 @@ from unittest import mock
 from safetensors.numpy import load_file
 
 from jaxad import backend, cli
+from xla_flags import of_one_device
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
-UNOPTIMISED = "--xla_backend_optimization_level=0"
 
 
 def start(script, *flags, cache):
     """A script under way; `cache` is the folder of compiled programs."""
-    environment = {**os.environ, "XLA_FLAGS": UNOPTIMISED, "JAX_COMPILATION_CACHE_DIR": str(cache)}
+    environment = {**os.environ, "XLA_FLAGS": of_one_device(), "JAX_COMPILATION_CACHE_DIR": str(cache)}
     command = [sys.executable, str(EXPERIMENTS / script), *map(str, flags)]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

@@ -8,7 +8,6 @@ import numpy as np
 import optax
 import pytest
 from agads import GANOMALY, IMAGES, LABELS, SKIP, SMALL, leaves_close, mostly_close, started, stepped, trained
-from quick import quick_jit
 
 from jaxad.detectors.agad import LINEAGE, AGADConfig, agad, views
 from jaxad.nets import dcgan
@@ -91,7 +90,7 @@ def test_losses_and_gradients_of_an_iteration_equal_its_restatement(case):
         ours = jax.value_and_grad(loss(0), 0)(generator, discriminator)
         return ours, jax.value_and_grad(loss(1), 1)(generator, discriminator)
 
-    (generator, to_generator), (judge, to_judge) = quick_jit(both)(state.generator, state.discriminator)
+    (generator, to_generator), (judge, to_judge) = jax.jit(both)(state.generator, state.discriminator)
     np.testing.assert_allclose(info.generator_loss, generator, rtol=1e-4)
     np.testing.assert_allclose(info.discriminator_loss, judge, rtol=1e-4)
     for name, gradient in (("generator", to_generator), ("discriminator", to_judge)):
@@ -206,7 +205,7 @@ def test_full_size_programs_can_be_built(name, shape):
 def test_bfloat16_convolutions_are_near_and_weights_stay_float32():
     state = trained(SMALL)
     config = dataclasses.replace(SMALL, compute="bfloat16")
-    exact, near = (quick_jit(views(c).reconstruct)(state, IMAGES) for c in (SMALL, config))
+    exact, near = (jax.jit(views(c).reconstruct)(state, IMAGES) for c in (SMALL, config))
     np.testing.assert_allclose(near, exact, atol=0.05)
     assert not np.array_equal(near, exact)
     after, info = stepped(config, state)

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from quick import quick_jit
 
 from jaxad.detectors.agad import AGADConfig, agad
 from jaxad.types import Batch
@@ -42,14 +41,14 @@ def test_a_step_has_our_gradients_and_arrives_where_ours_does(rng, generator, la
     """Adam's first momentum is half of the gradient."""
     config = dataclasses.replace(BASE, generator=generator, contextual_reciprocal=labels is not None)
     images = jnp.asarray(rng.uniform(size=(SIZE, *SHAPE)), jnp.float32)
-    state = quick_jit(agad(config).init)(jax.random.key(0), images)
+    state = jax.jit(agad(config).init)(jax.random.key(0), images)
     # Weights that are nowhere 0 or 1, as they are after initialisation.
     shaken = lambda leaf: leaf + rng.normal(0, 0.05, leaf.shape).astype(np.float32)  # noqa: E731
     state = state._replace(
         generator=jax.tree.map(shaken, state.generator), discriminator=jax.tree.map(shaken, state.discriminator)
     )
     batch = Batch(images, None if labels is None else jnp.asarray(labels))
-    ours, info = quick_jit(agad(config).step)(jax.random.key(5), state, batch)
+    ours, info = jax.jit(agad(config).step)(jax.random.key(5), state, batch)
     trainer = loaded(config, state, channels_last=generator == "unet")
     theirs = trainer.step(to_torch(images), None if labels is None else torch.tensor(labels))
 
@@ -80,8 +79,8 @@ def test_a_step_has_our_gradients_and_arrives_where_ours_does(rng, generator, la
 
 def test_scores_with_running_statistics(rng):
     images = jnp.asarray(rng.uniform(size=(SIZE, *SHAPE)), jnp.float32)
-    state = quick_jit(agad(BASE).init)(jax.random.key(0), images)
-    ours = quick_jit(agad(BASE).score)(state, images)
+    state = jax.jit(agad(BASE).init)(jax.random.key(0), images)
+    ours = jax.jit(agad(BASE).score)(state, images)
     np.testing.assert_allclose(loaded(BASE, state).score(to_torch(images)), ours, rtol=1e-4)
 
 

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from agads import GANOMALY, IMAGES, LABELS, SKIP, SMALL, leaves_close, started, stepped, trained
-from quick import quick_jit
 
 from jaxad import metrics
 from jaxad.detectors.agad import AGADConfig, agad, auroc_by_batches, learns_from, variant, views
@@ -19,7 +18,7 @@ from jaxad.types import Batch
 
 
 def moments_of(generator, images, statistics=None):
-    return quick_jit(lambda g, x: dcgan.autoencode(g["net"], x, statistics).moments)(generator, images)
+    return jax.jit(lambda g, x: dcgan.autoencode(g["net"], x, statistics).moments)(generator, images)
 
 
 def moved(old, new):
@@ -35,7 +34,7 @@ def test_shared_averages_see_inputs_or_both_passes_over_two_batches():
             seen = moments_of(state.generator, x)
             expected = moved(expected, seen)
             if config.running_from == "both":
-                rebuilt = quick_jit(lambda g: dcgan.autoencode(g["net"], x).output)(state.generator)
+                rebuilt = jax.jit(lambda g: dcgan.autoencode(g["net"], x).output)(state.generator)
                 expected = moved(expected, moments_of(state.generator, rebuilt))
             state, _ = stepped(config, state)
             leaves_close(state.running["generator"], expected, rtol=1e-3, atol=1e-6)
@@ -50,7 +49,7 @@ def test_auxiliary_averages_see_reconstructions_alone():
         after.running["generator"], moved(state.running["generator"], moments_of(state.generator, x)),
         rtol=1e-3, atol=1e-6,
     )  # fmt: skip
-    rebuilt = quick_jit(lambda g: dcgan.autoencode(g["net"], x).output)(state.generator)
+    rebuilt = jax.jit(lambda g: dcgan.autoencode(g["net"], x).output)(state.generator)
     seen = moments_of(state.generator, rebuilt, Statistics(affine=state.generator["auxiliary"]))
     leaves_close(after.running["auxiliary"], moved(state.running["auxiliary"], seen), rtol=1e-3, atol=1e-6)
 
@@ -62,7 +61,7 @@ def test_frozen_normalisation_keeps_anomalies_out_of_all_averages():
     after, _ = stepped(config, state)
     alone = moments_of(state.generator, (2 * IMAGES - 1)[np.flatnonzero(LABELS == 0)])
     leaves_close(after.running["generator"], moved(state.running["generator"], alone), rtol=1e-3, atol=1e-6)
-    judge = quick_jit(lambda d, x: dcgan.discriminate(d, x).moments)
+    judge = jax.jit(lambda d, x: dcgan.discriminate(d, x).moments)
     shared, _ = stepped(SMALL, state)
     together = moments_of(state.generator, 2 * IMAGES - 1)
     leaves_close(shared.running["generator"], moved(state.running["generator"], together), rtol=1e-3, atol=1e-6)
@@ -87,14 +86,14 @@ def test_all_four_rows_of_table_5_can_be_trained():
 
 def test_the_score_is_the_distance_to_the_reconstruction_and_the_map_its_pixels():
     state, view = trained(SMALL), views(SMALL)
-    rebuilt, score, maps, again = quick_jit(
+    rebuilt, score, maps, again = jax.jit(
         lambda s: (view.reconstruct(s, IMAGES), view.score(s, IMAGES), view.score_map(s, IMAGES),
                    view.reconstruct_again(s, IMAGES))
     )(state)  # fmt: skip
     expected = np.linalg.norm((np.asarray(IMAGES) - rebuilt).reshape(10, -1), axis=1)
     np.testing.assert_allclose(score, expected, rtol=1e-4)
     np.testing.assert_allclose(np.linalg.norm(np.asarray(maps).reshape(10, -1), axis=1), expected, rtol=1e-4)
-    np.testing.assert_allclose(again, quick_jit(view.reconstruct)(state, rebuilt), rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(again, jax.jit(view.reconstruct)(state, rebuilt), rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("config", [GANOMALY, SKIP], ids=["ganomaly", "skip-ganomaly"])
@@ -113,7 +112,7 @@ def test_scores_of_the_forerunners(config):
         ]
         return 0.9 * jnp.mean((x - rebuilt) ** 2, (1, 2, 3)) + 0.1 * jnp.mean((judged[0] - judged[1]) ** 2, 1)
 
-    np.testing.assert_allclose(quick_jit(view.score)(state, IMAGES), quick_jit(plain)(state), rtol=1e-4)
+    np.testing.assert_allclose(jax.jit(view.score)(state, IMAGES), jax.jit(plain)(state), rtol=1e-4)
     assert (agad(config).score_map is None) == (config.score == "latent")
 
 
@@ -121,11 +120,11 @@ def test_the_batch_score_is_a_diagnostic_that_depends_on_the_batch():
     # Weights so large that reconstructions differ, as they do after a long training.
     state, view = trained(SMALL), views(SMALL)
     state = state._replace(generator=jax.tree.map(lambda leaf: 4 * leaf, state.generator))
-    whole, part = (quick_jit(view.batch_score)(state, images) for images in (IMAGES, IMAGES[:4]))
+    whole, part = (jax.jit(view.batch_score)(state, images) for images in (IMAGES, IMAGES[:4]))
     assert not np.allclose(whole[:4], part, rtol=1e-3)
-    frozen, alone = (quick_jit(view.score)(state, images) for images in (IMAGES, IMAGES[:4]))
+    frozen, alone = (jax.jit(view.score)(state, images) for images in (IMAGES, IMAGES[:4]))
     np.testing.assert_allclose(frozen[:4], alone, rtol=1e-4)
-    score = quick_jit(view.batch_score)
+    score = jax.jit(view.batch_score)
     told = auroc_by_batches(SMALL, state, np.asarray(IMAGES), np.asarray(LABELS), batch_size=5, seed=3)
     for name, order in (
         ("batches, shuffled", np.random.default_rng(3).permutation(10)),

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from quick import quick_jit
 from scipy.stats import norm
 
 from jaxad import latents
@@ -29,7 +28,7 @@ IMAGES = digits().images[:12].astype(np.float32) / 255
 @functools.cache
 def compiled(config, part):
     """A function of the detector, compiled once for all tests."""
-    return quick_jit(getattr(ama(config), part))
+    return jax.jit(getattr(ama(config), part))
 
 
 def started(config, seed=0):
@@ -132,7 +131,7 @@ def test_an_iteration_equals_its_restatement(config):
     # At this step there are negatives. Averages as they start would hide which mode a network is in.
     state = started(config)._replace(step=jnp.int32(5), moments=averages())
     after, _ = stepped(config, state)
-    expected = quick_jit(partial(restated, config))(state, jax.random.key(1))
+    expected = jax.jit(partial(restated, config))(state, jax.random.key(1))
     for name, params in expected.items():
         # Adam's first update has the size of the learning rate, whatever the gradient: compare what it moved.
         moved = jax.tree.map(jnp.subtract, getattr(after, name), getattr(state, name))
@@ -223,7 +222,7 @@ def test_negatives_paired_with_normal_images_train_the_critic_alone():
         same, other = (sngan.judge(critic, jnp.concatenate([x, y], -1)).values for y in (x, beside))
         return jnp.mean(jnp.where(jnp.arange(12) == 11, -5.0, 1.0) * (same - other))
 
-    np.testing.assert_allclose(info.wasserstein, quick_jit(estimate)(state), rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(info.wasserstein, jax.jit(estimate)(state), rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", latents.NEGATIVES)
@@ -246,7 +245,7 @@ def test_running_averages_move_towards_the_batch():
     state = started(SMALL)
     after, _ = stepped(SMALL, state)
     x = 2 * jnp.asarray(IMAGES) - 1
-    codes = quick_jit(partial(sngan.encode, state.encoder))(x)
+    codes = jax.jit(partial(sngan.encode, state.encoder))(x)
     np.testing.assert_allclose(after.moments["encoder"][0].mean, 0.1 * codes.moments[0].mean, rtol=1e-3, atol=1e-6)
     np.testing.assert_allclose(after.moments["encoder"][0].variance, 0.9 + 0.1 * codes.moments[0].variance, rtol=1e-4)
 
@@ -257,21 +256,21 @@ def test_running_averages_move_towards_the_batch():
 def test_the_r_score_is_the_distance_of_features_and_calibration_its_mean_and_sd():
     state = started(SMALL)
     images, view = jnp.asarray(IMAGES), views(SMALL)
-    r = np.asarray(quick_jit(view.r_score)(state, images))
+    r = np.asarray(jax.jit(view.r_score)(state, images))
 
     def plain(state):
         x, rebuilt = 2 * images - 1, 2 * view.reconstruct(state, images) - 1
         critic = spectral.normalise_kernels(state.critic, state.vectors)
         return [sngan.judge(critic, jnp.concatenate([x, y], -1)).features for y in (x, rebuilt)]
 
-    features = [np.asarray(f) for f in quick_jit(plain)(state)]
+    features = [np.asarray(f) for f in jax.jit(plain)(state)]
     np.testing.assert_allclose(r, np.abs(features[0] - features[1]).sum(1), rtol=1e-4)
     np.testing.assert_allclose([state.r_mean, state.r_sd], [r.mean(), r.std()], rtol=1e-4)
 
 
 def test_the_a_score_is_scipys_log_density_on_both_sides_and_far_out():
     state = started(SMALL)
-    r = np.asarray(quick_jit(views(SMALL).r_score)(state, jnp.asarray(IMAGES)), np.float64)
+    r = np.asarray(jax.jit(views(SMALL).r_score)(state, jnp.asarray(IMAGES)), np.float64)
     score = compiled(SMALL, "score")
     np.testing.assert_allclose(
         score(state, IMAGES), -norm.logpdf(r, float(state.r_mean), float(state.r_sd)), rtol=1e-4, atol=1e-4
@@ -280,7 +279,7 @@ def test_the_a_score_is_scipys_log_density_on_both_sides_and_far_out():
     np.testing.assert_allclose(score(far, IMAGES), -norm.logpdf(r, r.mean() - 1e4, 1.0), rtol=1e-4)
     near = state._replace(r_mean=jnp.float32(2 * r[0] - r.mean()))  # as far on the other side
     np.testing.assert_allclose(score(near, IMAGES)[0], score(state, IMAGES)[0], rtol=1e-3)
-    np.testing.assert_allclose(quick_jit(ama(SMALL, score="r").score)(state, IMAGES), r, rtol=1e-4)
+    np.testing.assert_allclose(jax.jit(ama(SMALL, score="r").score)(state, IMAGES), r, rtol=1e-4)
 
 
 # ---- settings --------------------------------------------------------------------------------------------------
@@ -349,7 +348,7 @@ def test_the_objective_falls_into_the_named_terms():
 def test_bfloat16_convolutions_are_near_and_weights_stay_float32():
     state = started(SMALL)
     config = dataclasses.replace(SMALL, compute="bfloat16")
-    exact, near = (quick_jit(views(c).reconstruct)(state, jnp.asarray(IMAGES)) for c in (SMALL, config))
+    exact, near = (jax.jit(views(c).reconstruct)(state, jnp.asarray(IMAGES)) for c in (SMALL, config))
     np.testing.assert_allclose(near, exact, atol=0.03)
     assert not np.array_equal(near, exact)
     after, info = stepped(config, state)

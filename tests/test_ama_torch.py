@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from quick import quick_jit
 
 from jaxad import latents
 from jaxad.detectors.ama import AMAConfig, ama, draw_negatives
@@ -35,7 +34,7 @@ def perturbed(params, rng):
 def state():
     rng = np.random.default_rng(0)
     images = jnp.asarray(rng.uniform(size=(SIZE, SIDE, SIDE, CHANNELS)), jnp.float32)
-    state = quick_jit(ama(CONFIG).init)(jax.random.key(0), images)
+    state = jax.jit(ama(CONFIG).init)(jax.random.key(0), images)
     return state._replace(
         encoder=perturbed(state.encoder, rng),
         generator=perturbed(state.generator, rng),
@@ -85,7 +84,7 @@ def agree_by_name(theirs, ours, tolerance=1e-4):
 def test_codes_and_images(state, trainer, rng):
     images, codes = rng.uniform(-1, 1, (SIZE, SIDE, SIDE, CHANNELS)).astype(np.float32), rng.normal(size=(SIZE, 8))
     codes = codes.astype(np.float32)
-    encode, generate = quick_jit(sngan.encode), quick_jit(sngan.generate)
+    encode, generate = jax.jit(sngan.encode), jax.jit(sngan.generate)
     agree(to_numpy(trainer.encoder(to_torch(images), "batch")), encode(state.encoder, images).output)
     agree(to_numpy(trainer.generator(to_torch(codes), "batch")), generate(state.generator, codes).output)
     frozen = generate(state.generator, codes, state.moments["generator"]).output
@@ -103,7 +102,7 @@ def critic_terms(critic, vectors, pairs, halfway):
 def test_critic_and_its_gradient(state, trainer, rng):
     pairs, halfway = rng.uniform(-1, 1, (2, SIZE, SIDE, SIDE, 2 * CHANNELS)).astype(np.float32)
     vectors = spectral.power_iteration(state.critic, state.vectors)
-    program = quick_jit(jax.grad(critic_terms, has_aux=True))
+    program = jax.jit(jax.grad(critic_terms, has_aux=True))
     gradient, (values, features, penalty) = program(state.critic, vectors, pairs, halfway)
 
     theirs = ama_torch.power_iteration(trainer.critic, trainer.vectors)
@@ -136,7 +135,7 @@ def our_draws(seed):
 def test_a_step_has_our_gradients_and_arrives_where_ours_does(state, rng):
     """Adam's first momentum is a share of the gradient, and as b1 = 0 for the critic, there of the last one."""
     images = jnp.asarray(rng.uniform(size=(SIZE, SIDE, SIDE, CHANNELS)), jnp.float32)
-    ours, info = quick_jit(ama(CONFIG).step)(jax.random.key(5), state, Batch(images))
+    ours, info = jax.jit(ama(CONFIG).step)(jax.random.key(5), state, Batch(images))
     trainer = loaded(state)
     theirs = trainer.step(to_torch(images), our_draws(5))
 

@@ -4,7 +4,6 @@ import jax
 import numpy as np
 import pytest
 from learning import OneClass, assert_learns, before_and_after
-from quick import quick_jit
 
 from jaxad.detectors import anogan
 
@@ -15,15 +14,15 @@ def test_the_search_finds_better_codes_than_it_starts_from():
     short, long, two = (anogan(**options, **more) for more in (
         {"search_steps": 1}, {"search_steps": 40}, {"search_steps": 40, "starts": 2}
     ))  # fmt: skip
-    state = quick_jit(two.init)(jax.random.key(0), images)
+    state = jax.jit(two.init)(jax.random.key(0), images)
     first = state._replace(starts=state.starts[:1])
-    scores = [np.asarray(quick_jit(d.score)(s, images)) for d, s in ((short, first), (long, first), (two, state))]
+    scores = [np.asarray(jax.jit(d.score)(s, images)) for d, s in ((short, first), (long, first), (two, state))]
     assert (scores[1] < scores[0]).all()
     assert (scores[2] <= scores[1] + 1e-6).all()
-    maps = quick_jit(long.score_map)(first, images)
+    maps = jax.jit(long.score_map)(first, images)
     features = anogan(**options, search_steps=40, feature_weight=0.0)
     np.testing.assert_allclose(
-        quick_jit(features.score_map)(first, images).mean((1, 2)), quick_jit(features.score)(first, images), rtol=1e-3
+        jax.jit(features.score_map)(first, images).mean((1, 2)), jax.jit(features.score)(first, images), rtol=1e-3
     )
     assert maps.shape == (6, 8, 8)
 

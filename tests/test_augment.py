@@ -3,7 +3,6 @@
 import jax
 import numpy as np
 import pytest
-from quick import quick_jit
 from scipy import ndimage
 
 from jaxad.batch_sampling.augment import SHIFT, TURN, random_transforms, warp
@@ -13,7 +12,7 @@ from jaxad.batch_sampling.augment import SHIFT, TURN, random_transforms, warp
 def test_warping_equals_scipy(nearest, rng):
     arrays = rng.random((6, 17, 12, 2), np.float32)
     transforms = np.asarray(random_transforms(jax.random.key(0), 6))
-    got = quick_jit(lambda a, t: warp(a, t, nearest=nearest))(arrays, transforms)
+    got = jax.jit(lambda a, t: warp(a, t, nearest=nearest))(arrays, transforms)
     sides = np.array(arrays.shape[1:3])
     centre = (sides - 1) / 2
     for array, transform, result in zip(arrays, transforms, np.asarray(got)):
@@ -30,7 +29,7 @@ def test_warping_equals_scipy(nearest, rng):
 
 def test_the_identity_changes_nothing_and_masks_follow_images(rng):
     images = rng.random((2, 9, 8, 1), np.float32)
-    bilinear, nearest = (quick_jit(lambda a, t, n=n: warp(a, t, nearest=n)) for n in (False, True))
+    bilinear, nearest = (jax.jit(lambda a, t, n=n: warp(a, t, nearest=n)) for n in (False, True))
     identity = np.tile(np.eye(2, 3, dtype=np.float32), (2, 1, 1))
     np.testing.assert_allclose(bilinear(images, identity), images, atol=1e-6)
     flip = identity * np.array([1, -1, 1], np.float32)[None, None]

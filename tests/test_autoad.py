@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from quick import quick_jit
 
 from jaxad import checkpoint
 from jaxad.search.autoad import AutoADConfig, ablations, autoad
@@ -24,7 +23,7 @@ def jitted(config=COMPLETE):
 @functools.cache  # of equal settings, whether they were given or not
 def compiled(config):
     search = autoad(TINY, population=4, config=config)
-    return search._replace(init=quick_jit(search.init), ask=quick_jit(search.ask), tell=quick_jit(search.tell))
+    return search._replace(init=jax.jit(search.init), ask=jax.jit(search.ask), tell=jax.jit(search.tell))
 
 
 def table():
@@ -132,10 +131,10 @@ def test_a_saved_state_goes_on_as_if_never_saved(tmp_path):
 @pytest.mark.slow
 def test_vmapped_seeds_equal_separate_searches():
     search, together = jitted(), autoad(TINY, population=4, config=COMPLETE)
-    states = quick_jit(jax.vmap(together.init))(jax.vmap(jax.random.key)(jnp.arange(2)))
+    states = jax.jit(jax.vmap(together.init))(jax.vmap(jax.random.key)(jnp.arange(2)))
     tokens = jnp.asarray(np.random.default_rng(0).integers(0, 2, (2, 4, TINY.num_tokens)), jnp.int32)
     tokens = tokens % jnp.asarray(TINY.choices_per_token)[None, None]
-    both, _ = quick_jit(jax.vmap(together.tell))(states, tokens, reward_of(tokens))
+    both, _ = jax.jit(jax.vmap(together.tell))(states, tokens, reward_of(tokens))
     for seed in range(2):
         alone, _ = search.tell(search.init(jax.random.key(seed)), tokens[seed], reward_of(tokens[seed]))
         jax.tree.map(
@@ -197,7 +196,7 @@ def test_it_beats_uniform_sampling_for_ten_of_ten_seeds():
         start_key, steps_key = jax.random.split(jax.random.key(seed))
         return jax.lax.scan(step, search.init(start_key), jnp.arange(60))[1]
 
-    means = np.asarray(quick_jit(jax.vmap(learn))(jnp.arange(10)))
+    means = np.asarray(jax.jit(jax.vmap(learn))(jnp.arange(10)))
     every = np.asarray(reward_of(jnp.array(list(TINY.enumerate()))), np.float64)
     assert (means[:, -10:].mean(1) > every.mean() + every.std()).all()
 

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from quick import quick_jit
 from scipy.special import expit
 
 from jaxad.nets import autoencoder
@@ -94,7 +93,7 @@ def test_it_equals_a_numpy_autoencoder(rng, layers):
     params = random_params(rng, dataclasses.replace(TWO, layers=layers))
     images = rng.random((4, *SHAPE), dtype=np.float32)
     reconstruction, latent = numpy_autoencoder(params, layers, images)
-    output = quick_jit(lambda params, images: autoencoder.apply(params, layers, images))(params, images)
+    output = jax.jit(lambda params, images: autoencoder.apply(params, layers, images))(params, images)
     assert output.reconstruction.shape == images.shape
     np.testing.assert_allclose(output.reconstruction, reconstruction, atol=1e-4)
     np.testing.assert_allclose(output.latent, latent, atol=1e-4)
@@ -105,7 +104,7 @@ def test_a_latent_of_one_pixel_reaches_the_reconstruction(rng):
     layers = (dataclasses.replace(FIRST, pool_kernel=7), dataclasses.replace(SECOND, pool_kernel=7, norm="instance"))
     params = random_params(rng, dataclasses.replace(TWO, layers=layers))
     images = rng.random((2, *SHAPE), dtype=np.float32)
-    first, second = quick_jit(lambda p, x: autoencoder.apply(p, layers, x).reconstruction)(params, images)
+    first, second = jax.jit(lambda p, x: autoencoder.apply(p, layers, x).reconstruction)(params, images)
     assert np.abs(first - second).max() > 1e-3
 
 
@@ -124,7 +123,7 @@ def test_choices_as_numbers_equal_choices_by_name(rng):
     for role in ("encoder", "decoder"):
         params[role][1] = params[role][1] | {"scale": 7 * np.ones_like(params[role][1]["offset"])}
 
-    @quick_jit
+    @jax.jit
     def run(params, images, choices):
         layers = [RunTime(layer.pool_kernel, *choice) for layer, choice in zip(LAYERS, choices)]
         return autoencoder.apply(params, layers, images)[:2]
@@ -143,7 +142,7 @@ def test_frozen_moments_make_images_independent_of_their_batch(rng):
     params = random_params(rng, dataclasses.replace(TWO, layers=layers))
     images = rng.random((4, *SHAPE), dtype=np.float32)
 
-    @quick_jit
+    @jax.jit
     def run(params, images, moments=None):
         return autoencoder.apply(params, layers, images, moments=moments)
 
@@ -161,7 +160,7 @@ def test_frozen_moments_make_images_independent_of_their_batch(rng):
 
 def test_the_latent_alone_is_the_same(rng):
     params, images = random_params(rng, TWO), rng.random((4, *SHAPE), dtype=np.float32)
-    output = quick_jit(lambda p, x: autoencoder.apply(p, LAYERS, x, with_decoder=False))(params, images)
+    output = jax.jit(lambda p, x: autoencoder.apply(p, LAYERS, x, with_decoder=False))(params, images)
     np.testing.assert_allclose(output.latent, numpy_autoencoder(params, LAYERS, images)[1], atol=1e-4)
     assert len(output.moments) == 1
 

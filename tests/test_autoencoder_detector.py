@@ -1,7 +1,5 @@
 """A stand-alone autoencoder is the search's child: same loss, same score, frozen statistics, and it learns."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,10 +30,7 @@ def architecture(hypothesis="density", distance="l2", norm="batch"):
 
 
 SMALL = Architecture(hypothesis="reconstruction", distance="l2", layers=(layer(norm="none"),))
-QUICK = {"xla_backend_optimization_level": 0}  # most of the time of these tests is compilation
-CALIBRATE = jax.jit(
-    lambda detector, state, images: detector.calibrate(state, images), static_argnums=0, compiler_options=QUICK
-)
+CALIBRATE = jax.jit(lambda detector, state, images: detector.calibrate(state, images), static_argnums=0)
 
 
 def pixels(n, start=0):
@@ -54,7 +49,7 @@ def test_a_step_follows_the_gradient_of_the_childs_loss():
     config, chosen = ChildConfig(optimiser="sgd", learning_rate=0.01), architecture("cluster", "l1")
     detector, child = autoencoder(architecture=chosen, child=config, steps=10), make_child(chosen, config)
 
-    @functools.partial(jax.jit, compiler_options=QUICK)
+    @jax.jit
     def both(init_key, step_key):
         state = detector.init(init_key, pixels(16))
         gradient = jax.value_and_grad(child.loss, has_aux=True)
@@ -79,7 +74,7 @@ def test_the_schedule_is_made_for_the_steps_of_the_config():
                 states.append(detector.step(key, states[-1], Batch(pixels(8)))[0])
         return [state.params for state in states]
 
-    run = jax.jit(first_steps, static_argnums=1, compiler_options=QUICK)
+    run = jax.jit(first_steps, static_argnums=1)
     (_, *two), (_, *many) = run(jax.random.key(0), 2), run(jax.random.key(0), 1000)
     moved = [jax.tree.leaves(jax.tree.map(lambda a, b: np.asarray(b - a), *params)) for params in (two, many)]
     moved = [np.concatenate([leaf.ravel() for leaf in leaves]) for leaves in moved]
@@ -93,14 +88,14 @@ def test_a_shared_weight_child_and_the_stand_alone_one_agree():
     config, chosen, images = ChildConfig(), architecture("centroid", "l21"), pixels(12)
     child, detector = make_child(chosen, config), autoencoder(architecture=chosen, child=config)
 
-    @functools.partial(jax.jit, compiler_options=QUICK)
+    @jax.jit
     def shared_child(weights):
         output = child.apply(weights, images)
         stats = child.fit(weights, images, output.moments)
         loss = child.loss(weights, images, 0)[0]
         return loss, output.reconstruction, child.score(weights, stats, images, output.moments)
 
-    @functools.partial(jax.jit, compiler_options=QUICK)
+    @jax.jit
     def stand_alone(key, weights):
         state = detector.init(key, images)
         weights = weights | {"hypothesis": state.params["hypothesis"]}
@@ -119,16 +114,14 @@ def test_calibration_freezes_the_moments_of_all_images(trained):
     images = pixels(150)  # three batches of 50
     calibrated = CALIBRATE(detector, state, IMAGES[:150])
     layers, child = architecture().layers, make_child(architecture(), ChildConfig())
-    per_batch = [
-        jax.jit(child.apply, compiler_options=QUICK)(state.params, images[i : i + 50]).moments for i in (0, 50, 100)
-    ]
+    per_batch = [jax.jit(child.apply)(state.params, images[i : i + 50]).moments for i in (0, 50, 100)]
     assert len(calibrated.moments) == 2 * len(layers)
     for place, moments in enumerate(calibrated.moments):
         means = np.stack([batch[place].mean for batch in per_batch])
         second = np.stack([batch[place].variance + batch[place].mean ** 2 for batch in per_batch])
         np.testing.assert_allclose(moments.mean, means.mean(0), rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(moments.variance, second.mean(0) - means.mean(0) ** 2, rtol=1e-3, atol=1e-5)
-    stats = jax.jit(child.fit, compiler_options=QUICK)(state.params, images, calibrated.moments)
+    stats = jax.jit(child.fit)(state.params, images, calibrated.moments)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), calibrated.stats, stats)
 
 
@@ -142,10 +135,10 @@ def test_scores_are_distance_plus_weighted_regulariser_and_maps_belong_to_the_di
     state = CALIBRATE(detector, state, IMAGES[:150])
     images = pixels(10, 300)
     child = make_child(architecture(), ChildConfig())
-    parts = jax.jit(child.parts, compiler_options=QUICK)(state.params, state.stats, images, state.moments)
+    parts = jax.jit(child.parts)(state.params, state.stats, images, state.moments)
     expected = parts.distance + 0.1 * parts.regulariser
     np.testing.assert_allclose(score_images(detector, state, images, 10), expected, rtol=1e-4, atol=1e-5)
-    reconstructed = jax.jit(reconstruct, static_argnums=0, compiler_options=QUICK)(architecture(), state, images)
+    reconstructed = jax.jit(reconstruct, static_argnums=0)(architecture(), state, images)
     maps = map_images(detector, state, images, 10)
     np.testing.assert_allclose(maps, np.square(np.asarray(reconstructed) - images).mean(-1), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(maps.mean((1, 2)), parts.distance, rtol=1e-4)
@@ -153,7 +146,7 @@ def test_scores_are_distance_plus_weighted_regulariser_and_maps_belong_to_the_di
 
 def test_any_number_of_images_is_scored_batch_by_batch(trained):
     detector, state = trained
-    whole = np.asarray(jax.jit(detector.score, compiler_options=QUICK)(state, pixels(23)))
+    whole = np.asarray(jax.jit(detector.score)(state, pixels(23)))
     for images in (IMAGES[:23], pixels(23), jnp.asarray(IMAGES[:23])):
         scores = score_images(detector, state, images, batch_size=10)
         assert scores.shape == (23,)

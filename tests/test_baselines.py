@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from learning import OneClass, assert_learns, before_and_after
-from quick import quick_jit
 from skimage.metrics import structural_similarity
 from sklearn.mixture import GaussianMixture
 
@@ -25,12 +24,12 @@ def pixels(n, start=0):
     return IMAGES[start : start + n].astype(np.float32) / 255
 
 
-@functools.partial(quick_jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0)
 def started(detector, key, images):
     return detector.init(key, images)
 
 
-@functools.partial(quick_jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0)
 def stepped(detector, key, state, batch):
     return detector.step(key, state, batch)
 
@@ -54,11 +53,11 @@ def test_losses_and_scores_are_those_of_the_sphere(objective):
     images = pixels(20)
     state = started(detector, jax.random.key(0), images)  # calibrated on these images: their batch's own moments
     plain = deep_svdd(**SVDD)
-    distances = np.asarray(quick_jit(plain.score)(state, images))
+    distances = np.asarray(jax.jit(plain.score)(state, images))
     radius = np.quantile(distances, 0.8)
     _, info = stepped(detector, jax.random.key(1), state, Batch(images))
     np.testing.assert_allclose(info.distance, distances.mean(), rtol=1e-3)
-    scores = quick_jit(detector.score)(state, images)
+    scores = jax.jit(detector.score)(state, images)
     if objective == "one-class":
         np.testing.assert_allclose(info.loss, distances.mean(), rtol=1e-3)
         np.testing.assert_array_equal(scores, distances)
@@ -76,7 +75,7 @@ def test_ssim_maps_are_those_of_scikit_image():
     detector = conv_autoencoder(widths=(4,), latent_dim=5, distance="ssim")
     images = np.repeat(np.repeat(pixels(3), 2, 1), 2, 2)  # 16x16: room for the window
     state = started(detector, jax.random.key(0), images)
-    rebuilt = np.asarray(quick_jit(lambda params, x: rebuild(make_pair((4,), 5), params, x))(state.params, images))
+    rebuilt = np.asarray(jax.jit(lambda params, x: rebuild(make_pair((4,), 5), params, x))(state.params, images))
     settings = {"gaussian_weights": True, "use_sample_covariance": False, "data_range": 1.0, "full": True}
     for image, other, found in zip(images, rebuilt, map_images(detector, state, images, 3)):
         _, similarity = structural_similarity(other[..., 0], image[..., 0], **settings)
@@ -96,7 +95,7 @@ def test_energies_are_those_of_scikit_learn_and_losses_those_of_the_paper(rng):
     state = started(detector, jax.random.key(0), images)
     network = make_pair((4,), 3)
 
-    @quick_jit
+    @jax.jit
     def z_of(params, images):
         codes = network.encode(params, images)
         rebuilt = network.decode(params, codes, images.shape[1:])
@@ -120,13 +119,13 @@ def test_energies_are_those_of_scikit_learn_and_losses_those_of_the_paper(rng):
 
 def test_error_features_are_relative_distance_and_cosine(rng):
     x, y = rng.random((2, 5, 4, 4, 1)).astype(np.float32)
-    found = quick_jit(error_features)(x, y)
+    found = jax.jit(error_features)(x, y)
     a, b = x.reshape(5, -1), y.reshape(5, -1)
     norms = [np.linalg.norm(part, axis=1) for part in (a, b, a - b)]
     np.testing.assert_allclose(found[:, 0], norms[2] / norms[0], rtol=1e-4)
     np.testing.assert_allclose(found[:, 1], (a * b).sum(1) / (norms[0] * norms[1]), rtol=1e-4)
     black = jnp.zeros((1, 4, 4, 1))
-    slopes = quick_jit(jax.grad(lambda y: jnp.sum(error_features(black, y))))(black)
+    slopes = jax.jit(jax.grad(lambda y: jnp.sum(error_features(black, y))))(black)
     assert np.isfinite(slopes).all()
 
 

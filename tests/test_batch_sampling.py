@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from quick import quick_jit
-from tiny_nbs import SMALL, parts, pile, quick_programs, same  # noqa: F401
+from tiny_nbs import SMALL, parts, pile, same  # noqa: F401
 
 from jaxad.batch_sampling import known_logits, nbs, sampling, segment, train_nbs, without_images
 from jaxad.batch_sampling.config import STRATEGIES
@@ -18,14 +17,13 @@ from jaxad.nets import batch_sampling as nets
 from jaxad.types import Batch
 
 STEPS = 14
-pytestmark = pytest.mark.usefixtures("quick_programs")
 
 
 @pytest.fixture(scope="module")
-def journey(pile, quick_programs):  # noqa: F811
+def journey(pile):  # noqa: F811
     """The states before and after each of the first steps, and their infos."""
     batch = Batch(pile.images / 255.0, None, pile.masks)
-    first = quick_jit(nbs(SMALL).init)(jax.random.split(jax.random.key(1))[0], batch.images)
+    first = jax.jit(nbs(SMALL).init)(jax.random.split(jax.random.key(1))[0], batch.images)
     states, infos = [jax.tree.map(np.array, first)], []
 
     def on_chunk(done, state, info):
@@ -62,7 +60,7 @@ def test_what_changes_when(journey):
 
 def test_profiles_hold_the_losses_of_the_last_autoencoders(journey):
     batch, states, _ = journey
-    maps = quick_jit(lambda params, images: loss_maps(params, images, 8))
+    maps = jax.jit(lambda params, images: loss_maps(params, images, 8))
     for k in (0, 3, 4):
         before, after = states[k].opt_state, states[k + 1].opt_state
         newest = maps(after.autoencoder, batch.images)
@@ -93,16 +91,16 @@ def test_new_images_are_treated_as_those_of_the_training(journey):
     """The same images, by the profiles that training kept and by the autoencoders behind them."""
     batch, states, _ = journey
     detector = nbs(SMALL)
-    by_profiles = quick_jit(known_logits)(states[-1])
-    by_snapshots = quick_jit(detector.score_map)(states[-1], batch.images)
+    by_profiles = jax.jit(known_logits)(states[-1])
+    by_snapshots = jax.jit(detector.score_map)(states[-1], batch.images)
     np.testing.assert_allclose(by_snapshots, by_profiles, rtol=1e-3, atol=1e-3)
     # And an image's map is its own: it does not depend on the others.
-    alone = quick_jit(detector.score_map)(states[-1], batch.images[2:3])
+    alone = jax.jit(detector.score_map)(states[-1], batch.images[2:3])
     np.testing.assert_allclose(alone[0], by_snapshots[2], rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(
-        quick_jit(detector.score)(states[-1], batch.images), np.max(by_snapshots, (1, 2)), rtol=1e-3, atol=1e-3
+        jax.jit(detector.score)(states[-1], batch.images), np.max(by_snapshots, (1, 2)), rtol=1e-3, atol=1e-3
     )
-    refined = quick_jit(lambda s, x: segment(SMALL, s, x))(by_snapshots, batch.images)
+    refined = jax.jit(lambda s, x: segment(SMALL, s, x))(by_snapshots, batch.images)
     assert refined.shape == by_snapshots.shape
     assert ((refined >= 0) & (refined <= 1)).all()
 
@@ -111,9 +109,9 @@ def test_losses_of_an_image_are_those_of_its_patches_side_by_side(journey):
     batch, states, _ = journey
     params, image = states[2].opt_state.autoencoder, np.asarray(batch.images[1])
     tiles = np.stack([image[i : i + 8, j : j + 8] for i in (0, 8) for j in (0, 8)])
-    rebuilt = quick_jit(nets.reconstruct)(params, tiles)
+    rebuilt = jax.jit(nets.reconstruct)(params, tiles)
     expected = np.mean((tiles - rebuilt) ** 2, -1)
-    got = quick_jit(lambda p, x: loss_maps(p, x, 8))(params, batch.images[1:2])[0]
+    got = jax.jit(lambda p, x: loss_maps(p, x, 8))(params, batch.images[1:2])[0]
     np.testing.assert_allclose(got[8:, :8], expected[2], rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(got[:8, 8:], expected[1], rtol=1e-4, atol=1e-6)
     np.testing.assert_array_equal(
@@ -156,7 +154,7 @@ def test_other_patches_need_no_sampler(journey, pile, strategy):  # noqa: F811
 
 
 def test_the_strategy_of_a_config_is_in_the_state(pile):  # noqa: F811
-    start = quick_jit(nbs(SMALL, strategy="normal").init)(jax.random.key(0), pile.images[:1] / 255.0)
+    start = jax.jit(nbs(SMALL, strategy="normal").init)(jax.random.key(0), pile.images[:1] / 255.0)
     assert int(start.opt_state.strategy) == STRATEGIES.index("normal")
 
 
@@ -166,10 +164,10 @@ def test_the_current_profiles_can_be_the_judge(journey):
     config = dataclasses.replace(SMALL, augment=False, judge="current")
     before = of_strategy(states[3], "normal")
     before = before._replace(best=before.best._replace(loss=jnp.float32(jnp.inf)))
-    after, info = quick_jit(nbs(config).step)(jax.random.key(2), before, batch)
+    after, info = jax.jit(nbs(config).step)(jax.random.key(2), before, batch)
     assert info.anomalous_patches == 0
     assert bool(info.improved)
-    logits = quick_jit(nbs(SMALL).score_map)(after, batch.images)[:3]
+    logits = jax.jit(nbs(SMALL).score_map)(after, batch.images)[:3]
     expected = losses.weighted_cross_entropy(logits, batch.masks, losses.anomalous_ratio(batch.masks))
     np.testing.assert_allclose(info.prediction, expected, rtol=1e-3)
 

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from quick import quick_jit
 
 from jaxad.batch_sampling import environment as env
 from jaxad.losses import batch_sampling as losses
@@ -114,7 +113,7 @@ def test_reinforce_equals_the_gradient_over_all_episodes(world):
         patches = env.patches(jnp.asarray(masks), episode.images, episode.corners, CONFIG.patch)
         return episode, losses.clone_reward(patches) + losses.cover_reward(episode.news)
 
-    episodes, rewards = quick_jit(jax.vmap(forced))(sequences)
+    episodes, rewards = jax.jit(jax.vmap(forced))(sequences)
 
     def log_probs(weights):
         return jax.vmap(lambda e: losses.log_probabilities(logits(weights, e.observations), e.actions))(episodes)
@@ -131,9 +130,9 @@ def test_reinforce_equals_the_gradient_over_all_episodes(world):
     def expected_sum(weights):
         return jnp.sum(jnp.exp(log_probs(weights).sum(1)) * rewards.sum(1))
 
-    got, probabilities = quick_jit(by_reinforce, static_argnums=1)(weights, 1.0)
+    got, probabilities = jax.jit(by_reinforce, static_argnums=1)(weights, 1.0)
     np.testing.assert_allclose(np.sum(probabilities), 1, rtol=1e-4)
-    np.testing.assert_allclose(got, quick_jit(jax.grad(expected_sum))(weights), rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(got, jax.jit(jax.grad(expected_sum))(weights), rtol=1e-3, atol=1e-5)
 
     def discounted_by_hand(weights):
         """sum over t of E[gamma^(s - t) R_s], the probability of what came before t held fixed."""
@@ -146,8 +145,8 @@ def test_reinforce_equals_the_gradient_over_all_episodes(world):
             total += jnp.sum(jnp.exp(before + logs[:, t] + later) * returns)
         return total
 
-    got, _ = quick_jit(by_reinforce, static_argnums=1)(weights, DISCOUNT)
-    np.testing.assert_allclose(got, quick_jit(jax.grad(discounted_by_hand))(weights), rtol=1e-3, atol=1e-5)
+    got, _ = jax.jit(by_reinforce, static_argnums=1)(weights, DISCOUNT)
+    np.testing.assert_allclose(got, jax.jit(jax.grad(discounted_by_hand))(weights), rtol=1e-3, atol=1e-5)
 
 
 def test_no_gradient_passes_through_returns():

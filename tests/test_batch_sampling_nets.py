@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
-from quick import quick_jit
 
 from jaxad.nets import batch_sampling as nets
 
@@ -114,7 +113,7 @@ def test_strides_and_dilations_equal_the_librarys_with_gradients(kind, shape, rn
         value, back = jax.vjp(lambda images, kernel: function(kind, images, kernel), images, kernel)
         return value, *back(jnp.cos(jnp.arange(value.size, dtype=jnp.float32)).reshape(value.shape))
 
-    for got, expected in zip(quick_jit(lambda: pull(ours))(), quick_jit(lambda: pull(library))()):
+    for got, expected in zip(jax.jit(lambda: pull(ours))(), jax.jit(lambda: pull(library))()):
         assert got.shape == expected.shape
         np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
 
@@ -156,14 +155,14 @@ def test_the_autoencoder_equals_a_plain_restatement(rng):
         return library("double", x, params["last"]["kernel"]) + params["last"]["bias"][None, None, None]
 
     np.testing.assert_allclose(
-        quick_jit(nets.reconstruct)(params, patches), quick_jit(plain)(params, patches), rtol=1e-3, atol=1e-4
+        jax.jit(nets.reconstruct)(params, patches), jax.jit(plain)(params, patches), rtol=1e-3, atol=1e-4
     )
 
 
 def test_the_sampler_sees_each_window_by_itself_and_begins_undecided(rng):
     params = nets.init_sampler(jax.random.key(0), (16, 16, 3), 9, 0.2)
     windows = jnp.asarray(rng.random((4, 16, 16, 3)), jnp.float32)
-    act = quick_jit(nets.act)
+    act = jax.jit(nets.act)
     np.testing.assert_array_equal(act(params, windows), 0)
     params["dense2"]["kernel"] = jnp.asarray(rng.standard_normal(params["dense2"]["kernel"].shape), jnp.float32)
     together = act(params, windows)
@@ -175,7 +174,7 @@ def test_the_sampler_sees_each_window_by_itself_and_begins_undecided(rng):
 def test_frozen_moments_repeat_the_batch_and_predict_pixel_by_its_surroundings(rng):
     params = nets.init_predictor(jax.random.key(0), 4, 0.5)
     profiles = jnp.asarray(rng.random((2, 40, 36, 4)), jnp.float32)
-    predict = quick_jit(nets.predict)
+    predict = jax.jit(nets.predict)
     batch = predict(params, profiles)
     frozen = predict(params, profiles, batch.moments)
     np.testing.assert_allclose(frozen.logits, batch.logits, rtol=1e-4, atol=1e-5)

@@ -5,8 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from quick import quick_jit
-from tiny_nbs import SMALL, parts, pile, quick_programs, same  # noqa: F401
+from tiny_nbs import SMALL, parts, pile, same  # noqa: F401
 
 from jaxad.batch_sampling import (
     EnvironmentConfig,
@@ -21,9 +20,6 @@ from jaxad.batch_sampling import (
     visit_counts,
 )
 from jaxad.segmentation_metrics import pixel_auroc
-
-pytestmark = pytest.mark.usefixtures("quick_programs")
-
 
 # ---- training --------------------------------------------------------------------------------------------------
 
@@ -97,7 +93,7 @@ def test_the_predictor_learns(rng):
     images = np.rint(255 * images).astype(np.uint8)
     own = make_pile(SMALL, images[:3], masks[:3], images[3:])
     state, _ = train_nbs(SMALL, jax.random.key(0), own, steps=60)
-    assert pixel_auroc(quick_jit(known_logits)(state)[3:], masks[3:]) > 0.8
+    assert pixel_auroc(jax.jit(known_logits)(state)[3:], masks[3:]) > 0.8
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from quick import quick_jit
 
 from jaxad.hypotheses import CentroidParams
 from jaxad.search import supernet
@@ -54,7 +53,7 @@ def evaluate(architecture):
     """(reconstruction, latent, loss, scores) of a child with its part of the same shared weights."""
     child = make_child(architecture, CONFIG)
 
-    @quick_jit
+    @jax.jit
     def run(params, images):
         output = child.apply(params, images)
         stats = child.fit(params, images[:4])
@@ -90,7 +89,7 @@ def test_every_action_changes_the_child(base, action):
 def test_loss_and_score_are_the_sum_of_their_terms():
     """DIST + lambda REG, with both terms by hand: l2 and a sphere."""
     child, images, params = make_child(BASE, CONFIG), images_of(), params_of(BASE)
-    output, early, late, stats = quick_jit(
+    output, early, late, stats = jax.jit(
         lambda params, images: (
             child.apply(params, images),
             child.loss(params, images, 0),
@@ -98,7 +97,7 @@ def test_loss_and_score_are_the_sum_of_their_terms():
             child.fit(params, images[:4]),
         )
     )(params, images)
-    score, parts = quick_jit(lambda *args: (child.score(*args), child.parts(*args)))(params, stats, images)
+    score, parts = jax.jit(lambda *args: (child.score(*args), child.parts(*args)))(params, stats, images)
 
     output, stats = jax.device_get((output, stats))
     distances = ((output.reconstruction - images) ** 2).mean((1, 2, 3))
@@ -121,7 +120,7 @@ def test_loss_and_score_are_the_sum_of_their_terms():
 def test_the_hypothesis_starts_from_the_first_latents():
     child, images, params = make_child(BASE, CONFIG), images_of(), params_of(BASE)
     params["projection"]["bias"] += np.float32(5)
-    centre, latent = quick_jit(
+    centre, latent = jax.jit(
         lambda key, params, images: (child.start(key, params, images).centre, child.apply(params, images).latent)
     )(jax.random.key(0), params, images)
     np.testing.assert_allclose(centre, np.asarray(latent).mean(0), rtol=1e-5)

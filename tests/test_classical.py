@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from quick import quick_jit
 from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
 from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
@@ -32,7 +31,7 @@ ZEROS, EIGHTS = IMAGES[LABELS == 0], IMAGES[LABELS == 8]
 TEST = np.concatenate([ZEROS[120:], IMAGES[LABELS != 0][:80]])
 
 
-CALIBRATE = quick_jit(lambda detector, state, images: detector.calibrate(state, images), static_argnums=0)
+CALIBRATE = jax.jit(lambda detector, state, images: detector.calibrate(state, images), static_argnums=0)
 
 
 def rows_of(images):
@@ -125,7 +124,7 @@ def test_large_images_are_reduced_and_maps_have_their_size():
     state, rows = fitted(detector, images, batch_size=10)
     assert rows.shape == (30, 144)
     assert map_images(detector, state, images[:3], 3).shape == (3, 48, 48)
-    wide = quick_jit(detector.init)(jax.random.key(0), jnp.zeros((2, 24, 48, 1)) + 0.5)
+    wide = jax.jit(detector.init)(jax.random.key(0), jnp.zeros((2, 24, 48, 1)) + 0.5)
     assert wide.fitted.mean.shape == (6 * 12,)
     np.testing.assert_allclose(wide.fitted.mean, 0.5, rtol=1e-5)
 
@@ -226,11 +225,11 @@ def test_nearest_rows_are_exact_in_chunks_of_any_size(k, rng, monkeypatch):
     distances, indices = NearestNeighbors(n_neighbors=k).fit(rows[:30].astype(np.float64)).kneighbors(queries)
     for chunk in (2**22, 40 * 7, 1):
         monkeypatch.setattr(module, "CHUNK", chunk)
-        found = quick_jit(lambda rows, queries: nearest(rows, queries, k, 30))(rows, queries)  # traced anew
+        found = jax.jit(lambda rows, queries: nearest(rows, queries, k, 30))(rows, queries)  # traced anew
         np.testing.assert_array_equal(found.indices, indices)
         np.testing.assert_allclose(found.distances, distances, rtol=1e-4)
     with pytest.raises(ValueError, match="k is 41"):
         nearest(rows, queries, 41)
-    few = quick_jit(lambda rows, queries: nearest(rows, queries, 3, 2))(rows, queries)
+    few = jax.jit(lambda rows, queries: nearest(rows, queries, 3, 2))(rows, queries)
     assert np.isinf(few.distances[:, 2]).all()
     assert np.isfinite(few.distances[:, :2]).all()

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from learning import assert_learns
-from quick import quick_jit
 from scipy.special import log_softmax
 
 from jaxad.data import digits
@@ -25,12 +24,12 @@ def pixels(n, start=0):
     return IMAGES[start : start + n].astype(np.float32) / 255
 
 
-@functools.partial(quick_jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0)
 def started(detector, key, images):
     return detector.init(key, images)
 
 
-@functools.partial(quick_jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0)
 def stepped(detector, key, state, batch):
     return detector.step(key, state, batch)
 
@@ -43,11 +42,11 @@ def test_confidence_is_that_of_the_softmax_even_where_it_is_nearly_one(rng):
     logits = (10 * rng.standard_normal((50, 7))).astype(np.float32)
     logits[0] = [60, 0, 0, 0, 0, 0, 0]
     exact = -log_softmax(logits.astype(np.float64), axis=1).max(1)
-    found = quick_jit(lambda x: negative_log_confidence(x, 1.0))(logits)
+    found = jax.jit(lambda x: negative_log_confidence(x, 1.0))(logits)
     np.testing.assert_allclose(found[1:], exact[1:], rtol=1e-4)
     np.testing.assert_allclose(found[0], 6 * np.exp(-60), rtol=1e-4)  # which even SciPy's float64 rounds to 0
     exact = 1000 * (-log_softmax(logits.astype(np.float64) / 1000, axis=1).max(1) - np.log(7))
-    found = quick_jit(lambda x: negative_log_confidence(x, 1000.0))(logits)
+    found = jax.jit(lambda x: negative_log_confidence(x, 1000.0))(logits)
     np.testing.assert_allclose(found, exact, rtol=1e-4)
 
 
@@ -58,10 +57,10 @@ def test_odin_moves_each_image_towards_confidence():
         classifier(**config, **more) for more in ({}, {"score": "odin"}, {"score": "odin", "perturbation": 0})
     )
     state = started(msp, jax.random.key(0), images)
-    moved, still = (np.asarray(quick_jit(d.score)(state, images)) for d in (far, near))
+    moved, still = (np.asarray(jax.jit(d.score)(state, images)) for d in (far, near))
     assert (moved < still).all()
-    slope = quick_jit(jax.grad(lambda x: jnp.sum(near.score(state, x))))(images)
-    by_hand = quick_jit(near.score)(state, images - np.float32(0.0014) * np.sign(slope))
+    slope = jax.jit(jax.grad(lambda x: jnp.sum(near.score(state, x))))(images)
+    by_hand = jax.jit(near.score)(state, images - np.float32(0.0014) * np.sign(slope))
     np.testing.assert_allclose(moved, by_hand, rtol=1e-4, atol=1e-5)
 
 
@@ -90,7 +89,7 @@ def test_a_classifier_of_five_digits_is_unsure_of_the_others(score):
     for seed in range(3):
         options = {"batch_size": 32, "chunk": 50, "labels": classes}
         states = [fit(detector, jax.random.key(seed), train, steps=n, **options)[0] for n in (0, 150)]
-        states = [quick_jit(detector.calibrate)(state, train) for state in states]
+        states = [jax.jit(detector.calibrate)(state, train) for state in states]
         values.append([float(auroc(score_images(detector, state, test, 64), labels)) for state in states])
     assert_learns(*np.array(values).T)
 

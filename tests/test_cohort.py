@@ -7,10 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from quick import QUICK_OPTIONS
 
 from jaxad.distances import get_distance
-from jaxad.search import cohort, kernels, supernet, trial
+from jaxad.search import cohort, supernet, trial
 from jaxad.search.child import ChildConfig
 from jaxad.search.cohort import Cohort
 from jaxad.search.sequential import Sequential
@@ -27,13 +26,6 @@ from jaxad.search.space import (
 from jaxad.search.trial import Job, TrialConfig, TrialData, Verdict
 
 SPACE = SearchSpace(num_layers=1, channels=(3, 4), kernels=(1, 3))
-
-
-@pytest.fixture(autouse=True)
-def quick_compilation(monkeypatch):
-    """A program of all choices is compiled four times faster without optimisation, and is still the same program."""
-    for module in (cohort, kernels):
-        monkeypatch.setattr(module, "kernel_options", lambda: QUICK_OPTIONS)
 
 
 @pytest.fixture

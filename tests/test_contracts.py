@@ -4,9 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from quick import QUICK_OPTIONS, quick_jit
 
-from jaxad import checkpoint, training
+from jaxad import checkpoint
 from jaxad.data import digits
 from jaxad.detectors import DETECTORS
 from jaxad.detectors.features import FeatureConfig
@@ -119,18 +118,12 @@ class Trained:
         self.images = DEFECTIVE if TOLD[name] == "masks" else IMAGES
         self.options = STEPS | told
         self.raw, self.history = fit(self.detector, jax.random.key(0), self.images, **self.options)
-        self.calibrate = quick_jit(self.detector.calibrate)
+        self.calibrate = jax.jit(self.detector.calibrate)
         self.state = self.calibrate(self.raw, scaled(IMAGES))
 
 
 def scaled(images):
     return jnp.asarray(images, jnp.float32) / 255
-
-
-@pytest.fixture
-def quick_training(monkeypatch):
-    """A population is compiled several times faster without optimisation, and is still the same program."""
-    monkeypatch.setattr(training, "kernel_options", lambda: QUICK_OPTIONS)
 
 
 @pytest.fixture(scope="module", params=CASES, ids="-".join)
@@ -167,7 +160,7 @@ def test_states_scores_and_maps_have_the_promised_forms(trained):
 
 
 def test_a_fresh_state_can_score(trained):
-    state = quick_jit(trained.detector.init)(jax.random.key(0), scaled(IMAGES[:16]))
+    state = jax.jit(trained.detector.init)(jax.random.key(0), scaled(IMAGES[:16]))
     assert np.isfinite(score_images(trained.detector, state, IMAGES, 16)).all()
 
 
@@ -248,7 +241,7 @@ def test_a_saved_detector_scores_the_same(trained, tmp_path):
 
 
 @pytest.mark.parametrize("trained", cases_of(0), indirect=True)
-def test_two_seeds_under_vmap_equal_two_separate_runs(trained, quick_training):
+def test_two_seeds_under_vmap_equal_two_separate_runs(trained):
     options = trained.options | {"steps": 3}
     results = []
     for vmapped in (True, False):

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from quick import quick_jit
 from scipy.special import expit, log_softmax
 
 from jaxad.search.controller import carry_over, first_carries, make_controller, no_carry
@@ -21,7 +20,7 @@ from spaces import TINY
 
 ALL = np.array(list(TINY.enumerate()), np.int32)
 CONTROLLER = make_controller(TINY, units=5)
-INIT, REPLAY = quick_jit(CONTROLLER.init), quick_jit(CONTROLLER.replay)
+INIT, REPLAY = jax.jit(CONTROLLER.init), jax.jit(CONTROLLER.replay)
 
 
 def weights(seed=0, scale=20.0):
@@ -30,7 +29,7 @@ def weights(seed=0, scale=20.0):
 
 
 replay_all = jax.vmap(CONTROLLER.replay, (None, 0, None))
-episodes = quick_jit(replay_all)
+episodes = jax.jit(replay_all)
 
 
 def numpy_log_probs(params, tokens, carry):
@@ -70,7 +69,7 @@ def test_probabilities_of_all_sequences_sum_to_one():
 def test_samples_follow_the_probabilities():
     params = weights()
     keys = jax.random.split(jax.random.key(1), 20_000)
-    sampled = quick_jit(jax.vmap(CONTROLLER.sample, (None, 0, None)))(params, keys, CONTROLLER.carry())
+    sampled = jax.jit(jax.vmap(CONTROLLER.sample, (None, 0, None)))(params, keys, CONTROLLER.carry())
     expected = np.exp(np.asarray(episodes(params, ALL, CONTROLLER.carry()).log_probs).sum(1))
     places = {tuple(tokens): place for place, tokens in enumerate(ALL.tolist())}
     counts = np.bincount([places[tuple(t)] for t in np.asarray(sampled.tokens).tolist()], minlength=len(ALL))
@@ -103,7 +102,7 @@ def test_weights_start_uniform_in_a_tenth():
 REWARDS = np.random.default_rng(3).random(len(ALL)).astype(np.float32)
 
 
-@quick_jit
+@jax.jit
 @jax.grad
 def gradient_of_expectation(params, objective):
     probabilities = jnp.exp(jnp.sum(replay_all(params, ALL, CONTROLLER.carry()).log_probs, axis=1))
@@ -122,7 +121,7 @@ def gradients_of(loss):
     def one(params, tokens, reward, baseline):
         return loss(CONTROLLER.replay(params, tokens, CONTROLLER.carry()).log_probs[None], reward[None], baseline)
 
-    return quick_jit(jax.vmap(jax.grad(one), (None, 0, 0, None)))
+    return jax.jit(jax.vmap(jax.grad(one), (None, 0, 0, None)))
 
 
 def mean_gradient(loss, baseline):

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from quick import quick_jit
 
 from jaxad.nets import convnet
 from jaxad.nets.layers import NORM_EPSILON
@@ -21,7 +20,7 @@ def test_what_is_encoded_can_be_decoded_to_its_size(shape, rng):
         encoded = convnet.encode(encoder, images)
         return encoded, convnet.decode(decoder, encoded.output, shape)
 
-    encoded, decoded = quick_jit(there_and_back)(jax.random.key(0), images)
+    encoded, decoded = jax.jit(there_and_back)(jax.random.key(0), images)
     assert encoded.output.shape == (3, 5)
     assert encoded.features.shape == (3, -(-shape[0] // 4), -(-shape[1] // 4), 6)
     assert decoded.images.shape == images.shape
@@ -30,16 +29,16 @@ def test_what_is_encoded_can_be_decoded_to_its_size(shape, rng):
 
 def test_weights_keep_the_size_of_what_passes(rng):
     images = rng.standard_normal((16, 16, 16, 3)).astype(np.float32)
-    params = quick_jit(lambda key: convnet.init_encoder(key, (16, 16, 3), (32,), 64))(jax.random.key(0))
+    params = jax.jit(lambda key: convnet.init_encoder(key, (16, 16, 3), (32,), 64))(jax.random.key(0))
     assert params["blocks"][0]["kernel"].std() == pytest.approx(np.sqrt(2 / 27), rel=0.1)
     assert params["dense"]["kernel"].std() == pytest.approx(np.sqrt(1 / (8 * 8 * 32)), rel=0.1)
-    assert 0.1 < np.asarray(quick_jit(convnet.encode)(params, images).output).std() < 2
+    assert 0.1 < np.asarray(jax.jit(convnet.encode)(params, images).output).std() < 2
 
 
 def test_offsets_may_be_left_out():
-    params = quick_jit(lambda key: convnet.init_encoder(key, (8, 8, 1), (4, 4), 3, offsets=False))(jax.random.key(0))
+    params = jax.jit(lambda key: convnet.init_encoder(key, (8, 8, 1), (4, 4), 3, offsets=False))(jax.random.key(0))
     assert all(leaf.ndim in (2, 4) for leaf in jax.tree.leaves(params))
-    black = quick_jit(lambda params, images: convnet.encode(params, images))(params, jnp.zeros((2, 8, 8, 1)))
+    black = jax.jit(lambda params, images: convnet.encode(params, images))(params, jnp.zeros((2, 8, 8, 1)))
     np.testing.assert_array_equal(black.output, 0)
 
 
@@ -51,7 +50,7 @@ def test_frozen_moments_of_a_batch_give_what_the_batch_gives(rng):
         free = convnet.encode(params, images, norm=True)
         return params, free, convnet.encode(params, images, norm=True, moments=free.moments)
 
-    params, free, frozen = quick_jit(both)(jax.random.key(0), images)
+    params, free, frozen = jax.jit(both)(jax.random.key(0), images)
     np.testing.assert_allclose(frozen.output, free.output, rtol=1e-3, atol=1e-5)
     assert [m.mean.shape for m in free.moments] == [(4,), (5,)]
     first = jax.lax.conv_general_dilated(
@@ -69,7 +68,7 @@ def test_moments_of_many_images_are_those_of_a_mixture(rng):
 
         return (batch_moments(batch),)
 
-    (found,) = quick_jit(lambda images: convnet.population_moments(of_batch, images, 5))(images)
+    (found,) = jax.jit(lambda images: convnet.population_moments(of_batch, images, 5))(images)
     np.testing.assert_allclose(found.mean, images.mean((0, 1, 2)), rtol=1e-5)
     np.testing.assert_allclose(found.variance, images.var((0, 1, 2)), rtol=1e-4)
 

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import skimage.data
-from quick import quick_jit
 from scipy.ndimage import gaussian_filter
 
 from jaxad.batch_sampling import filtering
@@ -47,7 +46,7 @@ def test_pair_by_pair_equals_numpy(shape, pairs, rng, monkeypatch):
     images = rng.random((2, *shape), np.float32)
     probabilities = rng.random((2, *shape[:2]), np.float32)
     probabilities[0, 0, :2] = 0, 1
-    got = quick_jit(lambda p, x: refine(p, x, SMALL))(probabilities, images)
+    got = jax.jit(lambda p, x: refine(p, x, SMALL))(probabilities, images)
     expected = [brute_force(p, x, SMALL) for p, x in zip(probabilities, images)]
     np.testing.assert_allclose(got, expected, atol=1e-5)
 
@@ -94,7 +93,7 @@ def crops():
 def test_the_grid_is_near_pair_by_pair(sds, crops):
     for images, probabilities in crops:
         refined = {
-            method: np.asarray(quick_jit(lambda p, x, m=method: refine(p, x, method=m, **sds))(probabilities, images))
+            method: np.asarray(jax.jit(lambda p, x, m=method: refine(p, x, method=m, **sds))(probabilities, images))
             for method in ("grid", "exact")
         }
         errors = np.abs(refined["grid"] - refined["exact"]).mean((1, 2))
@@ -105,7 +104,7 @@ def test_the_grid_is_near_pair_by_pair(sds, crops):
 
 def test_grey_is_three_equal_channels(crops):
     images, probabilities = (x[:2] for x in crops[0])
-    run = quick_jit(lambda p, x: refine(p, x, method="exact"))
+    run = jax.jit(lambda p, x: refine(p, x, method="exact"))
     np.testing.assert_allclose(run(probabilities, images), run(probabilities, images.repeat(3, -1)), atol=2e-4)
 
 

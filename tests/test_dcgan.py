@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from quick import quick_jit
 
 from jaxad.nets import dcgan
 
@@ -66,7 +65,7 @@ def networks():
         generator = dcgan.init_autoencoder(first, (16, 16, 2), 6, 0.1)
         return generator, dcgan.init_discriminator(second, (16, 16, 2), 5, 0.1)
 
-    return quick_jit(init)(jax.random.key(0))
+    return jax.jit(init)(jax.random.key(0))
 
 
 def test_values_equal_a_restatement_in_pytorch(rng, networks):
@@ -103,7 +102,7 @@ def test_values_equal_a_restatement_in_pytorch(rng, networks):
     latent = encode(discriminator["encoder"], x)
     logits = latent.flatten(1) @ tensor(discriminator["logit"]["kernel"], 0, 1)
 
-    ours, judged = quick_jit(lambda g, d: (dcgan.autoencode(g, images), dcgan.discriminate(d, images)))(
+    ours, judged = jax.jit(lambda g, d: (dcgan.autoencode(g, images), dcgan.discriminate(d, images)))(
         generator, discriminator
     )
     np.testing.assert_allclose(ours.codes, codes.flatten(1), rtol=1e-3, atol=1e-4)
@@ -122,7 +121,7 @@ def test_frozen_moments_repeat_the_batch_and_judge_each_image_by_itself(rng, net
         alone = dcgan.discriminate(discriminator, images[:1], judged.moments)
         return made, judged, frozen, alone
 
-    made, judged, frozen, alone = quick_jit(both)(images)
+    made, judged, frozen, alone = jax.jit(both)(images)
     np.testing.assert_allclose(frozen.output, made.output, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(alone.logits[0], judged.logits[0], rtol=1e-3, atol=1e-5)
     assert np.abs(made.output).max() <= 1

@@ -39,7 +39,7 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     config = AutoencoderConfig(architecture=ARCHITECTURE)
     detector = autoencoder(config)
-    start = jax.jit(detector.init, compiler_options={"xla_backend_optimization_level": 0})
+    start = jax.jit(detector.init)
     state = start(jax.random.key(0), IMAGES / np.float32(255))
     scores = score_images(detector, state, IMAGES, 8)
     threshold = thresholds.fixed(float(np.median(scores)))

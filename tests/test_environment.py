@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from quick import quick_jit
 
 from jaxad.batch_sampling import environment as env
 
@@ -26,7 +25,7 @@ def player(steps, choice):
         scene = env.make_scene(CONFIG, images, losses, choice)
         return env.play(CONFIG, key, scene, lambda key, t, seen: actions[t], steps)
 
-    return quick_jit(run), quick_jit(jax.vmap(run, (0, None, None, 0)))
+    return jax.jit(run), jax.jit(jax.vmap(run, (0, None, None, 0)))
 
 
 def actions_of(seed, steps=STEPS):

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from quick import quick_jit
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
@@ -23,13 +22,13 @@ from jaxad.hypotheses import (
 
 
 def gradient_of(name, argnums, **options):
-    return quick_jit(jax.grad(make_hypothesis(name, **options).loss, argnums))
+    return jax.jit(jax.grad(make_hypothesis(name, **options).loss, argnums))
 
 
 @functools.cache
 def compiled(name, **options):
     """The functions of a hypothesis, jitted; tests that use equal shapes share what is compiled."""
-    return Hypothesis(*(quick_jit(function) for function in make_hypothesis(name, **options)))
+    return Hypothesis(*(jax.jit(function) for function in make_hypothesis(name, **options)))
 
 
 def latents(rng, n, d=3, scale=1.0):
@@ -74,7 +73,7 @@ def test_mixture_energy_equals_scipy(rng):
     covariances = roots @ roots.transpose(0, 2, 1) + 0.3 * np.eye(4)
     z = 3 * rng.standard_normal((20, 4))
     mixture = Mixture(*(jnp.asarray(a, jnp.float32) for a in (np.log(phi), means, np.linalg.cholesky(covariances))))
-    energy = quick_jit(mixture_energy)(mixture, jnp.asarray(z, jnp.float32))
+    energy = jax.jit(mixture_energy)(mixture, jnp.asarray(z, jnp.float32))
     np.testing.assert_allclose(energy, oracle_energy(phi, means, covariances, z), rtol=2e-4, atol=1e-4)
     # Far away the density underflows, the energy must not.
     assert np.isfinite(mixture_energy(mixture, jnp.full((1, 4), 1e4))).all()
@@ -225,7 +224,7 @@ def test_degenerate_latents_stay_finite(rng, name):
     d = 10
     key = jax.random.key(0)
 
-    @quick_jit
+    @jax.jit
     def everything(key, z, errors):
         params = hypothesis.init(key, z)
         value, gradient = jax.value_and_grad(hypothesis.loss, argnums=(0, 1, 2))(params, z, errors, 20)
@@ -267,9 +266,9 @@ def test_vmap_and_permutation(rng, name):
     def run(params, z, errors):
         return hypothesis.loss(params, z, errors, 20), hypothesis.score(params, hypothesis.fit(params, z), z, errors)
 
-    params = quick_jit(jax.vmap(hypothesis.init))(keys, z)
-    batched = quick_jit(jax.vmap(run))(params, z, errors)
-    run = quick_jit(run)
+    params = jax.jit(jax.vmap(hypothesis.init))(keys, z)
+    batched = jax.jit(jax.vmap(run))(params, z, errors)
+    run = jax.jit(run)
     for member in range(3):
         own = jax.tree.map(lambda leaf: leaf[member], (params, z, errors))  # noqa: B023
         loss, score = run(*own)

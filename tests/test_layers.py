@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from quick import quick_jit
+from jax import lax
 from scipy.special import expit
 
 from jaxad.nets import layers as nn
@@ -26,7 +26,7 @@ def pull(function, *inputs):
 
 
 def vjp(function, *inputs):
-    return quick_jit(partial(pull, function))(*inputs)
+    return jax.jit(partial(pull, function))(*inputs)
 
 
 def assert_close(got, expected, atol=2e-5):
@@ -72,15 +72,12 @@ def naive_pool(images, kind, size):
 @pytest.mark.parametrize("kind", nn.POOLS)
 @pytest.mark.parametrize(("height", "width", "size"), [(7, 5, 3), (4, 4, 7), (1, 1, 3), (6, 11, 5), (6, 3, 3)])
 def test_pooling_equals_loops_and_autodiff(rng, kind, height, width, size):
-    """Whole and partial windows; windows larger than the image; the negative and the tied."""
+    """Whole and partial windows; windows larger than the image; negative pixels."""
     images = images_of(rng, 2, height, width, 3) - 5  # padding with 0 would win every maximum
-    tied = np.round(images)
     pools = [lambda images, pool=pool: pool(images, kind, size) for pool in (nn.pool, naive_pool)]
-    both = quick_jit(lambda images: [pull(pool, images) for pool in pools])
-    for case in (images, tied):
-        (value, gradient), naive = both(case)
-        np.testing.assert_allclose(value, oracle_pool(case, kind, size), rtol=1e-6)
-        assert_close((value, gradient), naive)
+    (value, gradient), naive = jax.jit(lambda images: [pull(pool, images) for pool in pools])(images)
+    np.testing.assert_allclose(value, oracle_pool(images, kind, size), rtol=1e-6)
+    assert_close((value, gradient), naive)
 
 
 @pytest.mark.parametrize("kind", nn.POOLS)
@@ -90,10 +87,42 @@ def test_pooling_by_one_is_the_identity(rng, kind):
     assert nn.upsample(images, 1, 3, 4) is images
 
 
-def test_tied_pixels_share_the_gradient():
-    images = np.array([[1.0, 3.0], [3.0, 3.0]], np.float32)[None, :, :, None]
-    gradient = jax.grad(lambda images: nn.pool(images, "max", 3)[0, 0, 0, 0])(images)
-    np.testing.assert_allclose(gradient[0, :, :, 0], [[0, 1 / 3], [1 / 3, 1 / 3]])
+@pytest.mark.parametrize("size", [3, 5])
+def test_of_tied_pixels_one_has_the_gradient(rng, size):
+    images = np.round(images_of(rng, 2, 7, 6, 3))
+    value, gradient = vjp(lambda images: nn.pool(images, "max", size), images)
+    cotangent = np.cos(np.arange(value.size)).reshape(value.shape)
+    for row in range(0, 7, size):
+        for column in range(0, 6, size):
+            window, received = (x[:, row : row + size, column : column + size] for x in (images, gradient))
+            best, sent = (x[:, row // size, column // size, :] for x in (value, cotangent))
+            assert (np.count_nonzero(received, (1, 2)) == 1).all()
+            np.testing.assert_allclose(received.sum((1, 2)), sent, rtol=1e-6)
+            np.testing.assert_array_equal(np.where(received, window, -np.inf).max((1, 2)), best)
+
+
+OPTIONS = {
+    "XLA's own": {"xla_backend_optimization_level": 3, "xla_cpu_use_fusion_emitters": True},
+    "of kernels": {"xla_backend_optimization_level": 3, "xla_cpu_use_fusion_emitters": False},
+    "quick": {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False},
+}
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize(("kind", "size"), [("batch", 3), ("instance", 5)])
+def test_a_maximum_has_its_gradient_where_a_compiler_computes_pixels_twice(rng, options, kind, size):
+    """What is pooled is computed anew in every loop that reads it, and rounded differently in each."""
+
+    def loss(images, kernel):
+        pixels = lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        pooled = nn.pool(1.3 * nn.normalise(pixels, kind) + 0.1, "max", size)
+        return jnp.sum(pooled * jnp.cos(jnp.arange(pooled.size, dtype=jnp.float32)).reshape(pooled.shape))
+
+    gradient = jax.grad(loss, (0, 1))
+    compiled = jax.jit(gradient, compiler_options=options if jax.default_backend() == "cpu" else None)
+    for _ in range(8):
+        operands = images_of(rng, 4, 9, 7, 3), images_of(rng, 3, 3, 3, 5)
+        assert_close(compiled(*operands), gradient(*operands), atol=2e-3)
 
 
 @pytest.mark.parametrize(
@@ -193,7 +222,7 @@ ORACLES = {
 def test_activations_with_scale_and_offset_equal_numpy(rng, kind):
     images, scale, offset = 3 * images_of(rng, 2, 3, 4, 5), 2 + images_of(rng, 5), images_of(rng, 5)
 
-    @quick_jit
+    @jax.jit
     def both(images, scale, offset):
         return nn.activate(images, kind, scale, offset), nn.activate(images, kind, None, offset)
 
@@ -230,11 +259,11 @@ def test_integer_choices_equal_named_ones(rng):
         "activation": (nn.ACTIVATIONS, lambda kind, images: nn.activate(images, kind, scale, offset)),
     }
 
-    @quick_jit
+    @jax.jit
     def by_name(images):
         return {role: [pull(partial(layer, name), images) for name in table] for role, (table, layer) in tables.items()}
 
-    @quick_jit
+    @jax.jit
     def by_index(images, index):
         return {role: pull(partial(layer, index), images) for role, (_, layer) in tables.items()}
 

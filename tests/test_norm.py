@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from quick import quick_jit
 
 from jaxad.nets.layers import NORM_EPSILON, Moments
 from jaxad.nets.norm import MOMENTUM, BatchNorm, Statistics, averaged, fresh_moments, split_norm
@@ -56,7 +55,7 @@ def test_another_affine_part_replaces_the_networks_own(images):
 
 def test_images_apart_meet_frozen_moments_and_do_not_count(images):
     apart = np.array([0, 1, 0, 0, 1, 0], bool)
-    out, own = quick_jit(split_norm)(jnp.asarray(images), jnp.asarray(apart), FROZEN)
+    out, own = jax.jit(split_norm)(jnp.asarray(images), jnp.asarray(apart), FROZEN)
     others = images[~apart]
     np.testing.assert_allclose(own.mean, others.mean((0, 1, 2)), rtol=1e-5)
     np.testing.assert_allclose(own.variance, others.var((0, 1, 2)), rtol=1e-4)
@@ -74,7 +73,7 @@ def test_without_apart_images_it_is_the_usual_normalisation_with_its_gradient(im
         norm = BatchNorm(Statistics((FROZEN,), jnp.zeros(6, bool)))
         return jnp.sum(weights * norm(x, AFFINE, "linear"))
 
-    ours, theirs = quick_jit(lambda x: (jax.value_and_grad(split)(x), jax.value_and_grad(usual)(x)))(images)
+    ours, theirs = jax.jit(lambda x: (jax.value_and_grad(split)(x), jax.value_and_grad(usual)(x)))(images)
     np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-4)
     np.testing.assert_allclose(ours[1], theirs[1], rtol=1e-3, atol=1e-5)
 
@@ -85,13 +84,13 @@ def test_apart_images_pass_their_gradient_through_the_frozen_scale_alone(images)
     def seen(x):  # of image 1, whose values no other image's normalisation should see
         return jnp.sum(split_norm(x, apart, FROZEN)[0])
 
-    gradient = quick_jit(jax.grad(seen))(jnp.asarray(images))
+    gradient = jax.jit(jax.grad(seen))(jnp.asarray(images))
     scale = 1 / np.sqrt(np.asarray(FROZEN.variance) + NORM_EPSILON)
     np.testing.assert_allclose(gradient[1], np.broadcast_to(scale, (2, 3, 2)), rtol=1e-5)
 
 
 def test_a_batch_all_apart_changes_no_statistics(images):
-    out, own = quick_jit(split_norm)(jnp.asarray(images), jnp.ones(6, bool), FROZEN)
+    out, own = jax.jit(split_norm)(jnp.asarray(images), jnp.ones(6, bool), FROZEN)
     jax.tree.map(np.testing.assert_array_equal, own, FROZEN)
     assert np.isfinite(out).all()
 
@@ -103,4 +102,4 @@ def test_no_gradient_passes_through_what_is_remembered(images):
         split = split_norm(x, jnp.array([1, 0, 0, 0, 0, 0], bool), FROZEN)[1]
         return jnp.sum(norm.seen[0].mean) + jnp.sum(split.variance)
 
-    assert not np.any(quick_jit(jax.grad(remembered))(jnp.asarray(images)))
+    assert not np.any(jax.jit(jax.grad(remembered))(jnp.asarray(images)))

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from learning import OneClass, assert_learns
-from quick import quick_jit
 from scipy.ndimage import gaussian_filter
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
@@ -25,7 +24,7 @@ SMALL, LARGER = FeatureConfig(width=8), FeatureConfig(width=16)
 BRICK = textures(32).images[:256]
 
 
-CALIBRATE = quick_jit(lambda detector, state, images: detector.calibrate(state, images), static_argnums=0)
+CALIBRATE = jax.jit(lambda detector, state, images: detector.calibrate(state, images), static_argnums=0)
 
 
 def fitted(detector, images, seed=0):
@@ -37,7 +36,7 @@ def fitted(detector, images, seed=0):
 
 def patches_of(config, state, images):
     """Features of all patches, [N, h, w, F]."""
-    return np.asarray(quick_jit(make_features(config).apply)(state.network, images.astype(np.float32) / 255))
+    return np.asarray(jax.jit(make_features(config).apply)(state.network, images.astype(np.float32) / 255))
 
 
 def spoilt(images, rng):
@@ -56,14 +55,12 @@ def spoilt(images, rng):
 def test_a_coreset_adds_the_furthest_row_each_time(rng):
     rows = rng.standard_normal((60, 4)).astype(np.float32)
     valid = np.arange(60) < 50
-    chosen = np.asarray(quick_jit(greedy_coreset, static_argnums=3)(jax.random.key(0), rows, valid, 12))
+    chosen = np.asarray(jax.jit(greedy_coreset, static_argnums=3)(jax.random.key(0), rows, valid, 12))
     assert chosen[0] < 50
     for number in range(1, 12):
         distances = np.linalg.norm(rows[:50, None] - rows[chosen[:number]][None], axis=2).min(1)
         assert chosen[number] == distances.argmax()
-    few = np.asarray(
-        quick_jit(greedy_coreset, static_argnums=3)(jax.random.key(0), rows, valid & (rows[:, 0] > 1.5), 40)
-    )
+    few = np.asarray(jax.jit(greedy_coreset, static_argnums=3)(jax.random.key(0), rows, valid & (rows[:, 0] > 1.5), 40))
     assert set(few) == set(np.flatnonzero(valid & (rows[:, 0] > 1.5)))
 
 
@@ -71,7 +68,7 @@ def test_a_projected_coreset_still_covers_the_rows(rng):
     rows = np.concatenate(
         [centre + 0.01 * rng.standard_normal((20, 300)) for centre in rng.standard_normal((8, 1, 300))]
     )
-    chosen = quick_jit(greedy_coreset, static_argnums=3)(
+    chosen = jax.jit(greedy_coreset, static_argnums=3)(
         jax.random.key(1), rows.astype(np.float32), np.ones(160, bool), 8
     )
     assert sorted(np.asarray(chosen) // 20) == list(range(8))
@@ -79,20 +76,20 @@ def test_a_projected_coreset_still_covers_the_rows(rng):
 
 def test_candidates_are_drawn_from_what_counts():
     valid = np.arange(50) < 30
-    drawn = np.asarray(quick_jit(some_of, static_argnums=2)(jax.random.key(0), valid, 12))
+    drawn = np.asarray(jax.jit(some_of, static_argnums=2)(jax.random.key(0), valid, 12))
     assert len(set(drawn)) == 12
     assert (drawn < 30).all()
     assert sorted(drawn) != list(range(12))
-    more = np.asarray(quick_jit(some_of, static_argnums=2)(jax.random.key(0), valid, 40))
+    more = np.asarray(jax.jit(some_of, static_argnums=2)(jax.random.key(0), valid, 40))
     assert set(range(30)) < set(more)
-    np.testing.assert_array_equal(quick_jit(some_of, static_argnums=2)(jax.random.key(0), valid, 60), np.arange(50))
+    np.testing.assert_array_equal(jax.jit(some_of, static_argnums=2)(jax.random.key(0), valid, 60), np.arange(50))
 
 
 def test_features_are_standardised_by_what_counts(rng):
     rows = np.concatenate([rng.standard_normal((30, 3)) * [1, 5, 0] + [0, 2, 7], np.full((5, 3), 99)]).astype(
         np.float32
     )
-    centre, scale = quick_jit(standard)(rows, np.arange(35) < 30)
+    centre, scale = jax.jit(standard)(rows, np.arange(35) < 30)
     np.testing.assert_allclose(centre, rows[:30].mean(0), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(scale, [*rows[:30, :2].std(0), 1], rtol=1e-4)
 
@@ -113,7 +110,7 @@ def test_the_score_is_the_distance_of_the_worst_patch(bank):
     standardised = (patches - np.asarray(state.centre)) / np.asarray(state.scale)
     distances = np.linalg.norm(standardised[:, :, :, None] - np.asarray(state.bank), axis=4).min(3)
     np.testing.assert_allclose(score_images(detector, state, BRICK[64:72], 8), distances.max((1, 2)), rtol=1e-3)
-    expected = quick_jit(to_pixels, static_argnums=(1, 2))(distances, (32, 32), config.blur)
+    expected = jax.jit(to_pixels, static_argnums=(1, 2))(distances, (32, 32), config.blur)
     np.testing.assert_allclose(map_images(detector, state, BRICK[64:72], 8), expected, rtol=1e-3, atol=1e-4)
 
 
@@ -189,10 +186,10 @@ def test_a_loaded_detector_keeps_what_it_chose(bank, tmp_path):
 
 def test_maps_are_enlarged_and_smoothed(rng):
     maps = rng.random((2, 40, 30)).astype(np.float32)
-    same = quick_jit(lambda maps: to_pixels(maps, (40, 30), 0.05))(maps)
+    same = jax.jit(lambda maps: to_pixels(maps, (40, 30), 0.05))(maps)
     expected = np.stack([gaussian_filter(m.astype(np.float64), 2.0, truncate=8) for m in maps])
     np.testing.assert_allclose(same[:, 14:-14, 13:-13], expected[:, 14:-14, 13:-13], rtol=1e-3)
-    flat = quick_jit(lambda maps: to_pixels(maps, (50, 70), 0.1))(jnp.ones((1, 5, 7)))
+    flat = jax.jit(lambda maps: to_pixels(maps, (50, 70), 0.1))(jnp.ones((1, 5, 7)))
     np.testing.assert_allclose(flat, 1, rtol=1e-5)
 
 

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from quick import quick_jit
 from scipy import ndimage
 
 from jaxad import metrics, segmentation_metrics
@@ -30,7 +29,7 @@ def largest(image):
 @pytest.mark.parametrize("density", [0.0, 0.1, 0.35, 0.6, 1.0])
 def test_the_largest_region_is_that_of_scipy(rng, density):
     flagged = rng.random((3, 17, 23)) < density
-    found = quick_jit(largest_region)(flagged)
+    found = jax.jit(largest_region)(flagged)
     assert int(found) == max(largest(image) for image in flagged)
 
 
@@ -41,7 +40,7 @@ def test_a_long_winding_region_is_one():
     for row in range(0, 40, 4):
         flagged[0, row : row + 4, -1 if row % 8 == 0 else 0] = True
     assert ndimage.label(flagged[0], NEIGHBOURS)[1] == 1
-    assert int(quick_jit(largest_region)(flagged)) == flagged.sum()
+    assert int(jax.jit(largest_region)(flagged)) == flagged.sum()
 
 
 def test_all_equal_the_metrics_of_the_host(example):

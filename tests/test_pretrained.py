@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from quick import quick_jit
 
 from jaxad import pretrained
 from jaxad.detectors import MemoryBankConfig, memory_bank
@@ -262,10 +261,10 @@ def test_the_network_is_that_of_pytorch(rng):
     arrays, images = drawn_arrays(rng), rng.random((1, 45, 64, 3), np.float32)
     params = efficientnet.from_state_dict(arrays)
     logits, stages = by_torch(arrays, images)
-    found = quick_jit(lambda params, images: efficientnet.stages(params, images, (4, 10)))(params, images)
+    found = jax.jit(lambda params, images: efficientnet.stages(params, images, (4, 10)))(params, images)
     for stage, expected in zip(found, (stages[4], stages[10])):
         np.testing.assert_allclose(stage, expected, rtol=1e-2, atol=1e-3)
-    np.testing.assert_allclose(quick_jit(efficientnet.classify)(params, images), logits, rtol=1e-2, atol=1e-3)
+    np.testing.assert_allclose(jax.jit(efficientnet.classify)(params, images), logits, rtol=1e-2, atol=1e-3)
     with pytest.raises(ValueError, match=r"there is no _blocks.3._expand_conv.weight"):
         efficientnet.from_state_dict({k: v for k, v in arrays.items() if "3._expand" not in k})
     with pytest.raises(ValueError, match="not those of EfficientNet-lite0"):
@@ -290,7 +289,7 @@ def test_real_weights_know_a_cat_and_a_rocket():
     pictures = [getattr(skimage.data, name)() for name in ("chelsea", "coffee", "rocket")]
     images = np.stack([resize(middle(picture), (224, 224), anti_aliasing=True) for picture in pictures])
     images = images.astype(np.float32)
-    logits = np.asarray(quick_jit(efficientnet.classify)(params, images))
+    logits = np.asarray(jax.jit(efficientnet.classify)(params, images))
     # Egyptian cat, espresso, missile
     np.testing.assert_array_equal(logits.argmax(1), [285, 967, 657])
 

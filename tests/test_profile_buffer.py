@@ -4,14 +4,13 @@ from collections import deque
 
 import jax
 import numpy as np
-from quick import quick_jit
 
 from jaxad.batch_sampling import buffer as fifo
 
 
 def test_the_oldest_goes_first_and_unwanted_ones_never_come(rng):
     buffer, kept = fifo.empty(5, (3, 4), 2), deque(maxlen=5)
-    push = quick_jit(fifo.push)
+    push = jax.jit(fifo.push)
     for turn in range(7):
         profiles = rng.random((2, 3, 4, 2), np.float32)
         masks = rng.integers(0, 2, (2, 3, 4)).astype(np.uint8)
@@ -28,7 +27,7 @@ def test_the_oldest_goes_first_and_unwanted_ones_never_come(rng):
 
 def test_draws_come_from_what_is_there(rng):
     buffer = fifo.empty(6, (2, 2), 3)
-    draw = quick_jit(fifo.draw, static_argnums=2)
+    draw = jax.jit(fifo.draw, static_argnums=2)
     np.testing.assert_array_equal(draw(buffer, jax.random.key(0), 4)[0], 0)
     profiles, masks = 1 + rng.random((4, 2, 2, 3)).astype(np.float32), np.ones((4, 2, 2), np.uint8)
     buffer = fifo.push(buffer, profiles, masks)

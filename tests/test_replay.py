@@ -3,13 +3,12 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from quick import quick_jit
 
 from jaxad.search import replay
 from jaxad.search.replay import init_buffer
 
 CARRY = np.zeros((1, 2))
-insert, draw = quick_jit(replay.insert), quick_jit(replay.draw, static_argnums=2)
+insert, draw = jax.jit(replay.insert), jax.jit(replay.draw, static_argnums=2)
 
 
 def rows(*numbers):

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
-from quick import quick_jit
 
 from jaxad.nets.resampling import doubling_conv, halving_conv, patch_doubling
 
@@ -41,7 +40,7 @@ def test_value_and_gradients_equal_the_librarys(rng, case, shape):
     ours, theirs, size = CASES[case]
     images = jnp.asarray(rng.standard_normal(shape), jnp.float32)
     kernel = jnp.asarray(rng.standard_normal((size, size, shape[3], 5)), jnp.float32)
-    got, expected = quick_jit(lambda i, k: (pull(ours, i, k), pull(theirs, i, k)))(images, kernel)
+    got, expected = jax.jit(lambda i, k: (pull(ours, i, k), pull(theirs, i, k)))(images, kernel)
     for a, b in zip(got, expected, strict=True):
         assert a.shape == b.shape
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
@@ -51,7 +50,7 @@ def test_doubling_is_the_adjoint_of_halving(rng):
     """<half(x), y> = <x, double(y)> with the kernel's channels swapped."""
     x, y = rng.standard_normal((2, 6, 10, 3)), rng.standard_normal((2, 3, 5, 4))
     kernel = jnp.asarray(rng.standard_normal((4, 4, 3, 4)), jnp.float32)
-    half, double = quick_jit(lambda x, y: (halving_conv(x, kernel), doubling_conv(y, kernel.swapaxes(2, 3))))(
+    half, double = jax.jit(lambda x, y: (halving_conv(x, kernel), doubling_conv(y, kernel.swapaxes(2, 3))))(
         jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32)
     )
     np.testing.assert_allclose(np.vdot(half, y), np.vdot(x, double), rtol=1e-4)
@@ -67,7 +66,7 @@ def test_doubling_equals_pytorchs(rng):
             torch.tensor(images.transpose(0, 3, 1, 2)), torch.tensor(kernel.transpose(2, 3, 0, 1)),
             stride=2, padding=padding,
         )  # fmt: skip
-        got = quick_jit(ours)(images, kernel)
+        got = jax.jit(ours)(images, kernel)
         np.testing.assert_allclose(got, theirs.numpy().transpose(0, 2, 3, 1), rtol=1e-4, atol=1e-4)
 
 
@@ -76,7 +75,7 @@ def test_they_compute_in_the_type_of_the_kernel_and_return_float32(rng, case):
     function, _, size = CASES[case]
     images = jnp.asarray(rng.standard_normal((2, 4, 4, 3)), jnp.float32)
     kernel = jnp.asarray(rng.standard_normal((size, size, 3, 2)), jnp.float32)
-    exact, near = quick_jit(lambda k: (function(images, k), function(images, k.astype(jnp.bfloat16))))(kernel)
+    exact, near = jax.jit(lambda k: (function(images, k), function(images, k.astype(jnp.bfloat16))))(kernel)
     assert near.dtype == jnp.float32
     np.testing.assert_allclose(near, exact, rtol=0.05, atol=0.2)
     assert not np.array_equal(near, exact)

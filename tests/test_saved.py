@@ -35,7 +35,7 @@ def saved(tmp_path_factory):
     """A detector on disk and in memory: (folder, detector, state)."""
     folder = tmp_path_factory.mktemp("run") / "best"
     detector = autoencoder(CONFIG)
-    start = jax.jit(detector.init, compiler_options={"xla_backend_optimization_level": 0})
+    start = jax.jit(detector.init)
     state = start(jax.random.key(0), IMAGES[:40] / np.float32(255))
     state = state._replace(step=jnp.int32(7), opt_state=jax.tree.map(jnp.ones_like, state.opt_state))
     save_detector(folder, state=state, threshold=THRESHOLD, details=DETAILS, **USUAL)

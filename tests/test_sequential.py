@@ -12,13 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from quick import QUICK_OPTIONS, quick_jit
 
 from jaxad.distances import get_distance
 from jaxad.hypotheses import make_hypothesis
 from jaxad.nets import autoencoder
 from jaxad.nets import conv as convolutions
-from jaxad.search import kernels, supernet, trial
+from jaxad.search import supernet, trial
 from jaxad.search.blocks import WIDTHS, Layout, block_widths
 from jaxad.search.child import ChildConfig, make_child, make_optimiser
 from jaxad.search.kernels import CompileAhead, Kernel, Plan
@@ -55,14 +54,6 @@ DATA = make_data()
 
 def job_of(child, seed=0):
     return Job(CHILDREN[child], supernet.take(SHARED, CHILDREN[child]), jax.random.key(seed))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """Kernels are compiled faster without optimisation, and are still the same programs."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kernels, "kernel_options", lambda: QUICK_OPTIONS)
-        yield
 
 
 @contextlib.contextmanager
@@ -102,19 +93,19 @@ def reference_functions(index):
     def latent(params, batch):
         return autoencoder.apply(params, CHILDREN[index].layers, batch, with_decoder=False).latent
 
-    @quick_jit
+    @jax.jit
     def judge(params, fit_images, valid):
         latents = jax.lax.map(functools.partial(latent, params), fit_images)
         stats = hypothesis.fit(params["hypothesis"], latents.reshape(-1, latents.shape[-1]))
         return jax.lax.map(functools.partial(child.score, params, stats), valid).reshape(-1)
 
-    gradient = quick_jit(jax.value_and_grad(child.loss, has_aux=True))
-    start = quick_jit(child.start)
+    gradient = jax.jit(jax.value_and_grad(child.loss, has_aux=True))
+    start = jax.jit(child.start)
     return start, gradient, lambda params: judge(params, windows(DATA.train[:32]), windows(DATA.valid))[:30]
 
 
 def reference(index, job, config):
-    """(parameters, loss, reward) of a plain loop with the same images in the same order."""
+    """(parameters, losses of all steps, reward) of a plain loop with the same images in the same order."""
     start, gradient, scores = reference_functions(index)
     keys = trial.trial_keys(jax.random.clone(job.key))
     order = trial.batch_order(keys.order, len(DATA.train), config.steps, config.batch_size)
@@ -122,15 +113,17 @@ def reference(index, job, config):
     params = job.params | {"hypothesis": start(keys.hypothesis, job.params, images[0])}
     optimiser = make_optimiser(config.child, config.steps)
     state = optimiser.init(params)
-    update = quick_jit(optimiser.update)
+    update = jax.jit(optimiser.update)
+    losses = []
     for step in range(config.steps):
         (loss, _), gradients = gradient(params, images[step], step)
+        losses.append(loss)
         updates, state = update(gradients, state, params)
         params = optax.apply_updates(params, updates)
     params = jax.device_get(params)
     reward = trial.judge(scores(params), DATA.valid_labels, loss, config.reward).reward
     del params["hypothesis"]
-    return params, float(loss), float(reward)
+    return params, np.array(losses), float(reward)
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +161,7 @@ def test_training_equals_a_plain_loop(trained, index):
 
 def assert_same_training(result, expected, job):
     """That SGD ended where the plain loop did."""
-    params, loss, reward = expected
+    params, losses, reward = expected
     learnt = jax.tree.map(lambda new, old: np.abs(new - old).max(), params, job.params)
     most = max(jax.tree.leaves(learnt))
     assert most > 5e-4
@@ -178,7 +171,8 @@ def assert_same_training(result, expected, job):
         params,
         learnt,
     )
-    np.testing.assert_allclose(result.verdict.loss, loss, rtol=1e-4)
+    # A likelihood may fall from 46 to -1.8 in four steps: rounding is relative to where it comes from.
+    np.testing.assert_allclose(result.verdict.loss, losses[-1], rtol=0, atol=1e-5 * np.abs(losses).max())
     np.testing.assert_allclose(result.verdict.reward, reward, atol=1e-6)
     assert result.verdict.usable
 
@@ -205,9 +199,9 @@ def test_adam_equals_a_plain_loop(monkeypatch, adam_executor, index):
     """
     monkeypatch.setattr(convolutions, "fourier_gain", lambda: None)
     (result,) = adam_executor([job_of(index)])
-    params, loss, reward = reference(index, job_of(index), ADAM)
+    params, losses, reward = reference(index, job_of(index), ADAM)
     jax.tree.map(lambda got, want: np.testing.assert_allclose(got, want, atol=1e-5), result.params, params)
-    np.testing.assert_allclose(result.verdict.loss, loss, rtol=1e-4)
+    np.testing.assert_allclose(result.verdict.loss, losses[-1], rtol=1e-4)
     np.testing.assert_allclose(result.verdict.reward, reward, atol=1e-6)
 
 
@@ -216,7 +210,7 @@ def test_maps_are_rewarded_by_their_pixels():
     config = dataclasses.replace(SGD, reward="pixel_auroc")
     layers, distance = CHILDREN[2].layers, get_distance(CHILDREN[2].distance)
 
-    @quick_jit
+    @jax.jit
     def maps_of(params, batch):
         return jax.vmap(distance.map)(autoencoder.apply(params, layers, batch).reconstruction, batch)
 

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
-from quick import quick_jit
 
 from jaxad.nets import sngan
 
@@ -77,7 +76,7 @@ def test_generated_images_are_in_range_and_frozen_moments_repeat_the_batch(netwo
         frozen = sngan.encode(encoder, images, codes.moments)
         return codes, rebuilt, frozen, sngan.generate(generator, frozen.output, rebuilt.moments)
 
-    codes, rebuilt, frozen_codes, frozen_rebuilt = quick_jit(both)(images)
+    codes, rebuilt, frozen_codes, frozen_rebuilt = jax.jit(both)(images)
     assert len(codes.moments) == 1
     assert len(rebuilt.moments) == 3
     assert np.abs(rebuilt.output).max() <= 1
@@ -88,7 +87,7 @@ def test_generated_images_are_in_range_and_frozen_moments_repeat_the_batch(netwo
 def test_the_critic_judges_each_pair_by_itself_and_values_are_linear_in_features(networks, rng):
     critic = networks[2]
     pairs = jnp.asarray(rng.uniform(-1, 1, (4, 8, 8, 2)), jnp.float32)
-    judge = quick_jit(lambda pairs: sngan.judge(critic, pairs))
+    judge = jax.jit(lambda pairs: sngan.judge(critic, pairs))
     together = judge(pairs)
     alone = judge(jnp.concatenate([pairs[:1], 9 * pairs[1:]]))
     np.testing.assert_allclose(alone.values[0], together.values[0], rtol=1e-5)
@@ -122,5 +121,5 @@ def test_the_critic_equals_a_plain_restatement(side, rng):
             images = images + changed
         return jax.nn.relu(images).sum((1, 2)) @ critic["dense"]["kernel"][:, 0]
 
-    ours, theirs = quick_jit(lambda p: (sngan.judge(critic, p).values, plain(p)))(pairs)
+    ours, theirs = jax.jit(lambda p: (sngan.judge(critic, p).values, plain(p)))(pairs)
     np.testing.assert_allclose(ours, theirs, rtol=1e-4)

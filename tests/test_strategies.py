@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from quick import quick_jit
 from scipy import stats
 
 from jaxad.search.space import SearchSpace
@@ -37,7 +36,7 @@ TINY = SearchSpace(channels=(4, 8), pool_kernels=(1, 3), activations=("relu", "e
 @functools.cache
 def jitted(name: str, population: int, space: SearchSpace = SPACE, **options) -> Search:
     search = make_strategy(name, space, population=population, **options)
-    return Search(search.init, quick_jit(search.ask), quick_jit(search.tell))
+    return Search(search.init, jax.jit(search.ask), jax.jit(search.tell))
 
 
 def additive(tokens):
@@ -141,7 +140,7 @@ PAIRS_OF_FOUR = {"population": 4, "population_size": 4, "sample_size": 2}
 @functools.cache
 def many_asks():
     search = regularised_evolution(SPACE, **PAIRS_OF_FOUR)
-    return quick_jit(jax.vmap(lambda key, state: search.ask(key, state)[1], in_axes=(0, None)))
+    return jax.jit(jax.vmap(lambda key, state: search.ask(key, state)[1], in_axes=(0, None)))
 
 
 def children_of(rewards, seed):
@@ -201,7 +200,7 @@ def test_evolution_beats_random_search_on_an_additive_reward():
 
     best = {}
     for number, name in enumerate(UNLEARNED):
-        run_all = quick_jit(functools.partial(final_best, make_strategy(name, SPACE, population=4)))
+        run_all = jax.jit(functools.partial(final_best, make_strategy(name, SPACE, population=4)))
         best[name] = np.asarray(run_all(jax.random.split(jax.random.key(number), (75, 16))))
     gain = best["evolution"] - best["random"]
     assert gain.mean() > 0.08

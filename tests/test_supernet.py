@@ -6,7 +6,6 @@ import functools
 import jax
 import numpy as np
 import pytest
-from quick import quick_jit
 
 from jaxad.search import supernet
 from jaxad.search.child import ChildConfig, make_child
@@ -164,7 +163,7 @@ def test_a_share_computes_what_masked_shared_weights_compute(shared, rng, hypoth
         assert jax.tree.map(np.shape, network) == jax.tree.map(np.shape, {k: own[k] for k in network})
         beliefs = jax.tree.map(lambda leaf: np.cos(np.arange(leaf.size, dtype=np.float32)).reshape(leaf.shape), own)
 
-        @quick_jit
+        @jax.jit
         def run(params, images):
             output, stats = child.apply(params, images), child.fit(params, images)
             loss, terms = child.loss(params, images, 0)

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from quick import quick_jit
 
 from jaxad.search import trial
 from jaxad.search.space import SearchSpace
@@ -59,7 +58,7 @@ def test_compiled_and_vmapped_seeds_equal_separate_ones():
     def run(key):
         return explore_table(regularised_evolution(SPACE), SPACE, REWARDS, key, children=8, population=1)
 
-    together = quick_jit(jax.vmap(run))(jax.vmap(jax.random.key)(jnp.arange(3)))
+    together = jax.jit(jax.vmap(run))(jax.vmap(jax.random.key)(jnp.arange(3)))
     for seed in range(3):
         jax.tree.map(
             lambda a, b, seed=seed: np.testing.assert_array_equal(a[seed], b), together, run(jax.random.key(seed))

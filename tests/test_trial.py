@@ -7,14 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from quick import quick_jit
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from jaxad.search import trial
 from jaxad.search.trial import TrialConfig
 
-batch_order = quick_jit(trial.batch_order, static_argnums=(1, 2, 3))
-judge = quick_jit(trial.judge, static_argnums=3)
+batch_order = jax.jit(trial.batch_order, static_argnums=(1, 2, 3))
+judge = jax.jit(trial.judge, static_argnums=3)
 
 
 def order_of(images, steps, batch_size, seed=0):
@@ -41,7 +40,7 @@ def test_the_order_depends_on_the_key_alone():
 
 
 def test_orders_are_uniform():
-    orders = quick_jit(jax.vmap(lambda key: trial.batch_order(key, 4, 2, 4)))(jax.random.split(jax.random.key(0), 4000))
+    orders = jax.jit(jax.vmap(lambda key: trial.batch_order(key, 4, 2, 4)))(jax.random.split(jax.random.key(0), 4000))
     counts = np.stack([(np.asarray(orders).reshape(4000, 8) == image).mean(0) for image in range(4)])
     np.testing.assert_allclose(counts, 0.25, atol=0.03)  # 4 standard errors
 

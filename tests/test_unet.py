@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from quick import quick_jit
 
 from jaxad.nets import unet
 
@@ -53,7 +52,7 @@ def test_values_and_gradients_equal_a_restatement_in_pytorch(rng, dense, batch_n
     torch = pytest.importorskip("torch")
     functional = torch.nn.functional
     shape, levels = (8, 12, 2), 3
-    params = quick_jit(lambda key: unet.init_unet(key, shape, 0.1, levels=levels, dense=dense, batch_norm=batch_norm))(
+    params = jax.jit(lambda key: unet.init_unet(key, shape, 0.1, levels=levels, dense=dense, batch_norm=batch_norm))(
         jax.random.key(0)
     )
     params = jax.tree.map(lambda leaf: leaf + rng.normal(0, 0.1, leaf.shape).astype(np.float32), params)
@@ -94,7 +93,7 @@ def test_values_and_gradients_equal_a_restatement_in_pytorch(rng, dense, batch_n
         made = unet.generate(params, images).output
         return jnp.sum(jnp.square(made)), made
 
-    (_, ours), gradient = quick_jit(jax.value_and_grad(squared, has_aux=True))(params)
+    (_, ours), gradient = jax.jit(jax.value_and_grad(squared, has_aux=True))(params)
     np.testing.assert_allclose(ours, made.detach().numpy().transpose(0, 2, 3, 1), rtol=1e-4, atol=1e-5)
     largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(gradient))
     for a, b in zip(jax.tree.leaves(gradient), jax.tree.leaves(theirs), strict=True):
@@ -102,9 +101,9 @@ def test_values_and_gradients_equal_a_restatement_in_pytorch(rng, dense, batch_n
 
 
 def test_frozen_moments_repeat_the_batch(rng):
-    params = quick_jit(lambda key: unet.init_unet(key, (8, 8, 1), 0.1, levels=2))(jax.random.key(0))
+    params = jax.jit(lambda key: unet.init_unet(key, (8, 8, 1), 0.1, levels=2))(jax.random.key(0))
     images = jnp.asarray(rng.uniform(-1, 1, (6, 8, 8, 1)), jnp.float32)
-    made, again = quick_jit(lambda x: (first := unet.generate(params, x), unet.generate(params, x, first.moments)))(
+    made, again = jax.jit(lambda x: (first := unet.generate(params, x), unet.generate(params, x, first.moments)))(
         images
     )
     np.testing.assert_allclose(again.output, made.output, rtol=1e-3, atol=1e-5)

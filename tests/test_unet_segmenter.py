@@ -5,7 +5,6 @@ import functools
 import jax
 import numpy as np
 import pytest
-from quick import quick_jit
 
 from jaxad.data.few_masks import load_labelled
 from jaxad.detectors import unet_segmenter
@@ -19,12 +18,12 @@ from jaxad.types import Batch
 TINY = {"width": 0.1, "levels": 2}
 
 
-@functools.partial(quick_jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0)
 def started(detector, key, images):
     return detector.init(key, images)
 
 
-@functools.partial(quick_jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0)
 def stepped(detector, key, state, batch):
     return detector.step(key, state, batch)
 
@@ -34,9 +33,9 @@ def test_losses_are_those_written_above(rng):
     masks = (rng.random((3, 4, 5)) < 0.3).astype(np.float32)
     p = 1 / (1 + np.exp(-logits.astype(np.float64)))
     entropy = -np.mean(masks * np.log(p) + (1 - masks) * np.log(1 - p))
-    np.testing.assert_allclose(quick_jit(cross_entropy)(logits, masks), entropy, rtol=1e-5)
+    np.testing.assert_allclose(jax.jit(cross_entropy)(logits, masks), entropy, rtol=1e-5)
     dice = (2 * (p * masks).sum() + 1) / (p.sum() + masks.sum() + 1)
-    np.testing.assert_allclose(quick_jit(overlap)(logits, masks), dice, rtol=1e-5)
+    np.testing.assert_allclose(jax.jit(overlap)(logits, masks), dice, rtol=1e-5)
 
 
 def test_a_step_is_told_by_masks_alone_and_adds_up(rng):

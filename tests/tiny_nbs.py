@@ -3,24 +3,15 @@
 import jax
 import numpy as np
 import pytest
-from quick import QUICK_OPTIONS
 
 from jaxad import data
-from jaxad.batch_sampling import EnvironmentConfig, NBSConfig, make_pile, training
+from jaxad.batch_sampling import EnvironmentConfig, NBSConfig, make_pile
 
 SMALL = NBSConfig(
     environment=EnvironmentConfig(patch=8, shift=3, window=16),
     episode=4, batch=2, code=4, width=0.05, sampler_width=0.2, predictor_width=0.5, period=6, skip=3, profile=3,
     clone_steps=20, predictor_batch=3, memory=7, learning_rate=1e-2,
 )  # fmt: skip
-
-
-@pytest.fixture(scope="session")
-def quick_programs():
-    """Programs of the training, too, are compiled without optimisation; all tests but one share one program."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "kernel_options", lambda: QUICK_OPTIONS)
-        yield
 
 
 @pytest.fixture(scope="module")

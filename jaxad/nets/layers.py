@@ -38,7 +38,8 @@ def pool(images: Array, kind: str | Array, size: int) -> Array:
       size: window and stride; 1 is the identity.
 
     Returns:
-      [B, ceil(H / size), ceil(W / size), C]. The paper states no stride; an average counts true pixels only.
+      [B, ceil(H / size), ceil(W / size), C]. The paper states no stride; an average counts true pixels only; of
+      tied maxima one has the whole gradient.
     """
     chex.assert_rank(images, 4)
     if size == 1:
@@ -78,25 +79,43 @@ def _average_pool(images: Array, size: int) -> Array:
     return _sum_pool(images, size) / count
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _max_pool(images: Array, size: int) -> Array:
+    return _maxima(images, size, *images.shape[1:3])
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
+def _maxima(images: Array, size: int, height: int, width: int) -> Array:
     return _windows(images, size, jnp.max, -jnp.inf)
 
 
-def _max_pool_forward(images: Array, size: int) -> tuple[Array, tuple[Array, Array]]:
-    pooled = _windows(images, size, jnp.max, -jnp.inf)
-    return pooled, (images, pooled)
+class Places(NamedTuple):
+    """Where maxima lie. One pixel of each window, by construction: comparing pixels with the maximum would miss them
+    wherever a compiler computes a pixel twice and rounds it differently."""
+
+    row: Array  # [B, rows, W, C] of the maximum of each column of a window
+    column: Array  # [B, rows, columns, C] that has the window's maximum
 
 
-def _max_pool_backward(size: int, residuals: tuple[Array, Array], gradient: Array) -> tuple[Array]:
-    images, pooled = residuals
-    height, width = images.shape[1:3]
-    winners = (images == upsample(pooled, size, height, width)).astype(images.dtype)
-    share = gradient / _sum_pool(winners, size)  # tied pixels share the gradient, as autodiff of max has it
-    return (winners * upsample(share, size, height, width),)
+def _maxima_forward(images: Array, size: int, height: int, width: int) -> tuple[Array, Places]:
+    found: list[Array] = []
+
+    def reduce(values: Array, axis: int) -> Array:
+        found.append(jnp.argmax(values, axis).astype(jnp.int16))
+        return jnp.max(values, axis)
+
+    return _windows(images, size, reduce, -jnp.inf), Places(*found)
 
 
-_max_pool.defvjp(_max_pool_forward, _max_pool_backward)
+def _maxima_backward(size: int, height: int, width: int, places: Places, gradient: Array) -> tuple[Array]:
+    batch, rows, columns, channels = gradient.shape
+    place = jnp.arange(size, dtype=places.row.dtype)[:, None]
+    to_columns = jnp.where(place[None, None, None] == places.column[:, :, :, None], gradient[:, :, :, None], 0)
+    to_columns = to_columns.reshape(batch, rows, 1, columns * size, channels)
+    to_pixels = jnp.where(place[None, None, :, None] == places.row[:, :, None], to_columns, 0)
+    return (to_pixels.reshape(batch, rows * size, columns * size, channels)[:, :height, :width],)
+
+
+_maxima.defvjp(_maxima_forward, _maxima_backward)
 
 POOLS = {"max": _max_pool, "average": _average_pool}
 

@@ -1,0 +1,33 @@
+"""How the programs of tests are compiled: they run for a moment, and compiling them was most of the time of all tests.
+
+So compiled they cost a third of the compiler's time. `XLA_FLAGS=--xla_force_host_platform_device_count=8 pytest` tests
+them as users run them.
+"""
+
+import os
+import re
+import subprocess
+import sys
+
+QUICK = (
+    "--xla_backend_optimization_level=0",
+    "--xla_cpu_use_fusion_emitters=false",
+    "--xla_cpu_parallel_codegen_split_count=1",
+)
+
+
+def quick_flags() -> str:
+    """Those of the flags above that this version of XLA has: it ends a process that sets others."""
+    probe = [sys.executable, "-c", "from jaxlib import xla_client; xla_client.CompileOptions()"]
+    if "XLA_FLAGS" in os.environ:  # chosen by hand, or by the process whose worker this is
+        return ""
+    return " ".join(flag for flag in QUICK if _ends_well(probe, flag))
+
+
+def _ends_well(command: list[str], flag: str) -> bool:
+    return subprocess.run(command, env={**os.environ, "XLA_FLAGS": flag}, stderr=subprocess.DEVNULL).returncode == 0
+
+
+def of_one_device() -> str:
+    """The flags of this process, without its emulated devices."""
+    return re.sub(r"--xla_force_host_platform_device_count=\d+", "", os.environ.get("XLA_FLAGS", ""))
