@@ -62,12 +62,22 @@ def upsample(images: Array, size: int, height: int, width: int) -> Array:
 
 
 def _windows(images: Array, size: int, reduce: Callable[..., Array], fill: float) -> Array:
+    return reduce(_by_columns(reduce(_by_rows(images, size, fill), axis=2), size), axis=3)
+
+
+def _by_rows(images: Array, size: int, fill: float) -> Array:
+    """[B, H, W, C] -> [B, rows, size, W', C], H and W filled up to whole windows."""
     batch, height, width, channels = images.shape
     rows, columns = -(-height // size), -(-width // size)
     padding = [(0, 0), (0, rows * size - height), (0, columns * size - width), (0, 0)]
     images = jnp.pad(images, padding, constant_values=fill)
-    images = reduce(images.reshape(batch, rows, size, columns * size, channels), axis=2)
-    return reduce(images.reshape(batch, rows, columns, size, channels), axis=3)
+    return images.reshape(batch, rows, size, columns * size, channels)
+
+
+def _by_columns(lines: Array, size: int) -> Array:
+    """[B, rows, W', C] -> [B, rows, columns, size, C]."""
+    batch, rows, width, channels = lines.shape
+    return lines.reshape(batch, rows, width // size, size, channels)
 
 
 def _sum_pool(images: Array, size: int) -> Array:
@@ -89,21 +99,18 @@ def _maxima(images: Array, size: int, height: int, width: int) -> Array:
 
 
 class Places(NamedTuple):
-    """Where maxima lie. One pixel of each window, by construction: comparing pixels with the maximum would miss them
+    """Where maxima lie: at one pixel of each window, by construction. Comparing pixels with the maximum would miss it
     wherever a compiler computes a pixel twice and rounds it differently."""
 
-    row: Array  # [B, rows, W, C] of the maximum of each column of a window
-    column: Array  # [B, rows, columns, C] that has the window's maximum
+    row: Array  # [B, rows, W', C] int16, within its window, of the maximum of each column
+    column: Array  # [B, rows, columns, C] int16, the one that has the window's maximum
 
 
 def _maxima_forward(images: Array, size: int, height: int, width: int) -> tuple[Array, Places]:
-    found: list[Array] = []
-
-    def reduce(values: Array, axis: int) -> Array:
-        found.append(jnp.argmax(values, axis).astype(jnp.int16))
-        return jnp.max(values, axis)
-
-    return _windows(images, size, reduce, -jnp.inf), Places(*found)
+    by_rows = _by_rows(images, size, -jnp.inf)
+    by_columns = _by_columns(jnp.max(by_rows, axis=2), size)
+    places = (jnp.argmax(by_rows, axis=2), jnp.argmax(by_columns, axis=3))
+    return jnp.max(by_columns, axis=3), Places(*(place.astype(jnp.int16) for place in places))
 
 
 def _maxima_backward(size: int, height: int, width: int, places: Places, gradient: Array) -> tuple[Array]:
