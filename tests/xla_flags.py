@@ -1,7 +1,6 @@
-"""How the programs of tests are compiled: they run for a moment, and compiling them was most of the time of all tests.
+"""How programs of tests are compiled: in a hurry, for they run for a moment and compiling takes most of the time.
 
-So compiled they cost a third of the compiler's time. `XLA_FLAGS=--xla_force_host_platform_device_count=8 pytest` tests
-them as users run them.
+`XLA_FLAGS=--xla_force_host_platform_device_count=8 pytest` compiles them as users do.
 """
 
 import os
@@ -18,14 +17,14 @@ QUICK = (
 
 def quick_flags() -> str:
     """Those of the flags above that this version of XLA has: it ends a process that sets others."""
-    probe = [sys.executable, "-c", "from jaxlib import xla_client; xla_client.CompileOptions()"]
     if "XLA_FLAGS" in os.environ:  # chosen by hand, or by the process whose worker this is
         return ""
-    return " ".join(flag for flag in QUICK if _ends_well(probe, flag))
+    return " ".join(flag for flag in QUICK if _is_known(flag))
 
 
-def _ends_well(command: list[str], flag: str) -> bool:
-    return subprocess.run(command, env={**os.environ, "XLA_FLAGS": flag}, stderr=subprocess.DEVNULL).returncode == 0
+def _is_known(flag: str) -> bool:
+    probe = [sys.executable, "-c", "from jaxlib import xla_client; xla_client.CompileOptions()"]
+    return subprocess.run(probe, env={**os.environ, "XLA_FLAGS": flag}, stderr=subprocess.DEVNULL).returncode == 0
 
 
 def of_one_device() -> str:
