@@ -24,10 +24,11 @@ def kernel_options() -> dict[str, str | bool | int]:
     Returns:
       The options that this version of XLA accepts, for `jax.jit(..., compiler_options=...)`; empty where none does.
     """
-    return {name: value for name, value in _CANDIDATES.get(jax.default_backend(), {}).items() if _accepts(name, value)}
+    return {name: value for name, value in _CANDIDATES.get(jax.default_backend(), {}).items() if accepts(name, value)}
 
 
-def _accepts(name: str, value: str | bool | int) -> bool:
+def accepts(name: str, value: str | bool | int) -> bool:
+    """Whether the default backend, in this version of XLA, knows a compiler option."""
     probe = jax.jit(lambda x: x + 1, compiler_options={name: value})
     try:
         probe.lower(jax.ShapeDtypeStruct((), "float32")).compile()
