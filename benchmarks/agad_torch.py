@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from jaxad.detectors.agad import AGADConfig
+from jaxad.methods.agad import AGADConfig
 from jaxad.types import Params
 
 Tensor = torch.Tensor

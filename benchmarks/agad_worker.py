@@ -9,10 +9,10 @@ import jax
 import numpy as np
 from turns import serve
 
-from jaxad import training
-from jaxad.backend import kernel_options
-from jaxad.batches import to_float
-from jaxad.detectors.agad import AGADConfig, agad
+from jaxad._utils.compile import kernel_options
+from jaxad.data.batches import to_float
+from jaxad.methods.agad import AGADConfig, agad
+from jaxad.training import loop as training
 
 
 def make_config(spec: dict[str, Any], compute: str = "float32") -> AGADConfig:

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call
 
-from jaxad.detectors.ama import AMAConfig
+from jaxad.methods.ama import AMAConfig
 from jaxad.types import Params
 
 Tensor = torch.Tensor

@@ -13,11 +13,11 @@ import numpy as np
 import optax
 from turns import serve
 
-from jaxad import latents, training
-from jaxad.backend import kernel_options
-from jaxad.detectors.ama import AMAConfig, AMAState, ama, draw_negatives
-from jaxad.losses import ama as losses
-from jaxad.nets import sngan, spectral
+from jaxad._utils.compile import kernel_options
+from jaxad.methods.ama import AMAConfig, AMAState, ama, draw_negatives, latents, losses
+from jaxad.methods.ama import networks as sngan
+from jaxad.methods.ama import spectral_norm as spectral
+from jaxad.training import loop as training
 from jaxad.types import Array, Params
 
 Answer = dict[str, Any]

@@ -1,4 +1,4 @@
-"""What the compiler options of `jaxad.backend.kernel_options` are worth, on kernels as a search has them.
+"""What the compiler options of `jaxad._utils.compile.kernel_options` are worth, on kernels as a search has them.
 
     python benchmarks/compiler_options.py --json options.json
 
@@ -19,9 +19,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxad.backend import kernel_options
-from jaxad.nets import conv as convolutions
-from jaxad.nets import layers as nn
+from jaxad._utils.compile import kernel_options
+from jaxad.nn import conv as convolutions
+from jaxad.nn import layers as nn
 from jaxad.types import Array
 
 CHANNELS, TAPS = 64, 5

@@ -19,9 +19,9 @@ import jax
 import numpy as np
 from turns import save
 
-from jaxad.backend import fourier_gain, kernel_options
-from jaxad.nets import conv as convolutions
-from jaxad.nets import fourier
+from jaxad._utils.compile import fourier_gain, kernel_options
+from jaxad.nn import conv as convolutions
+from jaxad.nn import fourier
 from jaxad.types import Array
 
 WAYS = {"direct": convolutions.direct_conv, "fourier": fourier.conv}

@@ -21,8 +21,8 @@ import numpy as np
 import skimage.data
 from scipy.ndimage import gaussian_filter
 
-from jaxad.batch_sampling.crf import METHODS, CRFConfig, refine
 from jaxad.data.images import resize
+from jaxad.nn.crf import METHODS, CRFConfig, refine
 
 
 def inputs(size: int) -> tuple[np.ndarray, np.ndarray]:

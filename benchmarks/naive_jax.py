@@ -16,12 +16,12 @@ import numpy as np
 import optax
 from jax import lax
 
-from jaxad.distances import get_distance
-from jaxad.hypotheses import Hypothesis, make_hypothesis
-from jaxad.search import trial
-from jaxad.search.child import ChildConfig, make_optimiser
-from jaxad.search.space import Architecture, Layer
-from jaxad.search.trial import Job, Result, TrialConfig, TrialData, Verdict
+from jaxad.nas import trial
+from jaxad.nas.trial import Job, Result, TrialConfig, TrialData, Verdict
+from jaxad.nn.architecture import Architecture, Layer
+from jaxad.nn.objectives import Hypothesis, make_hypothesis
+from jaxad.nn.objectives.child import ChildConfig, make_optimiser
+from jaxad.nn.objectives.distances import get_distance
 from jaxad.types import Array, Params
 
 ACTIVATIONS = {

@@ -24,12 +24,21 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxad.backend import kernel_options
-from jaxad.batch_sampling import EnvironmentConfig, NBSConfig, NBSState, Pile, make_pile, train_nbs, training, updates
-from jaxad.batch_sampling import environment as env
-from jaxad.batch_sampling.profiles import append, loss_maps
-from jaxad.batches import to_float
-from jaxad.losses import batch_sampling as losses
+from jaxad._utils.compile import kernel_options
+from jaxad.data.batches import to_float
+from jaxad.methods.nbs import (
+    EnvironmentConfig,
+    NBSConfig,
+    NBSState,
+    Pile,
+    losses,
+    make_pile,
+    train_nbs,
+    training,
+    updates,
+)
+from jaxad.methods.nbs import environment as env
+from jaxad.methods.nbs.profiles import append, loss_maps
 from jaxad.types import Array
 
 

@@ -31,12 +31,12 @@ from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
 from sklearn.svm import OneClassSVM
 
-from jaxad.backend import enable_compilation_cache
+from jaxad._utils.compile import enable_compilation_cache
 from jaxad.data import load
-from jaxad.detectors import DETECTORS
-from jaxad.scoring import score_images
-from jaxad.selection import spread
-from jaxad.training import fit
+from jaxad.methods import DETECTORS
+from jaxad.training.early_stopping import spread
+from jaxad.training.loop import fit
+from jaxad.training.scoring import score_images
 from jaxad.types import Detector
 
 Score = Callable[[np.ndarray], np.ndarray]  # images [N, H, W, C] uint8 -> [N], higher = more anomalous

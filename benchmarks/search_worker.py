@@ -1,6 +1,6 @@
 """One measurement of `search_throughput.py`, in the fresh process that it is started in.
 
-Every method is an executor as `jaxad.search` has them and is driven by the same code: populations of ten children,
+Every method is an executor as `jaxad.nas` has them and is driven by the same code: populations of ten children,
 each on its part of the shared weights, which are merged after the population.
 """
 
@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxad.backend import enable_compilation_cache, kernel_options
-from jaxad.search import supernet, trial
-from jaxad.search.evaluator import Outcome, Population, make_executor
-from jaxad.search.space import SearchSpace
-from jaxad.search.trial import TrialConfig, TrialData
+from jaxad._utils.compile import enable_compilation_cache, kernel_options
+from jaxad.nas import supernet, trial
+from jaxad.nas.executors.population import Outcome, Population, make_executor
+from jaxad.nas.space import SearchSpace
+from jaxad.nas.trial import TrialConfig, TrialData
 
 TRACED = "/jax/core/compile/jaxpr_trace_duration"
 LOWERED = "/jax/core/compile/jaxpr_to_mlir_module_duration"

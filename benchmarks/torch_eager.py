@@ -16,10 +16,10 @@ import torch
 import torch.nn.functional as F
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from jaxad.hypotheses import CentroidParams, ClusterParams, DensityParams
-from jaxad.search.child import ChildConfig
-from jaxad.search.space import Architecture, Layer
-from jaxad.search.trial import WORST_REWARD, Job, Result, TrialConfig, TrialData, Verdict, batches
+from jaxad.nas.trial import WORST_REWARD, Job, Result, TrialConfig, TrialData, Verdict, batches
+from jaxad.nn.architecture import Architecture, Layer
+from jaxad.nn.objectives import CentroidParams, ClusterParams, DensityParams
+from jaxad.nn.objectives.child import ChildConfig
 from jaxad.types import Params
 
 Tensor = torch.Tensor

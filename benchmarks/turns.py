@@ -122,7 +122,7 @@ def serve(text: str, methods: Mapping[str, Callable[[dict[str, Any]], Any]]) -> 
     import jax
     from search_worker import Programs, peak_memory
 
-    from jaxad.backend import kernel_options
+    from jaxad._utils.compile import kernel_options
 
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints is no answer

@@ -26,15 +26,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxad import backend, checkpoint, cli, data, files, report, runs
-from jaxad.averages import group_cells
-from jaxad.batches import to_float
-from jaxad.data.labelled import check_gamma
-from jaxad.detectors.agad import AGADConfig, Variant, agad, auroc_by_batches, learns_from, variant, views
-from jaxad.detectors.saved import save_detector
-from jaxad.evaluation import evaluate, predictions
-from jaxad.progress import Progress, table
-from jaxad.resumable import Trained, fit_saved
+from jaxad import data, report
+from jaxad._utils import compile as backend
+from jaxad._utils import files
+from jaxad.data.batches import to_float
+from jaxad.data.protocols.few_labels import check_gamma
+from jaxad.methods.agad import AGADConfig, Variant, agad, auroc_by_batches, learns_from, variant
+from jaxad.methods.agad import inference as views
+from jaxad.metrics.aggregate import group_cells
+from jaxad.runs import cli
+from jaxad.runs import folder as runs
+from jaxad.runs.evaluation import evaluate, predictions
+from jaxad.runs.progress import Progress, table
+from jaxad.runs.saving import save_detector
+from jaxad.training import checkpoint
+from jaxad.training.resumable import Trained, fit_saved
 from jaxad.types import Detector, State
 
 

@@ -21,17 +21,24 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 
-from jaxad import backend, checkpoint, cli, data, files, metrics, report, runs
-from jaxad.batches import to_float
-from jaxad.data.fitting import fit_size
-from jaxad.detectors.ama import AMAConfig, Variant, ama, draw_negatives, variant, views
-from jaxad.detectors.saved import save_detector
-from jaxad.evaluation import Evaluation, evaluate, pictures, predictions
-from jaxad.nets.sngan import next_size
-from jaxad.progress import Progress, table
-from jaxad.scoring import score_images
-from jaxad.selection import Selection, best_values, calibrated, fit_selected, spread
-from jaxad.training import History
+from jaxad import data, report
+from jaxad._utils import compile as backend
+from jaxad._utils import files
+from jaxad.data.batches import to_float
+from jaxad.data.resize import fit_size
+from jaxad.methods.ama import AMAConfig, Variant, ama, draw_negatives, variant
+from jaxad.methods.ama import inference as views
+from jaxad.methods.ama.networks import next_size
+from jaxad.metrics import image as metrics
+from jaxad.runs import cli
+from jaxad.runs import folder as runs
+from jaxad.runs.evaluation import Evaluation, evaluate, pictures, predictions
+from jaxad.runs.progress import Progress, table
+from jaxad.runs.saving import save_detector
+from jaxad.training import checkpoint
+from jaxad.training.early_stopping import Selection, best_values, calibrated, fit_selected, spread
+from jaxad.training.loop import History
+from jaxad.training.scoring import score_images
 from jaxad.types import Detector, State
 
 

@@ -20,22 +20,27 @@ from typing import Any, Literal
 
 import jax
 
-from jaxad import backend, cli, data, files, overlays, report, runs
-from jaxad.detectors.autoencoder import reconstruct
-from jaxad.detectors.saved import save_detector
-from jaxad.evaluation import evaluate, evaluate_pixels, pictures, predictions
-from jaxad.progress import Progress, show_metrics
-from jaxad.report import controller_parts
-from jaxad.retraining import Winner, retrain
-from jaxad.scoring import map_images
-from jaxad.search import loop, trial
-from jaxad.search.autoad import AutoADConfig
-from jaxad.search.child import ChildConfig
-from jaxad.search.evaluator import make_executor
-from jaxad.search.facts import architecture_facts, search_facts
-from jaxad.search.rendering import summary
-from jaxad.search.space import Architecture, SearchSpace
-from jaxad.search.strategies import EVOLUTION_SIZE, make_strategy
+from jaxad import data, report
+from jaxad._utils import compile as backend
+from jaxad._utils import files
+from jaxad.methods.autoencoder import reconstruct
+from jaxad.nas import loop, trial
+from jaxad.nas.analysis.render import summary
+from jaxad.nas.analysis.summary import architecture_facts, search_facts
+from jaxad.nas.executors.population import make_executor
+from jaxad.nas.space import SearchSpace
+from jaxad.nas.strategies.autoad import AutoADConfig
+from jaxad.nas.strategies.baselines import EVOLUTION_SIZE, make_strategy
+from jaxad.nn.architecture import Architecture
+from jaxad.nn.objectives.child import ChildConfig
+from jaxad.report import controller_parts, overlays
+from jaxad.runs import cli
+from jaxad.runs import folder as runs
+from jaxad.runs.evaluation import evaluate, evaluate_pixels, pictures, predictions
+from jaxad.runs.progress import Progress, show_metrics
+from jaxad.runs.retraining import Winner, retrain
+from jaxad.runs.saving import save_detector
+from jaxad.training.scoring import map_images
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -25,17 +25,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxad import backend, cli, data, files, plots, report, runs
-from jaxad.processes import in_processes
-from jaxad.progress import Progress, table
-from jaxad.search import trial
-from jaxad.search.autoad import AutoADConfig, ablations, autoad
-from jaxad.search.cells import Cell, best_at, fair_seconds, favourite, rewards_from_scratch, search_cell
-from jaxad.search.comparison import as_json, rank_correlation, sentence, verdicts
-from jaxad.search.evaluator import make_executor
-from jaxad.search.space import SearchSpace
-from jaxad.search.strategies import make_strategy
-from jaxad.search.tabular import explore_table, train_table
+from jaxad import data, report
+from jaxad._utils import compile as backend
+from jaxad._utils import files
+from jaxad.metrics.paired_tests import as_json, rank_correlation, sentence, verdicts
+from jaxad.nas import trial
+from jaxad.nas.analysis.benchmark import Cell, best_at, fair_seconds, favourite, rewards_from_scratch, search_cell
+from jaxad.nas.analysis.tabular import explore_table, train_table
+from jaxad.nas.executors.population import make_executor
+from jaxad.nas.space import SearchSpace
+from jaxad.nas.strategies.autoad import AutoADConfig, ablations, autoad
+from jaxad.nas.strategies.baselines import make_strategy
+from jaxad.report import plots
+from jaxad.runs import cli
+from jaxad.runs import folder as runs
+from jaxad.runs.processes import in_processes
+from jaxad.runs.progress import Progress, table
 from jaxad.types import Search
 
 

@@ -32,16 +32,18 @@ from typing import Annotated, NamedTuple, NoReturn
 import numpy as np
 import tyro
 
-from jaxad import cli, thresholds
-from jaxad.backend import enable_compilation_cache
-from jaxad.data import decode, files, to_channels, to_dtype
-from jaxad.data.fitting import fit_images
+from jaxad._utils.compile import enable_compilation_cache
+from jaxad._utils.files import write_atomic, write_text
+from jaxad.data import decode, to_channels, to_dtype
 from jaxad.data.images import IMAGE_SUFFIXES
-from jaxad.detectors.saved import LoadedDetector, load_detector
-from jaxad.files import write_atomic, write_text
-from jaxad.overlays import colour_scale, overlay
-from jaxad.progress import Progress, table
-from jaxad.scoring import map_images, score_images
+from jaxad.data.resize import fit_images
+from jaxad.data.sources import folders as files
+from jaxad.metrics import thresholds
+from jaxad.report.overlays import colour_scale, overlay
+from jaxad.runs import cli
+from jaxad.runs.progress import Progress, table
+from jaxad.runs.saving import LoadedDetector, load_detector
+from jaxad.training.scoring import map_images, score_images
 
 SHOWN = 20  # rows of the printed table
 SCALE_PIXELS = 1000  # of each map that go into the common colour scale

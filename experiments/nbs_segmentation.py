@@ -23,20 +23,27 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 
-from jaxad import backend, cli, files, overlays, report, runs, segmenting, thresholds
-from jaxad import batch_sampling as sampling
-from jaxad.batch_sampling import CRFConfig, EnvironmentConfig, NBSConfig, NBSInfo
-from jaxad.batches import to_float
-from jaxad.data import few_masks
-from jaxad.data.few_masks import LabelledTask
-from jaxad.detectors import SAVED
-from jaxad.detectors.conv_autoencoder import ConvAutoencoderConfig
-from jaxad.detectors.saved import save_detector
-from jaxad.detectors.unet_segmenter import UNetSegmenterConfig
-from jaxad.progress import Progress, table
-from jaxad.scoring import map_images
-from jaxad.segmentation_metrics import pixel_scores, summarise_segmentation
-from jaxad.training import fit
+from jaxad import report
+from jaxad._utils import compile as backend
+from jaxad._utils import files
+from jaxad.data.batches import to_float
+from jaxad.data.protocols import few_masks
+from jaxad.data.protocols.few_masks import LabelledTask
+from jaxad.methods import SAVED
+from jaxad.methods import nbs as sampling
+from jaxad.methods.conv_autoencoder import ConvAutoencoderConfig
+from jaxad.methods.nbs import CRFConfig, EnvironmentConfig, NBSConfig, NBSInfo
+from jaxad.methods.unet_segmenter import UNetSegmenterConfig
+from jaxad.metrics import thresholds
+from jaxad.metrics.pixel import pixel_scores, summarise_segmentation
+from jaxad.report import overlays
+from jaxad.runs import cli
+from jaxad.runs import folder as runs
+from jaxad.runs import segmentation as segmenting
+from jaxad.runs.progress import Progress, table
+from jaxad.runs.saving import save_detector
+from jaxad.training.loop import fit
+from jaxad.training.scoring import map_images
 from jaxad.types import Detector, State
 
 Method = Literal["nbs", "uniform", "normal", "l2", "unet"]

@@ -20,21 +20,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxad import backend, cli, files, pretrained, runs
-from jaxad.batch_sampling.augment import random_transforms, warp
+from jaxad._utils import compile as backend
+from jaxad._utils import files
 from jaxad.data.images import resize
-from jaxad.detectors import autoencoder
-from jaxad.detectors.features import FeatureConfig, make_features
-from jaxad.nets import efficientnet
-from jaxad.pages import Figure, Section, Table, Text, page
-from jaxad.plots import image_rows
-from jaxad.progress import Progress, table
-from jaxad.refinement import grad_cam, principal_object, refine
+from jaxad.methods import autoencoder
+from jaxad.methods.common.patch_features import FeatureConfig, make_features
+from jaxad.methods.common.refinement import grad_cam, principal_object, refine
+from jaxad.metrics.pixel import pixel_auroc
+from jaxad.nn import efficientnet, pretrained
+from jaxad.nn.architecture import Architecture, Layer
 from jaxad.report.common import made_parts
-from jaxad.scoring import map_images
-from jaxad.search.space import Architecture, Layer
-from jaxad.segmentation_metrics import pixel_auroc
-from jaxad.training import fit
+from jaxad.report.html import Figure, Section, Table, Text, page
+from jaxad.report.plots import image_rows
+from jaxad.runs import cli
+from jaxad.runs import folder as runs
+from jaxad.runs.progress import Progress, table
+from jaxad.training.augment import random_transforms, warp
+from jaxad.training.loop import fit
+from jaxad.training.scoring import map_images
 from jaxad.types import Array, Key
 
 

@@ -22,10 +22,11 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
-from jaxad import cli, files
-from jaxad.progress import Progress, table
-from jaxad.report.tables import HEADS, render_tables, table_cells, tables_markdown
-from jaxad.tables import Cell, TableSpec, cells_of, others_of, read_table, rows_of
+from jaxad._utils import files
+from jaxad.report.paper_tables import HEADS, render_tables, table_cells, tables_markdown
+from jaxad.report.table_spec import Cell, TableSpec, cells_of, others_of, read_table, rows_of
+from jaxad.runs import cli
+from jaxad.runs.progress import Progress, table
 
 EXPERIMENTS = Path(__file__).resolve().parent
 TABLES = EXPERIMENTS / "paper_tables"

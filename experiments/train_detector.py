@@ -20,14 +20,19 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from jaxad import backend, checkpoint, cli, data, files, report, runs
-from jaxad.detectors import DETECTORS
-from jaxad.detectors.named import config_of
-from jaxad.detectors.saved import save_detector
-from jaxad.evaluation import evaluate, evaluate_pixels, pictures, predictions
-from jaxad.progress import Progress, show_metrics, table
-from jaxad.selection import spread
-from jaxad.training import fit
+from jaxad import data, report
+from jaxad._utils import compile as backend
+from jaxad._utils import files
+from jaxad.methods import DETECTORS
+from jaxad.methods.named import config_of
+from jaxad.runs import cli
+from jaxad.runs import folder as runs
+from jaxad.runs.evaluation import evaluate, evaluate_pixels, pictures, predictions
+from jaxad.runs.progress import Progress, show_metrics, table
+from jaxad.runs.saving import save_detector
+from jaxad.training import checkpoint
+from jaxad.training.early_stopping import spread
+from jaxad.training.loop import fit
 from jaxad.types import Detector, State
 
 

@@ -4,14 +4,16 @@ Scores are raw float32 numbers, higher = more anomalous; images are [N, H, W, C]
 1 for anomalous. Every method is a value, a NamedTuple of pure functions over one state: see `jaxad.types`.
 """
 
+from jaxad._utils.version import VERSION
 from jaxad.data import load_task
-from jaxad.detectors import DETECTORS, agad, ama, autoencoder
-from jaxad.scoring import map_images, score_images
-from jaxad.search.space import Architecture, Layer, SearchSpace
-from jaxad.training import fit, fit_population
+from jaxad.methods import DETECTORS, agad, ama, autoencoder
+from jaxad.nas.space import SearchSpace
+from jaxad.nn.architecture import Architecture, Layer
+from jaxad.training.loop import fit, fit_population
+from jaxad.training.scoring import map_images, score_images
 from jaxad.types import Batch, Detector, Network, Search
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 __all__ = [
     "DETECTORS",

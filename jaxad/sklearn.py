@@ -20,13 +20,13 @@ from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from jaxad.backend import kernel_options
+from jaxad._utils.compile import kernel_options
 from jaxad.data import check_images
-from jaxad.detectors import DETECTORS
-from jaxad.scoring import map_images, score_images
-from jaxad.selection import spread
-from jaxad.thresholds import Threshold, false_positive_rate
-from jaxad.training import fit
+from jaxad.methods import DETECTORS
+from jaxad.metrics.thresholds import Threshold, false_positive_rate
+from jaxad.training.early_stopping import spread
+from jaxad.training.loop import fit
+from jaxad.training.scoring import map_images, score_images
 from jaxad.types import Detector
 
 AUTO = 0.05  # of normal images may be flagged where nothing else is said
@@ -34,7 +34,7 @@ CALIBRATION_IMAGES = 1024  # at most so many training images, spread evenly, cal
 
 
 class AnomalyDetector(OutlierMixin, BaseEstimator):
-    """Any detector of `jaxad.detectors.DETECTORS` behind `fit`, `score_samples`, `decision_function` and `predict`.
+    """Any detector of `jaxad.methods.DETECTORS` behind `fit`, `score_samples`, `decision_function` and `predict`.
 
     Args:
       detector: a method's name, for its default settings, or its config, such as `AMAConfig(width=0.25)`.
@@ -49,7 +49,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
 
     Attributes, after `fit`:
       offset_: what `decision_function` subtracts from `score_samples`.
-      threshold_: the `jaxad.thresholds.Threshold` behind it: how it was chosen, from how many images.
+      threshold_: the `jaxad.metrics.thresholds.Threshold` behind it: how it was chosen, from how many images.
       held_out_scores_: [n] `score_samples` of the images held out.
       image_shape_: (H, W, C) of an image.
       config_, state_, history_: of the detector, for use with the rest of jaxad.

@@ -25,7 +25,7 @@ class Batch(NamedTuple):
 
 
 class Network(NamedTuple):
-    """A neural network as two pure functions; the library behind it stays in `jaxad.nets`."""
+    """A neural network as two pure functions; the library behind it stays in `jaxad.nn`."""
 
     init: Callable[..., Params]  # (key, images) -> params
     apply: Callable[..., Any]  # (params, images, ...) -> outputs

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxad.data import digits
-from jaxad.detectors.agad import LINEAGE, AGADConfig, agad
+from jaxad.methods.agad import LINEAGE, AGADConfig, agad
 from jaxad.types import Batch
 
 SMALL = AGADConfig(generator="naive", width=0.1, latent_dim=6)

@@ -4,9 +4,9 @@ import jax
 import numpy as np
 
 from jaxad.data import digits
-from jaxad.metrics import auroc
-from jaxad.scoring import score_images
-from jaxad.training import fit
+from jaxad.metrics.image import auroc
+from jaxad.training.loop import fit
+from jaxad.training.scoring import score_images
 
 IMAGES, LABELS = digits().images, digits().labels
 

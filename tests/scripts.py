@@ -12,7 +12,8 @@ from unittest import mock
 
 from safetensors.numpy import load_file
 
-from jaxad import backend, cli
+from jaxad._utils import compile as backend
+from jaxad.runs import cli
 from xla_flags import of_one_device
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"

@@ -1,6 +1,6 @@
 """A search space that more than one test file needs."""
 
-from jaxad.search.space import SearchSpace
+from jaxad.nas.space import SearchSpace
 
 # Small enough to enumerate; choices of one, two and three values, so that positions differ in length.
 TINY = SearchSpace(

@@ -9,9 +9,10 @@ import optax
 import pytest
 from agads import GANOMALY, IMAGES, LABELS, SKIP, SMALL, leaves_close, mostly_close, started, stepped, trained
 
-from jaxad.detectors.agad import LINEAGE, AGADConfig, agad, views
-from jaxad.nets import dcgan
-from jaxad.nets.norm import Statistics
+from jaxad.methods.agad import LINEAGE, AGADConfig, agad
+from jaxad.methods.agad import inference as views
+from jaxad.nn import dcgan
+from jaxad.nn.norm import Statistics
 from jaxad.types import Batch
 
 # ---- the iteration ---------------------------------------------------------------------------------------------
@@ -30,7 +31,7 @@ def restated(config, generator, discriminator, labels):
         made = dcgan.autoencode(generator["net"], x)
         rebuilt, codes = made.output, made.codes
     else:
-        from jaxad.nets import unet
+        from jaxad.nn import unet
 
         rebuilt = unet.generate(generator["net"], x).output
     real, fake = dcgan.discriminate(discriminator, x), dcgan.discriminate(discriminator, rebuilt)

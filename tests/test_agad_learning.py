@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from jaxad import data
-from jaxad.detectors.agad import AGADConfig, agad
-from jaxad.metrics import auroc
-from jaxad.scoring import score_images
-from jaxad.training import fit, fit_population
+from jaxad.methods.agad import AGADConfig, agad
+from jaxad.metrics.image import auroc
+from jaxad.training.loop import fit, fit_population
+from jaxad.training.scoring import score_images
 
 CONFIG = AGADConfig(generator="naive", width=0.125, latent_dim=32, learning_rate=1e-3, epsilon=0.5)
 SETTINGS = {

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxad.losses import agad as losses
-from jaxad.losses.agad import EPSILON, Terms, Weights
+from jaxad.methods.agad import losses
+from jaxad.methods.agad.losses import EPSILON, Terms, Weights
 
 WEIGHTS = Weights()
 

@@ -9,8 +9,8 @@ import pytest
 from scripts import EXPERIMENTS, call, kill_once, one_line, run, same_weights, start
 
 from jaxad import data
-from jaxad.detectors.agad import AGADConfig
-from jaxad.detectors.saved import load_detector
+from jaxad.methods.agad import AGADConfig
+from jaxad.runs.saving import load_detector
 
 sys.path.append(str(EXPERIMENTS))
 detect = importlib.import_module("detect")

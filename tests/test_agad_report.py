@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxad import plots
-from jaxad.report import auroc_table, render_one_class
+from jaxad.report import auroc_table, plots, render_one_class
 from jaxad.report.agad import PANELS
 
 GROUP = {

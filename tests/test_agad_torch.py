@@ -11,7 +11,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxad.detectors.agad import AGADConfig, agad
+from jaxad.methods.agad import AGADConfig, agad
 from jaxad.types import Batch
 
 torch = pytest.importorskip("torch")

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from agads import GANOMALY, IMAGES, LABELS, SKIP, SMALL, leaves_close, started, stepped, trained
 
-from jaxad import metrics
-from jaxad.detectors.agad import AGADConfig, agad, auroc_by_batches, learns_from, variant, views
-from jaxad.nets import dcgan
-from jaxad.nets.norm import Statistics
+from jaxad.methods.agad import AGADConfig, agad, auroc_by_batches, learns_from, variant
+from jaxad.methods.agad import inference as views
+from jaxad.metrics import image as metrics
+from jaxad.nn import dcgan
+from jaxad.nn.norm import Statistics
 from jaxad.types import Batch
 
 # ---- batch normalisation (Table 5) -----------------------------------------------------------------------------

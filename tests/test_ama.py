@@ -12,12 +12,12 @@ import optax
 import pytest
 from scipy.stats import norm
 
-from jaxad import latents
 from jaxad.data import digits
-from jaxad.detectors.ama import AMAConfig, ama, draw_negatives, variant, views
-from jaxad.detectors.ama.detector import learning_rate
-from jaxad.losses import ama as losses
-from jaxad.nets import sngan, spectral
+from jaxad.methods.ama import AMAConfig, ama, draw_negatives, latents, losses, variant
+from jaxad.methods.ama import inference as views
+from jaxad.methods.ama import networks as sngan
+from jaxad.methods.ama import spectral_norm as spectral
+from jaxad.methods.ama.detector import learning_rate
 from jaxad.types import Batch
 
 SMALL = AMAConfig(width=0.03, latent_dim=5, steps=10, critic_steps=2, negatives="none")

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from jaxad.data import load_task
-from jaxad.detectors.ama import AMAConfig, ama
-from jaxad.metrics import auroc
-from jaxad.scoring import score_images
-from jaxad.selection import calibrated
-from jaxad.training import fit_population
+from jaxad.methods.ama import AMAConfig, ama
+from jaxad.metrics.image import auroc
+from jaxad.training.early_stopping import calibrated
+from jaxad.training.loop import fit_population
+from jaxad.training.scoring import score_images
 
 SEEDS = np.arange(3)
 LONG = 2000

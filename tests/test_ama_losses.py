@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxad.losses import ama as losses
+from jaxad.methods.ama import losses
 
 
 def test_pairs_are_stacked_on_channels(rng):

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from scripts import EXPERIMENTS, call, kill_once, killed_and_resumed, one_line, run, same_weights, start
 
-from jaxad.detectors.ama import AMAConfig
-from jaxad.detectors.saved import load_detector
+from jaxad.methods.ama import AMAConfig
+from jaxad.runs.saving import load_detector
 
 sys.path.append(str(EXPERIMENTS))
 detect = importlib.import_module("detect")

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxad import plots
-from jaxad.report import ama_sections, render_training
+from jaxad.report import ama_sections, plots, render_training
 from jaxad.report.training import variant_parts
 
 METRICS = ("auroc", "aupr_in", "aupr_out", "fpr95", "f1_max")

@@ -10,10 +10,9 @@ import numpy as np
 import optax
 import pytest
 
-from jaxad import latents
-from jaxad.detectors.ama import AMAConfig, ama, draw_negatives
-from jaxad.losses import ama as losses
-from jaxad.nets import sngan, spectral
+from jaxad.methods.ama import AMAConfig, ama, draw_negatives, latents, losses
+from jaxad.methods.ama import networks as sngan
+from jaxad.methods.ama import spectral_norm as spectral
 from jaxad.types import Batch
 
 torch = pytest.importorskip("torch")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from jaxad.batch_sampling.augment import SHIFT, TURN, random_transforms, warp
+from jaxad.training.augment import SHIFT, TURN, random_transforms, warp
 
 
 @pytest.mark.parametrize("nearest", [False, True])

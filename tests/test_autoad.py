@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxad import checkpoint
-from jaxad.search.autoad import AutoADConfig, ablations, autoad
-from jaxad.search.strategies import make_strategy
+from jaxad.nas.strategies.autoad import AutoADConfig, ablations, autoad
+from jaxad.nas.strategies.baselines import make_strategy
+from jaxad.training import checkpoint
 from spaces import TINY
 
 COMPLETE = AutoADConfig(units=6, buffer=4, keep=2)

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from jaxad.nets import autoencoder
-from jaxad.nets.layers import ACTIVATIONS, NORMS, POOLS, Moments
-from jaxad.search.sizes import parameter_count
-from jaxad.search.space import Architecture, Layer, SearchSpace
+from jaxad.nas.space import SearchSpace
+from jaxad.nn import autoencoder
+from jaxad.nn.architecture import Architecture, Layer
+from jaxad.nn.cost import parameter_count
+from jaxad.nn.layers import ACTIVATIONS, NORMS, POOLS, Moments
 
 SHAPE = (9, 7, 2)
 LAYERS = (

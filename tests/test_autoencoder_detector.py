@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 
 from jaxad.data import digits
-from jaxad.detectors import AutoencoderConfig, autoencoder
-from jaxad.detectors.autoencoder import reconstruct
-from jaxad.metrics import auroc
-from jaxad.scoring import map_images, score_images
-from jaxad.search import supernet
-from jaxad.search.child import ChildConfig, make_child
-from jaxad.search.space import Architecture, Layer, SearchSpace
-from jaxad.training import fit
+from jaxad.methods import AutoencoderConfig, autoencoder
+from jaxad.methods.autoencoder import reconstruct
+from jaxad.metrics.image import auroc
+from jaxad.nas import supernet
+from jaxad.nas.space import SearchSpace
+from jaxad.nn.architecture import Architecture, Layer
+from jaxad.nn.objectives.child import ChildConfig, make_child
+from jaxad.training.loop import fit
+from jaxad.training.scoring import map_images, score_images
 from jaxad.types import Batch
 
 IMAGES = digits().images

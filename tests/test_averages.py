@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from jaxad import metrics
-from jaxad.averages import group_cells, mean_interval
+from jaxad.metrics import image as metrics
+from jaxad.metrics.aggregate import group_cells, mean_interval
 
 
 def cell(value, low=0.0, high=1.0):

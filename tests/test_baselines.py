@@ -11,10 +11,10 @@ from skimage.metrics import structural_similarity
 from sklearn.mixture import GaussianMixture
 
 from jaxad.data import digits
-from jaxad.detectors import conv_autoencoder, dagmm, deep_svdd
-from jaxad.detectors.conv_autoencoder import make_pair, rebuild
-from jaxad.detectors.dagmm import error_features
-from jaxad.scoring import map_images, score_images
+from jaxad.methods import conv_autoencoder, dagmm, deep_svdd
+from jaxad.methods.conv_autoencoder import make_pair, rebuild
+from jaxad.methods.dagmm import error_features
+from jaxad.training.scoring import map_images, score_images
 from jaxad.types import Batch
 
 IMAGES = digits().images

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 from tiny_nbs import SMALL, parts, pile, same  # noqa: F401
 
-from jaxad.batch_sampling import known_logits, nbs, sampling, segment, train_nbs, without_images
-from jaxad.batch_sampling.config import STRATEGIES
-from jaxad.batch_sampling.profiles import append, loss_maps
-from jaxad.detectors.saved import load_detector, save_detector
-from jaxad.losses import batch_sampling as losses
-from jaxad.nets import batch_sampling as nets
+from jaxad.methods.nbs import known_logits, losses, nbs, sampling, segment, train_nbs, without_images
+from jaxad.methods.nbs import networks as nets
+from jaxad.methods.nbs.config import STRATEGIES
+from jaxad.methods.nbs.profiles import append, loss_maps
+from jaxad.runs.saving import load_detector, save_detector
 from jaxad.types import Batch
 
 STEPS = 14

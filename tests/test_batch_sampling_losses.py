@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxad.batch_sampling import environment as env
-from jaxad.losses import batch_sampling as losses
+from jaxad.methods.nbs import environment as env
+from jaxad.methods.nbs import losses
 
 DISCOUNT = 0.9
 

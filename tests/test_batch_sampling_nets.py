@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxad.nets import batch_sampling as nets
+from jaxad.methods.nbs import networks as nets
 
 NUMBERS = ("NHWC", "HWIO", "NHWC")
 

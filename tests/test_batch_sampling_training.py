@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tiny_nbs import SMALL, parts, pile, same  # noqa: F401
 
-from jaxad.batch_sampling import (
+from jaxad.methods.nbs import (
     EnvironmentConfig,
     known_logits,
     labelled_visits,
@@ -19,7 +19,7 @@ from jaxad.batch_sampling import (
     training,
     visit_counts,
 )
-from jaxad.segmentation_metrics import pixel_auroc
+from jaxad.metrics.pixel import pixel_auroc
 
 # ---- training --------------------------------------------------------------------------------------------------
 

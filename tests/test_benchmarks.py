@@ -15,13 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxad import hypotheses
-from jaxad.distances import DISTANCES
-from jaxad.search import supernet, trial
-from jaxad.search.child import ChildConfig, make_child, make_optimiser
-from jaxad.search.sequential import Sequential
-from jaxad.search.space import Architecture, Layer, SearchSpace
-from jaxad.search.trial import Job, TrialConfig
+from jaxad.nas import supernet, trial
+from jaxad.nas.executors.sequential import Sequential
+from jaxad.nas.space import SearchSpace
+from jaxad.nas.trial import Job, TrialConfig
+from jaxad.nn import objectives as hypotheses
+from jaxad.nn.architecture import Architecture, Layer
+from jaxad.nn.objectives.child import ChildConfig, make_child, make_optimiser
+from jaxad.nn.objectives.distances import DISTANCES
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.append(str(BENCHMARKS))

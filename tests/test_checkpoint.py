@@ -18,8 +18,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from jaxad import files
-from jaxad.checkpoint import Checkpoints, DamagedCheckpoint, read_metadata, restore, save
+from jaxad._utils import files
+from jaxad.training.checkpoint import Checkpoints, DamagedCheckpoint, read_metadata, restore, save
 
 
 class Moments(NamedTuple):
@@ -358,7 +358,7 @@ def test_kill_leaves_a_good_checkpoint(tmp_path, moment):
     child = (
         "import os, signal, sys\n"
         "import numpy as np\n"
-        "from jaxad.checkpoint import Checkpoints\n"
+        "from jaxad.training.checkpoint import Checkpoints\n"
         "store, step = Checkpoints(sys.argv[1]), 0\n"
         "while True:\n"
         "    step += 1\n"

@@ -8,10 +8,11 @@ import numpy as np
 import optax
 import pytest
 
-from jaxad.hypotheses import CentroidParams
-from jaxad.search import supernet
-from jaxad.search.child import ChildConfig, make_child, make_optimiser
-from jaxad.search.space import Architecture, Layer, SearchSpace
+from jaxad.nas import supernet
+from jaxad.nas.space import SearchSpace
+from jaxad.nn.architecture import Architecture, Layer
+from jaxad.nn.objectives import CentroidParams
+from jaxad.nn.objectives.child import ChildConfig, make_child, make_optimiser
 
 LAYER = Layer(channels=8, kernel=3, pool="max", pool_kernel=3, norm="none", activation="tanh")
 BASE = Architecture(hypothesis="centroid", distance="l2", layers=(LAYER,))

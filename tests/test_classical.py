@@ -9,9 +9,8 @@ from sklearn.ensemble import IsolationForest
 from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
 from sklearn.svm import OneClassSVM
 
-from jaxad import neighbours as module
 from jaxad.data import digits, textures
-from jaxad.detectors import (
+from jaxad.methods import (
     IsolationForestConfig,
     isolation_forest,
     local_outlier_factor,
@@ -19,12 +18,13 @@ from jaxad.detectors import (
     one_class_svm,
     pca,
 )
-from jaxad.detectors.memory import empty, remember
-from jaxad.detectors.saved import load_detector, save_detector
-from jaxad.metrics import auroc
-from jaxad.neighbours import nearest
-from jaxad.scoring import map_images, score_images
-from jaxad.training import fit
+from jaxad.methods.common import nearest as module
+from jaxad.methods.common.image_buffer import empty, remember
+from jaxad.methods.common.nearest import nearest
+from jaxad.metrics.image import auroc
+from jaxad.runs.saving import load_detector, save_detector
+from jaxad.training.loop import fit
+from jaxad.training.scoring import map_images, score_images
 
 IMAGES, LABELS = digits().images, digits().labels
 ZEROS, EIGHTS = IMAGES[LABELS == 0], IMAGES[LABELS == 8]

@@ -10,11 +10,11 @@ from learning import assert_learns
 from scipy.special import log_softmax
 
 from jaxad.data import digits
-from jaxad.detectors import classifier
-from jaxad.detectors.classifier import negative_log_confidence
-from jaxad.metrics import auroc
-from jaxad.scoring import score_images
-from jaxad.training import fit
+from jaxad.methods import classifier
+from jaxad.methods.classifier import negative_log_confidence
+from jaxad.metrics.image import auroc
+from jaxad.training.loop import fit
+from jaxad.training.scoring import score_images
 from jaxad.types import Batch
 
 IMAGES, LABELS = digits().images, digits().labels

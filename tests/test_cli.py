@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from jaxad import cli
-from jaxad.runs import create_run
+from jaxad.runs import cli
+from jaxad.runs.folder import create_run
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

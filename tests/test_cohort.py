@@ -8,22 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxad.distances import get_distance
-from jaxad.search import cohort, supernet, trial
-from jaxad.search.child import ChildConfig
-from jaxad.search.cohort import Cohort
-from jaxad.search.sequential import Sequential
-from jaxad.search.space import (
-    ACTIVATIONS,
-    DISTANCES,
-    HYPOTHESES,
-    NORMS,
-    POOLS,
-    Architecture,
-    Layer,
-    SearchSpace,
-)
-from jaxad.search.trial import Job, TrialConfig, TrialData, Verdict
+from jaxad.nas import supernet, trial
+from jaxad.nas.executors import vmapped as cohort
+from jaxad.nas.executors.sequential import Sequential
+from jaxad.nas.executors.vmapped import Cohort
+from jaxad.nas.space import SearchSpace
+from jaxad.nas.trial import Job, TrialConfig, TrialData, Verdict
+from jaxad.nn.architecture import ACTIVATIONS, DISTANCES, HYPOTHESES, NORMS, POOLS, Architecture, Layer
+from jaxad.nn.objectives.child import ChildConfig
+from jaxad.nn.objectives.distances import get_distance
 
 SPACE = SearchSpace(num_layers=1, channels=(3, 4), kernels=(1, 3))
 

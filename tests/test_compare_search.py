@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxad.search.autoad import AutoADConfig
+from jaxad.nas.strategies.autoad import AutoADConfig
 
 SCRIPT = Path(__file__).parents[1] / "experiments" / "compare_search.py"
 sys.path.append(str(SCRIPT.parent))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxad.search.comparison import compare, holm, rank_correlation
+from jaxad.metrics.paired_tests import compare, holm, rank_correlation
 
 
 def test_holm_by_hand_and_in_any_order():

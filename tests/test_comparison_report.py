@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from jaxad.metrics.paired_tests import as_json, sentence, verdicts
 from jaxad.report import HEADS, Curves, comparison_rows, render_comparison
-from jaxad.search.comparison import as_json, sentence, verdicts
 
 
 def outcomes(rng):

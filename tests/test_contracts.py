@@ -5,15 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxad import checkpoint
 from jaxad.data import digits
-from jaxad.detectors import DETECTORS
-from jaxad.detectors.features import FeatureConfig
-from jaxad.detectors.saved import load_detector, save_detector
-from jaxad.metrics import auroc
-from jaxad.scoring import map_images, score_images
-from jaxad.search.space import Architecture, Layer
-from jaxad.training import fit, fit_population
+from jaxad.methods import DETECTORS
+from jaxad.methods.common.patch_features import FeatureConfig
+from jaxad.metrics.image import auroc
+from jaxad.nn.architecture import Architecture, Layer
+from jaxad.runs.saving import load_detector, save_detector
+from jaxad.training import checkpoint
+from jaxad.training.loop import fit, fit_population
+from jaxad.training.scoring import map_images, score_images
 
 IMAGES = digits().images[:64]
 GARBAGE = np.random.default_rng(0).integers(0, 256, (16, 8, 8, 1), dtype=np.uint8)

@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from jaxad import plots
-from jaxad.pages import Facts, Figure, Table
-from jaxad.report import controller_parts
-from jaxad.search.space import SearchSpace
+from jaxad.nas.space import SearchSpace
+from jaxad.report import controller_parts, plots
+from jaxad.report.html import Facts, Figure, Table
 
 SPACE = SearchSpace(num_layers=2)
 

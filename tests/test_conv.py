@@ -9,8 +9,8 @@ import pytest
 from jax import lax
 from jax.extend.core import jaxprs_in_params
 
-from jaxad.nets import conv as module
-from jaxad.nets.conv import conv, crop, reach
+from jaxad.nn import conv as module
+from jaxad.nn.conv import conv, crop, reach
 
 KERNELS = (1, 3, 5, 7)
 

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxad.nets import convnet
-from jaxad.nets.layers import NORM_EPSILON
+from jaxad.nn import convnet
+from jaxad.nn.layers import NORM_EPSILON
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 1), (7, 10, 3)])
@@ -64,7 +64,7 @@ def test_moments_of_many_images_are_those_of_a_mixture(rng):
     images = rng.random((10, 4, 4, 2), np.float32)
 
     def of_batch(batch):
-        from jaxad.nets.layers import batch_moments
+        from jaxad.nn.layers import batch_moments
 
         return (batch_moments(batch),)
 

@@ -9,8 +9,8 @@ import pytest
 import skimage.data
 from scipy.ndimage import gaussian_filter
 
-from jaxad.batch_sampling import filtering
-from jaxad.batch_sampling.crf import CRFConfig, refine
+from jaxad.nn import bilateral as filtering
+from jaxad.nn.crf import CRFConfig, refine
 
 SMALL = CRFConfig(smooth_sd=1.5, bilateral_sd=6.0, colour_sd=40.0, bilateral_weight=4.0, iterations=4, method="exact")
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxad.nets import dcgan
+from jaxad.nn import dcgan
 
 
 def count(params):

@@ -11,13 +11,14 @@ import pytest
 import scripts
 from PIL import Image
 
-from jaxad import cli, thresholds
 from jaxad.data import digits
-from jaxad.detectors import DETECTORS, AutoencoderConfig, autoencoder
-from jaxad.detectors.saved import load_detector, save_detector
-from jaxad.overlays import colour_scale, overlay
-from jaxad.scoring import map_images, score_images
-from jaxad.search.space import Architecture, Layer
+from jaxad.methods import DETECTORS, AutoencoderConfig, autoencoder
+from jaxad.metrics import thresholds
+from jaxad.nn.architecture import Architecture, Layer
+from jaxad.report.overlays import colour_scale, overlay
+from jaxad.runs import cli
+from jaxad.runs.saving import load_detector, save_detector
+from jaxad.training.scoring import map_images, score_images
 
 SCRIPT = Path(__file__).parent.parent / "experiments" / "detect.py"
 IMAGES = digits().images[:30]

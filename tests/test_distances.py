@@ -9,7 +9,7 @@ import pytest
 from skimage.color import rgb2gray
 from skimage.metrics import structural_similarity
 
-from jaxad.distances import DISTANCES, combine, get_distance
+from jaxad.nn.objectives.distances import DISTANCES, combine, get_distance
 
 
 def pair(rng, shape):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxad import cli
+from jaxad.runs import cli
 
 ROOT = Path(__file__).parents[1]
 SOURCES = [ROOT / "README.md", *sorted((ROOT / "experiments").glob("*.py"))]

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxad.batch_sampling import environment as env
+from jaxad.methods.nbs import environment as env
 
 CONFIG = env.EnvironmentConfig(patch=4, shift=3, window=8)
 STEPS = 30

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from jaxad import thresholds
 from jaxad.data import Split, Task
-from jaxad.evaluation import EXAMPLES, Evaluation, pictures
+from jaxad.metrics import thresholds
+from jaxad.runs.evaluation import EXAMPLES, Evaluation, pictures
 from jaxad.types import Detector
 
 RNG = np.random.default_rng(0)

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from jaxad import data
-from jaxad.data import few_masks
-from jaxad.data.painted import KINDS
+from jaxad.data.protocols import few_masks
+from jaxad.data.sources.synthetic import KINDS
 
 CRACKFOREST = os.environ.get("JAXAD_CRACKFOREST_DIR")
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxad.files import (
+from jaxad._utils.files import (
     Prediction,
     append_line,
     from_json,

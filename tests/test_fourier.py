@@ -13,8 +13,8 @@ import pytest
 from jax import lax
 from jax.extend.core import jaxprs_in_params
 
-from jaxad.nets import conv as chooser
-from jaxad.nets import fourier
+from jaxad.nn import conv as chooser
+from jaxad.nn import fourier
 
 CASES = [  # (height, width), (taps down, taps along)
     ((28, 28), (7, 7)),

@@ -9,7 +9,7 @@ import pytest
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
-from jaxad.hypotheses import (
+from jaxad.nn.objectives import (
     CONFIGS,
     HYPOTHESES,
     CentroidParams,

@@ -10,34 +10,18 @@ import jaxad
 
 PACKAGE = Path(jaxad.__file__).parent
 
-# A module may import from its own level and from those before; within a level there are no circles. The longest
-# prefix decides, so that a new file in a known package needs no line here.
-LEVELS = (
-    ("types",),
-    ("trees", "metrics", "distances", "backend", "batches", "parallel", "search.space", "search.sizes", "nets"),
-    ("latents", "losses", "neighbours", "maps", "refinement", "segmentation_metrics", "pixel_metrics"),
-    ("bayes",),
-    ("hypotheses", "scoring", "training", "selection"),
-    (
-        "search.child",
-        "search.supernet",
-        "search.blocks",
-        "search.kernels",
-        "search.spectra",
-        "search.tape",
-        "search.trial",
-    ),
-    ("search",),
-    ("detectors", "batch_sampling"),
-    ("retraining", "evaluation", "averages", "resumable", "segmenting"),
-    ("sklearn",),
+# A room may import from those before it, and modules of one room from each other without circles. Data and metrics
+# know nothing of each other.
+ORDER = (
+    ("types", "_utils"),
+    ("data", "metrics"),
+    ("nn",),
+    ("training",),
+    ("methods",),
+    ("nas",),
+    ("report",),
+    ("runs",),
 )
-# These know arrays, files and pages, and nothing of how anything is learnt.
-LEAVES = (
-    *("data", "files", "checkpoint", "runs", "cli", "processes"),
-    *("progress", "plots", "pages", "overlays", "report", "thresholds", "tables", "pretrained"),
-)
-
 # What is made for another library imports it.
 ADAPTERS = ("sklearn",)
 
@@ -83,41 +67,42 @@ def is_in(name, prefix):
     return name == prefix or name.startswith(f"{prefix}.")
 
 
+def room_of(name):
+    return name.split(".")[0]
+
+
 def level_of(name):
-    """The number of a module's level, or None for a leaf."""
-    if any(is_in(name, leaf) for leaf in LEAVES):
-        return None
-    places = {prefix: number for number, level in enumerate(LEVELS) for prefix in level if is_in(name, prefix)}
-    assert places, f"jaxad/{name}.py has no place in the order of imports; give it one in LEVELS or LEAVES"
-    return places[max(places, key=len)]
+    return next(number for number, rooms in enumerate((*ORDER, ADAPTERS)) if room_of(name) in rooms)
 
 
 def test_the_reading_finds_what_is_there():
-    assert {"types", "nets.conv", "search.sequential", "search.trial", "data"} <= set(MODULES)
-    assert {"search.trial", "search.tape", "nets.autoencoder", "types", "distances"} <= GRAPH["search.sequential"]
-    assert {"metrics", "batches", "search.child"} <= GRAPH["search.trial"]
-    assert "matplotlib.figure.Figure" in imports_of("plots.look", MODULES["plots.look"])  # inside functions too
+    assert {"types", "nn.conv", "nas.executors.sequential", "nas.trial", "data"} <= set(MODULES)
+    assert {"nas.trial", "nas.executors.tape", "nn.autoencoder", "types"} <= GRAPH["nas.executors.sequential"]
+    assert {"data.batches", "nn.objectives.child"} <= GRAPH["nas.trial"]
+    assert "matplotlib.figure.Figure" in imports_of("style", MODULES["report.plots.style"])  # inside functions too
+
+
+def test_the_house_has_twelve_rooms():
+    """A new room has its place in the order of imports."""
+    rooms = {room_of(name) for name in MODULES if name}
+    assert rooms == {room for level in (*ORDER, ADAPTERS) for room in level}
+    assert len(rooms) + 1 <= 12  # and the package's own __init__
 
 
 def test_imports_point_one_way():
-    against = []
-    for name in filter(None, MODULES):  # the package itself shows names of all levels
-        for imported in GRAPH[name] - {"", "types"}:
-            own, other = level_of(name), level_of(imported)
-            if other is not None and (own is None or other > own):
-                against.append(f"{name} imports {imported}")
+    against = [
+        f"{name} imports {imported}"
+        for name in filter(None, MODULES)  # the package itself shows names of all rooms
+        for imported in GRAPH[name]
+        if room_of(imported) != room_of(name) and (not imported or level_of(imported) >= level_of(name))
+        if imported != "types"
+    ]
     assert against == []
 
 
 def test_there_are_no_circles():
     graph = {name: imported - {""} for name, imported in GRAPH.items() if name}
     graphlib.TopologicalSorter(graph).prepare()
-
-
-def test_flax_stays_in_nets():
-    for name, path in MODULES.items():
-        roots = {full.split(".")[0] for full in imports_of(name, path)}
-        assert "flax" not in roots or is_in(name, "nets"), name
 
 
 def test_the_library_knows_nothing_of_what_is_built_with_it():

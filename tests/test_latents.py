@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxad import latents
+from jaxad.methods.ama import latents
 
 COUNT = 4000
 ENOUGH = 1e-3  # a correct sampler fails one seed in a thousand, and the seeds are fixed

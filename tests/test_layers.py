@@ -9,9 +9,9 @@ import pytest
 from jax import lax
 from scipy.special import expit
 
-from jaxad.backend import accepts
-from jaxad.nets import layers as nn
-from jaxad.search import space
+from jaxad._utils.compile import accepts
+from jaxad.nas import space
+from jaxad.nn import layers as nn
 
 REDUCE = {"max": np.max, "average": np.mean}
 

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxad.search import loop
-from jaxad.search.autoad import autoad
-from jaxad.search.space import SearchSpace
-from jaxad.search.strategies import random_search
-from jaxad.search.trial import Result, Verdict
+from jaxad.nas import loop
+from jaxad.nas.space import SearchSpace
+from jaxad.nas.strategies.autoad import autoad
+from jaxad.nas.strategies.baselines import random_search
+from jaxad.nas.trial import Result, Verdict
 
 SPACE = SearchSpace(
     num_layers=1, hypotheses=("centroid", "density"), distances=("l1", "l2"), channels=(4, 8), kernels=(1, 3),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from jaxad.metrics import (
+from jaxad.metrics.image import (
     aupr_in,
     aupr_out,
     auroc,

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxad.nets.layers import NORM_EPSILON, Moments
-from jaxad.nets.norm import MOMENTUM, BatchNorm, Statistics, averaged, fresh_moments, split_norm
+from jaxad.nn.layers import NORM_EPSILON, Moments
+from jaxad.nn.norm import MOMENTUM, BatchNorm, Statistics, averaged, fresh_moments, split_norm
 
 AFFINE = {"scale": jnp.array([2.0, 1.0]), "offset": jnp.array([0.5, -1.0])}
 FROZEN = Moments(jnp.array([1.0, -2.0]), jnp.array([4.0, 0.25]))

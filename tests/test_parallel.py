@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxad import parallel
-from jaxad.nets.conv import conv
+from jaxad.nn.conv import conv
+from jaxad.training import parallel
 
 COLLECTIVES = re.compile(r"all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter|collective-broadcast")
 

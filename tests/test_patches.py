@@ -11,14 +11,23 @@ from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
 from jaxad.data import textures
-from jaxad.detectors import FeatureDictionaryConfig, MemoryBankConfig, feature_dictionary, memory_bank
-from jaxad.detectors.features import FeatureConfig, make_features
-from jaxad.detectors.memory_bank import greedy_coreset, some_of, standard
-from jaxad.detectors.saved import load_detector, save_detector
-from jaxad.maps import to_pixels
-from jaxad.metrics import auroc
-from jaxad.scoring import map_images, score_images
-from jaxad.training import fit
+from jaxad.methods import (
+    FeatureDictionaryConfig,
+    MemoryBankConfig,
+)
+from jaxad.methods import (
+    patch_dictionary as feature_dictionary,
+)
+from jaxad.methods import (
+    patchcore as memory_bank,
+)
+from jaxad.methods.common.patch_features import FeatureConfig, make_features
+from jaxad.methods.common.upsample import to_pixels
+from jaxad.methods.patchcore import greedy_coreset, some_of, standard
+from jaxad.metrics.image import auroc
+from jaxad.runs.saving import load_detector, save_detector
+from jaxad.training.loop import fit
+from jaxad.training.scoring import map_images, score_images
 
 SMALL, LARGER = FeatureConfig(width=8), FeatureConfig(width=16)
 BRICK = textures(32).images[:256]

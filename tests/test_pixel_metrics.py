@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from jaxad import metrics, segmentation_metrics
-from jaxad.pixel_metrics import largest_region, normal_threshold, pixel_auroc, pixel_truth, rpro
+from jaxad.metrics import image as metrics
+from jaxad.metrics import pixel as segmentation_metrics
+from jaxad.metrics.pixel_jax import largest_region, normal_threshold, pixel_auroc, pixel_truth, rpro
 
 NEIGHBOURS = np.ones((3, 3), int)
 

@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score
 from sklearn.metrics import roc_curve as sklearn_roc
 
-from jaxad import plots
-from jaxad.plots import detection, look
+from jaxad.report import plots
+from jaxad.report.plots import detection
+from jaxad.report.plots import style as look
 
 
 def architectures(rng, count, layers=2):
@@ -366,5 +367,5 @@ def test_dollars_and_architectures_of_different_depth_are_drawn(rng):
 
 
 def test_matplotlib_is_imported_only_for_drawing():
-    code = "import sys; import jaxad.plots, jaxad.report; sys.exit('matplotlib' in sys.modules)"
+    code = "import sys; import jaxad.report.plots, jaxad.report; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

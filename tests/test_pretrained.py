@@ -16,12 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxad import pretrained
-from jaxad.detectors import MemoryBankConfig, memory_bank
-from jaxad.detectors.features import FeatureConfig, make_features
-from jaxad.detectors.saved import load_detector, save_detector
-from jaxad.nets import efficientnet
-from jaxad.pretrained import find, load, read_state_dict, shapes_alone, weights
+from jaxad.methods import MemoryBankConfig
+from jaxad.methods import patchcore as memory_bank
+from jaxad.methods.common.patch_features import FeatureConfig, make_features
+from jaxad.nn import efficientnet, pretrained
+from jaxad.nn.pretrained import find, load, read_state_dict, shapes_alone, weights
+from jaxad.runs.saving import load_detector, save_detector
 
 SOURCE = pretrained.SOURCES["efficientnet_lite0"]
 

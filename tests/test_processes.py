@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from jaxad.processes import in_processes
+from jaxad.runs.processes import in_processes
 
 
 def write(path, number):

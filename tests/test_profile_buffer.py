@@ -5,7 +5,7 @@ from collections import deque
 import jax
 import numpy as np
 
-from jaxad.batch_sampling import buffer as fifo
+from jaxad.methods.nbs import buffer as fifo
 
 
 def test_the_oldest_goes_first_and_unwanted_ones_never_come(rng):

@@ -9,8 +9,8 @@ import sys
 import numpy as np
 import pytest
 
-from jaxad import progress
-from jaxad.progress import Progress, table
+from jaxad.runs import progress
+from jaxad.runs.progress import Progress, table
 
 
 class Clock:
@@ -169,7 +169,7 @@ def test_a_closed_pipe_never_raises(error, terminal, monkeypatch):
 def test_a_program_whose_reader_left_ends_well():
     program = (
         "import sys\n"
-        "from jaxad.progress import Progress, table\n"
+        "from jaxad.runs.progress import Progress, table\n"
         "sys.stdin.read()\n"
         "with Progress(3) as bar:\n"
         "    bar.update(1)\n"

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxad.refinement import grad_cam, principal_object, refine
+from jaxad.methods.common.refinement import grad_cam, principal_object, refine
 
 KERNEL = np.random.default_rng(1).normal(size=(3, 6, 4)).astype(np.float32)
 

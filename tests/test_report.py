@@ -6,11 +6,11 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from jaxad import pages
+from jaxad.report import html as pages
 from jaxad.report import render_report
 from jaxad.report.common import task_parts
-from jaxad.report.search import trial_parts
-from jaxad.report.words import METRICS, architecture_line, command
+from jaxad.report.format import METRICS, architecture_line, command
+from jaxad.report.search_sections import trial_parts
 
 EVIL = "<script>alert('cat & dog')</script>"
 VOID = {"meta", "br", "link", "img", "input", "hr"}

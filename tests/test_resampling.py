@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxad.nets.resampling import doubling_conv, halving_conv, patch_doubling
+from jaxad.nn.resampling import doubling_conv, halving_conv, patch_doubling
 
 NUMBERS = ("NHWC", "HWIO", "NHWC")
 

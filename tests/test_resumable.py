@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from test_training import IMAGES, RECORDER, recorder
 
-from jaxad import checkpoint
-from jaxad.resumable import fit_saved
-from jaxad.training import fit_population
+from jaxad.training import checkpoint
+from jaxad.training.loop import fit_population
+from jaxad.training.resumable import fit_saved
 
 
 def train(path, *, detector=RECORDER, steps=10, saves=3, names=("a", "b"), **options):

@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxad import retraining
 from jaxad.data import Split, Task
-from jaxad.detectors.autoencoder import AutoencoderConfig, autoencoder
-from jaxad.retraining import retrain
-from jaxad.search.child import ChildConfig
-from jaxad.search.loop import Trial
-from jaxad.search.space import Architecture, Layer
+from jaxad.methods.autoencoder import AutoencoderConfig, autoencoder
+from jaxad.nas.loop import Trial
+from jaxad.nn.architecture import Architecture, Layer
+from jaxad.nn.objectives.child import ChildConfig
+from jaxad.runs import retraining
+from jaxad.runs.retraining import retrain
 
 CHILD = ChildConfig(optimiser="sgd", learning_rate=0.03)  # fewer arrays to save than Adam has
 LAYER = Layer(channels=2, kernel=3, pool="max", pool_kernel=3, norm="none", activation="tanh")

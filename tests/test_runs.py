@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxad import runs
-from jaxad.files import to_json
-from jaxad.runs import append_trial, create_run, environment, open_run, read_trials, sync, truncate_trials
+from jaxad._utils.files import to_json
+from jaxad.runs import folder as runs
+from jaxad.runs.folder import append_trial, create_run, environment, open_run, read_trials, sync, truncate_trials
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -171,7 +171,7 @@ def test_only_one_process_writes_a_run(tmp_path):
 def test_a_killed_process_leaves_no_lock(tmp_path):
     child = (
         "import sys, time\n"
-        "from jaxad.runs import create_run, append_trial\n"
+        "from jaxad.runs.folder import create_run, append_trial\n"
         "run = create_run(sys.argv[1], {}, name='x')\n"
         "append_trial(run, {'trial': 0})\n"
         "print('ready', flush=True)\n"

@@ -12,13 +12,13 @@ import optax
 import pytest
 from safetensors.numpy import load_file
 
-from jaxad import thresholds
 from jaxad.data import digits
-from jaxad.detectors import DETECTORS, AutoencoderConfig, autoencoder
-from jaxad.detectors.saved import load_detector, save_detector
-from jaxad.scoring import score_images
-from jaxad.search.child import ChildConfig
-from jaxad.search.space import Architecture, Layer
+from jaxad.methods import DETECTORS, AutoencoderConfig, autoencoder
+from jaxad.metrics import thresholds
+from jaxad.nn.architecture import Architecture, Layer
+from jaxad.nn.objectives.child import ChildConfig
+from jaxad.runs.saving import load_detector, save_detector
+from jaxad.training.scoring import score_images
 from jaxad.types import Detector
 
 IMAGES = digits().images

@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 from sklearn import metrics as sk
 
-from jaxad.segmentation_metrics import (
+from jaxad.metrics.pixel import (
     au_pro,
     best_threshold,
     normal_threshold,

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from jaxad.batch_sampling import NBSInfo, joined, sampling_rows
+from jaxad.methods.nbs import NBSInfo, joined, sampling_rows
 from jaxad.report import PIXELS, comparison_table, render_segmentation, sampling_table
-from jaxad.segmenting import mean_over_seeds, over_seeds
+from jaxad.runs.segmentation import mean_over_seeds, over_seeds
 
 
 def record(method, seed, value):

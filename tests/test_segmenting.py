@@ -8,8 +8,8 @@ import pytest
 from scipy import stats
 from sklearn.metrics import f1_score
 
-from jaxad.batch_sampling.crf import CRFConfig
-from jaxad.segmenting import (
+from jaxad.nn.crf import CRFConfig
+from jaxad.runs.segmentation import (
     Reading,
     choose_reading,
     image_rows,

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from jaxad import checkpoint
-from jaxad.selection import Selection, best_values, fit_selected, look_steps, value_of
+from jaxad.training import checkpoint
+from jaxad.training.early_stopping import Selection, best_values, fit_selected, look_steps, value_of
 from jaxad.types import Batch, Detector
 
 LABELS = np.array([0] * 6 + [1] * 6)

@@ -14,19 +14,19 @@ import numpy as np
 import optax
 import pytest
 
-from jaxad.distances import get_distance
-from jaxad.hypotheses import make_hypothesis
-from jaxad.nets import autoencoder
-from jaxad.nets import conv as convolutions
-from jaxad.search import supernet, trial
-from jaxad.search.blocks import WIDTHS, Layout, block_widths
-from jaxad.search.child import ChildConfig, make_child, make_optimiser
-from jaxad.search.kernels import CompileAhead, Kernel, Plan
-from jaxad.search.sequential import Sequential
-from jaxad.search.space import SearchSpace
-from jaxad.search.spectra import FourierKernels
-from jaxad.search.trial import Job, TrialConfig
-from jaxad.segmentation_metrics import pixel_auroc
+from jaxad.metrics.pixel import pixel_auroc
+from jaxad.nas import supernet, trial
+from jaxad.nas.executors.blocks import WIDTHS, Layout, block_widths
+from jaxad.nas.executors.fourier import FourierKernels
+from jaxad.nas.executors.kernels import CompileAhead, Kernel, Plan
+from jaxad.nas.executors.sequential import Sequential
+from jaxad.nas.space import SearchSpace
+from jaxad.nas.trial import Job, TrialConfig
+from jaxad.nn import autoencoder
+from jaxad.nn import conv as convolutions
+from jaxad.nn.objectives import make_hypothesis
+from jaxad.nn.objectives.child import ChildConfig, make_child, make_optimiser
+from jaxad.nn.objectives.distances import get_distance
 
 SHAPE = (9, 7, 2)
 SPACE = SearchSpace(num_layers=2, channels=(3, 20, 70), pool_kernels=(1, 3, 5))

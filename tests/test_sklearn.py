@@ -12,11 +12,11 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from jaxad.data import digits
-from jaxad.detectors import AMAConfig, ClassifierConfig, NearestNeighboursConfig, PCAConfig, pca
-from jaxad.metrics import auroc
-from jaxad.scoring import score_images
+from jaxad.methods import AMAConfig, ClassifierConfig, NearestNeighboursConfig, PCAConfig, pca
+from jaxad.metrics.image import auroc
 from jaxad.sklearn import AnomalyDetector
-from jaxad.training import fit
+from jaxad.training.loop import fit
+from jaxad.training.scoring import score_images
 
 IMAGES, LABELS = digits().images, digits().labels
 ZEROS, OTHERS = IMAGES[LABELS == 0], IMAGES[LABELS != 0][:60]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxad.nets import sngan
+from jaxad.methods.ama import networks as sngan
 
 
 def count(params):

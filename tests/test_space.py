@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxad.search.rendering import render, summary
-from jaxad.search.sizes import feature_sizes, flops, parameter_count
-from jaxad.search.space import Architecture, Layer, SearchSpace
+from jaxad.nas.analysis.render import render, summary
+from jaxad.nas.space import SearchSpace
+from jaxad.nn.architecture import Architecture, Layer
+from jaxad.nn.cost import feature_sizes, flops, parameter_count
 
 PAPER = SearchSpace(num_layers=6)
 TINY = SearchSpace(

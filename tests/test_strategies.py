@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxad.search.space import SearchSpace
-from jaxad.search.strategies import (
+from jaxad.nas.space import SearchSpace
+from jaxad.nas.strategies.baselines import (
     SpaceExhausted,
     identities,
     make_strategy,

@@ -7,9 +7,10 @@ import jax
 import numpy as np
 import pytest
 
-from jaxad.search import supernet
-from jaxad.search.child import ChildConfig, make_child
-from jaxad.search.space import Architecture, Layer, SearchSpace
+from jaxad.nas import supernet
+from jaxad.nas.space import SearchSpace
+from jaxad.nn.architecture import Architecture, Layer
+from jaxad.nn.objectives.child import ChildConfig, make_child
 
 SPACE = SearchSpace(num_layers=2, channels=(3, 8), kernels=(1, 3, 5, 7))
 SMALL = Architecture(

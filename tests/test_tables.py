@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxad.report.tables import PUBLISHED, table_cells, tables_markdown
-from jaxad.tables import BUDGETS, cell_of, cells_of, others_of, read_table, rows_of, value_at
+from jaxad.report.paper_tables import PUBLISHED, table_cells, tables_markdown
+from jaxad.report.table_spec import BUDGETS, cell_of, cells_of, others_of, read_table, rows_of, value_at
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 PAPERS = sorted((EXPERIMENTS / "paper_tables").glob("*.toml"))

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxad.search import trial
-from jaxad.search.space import SearchSpace
-from jaxad.search.strategies import random_search, regularised_evolution
-from jaxad.search.tabular import explore_table, places, sequences, train_table
+from jaxad.nas import trial
+from jaxad.nas.analysis.tabular import explore_table, places, sequences, train_table
+from jaxad.nas.space import SearchSpace
+from jaxad.nas.strategies.baselines import random_search, regularised_evolution
 
 SPACE = SearchSpace(
     num_layers=1,

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxad import cli, data, runs
+from jaxad import data
+from jaxad.runs import cli
+from jaxad.runs import folder as runs
 
 sys.path.append(str(Path(__file__).parents[1] / "experiments"))
 EXPERIMENTS = [importlib.import_module(name) for name in ("autoad_search", "compare_search")]

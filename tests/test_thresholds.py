@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import beta, binom
 from sklearn import metrics as sk
 
-from jaxad.thresholds import Threshold, clopper_pearson, decide, f1, false_positive_rate, fixed, youden
+from jaxad.metrics.thresholds import Threshold, clopper_pearson, decide, f1, false_positive_rate, fixed, youden
 
 
 def labelled(rng, n=200, decimals=1):

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scripts import EXPERIMENTS, kill_once, one_line, run, same_weights, start
 
-from jaxad.detectors import DETECTORS, DeepSVDDConfig
-from jaxad.detectors.named import config_of
-from jaxad.detectors.saved import load_detector
+from jaxad.methods import DETECTORS, DeepSVDDConfig
+from jaxad.methods.named import config_of
+from jaxad.runs.saving import load_detector
 
 sys.path.append(str(EXPERIMENTS))
 experiment = importlib.import_module("train_detector")

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxad.batches import balanced_order, batch_order
-from jaxad.training import fit, fit_population
+from jaxad.data.batches import balanced_order, batch_order
+from jaxad.training.loop import fit, fit_population
 from jaxad.types import Array, Batch, Detector, Key
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from jaxad.search import trial
-from jaxad.search.trial import TrialConfig
+from jaxad.nas import trial
+from jaxad.nas.trial import TrialConfig
 
 batch_order = jax.jit(trial.batch_order, static_argnums=(1, 2, 3))
 judge = jax.jit(trial.judge, static_argnums=3)

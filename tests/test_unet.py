@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxad.nets import unet
+from jaxad.nn import unet
 
 
 def count(params):

@@ -6,13 +6,13 @@ import jax
 import numpy as np
 import pytest
 
-from jaxad.data.few_masks import load_labelled
-from jaxad.detectors import unet_segmenter
-from jaxad.detectors.unet_segmenter import cross_entropy, overlap
-from jaxad.scoring import map_images, score_images
-from jaxad.segmentation_metrics import pixel_auroc
+from jaxad.data.protocols.few_masks import load_labelled
+from jaxad.methods import unet_segmenter
+from jaxad.methods.unet_segmenter import cross_entropy, overlap
+from jaxad.metrics.pixel import pixel_auroc
 from jaxad.sklearn import AnomalyDetector
-from jaxad.training import fit
+from jaxad.training.loop import fit
+from jaxad.training.scoring import map_images, score_images
 from jaxad.types import Batch
 
 TINY = {"width": 0.1, "levels": 2}

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jaxad import data
-from jaxad.batch_sampling import EnvironmentConfig, NBSConfig, make_pile
+from jaxad.methods.nbs import EnvironmentConfig, NBSConfig, make_pile
 
 SMALL = NBSConfig(
     environment=EnvironmentConfig(patch=8, shift=3, window=16),

@@ -1,18 +1,19 @@
 """Image sets and tasks: from the name of a set, or from arrays, to training, validation and test parts."""
 
-from jaxad.data.bundled import ImageSet, digits, noise, take, textures
-from jaxad.data.class_sets import ClassSets, load_class_sets
 from jaxad.data.config import TaskConfig
-from jaxad.data.datasets import available, load
-from jaxad.data.few_masks import LabelledTask, check_labelled, few_labels, load_labelled, pairs
-from jaxad.data.files import from_arrays
+from jaxad.data.image_set import ImageSet, take
 from jaxad.data.images import check_images, decode, read_images, resize, to_channels, to_dtype
-from jaxad.data.labelled import Gamma, gamma_name, labelled_one_class, with_labelled
-from jaxad.data.loading import load_task
-from jaxad.data.official import official_split
-from jaxad.data.painted import painted
-from jaxad.data.protocols import one_class, out_of_distribution, segmentation, task_from_arrays
-from jaxad.data.tasks import Row, Split, Task, check_task, describe, held_out_normals, parts, table
+from jaxad.data.load import load_task
+from jaxad.data.protocols.class_sets import ClassSets, load_class_sets
+from jaxad.data.protocols.default import one_class, out_of_distribution, segmentation, task_from_arrays
+from jaxad.data.protocols.few_labels import Gamma, gamma_name, labelled_one_class, with_labelled
+from jaxad.data.protocols.few_masks import LabelledTask, check_labelled, few_labels, load_labelled, pairs
+from jaxad.data.protocols.official_test import official_split
+from jaxad.data.sources.bundled import digits, noise, textures
+from jaxad.data.sources.folders import from_arrays
+from jaxad.data.sources.registry import available, load
+from jaxad.data.sources.synthetic import painted
+from jaxad.data.task import Row, Split, Task, check_task, describe, held_out_normals, parts, table
 
 __all__ = [
     "ClassSets",

@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from jaxad.data.loading import load_task
-from jaxad.data.tasks import Task, check_task
+from jaxad.data.load import load_task
+from jaxad.data.task import Task, check_task
 
 SMALL = ("digits", "textures")  # at 5 % their held-out parts would hold a handful of anomalies
 

@@ -5,7 +5,7 @@ from jaxad.report.agad import auroc_table, render_one_class
 from jaxad.report.ama import ama_sections
 from jaxad.report.comparison import HEADS, Curves, comparison_rows, render_comparison
 from jaxad.report.controller import controller_parts
-from jaxad.report.page import render_report
+from jaxad.report.search import render_report
 from jaxad.report.segmentation import PIXELS, comparison_table, render_segmentation, sampling_table
 from jaxad.report.training import render_training, training_sections
 

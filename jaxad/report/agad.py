@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from jaxad import plots
-from jaxad.data.labelled import gamma_name
-from jaxad.pages import Bullets, Figure, Section, Table, Text, Tiles, duration, number, page
+from jaxad.data.protocols.few_labels import gamma_name
+from jaxad.report import plots
 from jaxad.report.common import made_parts, metric_tiles, task_parts
-from jaxad.report.words import METRICS, interval
+from jaxad.report.format import METRICS, interval
+from jaxad.report.html import Bullets, Figure, Section, Table, Text, Tiles, duration, number, page
 
 # Title of the panel -> {name of the curve: field of the info}.
 PANELS = {

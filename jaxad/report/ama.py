@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxad import plots
-from jaxad.pages import Figure, Section
+from jaxad.report import plots
+from jaxad.report.html import Figure, Section
 
 # Title of the panel -> {name of the curve: field of the info}.
 PANELS = {

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jaxad.pages import Code, Details, Table, number
-from jaxad.report.words import METRICS, brackets, command, facts, interval, plain
+from jaxad.report.format import METRICS, brackets, command, facts, interval, plain
+from jaxad.report.html import Code, Details, Table, number
 
 ROW = ("part", "images", "normal", "anomalous", "fraction")
 

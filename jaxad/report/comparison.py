@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxad import pages, plots
-from jaxad.report import words
+from jaxad.report import format as words
+from jaxad.report import html as pages
+from jaxad.report import plots
 
 HEADS = (
     "compared by", "first", "second", "median difference", "95 % interval", "P(improvement)", "p (Holm)", "verdict",

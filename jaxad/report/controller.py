@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxad import plots
-from jaxad.pages import Facts, Figure, Table, Text, number
+from jaxad.report import plots
+from jaxad.report.html import Facts, Figure, Table, Text, number
 
 
 def controller_parts(

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxad import plots
-from jaxad.pages import Bullets, Figure, Section, Table, Text, Tiles, duration, number, page
+from jaxad.report import plots
 from jaxad.report.common import made_parts, task_parts
-from jaxad.report.words import brackets, interval
+from jaxad.report.format import brackets, interval
+from jaxad.report.html import Bullets, Figure, Section, Table, Text, Tiles, duration, number, page
 
 # Figure in results["segmentation"]: (name on the page, what it means).
 PIXELS = {
@@ -33,7 +33,7 @@ PANELS = {
 
 
 def comparison_table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """(columns, rows) of what `jaxad.segmenting.over_seeds` found: mean ± sd, and what the first is ahead in F1."""
+    """(columns, rows) of what `runs.segmentation.over_seeds` found: mean ± sd, and what the first is ahead in F1."""
     columns = ["method", *(name for name, _ in PIXELS.values()), f"F1 of {rows[0]['method']} minus this"]
     cells = []
     for index, row in enumerate(rows):
@@ -46,7 +46,7 @@ def comparison_table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list
 
 
 def sampling_table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """(columns, rows) of what `jaxad.batch_sampling.sampling_rows` found."""
+    """(columns, rows) of what `jaxad.methods.nbs.sampling_rows` found."""
     names = {
         "anomalous_patches": "patches with anomalies", "anomalous_pixels": "anomalous pixels",
         "loss_ratio": "loss of anomalous / normal pixels", "prediction": "l_pred", "prediction_sd": "its sd over steps",

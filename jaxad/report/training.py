@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from jaxad import plots
-from jaxad.pages import Bullets, Figure, Section, Table, Text, Tiles, duration, number, page
+from jaxad.report import plots
 from jaxad.report.common import made_parts, metric_tiles, task_parts
-from jaxad.report.result import example_parts, pixel_parts, result_parts
-from jaxad.report.words import METRICS, interval
+from jaxad.report.format import METRICS, interval
+from jaxad.report.html import Bullets, Figure, Section, Table, Text, Tiles, duration, number, page
+from jaxad.report.test_sections import example_parts, pixel_parts, result_parts
 
 CHOSEN = {
     "validation": "best look at labelled validation images",

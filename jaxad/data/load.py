@@ -1,0 +1,152 @@
+"""From names to a task: the one call that a script makes."""
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from jaxad.data.protocols.default import one_class, out_of_distribution, segmentation
+from jaxad.data.protocols.official_test import official_split
+from jaxad.data.protocols.splits import anomalies_wanted, check_options, normal_mask
+from jaxad.data.sources.bundled import NOISE
+from jaxad.data.sources.folders import Choose, Labels
+from jaxad.data.sources.registry import BUNDLED, KINDS, load
+from jaxad.data.sources.synthetic import load_painted
+from jaxad.data.task import Task
+
+# The tasks of the bundled sets when nothing is chosen.
+DEFAULT_NORMAL = {"digits": ("0", "1", "2", "3", "4"), "textures": ("brick",)}
+PAINTED = 0.4  # share of painted crops with defects: two fifths of all crops are good and train
+
+
+def load_task(
+    dataset: str,
+    *,
+    ood: str | Sequence[str] | None = None,
+    normal_classes: Sequence[str | int] | str | int | None = None,
+    data_dir: str | os.PathLike | None = None,
+    normal_split: str = "train",
+    anomaly_split: str = "test",
+    test_split: str | None = None,
+    contamination: float = 0.05,
+    valid_anomalies: int | None = None,
+    split: Sequence[float] = (6, 2, 2),
+    limit: int | None = None,
+    image_size: int | Sequence[int] | None = None,
+    seed: int = 0,
+) -> Task:
+    """Loads image sets and makes a task of them.
+
+    "mvtec:..." and "painted:..." are segmentation tasks; `ood` makes an out-of-distribution task (of the normal
+    classes alone, where these are given too); `normal_classes` a one-class task; digits and textures have a default.
+
+    Args:
+      dataset: a name that `load` understands, or "painted:TEXTURE:SIZE", see `data.painted`.
+      ood: names of anomalous sets; noise takes the shape of the normal images.
+      normal_classes: names or indices of classes.
+      normal_split: part of a TFDS or IDX set that is split into train, validation and test; a one-class task
+        takes its anomalies from it as well.
+      anomaly_split: part of the `ood` sets that anomalies are drawn from.
+      test_split: part of a TFDS or IDX set to test on, such as "test", instead of a share of `normal_split`: all of it
+        in a one-class task, otherwise its normal images and anomalies; see `official_split`.
+      contamination, valid_anomalies, split, limit: see `out_of_distribution` or, with `test_split`, `official_split`,
+        whose test part no limit makes smaller; MVTec folders come split, limit is of training.
+      image_size: side or (height, width) to resize all images to.
+
+    Raises:
+      ValueError: one clear line that names the remedy.
+
+    Source: AutoAD, section V. Splitting the `train` part 6:2:2 is our reading of "each set". One class of the official
+    training part against the whole test part, and a number of validation anomalies, are the protocols of AGAD and AMA.
+    """
+    ood = [ood] if isinstance(ood, str) else list(ood or ())
+    if normal_classes is None or isinstance(normal_classes, str | int):
+        normal_classes = [] if normal_classes is None else [normal_classes]
+    normal_classes = list(normal_classes)
+    if dataset in ood:
+        raise ValueError(f"{dataset} cannot be normal and anomalous: name another set as ood, or normal classes")
+    check_options(contamination, split, limit, valid_anomalies)
+    options = {
+        "contamination": contamination,
+        "valid_anomalies": valid_anomalies,
+        "split": split,
+        "limit": limit,
+        "seed": seed,
+    }
+    common = {"data_dir": data_dir, "image_size": image_size, "seed": seed}
+    kind = dataset.partition(":")[0]
+    if kind in ("mvtec", "painted"):
+        if ood or normal_classes:
+            raise ValueError(f"{dataset} has its own anomalies: leave out ood and normal classes")
+        if valid_anomalies is not None or test_split is not None:
+            raise ValueError(f"{dataset} has its own test part, to be halved: leave out valid_anomalies and test_split")
+        if kind == "painted":
+            train, test = load_painted(dataset, seed=seed, defective=PAINTED, image_size=image_size)
+        else:
+            train, test = (load(dataset, split=part, **common) for part in ("train", "test"))
+        return segmentation(train, test, limit=limit, seed=seed)
+    if not ood and not normal_classes:
+        if kind not in DEFAULT_NORMAL:
+            names = load(dataset, split=normal_split, limit=1, **common).class_names
+            classes = ", ".join(names[:20]) or "none, it has no labels"
+            raise ValueError(
+                f"what is anomalous for {dataset}? Name other sets (ood) or normal classes among: {classes}"
+            )
+        normal_classes = list(DEFAULT_NORMAL[kind])
+    if test_split is not None and kind != "idx" and kind in (*KINDS, *BUNDLED):
+        raise ValueError(
+            f"{dataset} has no part {test_split!r} to test on: leave out test_split, or name a TFDS or IDX set"
+        )
+    tested = None if test_split is None else load(dataset, split=test_split, **common)
+
+    spare = None
+    if limit is not None:
+        # Anomalies for both held-out parts, twice as many as needed because copies of other images are left out.
+        n_normal = limit + (len(tested.ids) if ood and tested is not None else 0)
+        spare = max(2 * (anomalies_wanted(n_normal, contamination) + (valid_anomalies or 0)), 1)
+    choose = _choose(dataset, normal_classes, limit, 0 if ood else spare, seed) if normal_classes else None
+    loaded = load(dataset, split=normal_split, limit=limit, choose=choose, **common)
+    if not ood and tested is None:
+        return one_class(loaded, normal_classes, **options)
+    shape = loaded.images.shape[1:]
+    anomalous = [
+        load(
+            name,
+            data_dir=data_dir,
+            split=anomaly_split,
+            shape=shape,
+            limit=None if name in NOISE else spare,
+            image_size=None if name in NOISE else shape[:2],
+            seed=seed,
+        )
+        for name in ood
+    ]
+    if tested is not None:
+        task = official_split(loaded, tested, normal_classes, anomalous=anomalous, **options)
+        parts = {
+            "normal_split": normal_split,
+            "anomaly_split": anomaly_split if ood else normal_split,
+            "test_split": test_split,
+        }
+        return task._replace(details=task.details | parts)
+    task = out_of_distribution(loaded, anomalous, **options)
+    if normal_classes:
+        task = task._replace(
+            details=task.details | {"normal_classes": [str(c) for c in normal_classes]},
+            name=f"{loaded.name} ({', '.join(map(str, normal_classes))}) against {'+'.join(ood)}",
+        )
+    return task
+
+
+def _choose(
+    dataset: str, normal_classes: Sequence[str | int], limit: int | None, spare: int | None, seed: int
+) -> Choose:
+    """Picks `limit` normal and `spare` other images (all where None)."""
+
+    def choose(labels: Labels, n: int, class_names: tuple[str, ...]) -> np.ndarray:
+        is_normal = normal_mask(dataset, labels(), class_names, normal_classes)
+        order = np.random.default_rng(seed).permutation(n)
+        normal, other = order[is_normal[order]][:limit], order[~is_normal[order]][:spare]
+        return np.sort(np.concatenate([normal, other]))
+
+    return choose

@@ -1,0 +1,1 @@
+"""How the images of a set become the training, validation and test parts of a task."""

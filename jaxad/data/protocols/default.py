@@ -1,0 +1,203 @@
+"""How tasks are made: which images train, which choose among detectors, which measure the chosen one once."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from jaxad.data.image_set import ImageSet, take
+from jaxad.data.protocols.splits import (
+    anomaly_pool,
+    check_enough,
+    check_options,
+    clean,
+    contaminate,
+    deal,
+    mix,
+    normal_mask,
+    present,
+    with_shape,
+)
+from jaxad.data.sources.folders import from_arrays
+from jaxad.data.sources.registry import list_classes
+from jaxad.data.task import Split, Task, check_task, first_of_equals
+
+
+def out_of_distribution(
+    normal: ImageSet,
+    anomalous: ImageSet | Sequence[ImageSet],
+    *,
+    contamination: float = 0.05,
+    valid_anomalies: int | None = None,
+    split: Sequence[float] = (6, 2, 2),
+    limit: int | None = None,
+    seed: int = 0,
+    name: str | None = None,
+) -> Task:
+    """One image set is normal, others are anomalous.
+
+    The normal images are shuffled and split; validation and test each get round(c / (1 - c) * n_normal)
+    anomalies at contamination c, drawn without replacement from all anomalous sets together. Where there are
+    too few, both parts share them and keep fewer normal images, so that c stays and none is used twice.
+    Anomalies take the size, channels and number type of the normal images. Of images with exactly the same
+    pixels only one is used, so no picture is in two parts (details["duplicates_dropped"] counts the others).
+
+    Args:
+      normal: the in-distribution images.
+      anomalous: one or more other sets.
+      contamination: anomalous share of validation and test, in [0, 1).
+      valid_anomalies: exactly so many anomalies in validation, at least 1; by the contamination when None.
+      split: proportions of train, validation and test.
+      limit: use at most this many normal images, drawn by `seed`.
+
+    Raises:
+      ValueError: values out of range, images in both sets, too few images for an anomaly in each part or for
+        `valid_anomalies` and a test anomaly.
+
+    Source: AutoAD, section V (6:2:2, clean training part, 0.05). Sharing scarce anomalies is our choice.
+    """
+    check_options(contamination, split, limit, valid_anomalies)
+    sets = [anomalous] if isinstance(anomalous, ImageSet) else list(anomalous)
+    pool = anomaly_pool(normal, sets)
+    name = name or f"{normal.name} against {pool.name}"
+    before = len(normal.ids) + len(pool.ids)
+    fresh = first_of_equals(normal.images, pool.images)
+    normal, pool = take(normal, fresh[: len(normal.ids)]), take(pool, fresh[len(normal.ids) :])
+    dropped = before - int(fresh.sum())
+
+    rng = np.random.default_rng(seed)
+    train, *held_out = deal(len(normal.ids), split, limit, rng)
+    if valid_anomalies is not None:
+        check_enough(name, len(pool.ids), valid_anomalies, int(contamination > 0))
+    counts = contaminate([len(part) for part in held_out], len(pool.ids), contamination, valid_anomalies)
+    anomalies = np.split(rng.permutation(len(pool.ids)), np.cumsum([n_out for _, n_out in counts]))
+    mixed = [
+        mix(take(normal, part[:n_in]), take(pool, drawn), rng)
+        for part, drawn, (n_in, _) in zip(held_out, anomalies, counts)
+    ]
+    details = {
+        "kind": "out-of-distribution",
+        "normal": normal.name,
+        "anomalous": [s.name for s in sets],
+        "contamination": contamination,
+        "valid_anomalies": valid_anomalies,
+        "split": [float(share) for share in split],
+        "limit": limit,
+        "seed": seed,
+        "duplicates_dropped": dropped,
+    }
+    task = Task(name, clean(take(normal, train)), *mixed, details)
+    return check_task(with_shape(task), need_anomalies=contamination > 0)
+
+
+def one_class(
+    dataset: ImageSet,
+    normal_classes: Sequence[str | int] | str | int,
+    *,
+    contamination: float = 0.05,
+    valid_anomalies: int | None = None,
+    split: Sequence[float] = (6, 2, 2),
+    limit: int | None = None,
+    seed: int = 0,
+) -> Task:
+    """The chosen classes (names or indices) of one set are normal, all others anomalous.
+
+    All options as in `out_of_distribution`, with the other classes as the anomalous set.
+
+    Raises:
+      ValueError: no labels, an unknown class, no class left to be anomalous, or as `out_of_distribution`.
+    """
+    if isinstance(normal_classes, str | int):
+        normal_classes = [normal_classes]
+    is_normal = normal_mask(dataset.name, dataset.labels, dataset.class_names, normal_classes)
+    if is_normal.all() or not is_normal.any():
+        left = "no" if is_normal.all() else "only"
+        raise ValueError(
+            f"{dataset.name}: normal classes {list(normal_classes)} leave {left} anomalies: "
+            f"choose others from {list_classes(dataset.class_names)}"
+        )
+    chosen, others = present(dataset, is_normal), present(dataset, ~is_normal)
+    task = out_of_distribution(
+        take(dataset, is_normal),
+        take(dataset, ~is_normal),
+        contamination=contamination,
+        valid_anomalies=valid_anomalies,
+        split=split,
+        limit=limit,
+        seed=seed,
+        name=f"{dataset.name}: {', '.join(chosen)} normal",
+    )
+    changed = {"kind": "one-class", "normal_classes": chosen, "anomalous_classes": others}
+    return task._replace(details=task.details | changed)
+
+
+def segmentation(train: ImageSet, test: ImageSet, *, limit: int | None = None, seed: int = 0) -> Task:
+    """MVTec protocol of AutoAD: train on good images, halve the test set into validation and test.
+
+    Halves are drawn by defect type, sizes differing by one image at most. Class 0 ("good") is normal.
+
+    Args:
+      train, test: the two parts of one category, with masks.
+      limit: use at most this many training images, drawn by `seed`.
+    """
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit {limit} is too small: at least 1 training image is needed")
+    if train.labels is None or test.labels is None or train.labels.any():
+        raise ValueError(f"{train.name}: training images must all be of class 0, good: move the others to test")
+    before = len(train.ids) + len(test.ids)
+    if train.images.shape[1:] == test.images.shape[1:]:  # otherwise check_task says what is wrong
+        fresh = first_of_equals(train.images, test.images)
+        train, test = take(train, fresh[: len(train.ids)]), take(test, fresh[len(train.ids) :])
+    dropped = before - len(train.ids) - len(test.ids)
+    rng = np.random.default_rng(seed)
+    chosen = rng.permutation(len(train.ids))[:limit]
+    # Shuffled within each class, then dealt in turns: both halves get each class, and no half all odd ones.
+    shuffled = rng.permutation(len(test.ids))
+    dealt = shuffled[np.argsort(test.labels[shuffled], kind="stable")]
+
+    def part(dataset: ImageSet, index: np.ndarray) -> Split:
+        index = rng.permutation(index)
+        d = take(dataset, index)
+        return Split(d.images, (d.labels > 0).astype(np.int32), d.masks, d.ids)
+
+    details = {
+        "kind": "segmentation",
+        "normal": f"{train.name}/good",
+        "anomalous": list(test.class_names[1:]),
+        "contamination": float((test.labels > 0).mean()) if len(test.labels) else 0.0,
+        "split": "given by the folders, test halved",
+        "limit": limit,
+        "seed": seed,
+        "duplicates_dropped": dropped,
+    }
+    task = Task(train.name, part(train, chosen), part(test, dealt[::2]), part(test, dealt[1::2]), details)
+    return check_task(with_shape(task))
+
+
+def task_from_arrays(
+    train: np.ndarray,
+    valid: tuple[np.ndarray, ...],
+    test: tuple[np.ndarray, ...],
+    *,
+    name: str = "arrays",
+) -> Task:
+    """A task of a user's own parts.
+
+    Args:
+      train: normal images [N, H, W, C], uint8 or floats in [0, 1].
+      valid, test: (images, labels) or (images, labels, masks); labels [N], 1 = anomalous; masks [N, H, W].
+
+    Raises:
+      ValueError: what `check_images` and `check_task` refuse.
+    """
+
+    def part(kind: str, images: np.ndarray, labels: np.ndarray, masks: np.ndarray | None = None) -> Split:
+        labels = np.asarray(labels)
+        if not np.isin(labels, (0, 1)).all():
+            raise ValueError(f"{name}/{kind}: labels must be 0 (normal) or 1 (anomalous), not {np.unique(labels)[:5]}")
+        made = from_arrays(images, labels, masks, name=f"{name}/{kind}", class_names=("normal", "anomalous"))
+        return Split(made.images, made.labels, made.masks, made.ids)
+
+    details = {"kind": "arrays", "normal": name, "anomalous": [name]}
+    train_part = part("train", train, np.zeros(len(train), np.int32))
+    task = Task(name, train_part, part("valid", *valid), part("test", *test), details)
+    return check_task(with_shape(task))

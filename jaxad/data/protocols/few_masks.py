@@ -1,0 +1,269 @@
+"""Segmentation with few labels: a handful of images with masks, a pile without, and masks to test on.
+
+Two settings. Transductive, as in the thesis on neural batch sampling: the unlabelled images are the ones to segment.
+Inductive: images to segment come later, and no part of training sees one.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from jaxad.data.image_set import ImageSet, take
+from jaxad.data.images import check_images, check_masks, decode, read_images, resize_mask, to_dtype
+from jaxad.data.sources.folders import image_files
+from jaxad.data.sources.registry import load
+from jaxad.data.sources.synthetic import load_painted
+from jaxad.data.task import Split, first_of_equals
+
+Setting = Literal["transductive", "inductive"]
+SETTINGS = ("transductive", "inductive")
+REDRAWS = 1000
+SOURCES = (
+    "painted:TEXTURE or painted:TEXTURE:SIZE (brick, grass, gravel)",
+    "pairs:FOLDER (images/NAME.*, masks/NAME.*)",
+    "mvtec:PATH/CATEGORY",
+    "npz:FILE (arrays images, masks)",
+)
+
+
+class LabelledTask(NamedTuple):
+    """A segmentation problem with few labels."""
+
+    name: str
+    labelled: Split  # with masks, some anomalous pixel among them
+    unlabelled: Split  # to train on without looking at masks or labels
+    test: Split  # with masks; the unlabelled images themselves where the setting is transductive
+    normal: Split | None  # anomaly-free images of their own, for methods that learn from such, where there are some
+    details: dict[str, Any]  # how it was made; plain JSON values
+
+
+def load_labelled(
+    source: str,
+    *,
+    labelled: int = 5,
+    setting: Setting = "transductive",
+    test_share: float = 0.5,
+    image_size: int | Sequence[int] | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+) -> LabelledTask:
+    """A task by the name of its images.
+
+    Args:
+      source: one of the forms in `SOURCES`. Of an MVTec category the test part is used, as in the thesis; train/good
+        becomes `normal`; of painted crops, two thirds of the good ones do.
+      labelled: images with masks, drawn at random and again until one has an anomalous pixel.
+      setting, test_share, limit, seed: see `few_labels`.
+      image_size: side or (height, width) to resize images and masks to.
+
+    Raises:
+      ValueError: one clear line that names the remedy.
+    """
+    kind, _, rest = source.partition(":")
+    normal = None
+    if kind == "painted":
+        aside, dataset = load_painted(source, seed=seed, image_size=image_size)
+        normal = Split(aside.images, aside.labels, None, aside.ids) if len(aside.ids) else None
+    elif kind == "pairs":
+        dataset = pairs(Path(rest).expanduser(), image_size)
+    elif kind == "mvtec":
+        dataset = load(source, split="test", image_size=image_size)
+        good = load(source, split="train", image_size=image_size)
+        normal = Split(good.images, np.zeros(len(good.ids), np.int32), None, good.ids)
+    elif kind == "npz":
+        dataset = load(source, image_size=image_size)
+    else:
+        raise ValueError(f"no segmentation data {source!r}: write {', '.join(SOURCES)}")
+    options = {"setting": setting, "test_share": test_share, "limit": limit, "seed": seed}
+    return few_labels(dataset, labelled=labelled, normal=normal, **options)
+
+
+def few_labels(
+    dataset: ImageSet,
+    *,
+    labelled: int = 5,
+    setting: Setting = "transductive",
+    test_share: float = 0.5,
+    limit: int | None = None,
+    normal: Split | None = None,
+    seed: int = 0,
+) -> LabelledTask:
+    """Draw the parts of a task from images with masks.
+
+    Of images with exactly the same pixels only one is used. Where `normal` is None and nothing else is known, images
+    without anomalous pixels stay where they are drawn: to the method they are unlabelled like the others.
+
+    Args:
+      dataset: images [N, H, W, C] with masks.
+      labelled: number of images with masks, at least 1; drawn again until one has an anomalous pixel.
+      setting: "transductive", test on all other images, which training sees; or "inductive", keep a share of them
+        for the test.
+      test_share: that share, in (0, 1).
+      limit: use at most this many images in all.
+      normal: anomaly-free images, for methods that need them.
+
+    Raises:
+      ValueError: no masks or none that fits, too few images, no anomalous pixel to be drawn, a constant image.
+    """
+    if setting not in SETTINGS:
+        raise ValueError(f"setting is {setting!r}; choose one of {', '.join(SETTINGS)}")
+    if labelled < 1:
+        raise ValueError(f"labelled is {labelled}; at least 1 image with a mask is needed")
+    if not 0 < test_share < 1:
+        raise ValueError(f"test_share is {test_share}; give a share between 0 and 1")
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit {limit} is too small: at least 1 image is needed")
+    if dataset.masks is None:
+        raise ValueError(f"{dataset.name} has no masks: a segmentation task needs one for each image")
+    check_images(dataset.images, dataset.name)
+    check_masks(dataset.masks, dataset.images, f"{dataset.name}: masks")
+    fresh = first_of_equals(dataset.images)
+    dropped = int((~fresh).sum())
+    dataset = take(dataset, fresh)
+    rng = np.random.default_rng(seed)
+    dataset = take(dataset, rng.permutation(len(dataset.ids))[:limit])
+
+    others = 1 if setting == "transductive" else 2
+    if len(dataset.ids) < labelled + others:
+        raise ValueError(
+            f"{dataset.name} has {len(dataset.ids)} different images, too few for {labelled} labelled and {others} "
+            "other(s): give more images or lower labelled"
+        )
+    chosen = _with_anomaly(dataset, labelled, rng)
+    rest = np.setdiff1d(np.arange(len(dataset.ids)), chosen)
+    rest = rng.permutation(rest)
+    unlabelled = tested = rest
+    if setting == "inductive":
+        held_out = min(max(1, round(test_share * len(rest))), len(rest) - 1)
+        tested, unlabelled = rest[:held_out], rest[held_out:]
+    if normal is not None:
+        fresh = first_of_equals(dataset.images, normal.images)[len(dataset.ids) :]
+        normal = normal._replace(images=normal.images[fresh], labels=normal.labels[fresh], ids=normal.ids[fresh])
+    details = {
+        "kind": "few labels",
+        "source": dataset.name,
+        "setting": setting,
+        "labelled": labelled,
+        "test_share": test_share if setting == "inductive" else None,
+        "limit": limit,
+        "seed": seed,
+        "duplicates_dropped": dropped,
+        "shape": list(dataset.images.shape[1:]),
+        "anomalous_pixels": float(dataset.masks.mean()),
+    }
+    parts = (_part(dataset, index) for index in (chosen, unlabelled, tested))
+    return check_labelled(LabelledTask(dataset.name, *parts, normal, details))
+
+
+def check_labelled(task: LabelledTask) -> LabelledTask:
+    """Returns the task unchanged if it is sound: to be called before any compute.
+
+    Sound: images in range, of one shape and type, none constant; masks that fit; an anomalous pixel among the labelled
+    images and one in the test; labelled images in no other part; test images in training only where that is all of
+    them (transductive).
+
+    Raises:
+      ValueError: naming the part, what is wrong, and the remedy.
+    """
+    named = {"labelled": task.labelled, "unlabelled": task.unlabelled, "test": task.test}
+    named |= {} if task.normal is None else {"normal": task.normal}
+    for kind, part in named.items():
+        where = f"{task.name}: {kind}"
+        check_images(part.images, where)
+        if part.images.shape[1:] != task.labelled.images.shape[1:] or part.images.dtype != task.labelled.images.dtype:
+            mine, other = (f"{s.images.shape[1:]} {s.images.dtype}" for s in (part, task.labelled))
+            raise ValueError(f"{where} has images {mine} but labelled {other}: resize or convert one of them")
+        flat = part.images.reshape(len(part.images), -1)
+        constant = np.flatnonzero((flat == flat[:, :1]).all(1))
+        if len(constant):
+            first = part.ids[constant[0]]
+            raise ValueError(f"{where} has {len(constant)} constant image(s), such as {first}: remove them")
+        if part.masks is not None:
+            check_masks(part.masks, part.images, f"{where} masks")
+    for kind in ("labelled", "test"):
+        if named[kind].masks is None:
+            raise ValueError(f"{task.name}: {kind} has no masks: give one for each image")
+        if not named[kind].masks.any():
+            raise ValueError(f"{task.name}: no anomalous pixel in {kind} images: choose others")
+        if named[kind].masks.all():
+            raise ValueError(f"{task.name}: no normal pixel in {kind} images: choose others")
+    for one, other in (("labelled", "unlabelled"), ("labelled", "test"), ("normal", "test"), ("normal", "labelled")):
+        if one in named:
+            shared = np.intersect1d(named[one].ids, named[other].ids)
+            if len(shared):
+                raise ValueError(f"{task.name}: {shared[0]} is in {one} and {other}: use each image once")
+    shared = np.intersect1d(task.unlabelled.ids, task.test.ids)
+    if len(shared) > 0 and not np.array_equal(task.unlabelled.ids, task.test.ids):
+        raise ValueError(f"{task.name}: {shared[0]} is in unlabelled and test: share all images or none")
+    return task
+
+
+def pairs(path: Path, image_size: int | Sequence[int] | None = None) -> ImageSet:
+    """Reads `images/NAME.*` and `masks/NAME.*` of a folder, such as CrackForest's; in masks, above half is anomalous.
+
+    Class 0 "good" has no anomalous pixel, class 1 "defect" has one. Masks are resized by nearest neighbour.
+
+    Raises:
+      ValueError: another layout, an image without a mask, a mask of another size than its image.
+    """
+    folders = [path / name for name in ("images", "masks")]
+    for folder in folders:
+        if not folder.is_dir():
+            raise ValueError(f"no folder {folder}: image/mask pairs are in {path}/images and {path}/masks")
+    files, masks = image_files(folders[0]), {file.stem: file for file in image_files(folders[1])}
+    if not files:
+        raise ValueError(f"no images in {folders[0]}")
+    missing = [file for file in files if file.stem not in masks]
+    if missing:
+        raise ValueError(f"no mask {folders[1] / missing[0].stem}.* for {missing[0]} and {len(missing) - 1} other(s)")
+    images = read_images(files, image_size)
+    read = []
+    for file in files:
+        mask = (to_dtype(decode(masks[file.stem]), np.float32).max(axis=2) > 0.5).astype(np.uint8)
+        shape = decode(file).shape[:2]
+        if mask.shape != shape:
+            raise ValueError(f"mask {masks[file.stem]} is {mask.shape}, its image {shape}: resize one of them")
+        read.append(mask if image_size is None else resize_mask(mask, image_size))
+    read = np.stack(read)
+    ids = np.array([str(file) for file in files])
+    return ImageSet(path.name, images, read.any((1, 2)).astype(np.int32), ("good", "defect"), read, ids)
+
+
+def table(task: LabelledTask) -> str:
+    """The task in plain text for a terminal."""
+    height, width, channels = task.labelled.images.shape[1:]
+    lines = [task.name, f"  {task.details.get('setting', '')}, images {height}x{width}x{channels}"]
+    if task.details.get("duplicates_dropped"):
+        lines.append(f"  left out: {task.details['duplicates_dropped']} exact copies of other images")
+    lines.append(f"  {'part':<12}{'images':>8}{'with defects':>14}{'anomalous pixels':>18}")
+    for kind in ("labelled", "unlabelled", "test", "normal"):
+        part = getattr(task, kind)
+        if part is not None:
+            known = part.masks is not None
+            defects = f"{int(part.masks.any((1, 2)).sum())}" if known else "-"
+            share = f"{part.masks.mean():.2%}" if known else "-"
+            lines.append(f"  {kind:<12}{len(part.ids):>8}{defects:>14}{share:>18}")
+    return "\n".join(lines)
+
+
+def _with_anomaly(dataset: ImageSet, count: int, rng: np.random.Generator) -> np.ndarray:
+    """`count` different indices, of images with an anomalous and a normal pixel among all of theirs."""
+    if not dataset.masks.any():
+        raise ValueError(f"{dataset.name} has no anomalous pixel in {len(dataset.ids)} images: nothing can be learnt")
+    if dataset.masks.all():
+        raise ValueError(f"{dataset.name} has no normal pixel in {len(dataset.ids)} images: nothing can be learnt")
+    for _ in range(REDRAWS):
+        chosen = rng.permutation(len(dataset.ids))[:count]
+        if dataset.masks[chosen].any() and not dataset.masks[chosen].all():
+            return chosen
+    raise ValueError(
+        f"{dataset.name}: {count} labelled images, drawn {REDRAWS} times, never had both anomalous and normal pixels: "
+        "raise labelled"
+    )
+
+
+def _part(dataset: ImageSet, index: np.ndarray) -> Split:
+    d = take(dataset, index)
+    return Split(d.images, d.masks.any((1, 2)).astype(np.int32), d.masks, d.ids)

@@ -1,0 +1,129 @@
+"""What the protocols share: options, classes, how many anomalies, and how parts are drawn and put together."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from jaxad.data.image_set import ImageSet
+from jaxad.data.images import resize, to_channels, to_dtype
+from jaxad.data.sources.registry import class_indices
+from jaxad.data.task import Split, Task
+
+
+def check_options(
+    contamination: float, split: Sequence[float], limit: int | None, valid_anomalies: int | None = None
+) -> None:
+    """Raises ValueError unless the options of a task are in range."""
+    if not 0 <= contamination < 1:
+        raise ValueError(f"contamination {contamination} is outside [0, 1): 0.05 means 5% anomalies")
+    if len(split) != 3 or not all(share > 0 for share in split):
+        raise ValueError(f"split {tuple(split)} needs three positive shares: train, validation, test, such as 6 2 2")
+    if limit is not None and limit < 3:
+        raise ValueError(f"limit {limit} is too small: each of three parts needs a normal image")
+    if valid_anomalies is not None and valid_anomalies < 1:
+        raise ValueError(f"valid_anomalies {valid_anomalies} is too small: give at least 1, or leave it out")
+
+
+def normal_mask(
+    name: str, labels: np.ndarray | None, class_names: Sequence[str], normal_classes: Sequence[str | int]
+) -> np.ndarray:
+    """[N] booleans: whether each image is of one of the normal classes."""
+    if labels is None:
+        raise ValueError(f"{name} has no labels, so no class can be normal: add labels, or name another set as ood")
+    return np.isin(labels, class_indices(name, class_names, normal_classes))
+
+
+def present(dataset: ImageSet, mask: np.ndarray) -> list[str]:
+    """The classes that the masked ([N] booleans) images are of."""
+    return [dataset.class_names[i] for i in np.unique(dataset.labels[mask])]
+
+
+def anomaly_pool(normal: ImageSet, anomalous: Sequence[ImageSet]) -> ImageSet:
+    """All anomalous sets as one, in the size, channels and number type of the normal images, with masks if all have.
+
+    Raises:
+      ValueError: no set, or images that are among the normal ones.
+    """
+    if not anomalous:
+        raise ValueError("no anomalous image set given: name at least one")
+    size, channels = normal.images.shape[1:3], normal.images.shape[3]
+    matched = [to_dtype(to_channels(resize(s.images, size), channels), normal.images.dtype) for s in anomalous]
+    have_masks = all(s.masks is not None and s.images.shape[1:3] == size for s in anomalous)
+    pool = ImageSet(
+        "+".join(s.name for s in anomalous),
+        np.concatenate(matched),
+        None,
+        (),
+        np.concatenate([s.masks for s in anomalous]) if have_masks else None,
+        np.concatenate([s.ids for s in anomalous]),
+    )
+    if len(np.unique(np.concatenate([normal.ids, pool.ids]))) < len(normal.ids) + len(pool.ids):
+        raise ValueError(f"{normal.name} and {pool.name} share images: an image cannot be normal and anomalous")
+    return pool
+
+
+def anomalies_wanted(n_normal: int, contamination: float) -> int:
+    """How many anomalies beside n normal images make the contamination: round(c / (1 - c) * n)."""
+    return round(contamination / (1 - contamination) * n_normal)
+
+
+def contaminate(
+    normals: Sequence[int], available: int, contamination: float, first: int | None = None
+) -> list[tuple[int, int]]:
+    """(normal, anomalous) counts of held-out parts, within the normals each has and the anomalies there are.
+
+    Where anomalies are scarce, parts keep fewer normal images, so that the contamination stays. The first part has
+    all its normal images and exactly `first` anomalies unless that is None.
+    """
+    if first is not None:
+        return [(normals[0], first), *contaminate(normals[1:], available - first, contamination)]
+    wanted = [anomalies_wanted(n, contamination) for n in normals]
+    if sum(wanted) <= available:
+        return list(zip(normals, wanted))
+    shares = [available * w // sum(wanted) for w in wanted]
+    counts = []
+    for n, share in zip(normals, shares):
+        n_in = min(n, round(share * (1 - contamination) / contamination))
+        while anomalies_wanted(n_in, contamination) > share:
+            n_in -= 1
+        counts.append((n_in, anomalies_wanted(n_in, contamination)))
+    return counts
+
+
+def check_enough(name: str, available: int, valid: int, test: int) -> None:
+    """Raises ValueError unless there are anomalies enough for both parts."""
+    if valid + test > available:
+        raise ValueError(
+            f"{name}: {available} anomalies are too few for at least {valid} in validation and {test} in test: "
+            "lower valid_anomalies or contamination, or give more anomalous images"
+        )
+
+
+def deal(n: int, split: Sequence[float], limit: int | None, rng: np.random.Generator) -> list[np.ndarray]:
+    """Indices of n images, shuffled, at most `limit` of them, cut in the proportions of `split`."""
+    chosen = rng.permutation(n)[:limit]
+    bounds = np.rint(np.cumsum(split) / np.sum(split) * len(chosen)).astype(int)
+    return np.split(chosen, bounds[:-1])
+
+
+def clean(normal: ImageSet) -> Split:
+    """Normal images as the training part."""
+    return Split(normal.images, np.zeros(len(normal.ids), np.int32), None, normal.ids, normal.labels)
+
+
+def mix(normal: ImageSet, anomalous: ImageSet, rng: np.random.Generator) -> Split:
+    """Normal and anomalous images as one held-out part, with masks if both have them."""
+    # Shuffled, so that a batch or the first k images are a fair sample and position says nothing.
+    n, k = len(normal.ids), len(anomalous.ids)
+    order = rng.permutation(n + k)
+    have_masks = normal.masks is not None and anomalous.masks is not None
+    masks = np.concatenate([normal.masks, anomalous.masks])[order] if have_masks else None
+    labels = np.repeat(np.array([0, 1], np.int32), [n, k])[order]
+    images = np.concatenate([normal.images, anomalous.images])[order]
+    return Split(images, labels, masks, np.concatenate([normal.ids, anomalous.ids])[order])
+
+
+def with_shape(task: Task) -> Task:
+    """The task with the form of its images among its details."""
+    images = task.train.images
+    return task._replace(details=task.details | {"shape": list(images.shape[1:]), "dtype": str(images.dtype)})

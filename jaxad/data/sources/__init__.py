@@ -1,0 +1,1 @@
+"""Where image sets come from: one file for every kind of source."""

@@ -1,0 +1,134 @@
+"""Image sets of tensorflow-datasets, read from ArrayRecord files without TensorFlow."""
+
+import difflib
+import os
+import socket
+import urllib.request
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxad.data.image_set import ImageSet
+from jaxad.data.images import decode, resize
+from jaxad.data.sources.folders import Choose
+
+
+def tfds(
+    name: str,
+    split: str,
+    choose: Choose,
+    data_dir: str | os.PathLike | None = None,
+    image_size: tuple[int, int] | None = None,
+    known: Sequence[str] = (),
+) -> ImageSet:
+    """Reads an image classification set by its TFDS name, such as "fashion_mnist" or "mnist_corrupted/fog".
+
+    Args:
+      split: a part of the set, or an expression such as "train[:10%]".
+      choose: which images to decode; labels are read for all only if it asks for them.
+      data_dir: folder of prepared sets; the environment variable TFDS_DATA_DIR, then ~/tensorflow_datasets
+        when None.
+      image_size: (height, width) to resize to.
+      known: names of other sets, to suggest where this one is unknown.
+
+    Raises:
+      ValueError: an unknown set or part, a set that is not prepared and cannot be, a set without images.
+    """
+    import tensorflow_datasets as library
+
+    builder = _builder(library, name, data_dir, known)
+    features = builder.info.features
+    image_key = _only(features, library.features.Image, name)
+    label_key = next((k for k, f in features.items() if isinstance(f, library.features.ClassLabel)), None)
+    positions = _positions(library, builder, name, split)
+    source = builder.as_data_source(split, decoders={image_key: library.decode.SkipDecoding()})
+
+    class_names = tuple(features[label_key].names) if label_key else ()
+    examples: dict[int, tuple[int, bytes]] = {}  # the compressed images are small beside the decoded ones
+
+    def read(index: Sequence[int]) -> None:
+        for start in range(0, len(index), 4096):
+            block = index[start : start + 4096]
+            for i, example in zip(block, source.__getitems__(block)):
+                examples[i] = (example[label_key] if label_key else 0, example[image_key])
+
+    def labels() -> np.ndarray | None:
+        if label_key is None:
+            return None
+        read(list(range(len(source))))
+        return np.array([examples[i][0] for i in range(len(source))], np.int32)
+
+    index = choose(labels, len(source), class_names).tolist()
+    read([i for i in index if i not in examples])
+    images = [decode(examples[i][1]) for i in index]
+    if image_size is not None:
+        images = [resize(image[None], image_size)[0] for image in images]
+    sizes = {image.shape for image in images}
+    if len(sizes) > 1:
+        raise ValueError(f"{name} has images of different sizes, such as {sorted(sizes)[:2]}: give an image size")
+    chosen = np.array([examples[i][0] for i in index], np.int32) if label_key else None
+    return ImageSet(name, np.stack(images), chosen, class_names, None, positions[index])
+
+
+def _only(features: Any, kind: type, name: str) -> str:
+    keys = [key for key, feature in features.items() if isinstance(feature, kind)] if features else []
+    if len(keys) != 1:
+        raise ValueError(f"{name} has {len(keys)} image features, exactly 1 is needed: choose another set")
+    return keys[0]
+
+
+def _positions(library: Any, builder: Any, name: str, split: str) -> np.ndarray:
+    """The ids "name/part/number" of a split expression, counted in the whole part: they never collide."""
+    try:
+        splits = dict(builder.info.splits.items())
+        spans = library.core.ReadInstruction.from_spec(split).to_absolute(splits)
+    except (ValueError, KeyError, AssertionError) as error:
+        raise ValueError(f"{name} has no part {split!r}: choose from {', '.join(builder.info.splits)}") from error
+    ids = []
+    for span in spans:
+        start, stop, _ = slice(span.from_, span.to).indices(splits[span.splitname].num_examples)
+        ids += [f"{name}/{span.splitname}/{i}" for i in range(start, stop)]
+    return np.array(ids)
+
+
+def _builder(library: Any, name: str, data_dir: str | os.PathLike | None, known: Sequence[str]) -> Any:
+    data_dir = data_dir or os.environ.get("TFDS_DATA_DIR") or None
+    place = data_dir or "~/tensorflow_datasets"
+    try:
+        builder = library.builder(name, data_dir=data_dir)
+    except Exception as error:  # TFDS raises many types here, most of them its own
+        names = {*known, *library.list_builders(with_community_datasets=False)}
+        close = difflib.get_close_matches(name, sorted(names))
+        hint = f"did you mean {' or '.join(close)}?" if close else f"choose from {', '.join(known)}"
+        raise ValueError(f"unknown dataset {name!r}: {hint}") from error
+    if builder.is_prepared():
+        if builder.info.file_format != library.core.FileFormat.ARRAY_RECORD:
+            raise ValueError(
+                f"{name} in {place} is stored as {builder.info.file_format.value}, which needs TensorFlow: "
+                "prepare it again with file_format='array_record' in another --data-dir"
+            )
+        return builder
+    remedy = (
+        f"set TFDS_DATA_DIR or --data-dir to a folder that holds it, or prepare it on a machine with network "
+        f"and TensorFlow: tfds build {name} --file_format=array_record --data_dir={place}"
+    )
+    if not _online():
+        raise ValueError(f"{name} is not prepared in {place} and there is no network to download it: {remedy}")
+    try:
+        builder.download_and_prepare(file_format=library.core.FileFormat.ARRAY_RECORD)
+        return library.builder(name, data_dir=data_dir)
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{name} is not prepared in {place} and TFDS could not do it ({reason}): {remedy}") from error
+
+
+def _online() -> bool:
+    """Whether a download can work at all; TFDS itself would retry for minutes before giving up."""
+    if urllib.request.getproxies():
+        return True
+    try:
+        socket.create_connection(("www.tensorflow.org", 443), timeout=3).close()
+    except OSError:
+        return False
+    return True

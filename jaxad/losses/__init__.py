@@ -1,1 +1,0 @@
-"""Objectives of the adversarial methods, as pure functions of what networks say."""

@@ -1,0 +1,21 @@
+"""AMA, the adversarial mirrored autoencoder (Somepalli et al., UAI 2021).
+
+A critic learns to tell (x, x) from (x, G(E(x))), an autoencoder to make the two alike, image by image. Interpolated
+codes must look real, codes where no image should be must not. An image is anomalous if, to the critic, it differs from
+its reconstruction unusually much or unusually little:
+
+    R(x) = |f(x, x) - f(x, G(E(x)))|_1          f = features of the critic            (Eq. 5)
+    A(x) = N(R(x); mean, sd of R on training images)                                  (Eq. 6)
+
+The score is -log A(x): the same order, and no underflow. Steps and constants follow the paper, and the authors' code
+where the paper is silent; `AMAConfig` says which. Departures: interpolated pairs use the paper's weights and pass
+gradients to G and E (in the code they train D alone); running averages of batch normalisation are those of
+reconstructions alone; the generator's blocks have no biases.
+"""
+
+from jaxad.methods.ama.config import AMAConfig
+from jaxad.methods.ama.detector import AMAInfo, ama, draw_negatives
+from jaxad.methods.ama.inference import AMAState, AMAViews, views
+from jaxad.methods.ama.variants import Variant, variant
+
+__all__ = ["AMAConfig", "AMAInfo", "AMAState", "AMAViews", "Variant", "ama", "draw_negatives", "variant", "views"]

@@ -1,0 +1,195 @@
+"""AnoGAN (Schlegl et al., IPMI 2017): how well a generator of normal images can imitate an image.
+
+    A(x) = (1 - l) R(x) + l D(x),    R(x) = |x - G(z)|_1,    D(x) = |f(x) - f(G(z))|_1          (Eqs. 3 to 5)
+
+z is found for every image by gradient descent on A itself, from the same start; f are the features of the
+discriminator. G and D are a DCGAN with the original loss. Distances are means instead of sums, so that l weighs the
+same for all sizes of images.
+
+Departures: pooling and repeating pixels instead of strides, no batch normalisation in D; fewer steps of descent by
+default (the paper: 500).
+"""
+
+import dataclasses
+import math
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from jaxad.nn import convnet
+from jaxad.nn.layers import Moments
+from jaxad.types import Array, Batch, Detector, Key, Params
+
+MOMENTS_FROM, MOMENTS_BATCH = 256, 64  # images that batch normalisation of G is calibrated on
+BETA = 0.5  # first decay rate of Adam (DCGAN)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AnoGANConfig:
+    """What is trained, and how it scores."""
+
+    latent_dim: int = 64
+    """Length of z."""
+    widths: tuple[int, ...] = (32, 64)
+    """Channels of the discriminator's convolutions, each followed by pooling; the generator mirrors them."""
+    steps: int = 1000
+    """Training steps: each improves D once, then G once."""
+    learning_rate: float = 2e-4
+    """Of Adam, for G and D (DCGAN)."""
+    search_steps: int = 100
+    """Steps of descent to each image's z."""
+    search_rate: float = 0.05
+    """Step size of its Adam."""
+    starts: int = 1
+    """Random z to descend from; the best end counts."""
+    feature_weight: float = 0.1
+    """l, of the discriminator's features (the paper)."""
+
+    def check(self) -> None:
+        """Raise ValueError for values out of range; `anogan` does so, too."""
+        convnet.check_widths(self.widths)
+        for name in ("latent_dim", "steps", "search_steps", "starts"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; the least is 1")
+        for name in ("learning_rate", "search_rate"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)}; give a number above 0")
+        if not 0 <= self.feature_weight <= 1:
+            raise ValueError(f"feature_weight is {self.feature_weight}; give a share from 0 to 1")
+
+
+class AnoGANState(NamedTuple):
+    """All that training and scoring need."""
+
+    generator: Params
+    discriminator: Params
+    moments: tuple[Moments, ...]  # of the generator's batch normalisation, frozen for scoring
+    starts: Array  # [S, d] of the search
+    draws: Array  # [n, d] that the moments are calibrated on
+    opt_state: dict[str, optax.OptState]
+
+
+class AnoGANInfo(NamedTuple):
+    """One training step: scalars."""
+
+    discriminator_loss: Array
+    generator_loss: Array
+    believed: Array  # mean probability of the discriminator that a generated image is real
+    spread: Array  # mean standard deviation of a pixel over generated images: 0 where all are the same
+
+
+def anogan(config: AnoGANConfig | None = None, **fields: Any) -> Detector:
+    """The detector of a config, of its fields (`anogan(latent_dim=32)`), or of a config with changed fields.
+
+    `calibrate` fits the moments of batch normalisation to images that G draws; it does not look at images. The score
+    is A(x), the map |x - G(z)|.
+    """
+    config = dataclasses.replace(config or AnoGANConfig(), **fields)
+    config.check()
+    optimiser = optax.adam(config.learning_rate, b1=BETA)
+    searcher = optax.adam(config.search_rate)
+
+    def init(key: Key, images: Array) -> AnoGANState:
+        chex.assert_rank(images, 4)
+        shape = images.shape[1:]
+        generator_key, discriminator_key, start_key, draw_key = jax.random.split(key, 4)
+        generator = convnet.init_decoder(generator_key, shape, config.widths, config.latent_dim)
+        discriminator = convnet.init_encoder(discriminator_key, shape, config.widths, 1)
+        state = AnoGANState(
+            generator=generator,
+            discriminator=discriminator,
+            moments=(),
+            starts=jax.random.normal(start_key, (config.starts, config.latent_dim)),
+            draws=jax.random.normal(draw_key, (MOMENTS_FROM, config.latent_dim)),
+            opt_state={"generator": optimiser.init(generator), "discriminator": optimiser.init(discriminator)},
+        )
+        return calibrate(state, images)
+
+    def step(key: Key, state: AnoGANState, batch: Batch) -> tuple[AnoGANState, AnoGANInfo]:
+        chex.assert_rank(batch.images, 4)
+        shape, z = batch.images.shape[1:], jax.random.normal(key, (batch.images.shape[0], config.latent_dim))
+        made = generate(state.generator, z, shape)
+
+        def discriminator_loss(params: Params) -> Array:
+            real, false = judge(params, batch.images).output, judge(params, made).output
+            return jnp.mean(jax.nn.softplus(-real)) + jnp.mean(jax.nn.softplus(false))
+
+        loss, gradients = jax.value_and_grad(discriminator_loss)(state.discriminator)
+        discriminator, opt = updated(gradients, state.opt_state["discriminator"], state.discriminator)
+
+        def generator_loss(params: Params) -> tuple[Array, Array]:
+            values = judge(discriminator, generate(params, z, shape)).output
+            return jnp.mean(jax.nn.softplus(-values)), jnp.mean(jax.nn.sigmoid(values))
+
+        (fooled, believed), gradients = jax.value_and_grad(generator_loss, has_aux=True)(state.generator)
+        generator, generator_opt = updated(gradients, state.opt_state["generator"], state.generator)
+        state = state._replace(
+            generator=generator,
+            discriminator=discriminator,
+            opt_state={"generator": generator_opt, "discriminator": opt},
+        )
+        return state, AnoGANInfo(loss, fooled, believed, jnp.mean(jnp.std(made, 0)))
+
+    def updated(gradients: Params, opt_state: optax.OptState, params: Params) -> tuple[Params, optax.OptState]:
+        updates, opt_state = optimiser.update(gradients, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state
+
+    def calibrate(state: AnoGANState, images: Array) -> AnoGANState:
+        chex.assert_rank(images, 4)
+
+        def moments_of(z: Array) -> tuple[Moments, ...]:
+            return convnet.decode(state.generator, z, images.shape[1:], norm=True).moments
+
+        return state._replace(moments=convnet.population_moments(moments_of, state.draws, MOMENTS_BATCH))
+
+    def search(state: AnoGANState, images: Array) -> tuple[Array, Array]:
+        """A(x) [B] and G(z) [B, H, W, C] at each image's z. Images share nothing but the program."""
+        wanted = judge(state.discriminator, images).features
+
+        def misses(z: Array) -> tuple[Array, Array]:
+            made = generate(state.generator, z, images.shape[1:], state.moments)
+            residual = jnp.mean(jnp.abs(images - made), (1, 2, 3))
+            features = jnp.mean(jnp.abs(wanted - judge(state.discriminator, made).features), (1, 2, 3))
+            return (1 - config.feature_weight) * residual + config.feature_weight * features, made
+
+        def descend(carry: tuple[Array, optax.OptState], _: None) -> tuple[tuple[Array, optax.OptState], None]:
+            z, opt_state = carry
+            # Each loss depends on its own z alone, so the gradient of the sum is that of each.
+            gradient = jax.grad(lambda z: jnp.sum(misses(z)[0]))(z)
+            updates, opt_state = searcher.update(gradient, opt_state)
+            return (optax.apply_updates(z, updates), opt_state), None
+
+        def from_start(start: Array) -> tuple[Array, Array]:
+            z = jnp.broadcast_to(start[None], (images.shape[0], config.latent_dim))
+            (z, _), _ = lax.scan(descend, (z, searcher.init(z)), None, config.search_steps)
+            return misses(z)
+
+        scores, made = lax.map(from_start, state.starts)
+        best = jnp.argmin(scores, 0)
+        return jnp.min(scores, 0), made[best, jnp.arange(images.shape[0])]
+
+    def score(state: AnoGANState, images: Array) -> Array:
+        chex.assert_rank(images, 4)
+        return search(state, images)[0]
+
+    def score_map(state: AnoGANState, images: Array) -> Array:
+        chex.assert_rank(images, 4)
+        return jnp.mean(jnp.abs(images - search(state, images)[1]), 3)
+
+    return Detector(init, step, calibrate, score, score_map)
+
+
+def generate(
+    params: Params, z: Array, image_shape: tuple[int, ...], moments: tuple[Moments, ...] | None = None
+) -> Array:
+    """G(z): images [B, H, W, C] in [0, 1]; `moments` are frozen statistics, by default the batch's own."""
+    return jax.nn.sigmoid(convnet.decode(params, z, image_shape, norm=True, leak=0.0, moments=moments).images)
+
+
+def judge(params: Params, images: Array) -> convnet.Encoded:
+    """The discriminator: logits [B, 1] and features [B, h, w, F]."""
+    return convnet.encode(params, images)

@@ -1,0 +1,138 @@
+"""Any architecture of the search space as a detector of its own (AutoAD, Eq. 2).
+
+    score = DIST(g(f(x)), x) + lambda * REG(f(x))
+
+The same child as in the search, with weights of its own. In training, batch normalisation uses the batch; a score
+must not depend on which other images are scored with it, so `calibrate` freezes the statistics.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from jaxad.data.batches import batches, map_batches, window
+from jaxad.nn import autoencoder as network
+from jaxad.nn.architecture import Architecture
+from jaxad.nn.layers import Moments
+from jaxad.nn.objectives import make_hypothesis
+from jaxad.nn.objectives.child import ChildConfig, make_child, make_optimiser
+from jaxad.nn.objectives.distances import get_distance
+from jaxad.types import Array, Batch, Detector, Key, Params
+
+CALIBRATION_BATCH = 64  # images whose joint statistics batch normalisation sees, as many as in training
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AutoencoderConfig:
+    """What is trained, and how. Raises ValueError for values out of range."""
+
+    architecture: Architecture
+    """Hypothesis, distance and layers: found by a search, or your own."""
+    child: ChildConfig = dataclasses.field(default_factory=ChildConfig)
+    """The objective and the optimiser."""
+    steps: int = 1000
+    """Training steps that the learning-rate schedule is made for."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.architecture, Architecture):
+            raise ValueError(f"architecture is {self.architecture!r}; give a jaxad.nas.space.Architecture")
+        if self.steps < 1:
+            raise ValueError(f"steps is {self.steps}; the least is 1")
+
+
+class AutoencoderState(NamedTuple):
+    """All that training and scoring need."""
+
+    params: Params  # {"encoder", "decoder", "projection", "hypothesis"}
+    opt_state: optax.OptState
+    step: Array  # int32, steps trained
+    moments: tuple[Moments, ...]  # of each batch normalisation, frozen for scoring
+    stats: Any  # of the hypothesis, frozen for scoring
+
+
+class AutoencoderInfo(NamedTuple):
+    """One training step: scalars."""
+
+    loss: Array  # distance + lambda * regulariser
+    distance: Array
+    regulariser: Array
+    gradient_norm: Array
+
+
+def autoencoder(config: AutoencoderConfig | None = None, **fields: Any) -> Detector:
+    """The detector of a config, of its fields (`autoencoder(architecture=...)`), or of a config with changed fields.
+
+    `init` starts hypothesis and statistics from its images, so that every state can score; `calibrate` fits them to
+    the trained weights, on images [n, H, W, C] known to be normal: moments of batch normalisation as means over
+    batches of about 64 (Wu & Johnson 2021, "precise batch norm"; the paper says nothing), then the statistics of the
+    hypothesis on all latents. Images may be uint8 there, which takes a quarter of the memory.
+    `score` is Eq. 2 for one image; `score_map` is the pixel map of the distance alone.
+    """
+    config = AutoencoderConfig(**fields) if config is None else dataclasses.replace(config, **fields)
+    architecture = config.architecture
+    child = make_child(architecture, config.child)
+    optimiser = make_optimiser(config.child, config.steps)
+    distance, hypothesis = get_distance(architecture.distance), make_hypothesis(architecture.hypothesis)
+
+    def init(key: Key, images: Array) -> AutoencoderState:
+        chex.assert_rank(images, 4)
+        params = child.init(key, images)
+        return calibrate(AutoencoderState(params, optimiser.init(params), jnp.int32(0), (), ()), images)
+
+    def step(key: Key, state: AutoencoderState, batch: Batch) -> tuple[AutoencoderState, AutoencoderInfo]:
+        chex.assert_rank(batch.images, 4)
+        gradient = jax.value_and_grad(child.loss, has_aux=True)
+        (loss, terms), gradients = gradient(state.params, batch.images, state.step)
+        updates, opt_state = optimiser.update(gradients, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        norm = jnp.sqrt(sum(jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(gradients)))
+        info = AutoencoderInfo(loss, terms.distance, terms.regulariser, norm)
+        return state._replace(params=params, opt_state=opt_state, step=state.step + 1), info
+
+    def calibrate(state: AutoencoderState, images: Array) -> AutoencoderState:
+        chex.assert_rank(images, 4)
+        images = jnp.asarray(images)  # NumPy arrays cannot be indexed by traced numbers
+        count = batches(images.shape[0], CALIBRATION_BATCH)
+        size = batches(images.shape[0], count)  # of equal size: hardly any image is counted twice
+
+        def moments_of(index: Array) -> tuple[Moments, ...]:
+            return child.apply(state.params, window(images, index, size)).moments
+
+        moments = _merge(lax.map(moments_of, jnp.arange(count)))
+
+        def latents_of(batch: Array) -> Array:
+            layers = architecture.layers
+            return network.apply(state.params, layers, batch, moments=moments, with_decoder=False).latent
+
+        latents = map_batches(latents_of, images, CALIBRATION_BATCH)
+        return state._replace(moments=moments, stats=hypothesis.fit(state.params["hypothesis"], latents))
+
+    def score(state: AutoencoderState, images: Array) -> Array:
+        chex.assert_rank(images, 4)
+        return child.score(state.params, state.stats, images, state.moments)
+
+    def score_map(state: AutoencoderState, images: Array) -> Array:
+        chex.assert_rank(images, 4)
+        output = child.apply(state.params, images, state.moments)
+        return jax.vmap(distance.map)(output.reconstruction, images)
+
+    return Detector(init, step, calibrate, score, score_map)
+
+
+def reconstruct(architecture: Architecture, state: AutoencoderState, images: Array) -> Array:
+    """What the autoencoder makes of images [B, H, W, C] float32: same shape, not clipped to [0, 1]."""
+    chex.assert_rank(images, 4)
+    return network.apply(state.params, architecture.layers, images, moments=state.moments).reconstruction
+
+
+def _merge(moments: tuple[Moments, ...]) -> tuple[Moments, ...]:
+    """Moments of all images from those of batches of equal size, stacked on the first axis."""
+    # The variance of a mixture: within batches plus between them, which no cancellation can make negative.
+    return tuple(
+        Moments(jnp.mean(part.mean, 0), jnp.mean(part.variance, 0) + jnp.var(part.mean, 0)) for part in moments
+    )

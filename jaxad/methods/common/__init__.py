@@ -1,0 +1,1 @@
+"""What several methods share: image buffers, patch features, nearest neighbours, refinement of maps."""

@@ -1,0 +1,146 @@
+"""Deep SVDD (Ruff et al., ICML 2018): a network that maps normal images into a small sphere.
+
+    one-class        min mean |f(x) - c|^2                                        s(x) = |f(x) - c|^2        (Eq. 4)
+    soft-boundary    min R^2 + mean max(0, |f(x) - c|^2 - R^2) / nu               s(x) = |f(x) - c|^2 - R^2  (Eq. 3)
+
+A network that could give a constant would give c. So it has no offsets, its activations are unbounded, and no
+coordinate of c is near 0; c itself, the mean of the first outputs, is never trained.
+
+Departures: c is the mean over the first batch, not the whole set; weights start at random, not as those of an
+autoencoder; R^2 is the 1 - nu quantile of each batch instead of every few epochs' (see `jaxad.nn.objectives.centroid`).
+"""
+
+import dataclasses
+import math
+from typing import Any, Literal, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxad.data.batches import map_batches
+from jaxad.nn import convnet
+from jaxad.nn.layers import Moments
+from jaxad.nn.objectives.centroid import CentroidConfig, CentroidParams, CentroidStats, centroid
+from jaxad.types import Array, Batch, Detector, Key, Params
+
+CALIBRATION_BATCH = 64
+LEAK = 0.01  # of LeakyReLU, as the authors have it
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DeepSVDDConfig:
+    """What is trained, and how."""
+
+    objective: Literal["one-class", "soft-boundary"] = "one-class"
+    """Which sphere."""
+    nu: float = 0.1
+    """Share of the images that a soft boundary leaves outside (authors' code)."""
+    widths: tuple[int, ...] = (16, 32)
+    """Channels of the convolutions, each followed by pooling."""
+    kernel: int = 5
+    """Size of their kernels (authors' code)."""
+    outputs: int = 32
+    """Dimensions of the space of the sphere (authors' code)."""
+    steps: int = 1000
+    """Training steps that the schedule is made for."""
+    learning_rate: float = 1e-3
+    """Of Adam, a tenth of it in the last third of the steps."""
+    weight_decay: float = 5e-7
+    """Weight of the squared weights (authors' code)."""
+    warmup: float = 0.1
+    """Share of the steps before R grows from 0."""
+
+    def check(self) -> None:
+        """Raise ValueError for values out of range; `deep_svdd` does so, too."""
+        if self.objective not in ("one-class", "soft-boundary"):
+            raise ValueError(f"objective is {self.objective!r}; choose one of one-class, soft-boundary")
+        CentroidConfig(nu=self.nu)
+        convnet.check_widths(self.widths)
+        for name in ("outputs", "steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; the least is 1")
+        if self.kernel < 1 or self.kernel % 2 == 0:
+            raise ValueError(f"kernel is {self.kernel}; give an odd size, from 1 upwards")
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"learning_rate is {self.learning_rate}; give a number above 0")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError(f"weight_decay is {self.weight_decay}; give a number from 0 upwards")
+        if not 0 <= self.warmup <= 1:
+            raise ValueError(f"warmup is {self.warmup}; give a share of the steps from 0 to 1")
+
+
+class DeepSVDDState(NamedTuple):
+    """All that training and scoring need."""
+
+    params: Params
+    centre: Array  # [outputs]
+    squared_radius: Array  # scalar, of the calibration images
+    moments: tuple[Moments, ...]  # of each batch normalisation, frozen for scoring
+    opt_state: optax.OptState
+    step: Array  # int32, steps trained
+
+
+class DeepSVDDInfo(NamedTuple):
+    """One training step: scalars."""
+
+    loss: Array
+    distance: Array  # mean |f(x) - c|^2
+    spread: Array  # mean standard deviation of the outputs over the batch: 0 in a network that has collapsed
+
+
+def deep_svdd(config: DeepSVDDConfig | None = None, **fields: Any) -> Detector:
+    """The detector of a config, of its fields (`deep_svdd(nu=0.05)`), or of a config with changed fields.
+
+    `calibrate` fits moments of batch normalisation and the radius to images [n, H, W, C], those of training or others.
+    """
+    config = dataclasses.replace(config or DeepSVDDConfig(), **fields)
+    config.check()
+    sphere = centroid(CentroidConfig(nu=config.nu, warmup_steps=round(config.warmup * config.steps)))
+    schedule = optax.piecewise_constant_schedule(config.learning_rate, {math.ceil(2 / 3 * config.steps): 0.1})
+    optimiser = optax.chain(optax.add_decayed_weights(config.weight_decay), optax.adam(schedule))
+
+    def run(params: Params, images: Array, moments: tuple[Moments, ...] | None = None) -> convnet.Encoded:
+        return convnet.encode(params, images, norm=True, leak=LEAK, pool="max", moments=moments)
+
+    def init(key: Key, images: Array) -> DeepSVDDState:
+        chex.assert_rank(images, 4)
+        network_key, sphere_key = jax.random.split(key)
+        params = convnet.init_encoder(
+            network_key, images.shape[1:], config.widths, config.outputs, kernel=config.kernel, offsets=False
+        )
+        centre = sphere.init(sphere_key, run(params, images).output).centre
+        state = DeepSVDDState(params, centre, jnp.float32(0), (), optimiser.init(params), jnp.int32(0))
+        return calibrate(state, images)
+
+    def step(key: Key, state: DeepSVDDState, batch: Batch) -> tuple[DeepSVDDState, DeepSVDDInfo]:
+        chex.assert_rank(batch.images, 4)
+
+        def loss_of(params: Params) -> tuple[Array, tuple[Array, Array]]:
+            outputs = run(params, batch.images).output
+            distances = jnp.sum(jnp.square(outputs - state.centre[None]), 1)
+            if config.objective == "one-class":
+                loss = jnp.mean(distances)
+            else:
+                loss = sphere.loss(CentroidParams(state.centre), outputs, distances, state.step)
+            return loss, (jnp.mean(distances), jnp.mean(jnp.std(outputs, 0)))
+
+        (loss, terms), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        updates, opt_state = optimiser.update(gradients, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        return state._replace(params=params, opt_state=opt_state, step=state.step + 1), DeepSVDDInfo(loss, *terms)
+
+    def calibrate(state: DeepSVDDState, images: Array) -> DeepSVDDState:
+        chex.assert_rank(images, 4)
+        moments = convnet.population_moments(lambda batch: run(state.params, batch).moments, images, CALIBRATION_BATCH)
+        outputs = map_batches(lambda batch: run(state.params, batch, moments).output, images, CALIBRATION_BATCH)
+        radius = sphere.fit(CentroidParams(state.centre), outputs).squared_radius
+        return state._replace(moments=moments, squared_radius=radius)
+
+    def score(state: DeepSVDDState, images: Array) -> Array:
+        outputs = run(state.params, images, state.moments).output
+        radius = state.squared_radius if config.objective == "soft-boundary" else jnp.float32(0)
+        return sphere.score(CentroidParams(state.centre), CentroidStats(radius), outputs, outputs[:, 0])
+
+    return Detector(init, step, calibrate, score)

@@ -1,0 +1,37 @@
+"""Neural batch sampling (Chu, CMU-RI-TR-20-09, 2020; Chu & Kitani, ECCV 2020): defects from a few labelled images.
+
+An autoencoder that begins anew again and again is trained on patches that a policy chooses. How the reconstruction loss
+of a pixel develops tells a small network, trained on the labelled images, whether it is anomalous; how well the network
+does is what the policy is rewarded for. A dense CRF draws the edges.
+"""
+
+from jaxad.methods.nbs.config import NBSConfig
+from jaxad.methods.nbs.detector import known_logits, nbs, segment, without_images
+from jaxad.methods.nbs.environment import EnvironmentConfig
+from jaxad.methods.nbs.inspection import joined, labelled_visits, pixel_profiles, sampling_rows, visit_counts
+from jaxad.methods.nbs.state import Best, NBSInfo, NBSState
+from jaxad.methods.nbs.training import Pile, make_pile, train_nbs, train_saved
+from jaxad.nn.crf import CRFConfig, refine
+
+__all__ = [
+    "Best",
+    "CRFConfig",
+    "EnvironmentConfig",
+    "NBSConfig",
+    "NBSInfo",
+    "NBSState",
+    "Pile",
+    "joined",
+    "known_logits",
+    "labelled_visits",
+    "make_pile",
+    "nbs",
+    "pixel_profiles",
+    "refine",
+    "sampling_rows",
+    "segment",
+    "train_nbs",
+    "train_saved",
+    "visit_counts",
+    "without_images",
+]

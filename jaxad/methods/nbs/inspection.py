@@ -1,0 +1,93 @@
+"""What a trained neural batch sampler can be asked: where it goes, and how the losses of pixels developed."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxad.methods.nbs import environment as env
+from jaxad.methods.nbs import losses, sampling
+from jaxad.methods.nbs.config import NBSConfig
+from jaxad.methods.nbs.state import NBSInfo, NBSState
+from jaxad.types import Array, Key, Params
+
+
+def visit_counts(config: NBSConfig, key: Key, sampler: Params, images: Array, maps: Array, episodes: int) -> Array:
+    """How often a sampler visits each pixel in so many episodes over images [N, H, W, C] as they are: [N, H, W] int32.
+
+    maps: [N, H, W], the current losses of the images, which it sees.
+    """
+    scene = env.make_scene(config.environment, images, maps / jnp.maximum(jnp.mean(maps), losses.EMPTY))
+    size, number = config.environment.patch, images.shape[0]
+
+    def add(index: Array, counts: Array) -> Array:
+        one = jax.random.fold_in(key, index)
+        _, episode = sampling.act_out(config.environment, one, sampler, scene, number, config.episode)
+        return counts + env.visits(maps.shape, episode.images, episode.corners, size)
+
+    return lax.fori_loop(0, episodes, add, jnp.zeros(maps.shape, jnp.int32))
+
+
+def labelled_visits(config: NBSConfig, state: NBSState, images: Array, episodes: int = 50, seed: int = 0) -> np.ndarray:
+    """`visit_counts` of the best step's sampler among the labelled images [n, H, W, C], with their losses then."""
+
+    @jax.jit
+    def count(key: Key, state: NBSState, images: Array) -> Array:
+        newest = state.opt_state.best_profiles[: images.shape[0], ..., -1]
+        return visit_counts(config, key, state.best.sampler, images, newest, episodes)
+
+    return np.asarray(count(jax.random.key(seed), state, images))
+
+
+def pixel_profiles(state: NBSState, masks: np.ndarray, limit: int = 2000, seed: int = 0) -> dict[str, np.ndarray]:
+    """Normalised loss profiles at the best step, {"normal", "anomalous"}: [up to `limit`, L] of random pixels.
+
+    masks: [m, H, W], of the last m of the images that were trained on.
+    """
+    profiles = np.asarray(losses.normalise_profiles(state.opt_state.best_profiles))[-len(masks) :]
+    rng, found = np.random.default_rng(seed), {}
+    for name, where in (("normal", masks == 0), ("anomalous", masks > 0)):
+        own = profiles[where]
+        found[name] = own[rng.permutation(len(own))[:limit]]
+    return found
+
+
+def joined(lines: Sequence[Mapping[str, Any]]) -> dict[str, NBSInfo]:
+    """What every method told while it trained, each field [seeds, steps], from what runs keep of it.
+
+    lines: {"method", "seed", "done" steps, "info": {field: values of the steps since the last}}; of what was told
+    twice, the last counts.
+    """
+    looks = {(line["method"], line["seed"], line["done"]): line["info"] for line in lines}
+    seeds = {method: sorted({seed for m, seed, _ in looks if m == method}) for method, _, _ in looks}
+
+    def curve(method: str, seed: int, field: str) -> np.ndarray:
+        own = sorted(done for m, s, done in looks if (m, s) == (method, seed))
+        return np.concatenate([np.array(looks[method, seed, done][field], float) for done in own])
+
+    return {
+        method: NBSInfo(*(np.stack([curve(method, seed, field) for seed in own]) for field in NBSInfo._fields))
+        for method, own in seeds.items()
+    }
+
+
+def sampling_rows(curves: Mapping[str, NBSInfo]) -> list[dict[str, Any]]:
+    """Of every method means over the second half of training: what its patches held, and what came of them.
+
+    "loss_ratio" is the loss of anomalous pixels by that of normal ones, of labelled images; "prediction" is l_pred, and
+    "prediction_sd" its standard deviation over steps, mean over seeds; "entropy" is None without a policy.
+    """
+    rows = []
+    for method, info in curves.items():
+        late = NBSInfo(*(values[:, values.shape[1] // 2 :] for values in info))
+        row: dict[str, Any] = {"method": method}
+        for name in ("anomalous_patches", "anomalous_pixels", "prediction"):
+            row[name] = float(np.nanmean(getattr(late, name)))
+        row["loss_ratio"] = float(np.mean(late.anomalous_loss / late.normal_loss))
+        row["prediction_sd"] = float(np.nanstd(late.prediction, axis=1).mean())
+        row["entropy"] = None if np.isnan(late.entropy).all() else float(np.nanmean(late.entropy))
+        rows.append(row)
+    return rows

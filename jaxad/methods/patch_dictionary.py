@@ -1,0 +1,174 @@
+"""A dictionary of normal patches (Napoletano et al., Sensors 2018): k-means of features, reduced by PCA.
+
+    s(patch) = mean distance of PCA(f(patch)) to the m nearest of K centroids
+
+The score of an image is that of its worst patch. scikit-learn fits PCA and k-means; all else is JAX. Departures:
+patches are the places of a network's feature map (the paper cuts patches of 16x16 pixels out and runs its network on
+each); the number of nearest centroids is a setting.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxad.data.batches import map_batches
+from jaxad.methods.common.host import on_host, padded
+from jaxad.methods.common.image_buffer import Memory, empty, remember
+from jaxad.methods.common.nearest import nearest
+from jaxad.methods.common.patch_features import FeatureConfig, make_features
+from jaxad.methods.common.upsample import to_pixels
+from jaxad.methods.patchcore import FEATURE_BATCH, rows_of
+from jaxad.types import Array, Batch, Detector, Key, Params
+
+MOST = 50_000  # patches that are fitted to, drawn at random where there are more
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FeatureDictionaryConfig:
+    """What is fitted, and to which features."""
+
+    features: FeatureConfig = dataclasses.field(default_factory=FeatureConfig)
+    """Of patches; random unless weights are asked for."""
+    memory: int = 256
+    """Images to fit to: the first ones seen."""
+    components: int = 64
+    """Principal components at most."""
+    variance: float = 0.95
+    """Share of the variance that the components keep (the paper)."""
+    clusters: int = 50
+    """Centroids K."""
+    neighbours: int = 3
+    """Nearest centroids m."""
+    blur: float = 4 / 224
+    """Smoothing of anomaly maps: standard deviation as a share of the image's longer side."""
+
+    def check(self) -> None:
+        """Raise ValueError for values out of range; `feature_dictionary` does so, too."""
+        self.features.check()
+        for name in ("memory", "components", "clusters"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; the least is 1")
+        if not 1 <= self.neighbours <= self.clusters:
+            raise ValueError(f"neighbours is {self.neighbours}; give 1 to clusters, which is {self.clusters}")
+        if not 0 < self.variance <= 1:
+            raise ValueError(f"variance is {self.variance}; give a share above 0, up to 1")
+        if not 0 <= self.blur < 1:
+            raise ValueError(f"blur is {self.blur}; give a share of the image's side from 0 to 1")
+
+
+class Dictionary(NamedTuple):
+    """What was fitted."""
+
+    centre: Array  # [F] mean of the features
+    scale: Array  # [F] their standard deviation
+    axes: Array  # [q, F], zeros where fewer keep enough of the variance
+    centroids: Array  # [K, q]
+    clusters: Array  # int32, of the centroids, those that there are
+
+
+class FeatureDictionaryState(NamedTuple):
+    """All that fitting and scoring need."""
+
+    network: Params  # of the features, never trained
+    fitted: Dictionary
+    seed: Array  # uint32, of k-means
+    opt_state: Memory  # images seen, of use until `calibrate`; a detector is saved without them
+
+
+class FeatureDictionaryInfo(NamedTuple):
+    """One step: scalars."""
+
+    remembered: Array  # int32, images in the memory
+
+
+def feature_dictionary(config: FeatureDictionaryConfig | None = None, **fields: Any) -> Detector:
+    """The detector of a config, of its fields, or of a config with changed fields.
+
+    `step` remembers images, `calibrate` fits to them; the images given to `calibrate` are not looked at, so that a
+    threshold on them stays honest. One pass over the training images suffices.
+    """
+    config = dataclasses.replace(config or FeatureDictionaryConfig(), **fields)
+    config.check()
+    features = make_features(config.features)
+
+    def fit_to(network: Params, images: Array, count: Array, seed: Array) -> Dictionary:
+        maps = map_batches(lambda batch: features.apply(network, batch), images, FEATURE_BATCH)
+        patches, valid = rows_of(maps, count)
+        like = _like(config, patches.shape[1])
+        fit = on_host(lambda rows, seed: _fit(config, rows, seed), like)
+        return jax.pure_callback(fit, like, patches, jnp.sum(valid), seed, vmap_method="sequential")
+
+    def init(key: Key, images: Array) -> FeatureDictionaryState:
+        chex.assert_rank(images, 4)
+        network_key, seed_key = jax.random.split(key)
+        network, seed = features.init(network_key, images), jax.random.bits(seed_key, (), jnp.uint32)
+        seen = images[: config.memory]
+        fitted = fit_to(network, seen, jnp.int32(len(seen)), seed)
+        return FeatureDictionaryState(network, fitted, seed, empty(config.memory, images.shape[1:]))
+
+    def step(key: Key, state: FeatureDictionaryState, batch: Batch) -> tuple[FeatureDictionaryState, Any]:
+        memory = remember(state.opt_state, batch.images)
+        return state._replace(opt_state=memory), FeatureDictionaryInfo(memory.count)
+
+    def calibrate(state: FeatureDictionaryState, images: Array) -> FeatureDictionaryState:
+        chex.assert_rank(images, 4)
+        memory = state.opt_state
+        fitted = fit_to(state.network, memory.rows, memory.count, state.seed)
+        # A loaded detector remembers nothing, and stays as it was fitted.
+        keep = memory.count == 0
+        return state._replace(fitted=jax.tree.map(lambda a, b: jnp.where(keep, a, b), state.fitted, fitted))
+
+    def distances(state: FeatureDictionaryState, images: Array) -> Array:
+        """[B, h, w]: mean distance of each patch to its nearest centroids."""
+        maps, fitted = features.apply(state.network, images), state.fitted
+        rows = (maps.reshape(-1, maps.shape[3]) - fitted.centre[None]) / fitted.scale[None]
+        rows = jnp.matmul(rows, fitted.axes.T, precision=lax.Precision.HIGHEST)
+        found = nearest(fitted.centroids, rows, config.neighbours, fitted.clusters).distances
+        there = jnp.isfinite(found)
+        return (jnp.sum(jnp.where(there, found, 0.0), 1) / jnp.sum(there, 1)).reshape(maps.shape[:3])
+
+    def score(state: FeatureDictionaryState, images: Array) -> Array:
+        return jnp.max(distances(state, images), (1, 2))
+
+    def score_map(state: FeatureDictionaryState, images: Array) -> Array:
+        return to_pixels(distances(state, images), images.shape[1:3], config.blur)
+
+    return Detector(init, step, calibrate, score, score_map)
+
+
+def _like(config: FeatureDictionaryConfig, features: int) -> Dictionary:
+    q = min(config.components, features)
+    shapes = ((features,), (features,), (q, features), (config.clusters, q))
+    return Dictionary(
+        *(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes), jax.ShapeDtypeStruct((), jnp.int32)
+    )
+
+
+def _fit(config: FeatureDictionaryConfig, rows: np.ndarray, seed: int) -> Dictionary:
+    """On the host: features of patches [P, F]."""
+    from sklearn.cluster import KMeans
+    from sklearn.decomposition import PCA
+
+    rng = np.random.default_rng(seed)
+    if len(rows) > MOST:
+        rows = rows[rng.choice(len(rows), MOST, replace=False)]
+    rows = rows.astype(np.float64)
+    centre, scale = rows.mean(0), rows.std(0)
+    scale = np.where(scale > 1e-6 * np.maximum(np.abs(centre), 1e-6), scale, 1.0)
+    rows = (rows - centre) / scale
+    most = min(config.components, *rows.shape)
+    axes = np.zeros((most, rows.shape[1]))
+    if np.ptp(rows, 0).any():  # equal patches have no axes, and scikit-learn warns that it divides by zero
+        model = PCA(most, random_state=seed % 2**31).fit(rows)
+        before = np.cumsum(model.explained_variance_ratio_) - model.explained_variance_ratio_
+        axes = np.where((before < config.variance)[:, None], model.components_, 0.0)
+    axes = padded(axes, min(config.components, rows.shape[1]))
+    rows = rows @ axes.T
+    clusters = min(config.clusters, len(np.unique(rows, axis=0)))
+    centroids = KMeans(clusters, n_init=1, random_state=seed % 2**31).fit(rows).cluster_centers_
+    return Dictionary(centre, scale, axes, padded(centroids, config.clusters), clusters)

@@ -1,0 +1,178 @@
+"""PatchCore (Roth et al., CVPR 2022): how far each patch is from all patches seen in normal images.
+
+    s(patch) = min over m in M of |f(patch) - m|        M = a coreset of the training patches       (Eqs. 5 and 6)
+
+M is chosen greedily, always the patch furthest from those chosen already (k-centre), by distances after a random
+projection that keeps them (Johnson & Lindenstrauss). The score of an image is that of its worst patch. As the authors'
+code does, it is not weighted by the neighbourhood of m (Eq. 7).
+
+Departures: the coreset has a fixed size instead of a share of the patches, because arrays have fixed shapes, and is
+chosen from a random part of them, because each choice looks at all; features are standardised, channel by channel, so
+that no stage of the network drowns another.
+"""
+
+import dataclasses
+import math
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxad.data.batches import map_batches
+from jaxad.methods.common.image_buffer import Memory, empty, remember
+from jaxad.methods.common.nearest import nearest
+from jaxad.methods.common.patch_features import FeatureConfig, make_features
+from jaxad.methods.common.upsample import to_pixels
+from jaxad.types import Array, Batch, Detector, Key, Params
+
+FEATURE_BATCH = 16  # images that pass the network together in `calibrate`
+PROJECTED = 128  # dimensions that the choice of the coreset looks at
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MemoryBankConfig:
+    """What is remembered, and by which features."""
+
+    features: FeatureConfig = dataclasses.field(default_factory=FeatureConfig)
+    """Of patches; random unless weights are asked for."""
+    memory: int = 256
+    """Images to choose patches from: the first ones seen."""
+    bank: int = 2048
+    """Patches of the coreset M."""
+    candidates: int = 20_000
+    """Patches, drawn at random where there are more, that it is chosen from."""
+    blur: float = 4 / 224
+    """Smoothing of anomaly maps: standard deviation as a share of the image's longer side (the paper: 4 of 224)."""
+
+    def check(self) -> None:
+        """Raise ValueError for values out of range; `memory_bank` does so, too."""
+        self.features.check()
+        for name in ("memory", "bank"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; the least is 1")
+        if self.candidates < self.bank:
+            raise ValueError(f"candidates is {self.candidates}; give at least bank, which is {self.bank}")
+        if not 0 <= self.blur < 1:
+            raise ValueError(f"blur is {self.blur}; give a share of the image's side from 0 to 1")
+
+
+class MemoryBankState(NamedTuple):
+    """All that choosing and scoring need."""
+
+    network: Params  # of the features, never trained
+    centre: Array  # [F] mean of the features
+    scale: Array  # [F] their standard deviation
+    bank: Array  # [K, F] the coreset, standardised
+    seed: Array  # uint32, of the projection and the first patch
+    opt_state: Memory  # images seen, of use until `calibrate`; a detector is saved without them
+
+
+class MemoryBankInfo(NamedTuple):
+    """One step: scalars."""
+
+    remembered: Array  # int32, images in the memory
+
+
+def memory_bank(config: MemoryBankConfig | None = None, **fields: Any) -> Detector:
+    """The detector of a config, of its fields (`memory_bank(bank=500)`), or of a config with changed fields.
+
+    `step` remembers images, `calibrate` chooses the coreset from their patches; the images given to `calibrate` are
+    not looked at, so that a threshold on them stays honest. One pass over the training images suffices.
+    """
+    config = dataclasses.replace(config or MemoryBankConfig(), **fields)
+    config.check()
+    features = make_features(config.features)
+
+    def init(key: Key, images: Array) -> MemoryBankState:
+        chex.assert_rank(images, 4)
+        network_key, seed_key = jax.random.split(key)
+        network, seed = features.init(network_key, images), jax.random.bits(seed_key, (), jnp.uint32)
+        seen = images[: config.memory]
+        found = choose(network, seen, jnp.int32(len(seen)), seed)
+        return MemoryBankState(network, *found, seed, empty(config.memory, images.shape[1:]))
+
+    def choose(network: Params, images: Array, count: Array, seed: Array) -> tuple[Array, Array, Array]:
+        """Centre, scale and bank from the first `count` images."""
+        maps = map_batches(lambda batch: features.apply(network, batch), images, FEATURE_BATCH)
+        patches, valid = rows_of(maps, count)
+        centre, scale = standard(patches, valid)
+        draw_key, coreset_key = jax.random.split(jax.random.key(seed))
+        drawn = some_of(draw_key, valid, config.candidates)
+        patches = (patches[drawn] - centre[None]) / scale[None]
+        return centre, scale, patches[greedy_coreset(coreset_key, patches, valid[drawn], config.bank)]
+
+    def step(key: Key, state: MemoryBankState, batch: Batch) -> tuple[MemoryBankState, MemoryBankInfo]:
+        memory = remember(state.opt_state, batch.images)
+        return state._replace(opt_state=memory), MemoryBankInfo(memory.count)
+
+    def calibrate(state: MemoryBankState, images: Array) -> MemoryBankState:
+        chex.assert_rank(images, 4)
+        memory = state.opt_state
+        found = choose(state.network, memory.rows, memory.count, state.seed)
+        # A loaded detector remembers nothing, and stays as it was.
+        kept = (state.centre, state.scale, state.bank)
+        found = [jnp.where(memory.count == 0, old, new) for old, new in zip(kept, found)]
+        return state._replace(centre=found[0], scale=found[1], bank=found[2])
+
+    def distances(state: MemoryBankState, images: Array) -> Array:
+        """[B, h, w]: of each patch, to the nearest one of the bank."""
+        maps = features.apply(state.network, images)
+        patches = (maps.reshape(-1, maps.shape[3]) - state.centre[None]) / state.scale[None]
+        return nearest(state.bank, patches, 1).distances.reshape(maps.shape[:3])
+
+    def score(state: MemoryBankState, images: Array) -> Array:
+        return jnp.max(distances(state, images), (1, 2))
+
+    def score_map(state: MemoryBankState, images: Array) -> Array:
+        return to_pixels(distances(state, images), images.shape[1:3], config.blur)
+
+    return Detector(init, step, calibrate, score, score_map)
+
+
+def rows_of(maps: Array, count: Array) -> tuple[Array, Array]:
+    """Features of all patches [P, F] of maps [N, h, w, F], and whether each is of one of the first `count` images."""
+    patches = maps.reshape(-1, maps.shape[3])
+    return patches, jnp.arange(patches.shape[0]) < count * maps.shape[1] * maps.shape[2]
+
+
+def standard(patches: Array, valid: Array) -> tuple[Array, Array]:
+    """Mean and standard deviation [F] of the valid patches; a feature that never changes has deviation 1."""
+    count = jnp.maximum(jnp.sum(valid), 1)
+    centre = jnp.sum(jnp.where(valid[:, None], patches, 0.0), 0) / count
+    squares = jnp.where(valid[:, None], jnp.square(patches - centre[None]), 0.0)
+    scale = jnp.sqrt(jnp.sum(squares, 0) / count)
+    return centre, jnp.where(scale > 1e-6 * jnp.maximum(jnp.abs(centre), 1e-6), scale, 1.0)
+
+
+def some_of(key: Key, valid: Array, most: int) -> Array:
+    """Indices [min(P, most)] of random rows, none twice, the valid ones [P] first."""
+    size = valid.shape[0]
+    if size <= most:
+        return jnp.arange(size)
+    return lax.top_k(jnp.where(valid, jax.random.uniform(key, (size,)), -1.0), most)[1]
+
+
+def greedy_coreset(key: Key, rows: Array, valid: Array, size: int) -> Array:
+    """Indices [size] of valid rows [P, F] that leave no other far from them: the first at random, then the furthest.
+
+    Where there are fewer valid rows than that, some appear twice.
+    """
+    chex.assert_rank([rows, valid], [2, 1])
+    first_key, projection_key = jax.random.split(key)
+    if rows.shape[1] > PROJECTED:
+        projection = jax.random.normal(projection_key, (rows.shape[1], PROJECTED)) / math.sqrt(PROJECTED)
+        rows = jnp.matmul(rows, projection, precision=lax.Precision.HIGHEST)
+    first = jax.random.randint(first_key, (), 0, jnp.maximum(jnp.sum(valid), 1))
+    first = jnp.searchsorted(jnp.cumsum(valid), first + 1)
+
+    def add(number: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        chosen, distances = carry
+        squared = jnp.sum(jnp.square(rows - rows[chosen[number - 1]][None]), 1)
+        distances = jnp.minimum(distances, squared)
+        return chosen.at[number].set(jnp.argmax(distances).astype(jnp.int32)), distances
+
+    chosen = jnp.zeros(size, jnp.int32).at[0].set(first.astype(jnp.int32))
+    distances = jnp.where(valid, jnp.inf, -1.0)
+    return lax.fori_loop(1, size, add, (chosen, distances))[0]

@@ -1,0 +1,129 @@
+"""Searching a space whose rewards are known: a hundred seeds of a strategy take seconds to minutes.
+
+A table holds the reward of every token sequence of a small space, each child trained once. A search that looks its
+rewards up is one compiled program, so that seeds are vmapped; a strategy sees nothing else than in a search that
+trains. As there, no architecture is evaluated twice: a proposal that was seen is replaced by the first unseen one of
+further asks, else by a uniform draw among what is left.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxad.nas.analysis.benchmark import rewards_from_scratch
+from jaxad.nas.space import ENUMERATION_LIMIT, SearchSpace
+from jaxad.types import Array, Key, Search
+
+CHUNK = 32  # children that are planned, and compiled for, together
+TRIES = 4  # asks for an unseen architecture before a uniform draw
+
+
+class Explored(NamedTuple):
+    """What a search saw, in order."""
+
+    tokens: Array  # [children, T] int32
+    rewards: Array  # [children] float32
+
+
+def places(space: SearchSpace, tokens: Array) -> Array:
+    """Where token sequences [..., T] stand in the lexicographic order of the space: [...] int32."""
+    chex.assert_axis_dimension(tokens, -1, space.num_tokens)
+    return jnp.asarray(tokens, jnp.int32) @ jnp.asarray(_strides(space))
+
+
+def sequences(space: SearchSpace) -> np.ndarray:
+    """All token sequences [cardinality, T] in lexicographic order; ValueError beyond a million."""
+    return np.array(list(space.enumerate()), np.int32).reshape(-1, space.num_tokens)
+
+
+def train_table(
+    space: SearchSpace,
+    executor: Any,
+    *,
+    seed: int,
+    image_channels: int,
+    known: Mapping[tuple[int, ...], float],
+    on_child: Callable[[tuple[int, ...], float], None] = lambda tokens, reward: None,
+) -> np.ndarray:
+    """Train every function of a space once, with weights of its own -> rewards [cardinality], as `sequences` has them.
+
+    Args:
+      executor: from `evaluator.make_executor`.
+      seed: with the tokens it decides weights and batches of a child.
+      known: rewards by canonical tokens that need no training any more.
+      on_child: called with what is new.
+    """
+    every = space.canonical(sequences(space)).tolist()
+    rewards = dict(known)
+    waiting = sorted({tuple(tokens) for tokens in every} - rewards.keys())
+    for start in range(0, len(waiting), CHUNK):
+        chunk = waiting[start : start + CHUNK]
+        trained = rewards_from_scratch(space, np.array(chunk), executor, seed=seed, image_channels=image_channels)
+        for tokens, reward in zip(chunk, trained):
+            rewards[tokens] = reward
+            on_child(tokens, reward)
+    return np.array([rewards[tuple(tokens)] for tokens in every], np.float32)
+
+
+def explore_table(
+    search: Search, space: SearchSpace, rewards: Array, key: Key, *, children: int, population: int
+) -> Explored:
+    """Search a table; pure, so vmap it over keys.
+
+    Args:
+      search: a strategy that proposes `population` architectures per ask.
+      rewards: [cardinality], in the order of `sequences`.
+      key: consumed.
+      children: how many distinct architectures to evaluate, a multiple of `population`.
+
+    Raises:
+      ValueError: more children than architectures, an uneven last population, a table of another space.
+    """
+    size = space.cardinality
+    if size > ENUMERATION_LIMIT or rewards.shape != (size,):
+        raise ValueError(f"the table has shape {rewards.shape}; give the rewards of all {size} sequences")
+    if not 0 < children <= size or children % population:
+        raise ValueError(f"children is {children}; give a multiple of {population} from 1 to {size}")
+    start_key, rounds_key = jax.random.split(key)
+    everything = jnp.asarray(sequences(space))
+    same = jnp.asarray(_representatives(space))  # [cardinality] of each sequence, the place of its canonical form
+
+    def fresh(seen: Array, candidates: Array, key: Key) -> tuple[Array, Array]:
+        """The first unseen of candidates [TRIES, T], else a uniform draw, and the places seen now."""
+        found = same[places(space, candidates)]
+        uniform = jnp.argmax(jnp.where(seen[same], -1.0, jax.random.uniform(key, (size,))))
+        unseen = ~seen[found]
+        place = jnp.where(unseen.any(), places(space, candidates[jnp.argmax(unseen)]), uniform)
+        return seen.at[same[place]].set(True), place
+
+    def one(carry: tuple, number: Array) -> tuple[tuple, Array]:
+        state, seen = carry
+        ask_key, draw_key = jax.random.split(jax.random.fold_in(rounds_key, number))
+        asked, _ = search.ask(jax.random.fold_in(ask_key, 0), state)
+        tries = jax.vmap(lambda attempt: search.ask(jax.random.fold_in(ask_key, attempt), state)[1])(jnp.arange(TRIES))
+
+        def choose(seen: Array, place: Array) -> tuple[Array, Array]:
+            return fresh(seen, tries[:, place], jax.random.fold_in(draw_key, place))
+
+        seen, chosen = lax.scan(choose, seen, jnp.arange(population))
+        state, _ = search.tell(asked, everything[chosen], rewards[chosen])
+        return (state, seen), chosen
+
+    begin = search.init(start_key), jnp.zeros(size, bool)
+    _, chosen = lax.scan(one, begin, jnp.arange(children // population))
+    chosen = chosen.reshape(-1)
+    return Explored(everything[chosen], rewards[chosen])
+
+
+def _strides(space: SearchSpace) -> np.ndarray:
+    return np.append(np.cumprod(space.choices_per_token[:0:-1])[::-1], 1).astype(np.int32)
+
+
+def _representatives(space: SearchSpace) -> np.ndarray:
+    # In NumPy: whoever jits a search shall not trace what is known.
+    return space.canonical(sequences(space)) @ _strides(space)

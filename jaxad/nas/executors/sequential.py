@@ -1,0 +1,257 @@
+"""One child after another, from kernels that all children share: the executor for CPUs, and for single children.
+
+The same function plans and runs a child. A dry run with shapes tells which kernels it needs; they are compiled on
+background threads while the children before it train.
+"""
+
+import functools
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxad.metrics.pixel_jax import PixelTruth
+from jaxad.nas import trial
+from jaxad.nas.executors.blocks import Layout
+from jaxad.nas.executors.kernels import CompileAhead, Kernel, Plan, Signature, launch
+from jaxad.nas.executors.tape import ADD, Blocks, Parameter, Tape
+from jaxad.nas.trial import Job, Result, TrialConfig, TrialData, Verdict
+from jaxad.nn import autoencoder
+from jaxad.nn.objectives import make_hypothesis
+from jaxad.nn.objectives.child import make_optimiser, squared_errors
+from jaxad.nn.objectives.distances import get_distance
+from jaxad.types import Array, Key, Params
+
+
+class Sequential:
+    """Trains children one at a time: an executor whose kernels live as long as the process."""
+
+    def __init__(self, data: TrialData, config: TrialConfig) -> None:
+        self._data, self._config = data, config
+        self._ahead = CompileAhead()
+
+    @property
+    def batch_size(self) -> int:
+        """What children are run with unless memory is short."""
+        return self._config.batch_size
+
+    @property
+    def compiles(self) -> int:
+        """Programs compiled, or loaded from the persistent cache, so far."""
+        return self._ahead.count
+
+    def __call__(self, jobs: Sequence[Job]) -> Iterator[Result]:
+        """Run the jobs in order, each yielded as it ends; all are planned, and start to compile, before the first."""
+        waiting = deque((job, self.prepare(job, self._config.batch_size)) for job in jobs)
+        while waiting:
+            job, signatures = waiting.popleft()
+
+            def prepare(batch_size: int, job: Job = job, signatures: list[Signature] = signatures) -> None:
+                same = batch_size == self._config.batch_size
+                self._ahead.wait(signatures if same else self.prepare(job, batch_size))
+
+            yield trial.halving_batches(functools.partial(self._run, job), self._config.batch_size, prepare)
+
+    def prepare(self, job: Job, batch_size: int) -> list[Signature]:
+        """Plan a child and start compiling what it needs; returns at once."""
+        plan = Plan()
+        self._program(plan, job, batch_size)
+        self._ahead.submit(plan)
+        return list(plan.signatures)
+
+    def _run(self, job: Job, batch_size: int) -> tuple[Params, Verdict]:
+        params, verdict = self._program(launch, job, batch_size)
+        return params, jax.device_get(verdict)
+
+    def close(self) -> None:
+        """End the background threads."""
+        self._ahead.close()
+
+    def _program(self, launch: Callable, job: Job, batch_size: int) -> tuple[Params, Verdict]:
+        """Train and judge one child; with a `Plan` in place of `launch`, say what that takes."""
+        config, data, planning = self._config, self._data, isinstance(launch, Plan)
+        architecture, params, key = job
+        kernels = trial_kernels(config, batch_size)
+        distance = distance_kernels(architecture.distance)
+        hypothesis = hypothesis_kernels(architecture.hypothesis, config.child.regulariser)
+        layers, sizes = architecture.layers, autoencoder.sizes_of(architecture.layers, *data.train.shape[1:3])
+        layout = Layout(architecture, data.train.shape[1:])
+        weights = _parameters(launch, kernels.state, layout, params)
+
+        def repeat(count: int) -> Iterator[np.int32]:
+            # A dry run needs to see the body of a loop once.
+            return map(np.int32, range(1 if planning else count))
+
+        def encode(images: Array, *, training: bool = False) -> tuple[Tape, Blocks, Blocks]:
+            tape = Tape(launch, kernels.update, recording=training)
+            latent = autoencoder.encode(tape.ops, weights, layers, Blocks([images], is_input=True))
+            return tape, latent, autoencoder.latent_vector(tape.ops, weights, latent)
+
+        # Start: the order of the images, and the hypothesis' first beliefs from the first latents.
+        order, hypothesis_key = launch(kernels.start, key, data.train)
+        *_, vector = encode(launch(kernels.batch, data.train, order, np.int32(0)))
+        beliefs = launch(hypothesis.init, hypothesis_key, vector.values[0])
+        beliefs = Parameter(beliefs, kernels.state(beliefs))
+
+        # Train: each step ends with every parameter updated.
+        for step in repeat(config.steps):
+            images = launch(kernels.batch, data.train, order, step)
+            tape, latent, vector = encode(images, training=True)
+            output = autoencoder.decode(tape.ops, weights, layers, sizes, latent)
+            errors = launch(ERRORS, output.values[0], images)
+            regulariser, gradients = launch(hypothesis.loss, beliefs.value, vector.values[0], errors, step)
+            to_beliefs, to_vector, to_errors = gradients
+            mean_distance, to_output = launch(distance.loss, output.values[0], images, to_errors)
+            tape.receive(vector, [to_vector])
+            tape.receive(output, [to_output])
+            tape.backward()
+            tape.train(beliefs, to_beliefs)
+        loss = launch(ADD, mean_distance, regulariser)
+
+        # Fix the statistics of the hypothesis, then score the validation images, or draw the maps of their errors.
+        if not config.of_pixels:
+            count, known = trial.fit_windows(config, data.train.shape[0], batch_size)
+            vectors = [encode(launch(kernels.window, data.train, index))[2].values[0] for index in repeat(count)]
+            stats = launch(fit_kernel(architecture.hypothesis, known), beliefs.value, (vectors * count)[:count])
+        count, found = trial.batches(data.valid.shape[0], batch_size), []
+        for index in repeat(count):
+            images = launch(kernels.window, data.valid, index)
+            tape, latent, vector = encode(images)
+            output = autoencoder.decode(tape.ops, weights, layers, sizes, latent).values[0]
+            if config.of_pixels:
+                found.append(launch(distance.map, output, images))
+            else:
+                distances, errors = launch(distance.score, output, images), launch(ERRORS, output, images)
+                found.append(launch(hypothesis.score, beliefs.value, stats, vector.values[0], errors, distances))
+        verdict = launch(kernels.judge, (found * count)[:count], trial.truth_of(data, config), loss)
+        if planning:
+            return params, verdict
+        return layout.join(jax.tree.map(lambda p: p.value, weights, is_leaf=_is_parameter), params), verdict
+
+
+def _is_parameter(node: Any) -> bool:
+    return isinstance(node, Parameter)
+
+
+def _parameters(launch: Callable, state: Callable, layout: Layout, params: Params) -> Params:
+    """Blocks of parameters with fresh optimisers, as the tape wants them."""
+    blocks = layout.split(params)
+    if isinstance(launch, Plan):
+        blocks = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), blocks)
+    else:
+        blocks = jax.device_put(blocks)
+    weights = jax.tree.map(lambda value: Parameter(value, state(value)), blocks)
+    for role, shift in (("encoder", 1), ("decoder", 0)):
+        for position, layer in enumerate(weights[role]):
+            for offset, mask in zip(layer["offset"], layout.masks(position + shift)):
+                offset.mask = mask
+    return weights
+
+
+# ---- kernels -----------------------------------------------------------------------------------------------------
+
+ERRORS = Kernel(squared_errors)
+
+
+class TrialKernels(NamedTuple):
+    """Kernels that depend on how children are trained."""
+
+    start: Kernel  # (key, train) -> order [steps, B], key of the hypothesis
+    batch: Kernel  # (train, order, step) -> [B, H, W, C] float32
+    window: Kernel  # (images, index) -> [B, H, W, C] float32
+    state: Callable[[Any], Any]  # (value) -> fresh state of the optimiser
+    update: Kernel  # (value, state, gradient) -> (value, state)
+    judge: Kernel  # (scores or maps, labels or masks, loss) -> Verdict
+
+
+@functools.cache
+def trial_kernels(config: TrialConfig, batch_size: int) -> TrialKernels:
+    """The kernels of a trial; equal settings share them."""
+    optimiser = make_optimiser(config.child, config.steps)
+
+    def start(key: Key, train: Array) -> tuple[Array, Key]:
+        # A clone, because a child that runs out of memory needs its key again.
+        keys = trial.trial_keys(jax.random.clone(key))
+        return trial.batch_order(keys.order, train.shape[0], config.steps, batch_size), keys.hypothesis
+
+    def batch(train: Array, order: Array, step: Array) -> Array:
+        return trial.to_float(train[order[step]])
+
+    def window(images: Array, index: Array) -> Array:
+        return trial.window(images, index, batch_size)
+
+    def update(value: Any, state: Any, gradient: Any) -> tuple[Any, Any]:
+        updates, state = optimiser.update(gradient, state, value)
+        return optax.apply_updates(value, updates), state
+
+    def judge(found: list[Array], truth: Array | PixelTruth, loss: Array) -> Verdict:
+        images = jax.tree.leaves(truth)[0].shape[0]
+        return trial.judge(jnp.concatenate(found)[:images], truth, loss, config.reward)
+
+    def state(value: Any) -> Any:
+        # Adam and momentum begin with zeros, which need no program.
+        return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), jax.eval_shape(optimiser.init, value))
+
+    return TrialKernels(
+        Kernel(start), Kernel(batch), Kernel(window), state, Kernel(update, donate=(0, 1)), Kernel(judge)
+    )
+
+
+class DistanceKernels(NamedTuple):
+    """Kernels of a distance."""
+
+    loss: Kernel  # (x_hat, x, gradient of the errors) -> (mean distance, gradient of x_hat)
+    score: Kernel  # (x_hat, x) -> [B]
+    map: Kernel  # (x_hat, x) -> [B, H, W]
+
+
+@functools.cache
+def distance_kernels(name: str) -> DistanceKernels:
+    """The kernels of a distance, which also carry the gradient of the squared errors back."""
+    score, to_map = jax.vmap(get_distance(name).score), jax.vmap(get_distance(name).map)
+
+    def loss(x_hat: Array, x: Array, to_errors: Array) -> tuple[Array, Array]:
+        def both(x_hat: Array) -> tuple[Array, Array]:
+            return jnp.mean(score(x_hat, x)), squared_errors(x_hat, x)
+
+        (mean, _), back = jax.vjp(both, x_hat)
+        return mean, back((jnp.ones_like(mean), to_errors))[0]
+
+    kernels = {"loss": loss, "score": score, "map": to_map}
+    return DistanceKernels(*(Kernel(kernel, name=f"{name}.{role}") for role, kernel in kernels.items()))
+
+
+class HypothesisKernels(NamedTuple):
+    """Kernels of a hypothesis, weighted by lambda."""
+
+    init: Kernel  # (key, z) -> beliefs
+    loss: Kernel  # (beliefs, z, errors, step) -> (lambda REG, gradients of beliefs, z and errors)
+    score: Kernel  # (beliefs, statistics, z, errors, distances) -> [B], DIST + lambda REG
+
+
+@functools.cache
+def hypothesis_kernels(name: str, weight: float) -> HypothesisKernels:
+    """The kernels of a hypothesis of weight lambda."""
+    hypothesis = make_hypothesis(name)
+
+    def loss(beliefs: Any, vector: Array, errors: Array, step: Array) -> Array:
+        return weight * hypothesis.loss(beliefs, vector, errors, step)
+
+    def score(beliefs: Any, stats: Any, vector: Array, errors: Array, distances: Array) -> Array:
+        return distances + weight * hypothesis.score(beliefs, stats, vector, errors)
+
+    kernels = {"init": hypothesis.init, "loss": jax.value_and_grad(loss, (0, 1, 2)), "score": score}
+    return HypothesisKernels(**{role: Kernel(kernel, name=f"{name}.{role}") for role, kernel in kernels.items()})
+
+
+@functools.cache
+def fit_kernel(name: str, images: int) -> Kernel:
+    """(beliefs, [z, ...]) -> statistics of a hypothesis on the first so many latents."""
+    hypothesis = make_hypothesis(name)
+    return Kernel(
+        lambda beliefs, vectors: hypothesis.fit(beliefs, jnp.concatenate(vectors)[:images]), name=f"{name}.fit"
+    )

@@ -1,0 +1,198 @@
+"""The search loop: ask for architectures, evaluate them on shared weights, tell the strategy, remember everything."""
+
+import collections
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxad._utils.compile import kernel_options
+from jaxad.nas import supernet
+from jaxad.nas.executors.population import Population
+from jaxad.nas.space import SearchSpace
+from jaxad.nas.strategies.baselines import SpaceExhausted, identities, propose_unique
+from jaxad.nn.architecture import Architecture
+from jaxad.nn.cost import flops, parameter_count
+from jaxad.types import Info, Key, Params, Search, State
+
+
+class SearchState(NamedTuple):
+    """All that the rest of a search depends on; saved after every population."""
+
+    shared: Params  # omega, on the host
+    strategy: State
+    populations: Any  # int32, how many have been evaluated
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Trial:
+    """The record of one child."""
+
+    trial: int
+    population: int
+    tokens: list[int]
+    architecture: dict[str, Any]
+    status: str
+    reward: float
+    reason: str | None
+    loss: float | None
+    params: int
+    flops: int
+    seconds: float
+    elapsed: float
+    """Seconds of searching up to this trial, over all sessions of the run."""
+
+
+class Costs(NamedTuple):
+    """Wall-clock of one population that went into anything but its children, in seconds."""
+
+    strategy: float  # proposing and learning, with waiting for what of it had to be compiled
+    revisits: float  # training architectures once more, as the strategy asked
+
+
+class Exploration(NamedTuple):
+    """How a search ended."""
+
+    state: SearchState
+    stopped: str | None  # why before its last child: "time budget" or "space exhausted"
+
+
+def jit(search: Search) -> Search:
+    """A strategy of compiled functions."""
+    # A strategy runs a few times for milliseconds: what counts is how long it takes to compile.
+    options = kernel_options() | {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {}
+    jitted = [function and jax.jit(function, compiler_options=options or None) for function in search]
+    return Search(*jitted)
+
+
+def start(key: Key, search: Search, space: SearchSpace, image_channels: int) -> SearchState:
+    """Fresh shared weights and a strategy that knows nothing."""
+    weights_key, strategy_key = jax.random.split(key)
+    seed = np.asarray(jax.random.key_data(weights_key))
+    shared = supernet.init(np.random.default_rng(seed), space, image_channels)
+    return SearchState(shared, search.init(strategy_key), jnp.int32(0))
+
+
+def explore(
+    search: Search,
+    space: SearchSpace,
+    executor: Any,
+    state: SearchState,
+    *,
+    key: Key,
+    children: int,
+    image_shape: Sequence[int],
+    trials: Sequence[Trial] = (),
+    elapsed: float = 0.0,
+    time_budget: float | None = None,
+    on_trial: Callable[[Trial], None] = lambda trial: None,
+    on_info: Callable[[Info, Costs], None] = lambda info, costs: None,
+    on_population: Callable[[SearchState, int, float], None] = lambda state, trials, elapsed: None,
+) -> Exploration:
+    """Search until `children` architectures have been evaluated, time is up or the space is exhausted.
+
+    No two architectures that compute the same function are evaluated. The result depends on key, state and trials
+    alone: stopped after any population and continued from its state, a search goes on as if never stopped.
+
+    Args:
+      search: the strategy, see `jit`.
+      executor: from `evaluator.make_executor`.
+      state: from `start`, or as given to `on_population`.
+      key: of the search; not consumed, every population folds its number into it.
+      children: how many architectures in total, those in `trials` included.
+      trials: what earlier sessions have evaluated, up to `state`.
+      elapsed: seconds that earlier sessions took.
+      time_budget: seconds in total after which the running child is the last; its population does not count.
+      on_trial: called after every child.
+      on_info: called with what the strategy has to show, and what it cost, after every population.
+      on_population: called with the state, the number of trials and the seconds after every population.
+    """
+    started = time.perf_counter() - elapsed
+    done, compiling = len(trials), None
+    seen = set(identities(space, np.array([trial.tokens for trial in trials]))) if trials else set()
+    while done < children:
+        number = int(state.populations)
+        ask_key, children_key, revisit_key, again_key = jax.random.split(jax.random.fold_in(key, number), 4)
+        asked = time.perf_counter()
+        try:
+            strategy, tokens = propose_unique(search, ask_key, state.strategy, seen, space)
+        except SpaceExhausted:
+            return Exploration(state, "space exhausted")
+        asking = time.perf_counter() - asked
+        whole = len(tokens) <= children - done
+        tokens = np.asarray(tokens)[: children - done]
+        seen.update(identities(space, tokens))
+        architectures = [space.to_architecture(row) for row in tokens]
+        population = Population(executor, state.shared, architectures, children_key)
+        compiling = compiling or _compile_tell(search, strategy, tokens)
+        rewards = []
+        for row, architecture, outcome in zip(tokens, architectures, population):
+            now = time.perf_counter() - started
+            on_trial(_record(done + len(rewards), number, row, architecture, outcome, image_shape, now))
+            rewards.append(outcome.reward)
+            if time_budget is not None and now >= time_budget:
+                return Exploration(state, "time budget")
+        done += len(rewards)
+        shared = population.merged()
+        if whole:  # the rest of a population ends the search; nobody would use what it taught
+            told = time.perf_counter()
+            compiling.join()
+            strategy, info = search.tell(strategy, jnp.asarray(tokens), jnp.asarray(rewards, jnp.float32))
+            info, learned = jax.block_until_ready(info), time.perf_counter()
+            if search.revisit is not None and done < children:
+                known = [space.to_architecture(row) for row in np.asarray(search.revisit(revisit_key, strategy))]
+                again = Population(executor, shared, known, again_key)
+                collections.deque(again, maxlen=0)  # their rewards are known
+                shared = again.merged()
+            on_info(info, Costs(asking + learned - told, time.perf_counter() - learned))
+        state = SearchState(shared, strategy, jnp.int32(number + 1))
+        on_population(state, done, time.perf_counter() - started)
+    return Exploration(state, None)
+
+
+def _compile_tell(search: Search, state: State, tokens: np.ndarray) -> threading.Thread:
+    """Compile a strategy's `tell` on a thread while its first children train; where that fails, `tell` itself will."""
+
+    def work() -> None:
+        if hasattr(search.tell, "lower"):
+            search.tell.lower(state, jnp.asarray(tokens), jnp.zeros(len(tokens))).compile()
+
+    thread = threading.Thread(target=work, name="strategy", daemon=True)
+    thread.start()
+    return thread
+
+
+def best_trials(trials: Sequence[Trial], count: int) -> list[Trial]:
+    """The trials with the highest reward, best first; failed children never count. The earlier wins a tie."""
+    usable = [trial for trial in trials if trial.status == "ok"]
+    return sorted(usable, key=lambda trial: (-trial.reward, trial.trial))[:count]
+
+
+def _record(
+    number: int,
+    population: int,
+    tokens: np.ndarray,
+    architecture: Architecture,
+    outcome: Any,
+    image_shape: Sequence[int],
+    elapsed: float,
+) -> Trial:
+    return Trial(
+        trial=number,
+        population=population,
+        tokens=[int(token) for token in tokens],
+        architecture=architecture.to_json(),
+        status=outcome.status,
+        reward=outcome.reward,
+        reason=outcome.reason,
+        loss=outcome.loss,
+        params=parameter_count(architecture, image_shape),
+        flops=flops(architecture, image_shape),
+        seconds=round(outcome.seconds, 4),
+        elapsed=round(elapsed, 3),
+    )

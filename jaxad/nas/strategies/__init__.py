@@ -1,0 +1,1 @@
+"""Who proposes architectures: the learned controller of AutoAD, random search, evolution."""

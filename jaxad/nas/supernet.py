@@ -1,0 +1,112 @@
+"""The weights omega that all children share (Eq. 3), and how a child uses its part of them.
+
+One kernel per layer and role is as large as the largest choice; a child of kernel k and channels i -> o uses the
+middle k x k taps of the first i and o channels. The papers do not say which part: leading channels and centred
+taps are ours. Omega lives on the host, in NumPy: it is touched once a population, and slicing it on a device would
+compile a program for every shape.
+
+A kernel is stored with unit variance and scaled by 1 / sqrt(fan-in) where a child uses it, so that every child
+starts as if initialised for its own width; its training is scaled back when it is merged.
+"""
+
+import itertools
+from collections.abc import Iterable, Sequence
+
+import jax
+import numpy as np
+
+from jaxad.nas.space import SearchSpace
+from jaxad.nn.architecture import Architecture
+from jaxad.nn.autoencoder import LATENT_SIZE
+from jaxad.nn.conv import crop
+from jaxad.types import Params
+
+
+def init(rng: np.random.Generator, space: SearchSpace, image_channels: int) -> Params:
+    """Fresh shared weights for a space.
+
+    Returns:
+      {"encoder": [...], "decoder": [...], "projection": {...}} of NumPy float32 arrays, each layer with kernel
+      [K, K, I, O] ~ N(0, 1), scale [O] = 1, offset [O] = 0, where K, I and O are the largest choices.
+    """
+    size, widest = max(space.kernels), max(space.channels)
+
+    def layer(inner: int, outer: int) -> Params:
+        return {
+            "kernel": rng.standard_normal((size, size, inner, outer), np.float32),
+            "scale": np.ones(outer, np.float32),
+            "offset": np.zeros(outer, np.float32),
+        }
+
+    channels = [image_channels] + [widest] * space.num_layers
+    pairs = list(itertools.pairwise(channels))
+    return {
+        "encoder": [layer(before, after) for before, after in pairs],
+        "decoder": [layer(after, before) for before, after in pairs],
+        "projection": {
+            "kernel": rng.standard_normal((widest, LATENT_SIZE), np.float32),
+            "bias": np.zeros(LATENT_SIZE, np.float32),
+        },
+    }
+
+
+def take(shared: Params, architecture: Architecture) -> Params:
+    """A child's own copy of its part of the shared weights, shaped as `nn.autoencoder.init` shapes them."""
+    return jax.tree.map(lambda part, gain: part * gain, _parts(shared, architecture), gains(architecture, shared))
+
+
+def merge(shared: Params, children: Iterable[tuple[Architecture, Params, Params]]) -> Params:
+    """Shared weights after a population: each weight moves by the mean change of the children that used it.
+
+    This is the Monte Carlo estimate of Eq. 3 with as many samples as there are children, each of several steps.
+
+    Args:
+      shared: as the children found it; not modified.
+      children: (architecture, weights before, weights after) of every child that trained without failing.
+    """
+    change = jax.tree.map(np.zeros_like, shared)
+    users = jax.tree.map(lambda weights: np.zeros(weights.shape, np.int32), shared)
+    for architecture, before, after in children:
+
+        def add(total: np.ndarray, count: np.ndarray, old: np.ndarray, new: np.ndarray, gain: float) -> None:
+            total += (np.asarray(new) - np.asarray(old)) / np.float32(gain)
+            count += 1
+
+        views = (_parts(change, architecture), _parts(users, architecture))
+        jax.tree.map(add, *views, before, after, gains(architecture, shared))
+    # In float32, as integer counts would make it float64 for good.
+    mean = jax.tree.map(lambda total, count: total / np.maximum(count, 1).astype(total.dtype), change, users)
+    return jax.tree.map(np.add, shared, mean)
+
+
+def gains(architecture: Architecture, shared: Params) -> Params:
+    """What a child multiplies each of its shared weights with: 1 / sqrt(fan-in) for kernels, 1 for the rest."""
+    parts = _parts(shared, architecture)
+
+    def gain(path: Sequence[object], part: np.ndarray) -> np.float32:
+        is_kernel = path[-1] == jax.tree_util.DictKey("kernel")
+        return np.float32(1 / np.sqrt(np.prod(part.shape[:-1]))) if is_kernel else np.float32(1)
+
+    return jax.tree_util.tree_map_with_path(gain, parts)
+
+
+def _parts(shared: Params, architecture: Architecture) -> Params:
+    """Views of the part of every shared array that a child uses."""
+    channels = [weights["kernel"].shape[2] for weights in shared["encoder"][:1]]
+    channels += [layer.channels for layer in architecture.layers]
+
+    def layer_parts(weights: Params, layer: object, inner: int, outer: int) -> Params:
+        parts = {"kernel": crop(weights["kernel"], layer.kernel, layer.kernel)[:, :, :inner, :outer]}
+        if layer.norm != "none":
+            parts["scale"] = weights["scale"][:outer]
+        return parts | {"offset": weights["offset"][:outer]}
+
+    pairs = list(zip(architecture.layers, channels, channels[1:]))
+    return {
+        "encoder": [layer_parts(w, layer, i, o) for w, (layer, i, o) in zip(shared["encoder"], pairs)],
+        "decoder": [layer_parts(w, layer, o, i) for w, (layer, i, o) in zip(shared["decoder"], pairs)],
+        "projection": {
+            "kernel": shared["projection"]["kernel"][: channels[-1]],
+            "bias": shared["projection"]["bias"],
+        },
+    }

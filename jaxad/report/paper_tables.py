@@ -1,0 +1,52 @@
+"""Finished tables as Markdown and as a page."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jaxad.report.html import Section, Table, Text, number, page
+from jaxad.report.table_spec import Row, TableSpec
+
+HEADS = ("Task", "Method", "Metric", "Ours", "Seeds", "Paper", "Remark")
+PUBLISHED = "published, not run here"
+
+
+def table_cells(rows: Sequence[Row], others: Sequence[Row] = ()) -> list[tuple[str, ...]]:
+    """A line under `HEADS` for every row; `others` are published figures alone."""
+    lines = [
+        (row.task, row.method, row.column, _ours(row), str(len(row.values)), number(row.paper), row.missing)
+        for row in rows
+    ]
+    return lines + [(row.task, row.method, row.column, "–", "0", number(row.paper), PUBLISHED) for row in others]
+
+
+def tables_markdown(tables: Mapping[str, tuple[TableSpec, Sequence[tuple[str, ...]]]], facts: Sequence[str]) -> str:
+    """All tables as one Markdown text; keys are only for order, values are (table, lines of `table_cells`)."""
+    parts = ["# Tables", *facts]
+    for spec, lines in tables.values():
+        head = ["| " + " | ".join(HEADS) + " |", "|" + "---|" * len(HEADS)]
+        body = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
+        parts += [f"## {spec.title}", f"Protocol: {spec.protocol}", "\n".join(head + body)]
+    return "\n\n".join(parts) + "\n"
+
+
+def render_tables(
+    tables: Mapping[str, tuple[TableSpec, Sequence[tuple[str, ...]]]], verdict: str, facts: Mapping[str, Any]
+) -> str:
+    """All tables as a page: self-contained HTML."""
+    sections = []
+    for spec, lines in tables.values():
+        grouped: list[Any] = []
+        for task, group in itertools.groupby(lines, key=lambda line: line[0]):
+            grouped += [task, *(line[1:] for line in group)]
+        sections.append(
+            Section(title=spec.title, parts=[Text(text=spec.protocol), Table(columns=HEADS[1:], rows=grouped)])
+        )
+    about = Table(columns=["", ""], rows=[[name, value] for name, value in facts.items()])
+    return page("The papers' tables", verdict, [*sections, Section(title="How this was made", parts=[about])])
+
+
+def _ours(row: Row) -> str:
+    if row.sd is None:
+        return number(row.mean)
+    return f"{number(row.mean)} ± {number(row.sd)}"

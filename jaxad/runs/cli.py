@@ -1,0 +1,123 @@
+"""From a frozen config dataclass to a command line whose errors are one line long."""
+
+import dataclasses
+import sys
+import typing
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, TypeVar
+
+from jaxad._utils.files import from_json
+from jaxad.runs import folder as runs
+
+Config = TypeVar("Config")
+
+MAY_DIFFER = frozenset({"output", "resume", "cache_dir", "quiet", "data_dir"})
+"""Flags that change no result: a resumed run may be given others."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Where a run goes and what it tells, which the configs of experiments inherit."""
+
+    output: str | None = None
+    """Run folder to make; by default runs/NAME-DATE-TIME."""
+    resume: str | None = None
+    """Run folder to continue, exactly as if it had never stopped."""
+    cache_dir: str | None = None
+    """Where compiled programs are kept for later runs; by default ~/.cache/jaxad/xla."""
+    quiet: bool = False
+    """Print nothing but errors."""
+
+    def say(self, *lines: str) -> None:
+        """Print, unless asked to be quiet."""
+        if not self.quiet:
+            print(*lines, sep="\n", flush=True)
+
+    def open_folder(self, name: str, *, may_differ: Collection[str] = MAY_DIFFER) -> runs.Run:
+        """The run folder to continue, or a new one; where no flag says, it is runs/NAME-DATE-TIME.
+
+        `may_differ` are settings that a continued run may be given anew. Raises ValueError, see `runs.open_run` and
+        `runs.create_run`.
+        """
+        if self.resume:
+            return runs.open_run(self.resume, self, may_differ=may_differ)
+        return runs.create_run(self.output, self, name=name)
+
+    def finds_finished(self, folder: runs.Run) -> bool:
+        """Whether the run has its results already, which is then said."""
+        finished = (folder.path / "results.json").exists()
+        if finished:
+            self.say(f"{folder.path} is finished: open {folder.path / 'report.html'}")
+        return finished
+
+
+def main(
+    function: Callable[[Config], int | None],
+    config_class: type[Config],
+    *,
+    presets: Mapping[str, Mapping[str, Any]] | None = None,
+    preset: str = "preset",
+    arguments: Sequence[str] | None = None,
+) -> None:
+    """Parse flags into a config, call `function` with it, and exit with what it returns.
+
+    Fields and their docstrings become flags and their help; the docstring of the calling script's module is the help's
+    introduction. Bad input (a ValueError) ends in one line on standard error and exit status 2, an interrupt in 130.
+
+    Args:
+      presets: field values by the name of a preset. Flags override them.
+      preset: the field whose value names a preset.
+      arguments: the command line, by default that of the process. With `--resume RUN`, for configs that have such a
+        field, the defaults are the settings of that run.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        config = _parse(config_class, presets or {}, preset, arguments, sys.modules[function.__module__].__doc__)
+        status = function(config)
+    except ValueError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        status = 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        status = 130
+    sys.exit(status)
+
+
+def _parse(
+    config_class: type[Config],
+    presets: Mapping[str, Mapping[str, Any]],
+    preset: str,
+    arguments: list[str],
+    description: str | None,
+) -> Config:
+    import tyro
+
+    fields = {field.name for field in dataclasses.fields(config_class)}
+    default = {}
+    if preset in fields and (name := _value(arguments, f"--{preset}")) in presets:
+        default = dict(presets[name]) | {preset: name}
+    if "resume" in fields and (folder := _value(arguments, "--resume")):
+        default = _settings(config_class, folder) | {"resume": folder}
+    start = {"default": config_class(**default)} if default else {}
+    return tyro.cli(config_class, args=arguments, description=description, **start)
+
+
+def _settings(config_class: type, folder: str) -> dict[str, Any]:
+    """What a run was asked for: values of those fields that it knew."""
+    with runs.open_run(folder, write=False) as run:
+        stored = run.config
+    hints = typing.get_type_hints(config_class)
+    try:
+        return {name: from_json(hint, stored[name], name) for name, hint in hints.items() if name in stored}
+    except ValueError as error:
+        raise ValueError(f"cannot resume {folder}: {error}; start a new run") from error
+
+
+def _value(arguments: Sequence[str], flag: str) -> str | None:
+    """What follows a flag on the command line, if it is there."""
+    for here, following in zip(arguments, [*arguments[1:], None]):
+        if here == flag:
+            return following
+        if here.startswith(f"{flag}="):
+            return here.partition("=")[2]
+    return None

@@ -1,0 +1,321 @@
+"""A run is a folder: what was asked, what was tried, where it stands and what came out.
+
+    config.json        what was asked, written once
+    trials.jsonl       one line per trained child, append-only; a line counts once its newline is written
+    checkpoint/        the state to go on from (`jaxad.training.checkpoint.Checkpoints`)
+    best/              the detector that was found
+    results.json, predictions.csv, report.html
+
+A trial is a dict with `trial` (int, from 0), `tokens` (list of int), `architecture` (dict), `reward` and
+`loss` (float or None), `status` ("ok", "failed" or "cached"), `reason` (str or None), `params` and `flops`
+(int), `seconds` (of this child) and `elapsed` (since the search began).
+"""
+
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import subprocess
+import time
+from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jaxad._utils.files import to_json, write_json
+from jaxad.training.checkpoint import Checkpoints
+
+try:
+    import fcntl
+except ImportError:  # not on Windows: there a run is not locked
+    fcntl = None
+
+_FORMAT = "jaxad-run-1"
+_MAY_DIFFER = frozenset({"resume", "output", "time_budget"})
+
+
+@dataclass(kw_only=True)
+class Run:
+    """An open run folder. Use as a context manager, or call `close` to let others write it."""
+
+    path: Path
+    name: str
+    config: dict  # as stored: what JSON makes of the config given to create_run
+    _lock: int | None = field(default=None, repr=False)  # file descriptors
+    _trials: int | None = field(default=None, repr=False)
+
+    @property
+    def trials(self) -> Path:
+        """The file of trials."""
+        return self.path / "trials.jsonl"
+
+    @property
+    def best(self) -> Path:
+        """The folder of the detector that was found."""
+        return self.path / "best"
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """The states the run can go on from."""
+        return Checkpoints(self.path / "checkpoint")
+
+    def close(self) -> None:
+        """Close the trials and free the lock; may be called twice."""
+        for name in ("_trials", "_lock"):
+            if getattr(self, name) is not None:
+                os.close(getattr(self, name))
+                setattr(self, name, None)
+
+    def __enter__(self) -> "Run":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def create_run(output: str | Path | None, config: Any, *, name: str) -> Run:
+    """Make a run folder and lock it; `output` None makes `runs/<name>-<YYYYmmdd-HHMMSS>`.
+
+    `config` is a dict or dataclass that `to_json` takes. Raises ValueError where the folder holds anything
+    already, cannot be written, or is being written by another process.
+    """
+    stored = {"format": _FORMAT, "name": name, "created": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+    stored["config"] = to_json(config)
+    path = _fresh_folder(name) if output is None else Path(output)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        _refuse_used(path)
+        lock = _lock(path)
+    except OSError as error:
+        raise ValueError(
+            f"cannot use {path} as output folder: {error.strerror or error}; choose another --output"
+        ) from error
+    try:
+        _refuse_used(path)  # another process may have been faster to the lock
+        write_json(path / "config.json", stored)
+    except BaseException:
+        os.close(lock)
+        raise
+    return Run(path=path, name=name, config=stored["config"], _lock=lock)
+
+
+def open_run(
+    path: str | Path,
+    config: Any = None,
+    *,
+    may_differ: Collection[str] = _MAY_DIFFER,
+    write: bool = True,
+) -> Run:
+    """Open an existing run folder: to go on with it, or with `write=False` only to read it.
+
+    With a `config`, every field outside `may_differ` (names, or dotted paths of nested fields) must equal the
+    stored one. Raises ValueError where the folder is no run, the config differs (naming fields and both
+    values), or another process is writing the run.
+    """
+    path = Path(path)
+    try:
+        stored = json.loads((path / "config.json").read_bytes())
+        if stored["format"] != _FORMAT:
+            raise KeyError(stored["format"])
+        run = Run(path=path, name=stored["name"], config=stored["config"])
+    except OSError as error:
+        raise ValueError(
+            f"{path} is not a run folder (config.json: {error.strerror or error}); give the folder of a run"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path / 'config.json'} was not written by this version of jaxad or is damaged; start a new run"
+        ) from error
+    if config is not None:
+        _compare(path, run.config, to_json(config), may_differ)
+    if write:
+        try:
+            run._lock = _lock(path)
+        except OSError as error:
+            raise ValueError(
+                f"cannot write to run {path}: {error.strerror or error}; copy it to a folder you may write to"
+            ) from error
+    return run
+
+
+def append_trial(run: Run, record: dict) -> None:
+    """Add one trial; survives the death of the process (of the machine after `sync`).
+
+    Raises ValueError when the disk is full; no partial line is left then.
+    """
+    line = (json.dumps(to_json(record), allow_nan=False, separators=(",", ":")) + "\n").encode()
+    try:
+        if run._trials is None:
+            _require_lock(run)
+            run._trials = os.open(run.trials, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+            whole = run.trials.read_bytes().rfind(b"\n") + 1
+            os.ftruncate(run._trials, whole)  # a torn last line must not swallow the next
+        size = os.fstat(run._trials).st_size
+        try:
+            if os.write(run._trials, line) < len(line):  # what a nearly full disk does first
+                raise OSError("no space left for the whole line")
+        except OSError:
+            os.ftruncate(run._trials, size)
+            raise
+    except OSError as error:
+        raise ValueError(
+            f"cannot write {run.trials}: {error.strerror or error}; "
+            f"free disk space, then continue with --resume {run.path}"
+        ) from error
+
+
+def sync(run: Run) -> None:
+    """Force the trials to disk: before a checkpoint that counts on them."""
+    if run._trials is not None:
+        os.fsync(run._trials)
+
+
+def read_trials(run: Run | str | Path) -> list[dict]:
+    """All trials of a run, open or not; a torn last line is left out, no file means no trials.
+
+    Raises ValueError naming the line where the file is corrupt before its end.
+    """
+    path = (run.path if isinstance(run, Run) else Path(run)) / "trials.jsonl"
+    if not path.exists():
+        return []
+    records = []
+    lines = path.read_bytes().split(b"\n")[:-1]  # after the last newline: nothing, or a torn line
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line)
+        except ValueError:
+            record = None
+        if not isinstance(record, dict):
+            raise ValueError(f"{path} line {number} is not a trial; restore the file from a copy, or start a new run")
+        records.append(record)
+    return records
+
+
+def truncate_trials(run: Run, n: int) -> None:
+    """Keep the first `n` trials: those that the checkpoint knows of. One system call, so never half done.
+
+    Raises ValueError when there are fewer than `n`.
+    """
+    _require_lock(run)
+    content = run.trials.read_bytes() if run.trials.exists() else b""
+    ends = [match.end() for match in re.finditer(b"\n", content)]
+    if not 0 <= n <= len(ends):
+        raise ValueError(
+            f"{run.trials} holds {len(ends)} trials, fewer than the {n} of the checkpoint; "
+            "restore the file, or start a new run"
+        )
+    if content:
+        with open(run.trials, "rb+") as file:
+            file.truncate(ends[n - 1] if n else 0)
+            os.fsync(file.fileno())
+
+
+def environment() -> dict:
+    """Versions, device and commit that a result was obtained with; starts JAX's backend."""
+    import jax
+
+    versions = {"python": platform.python_version()}
+    for package in ("jaxad", "jax", "jaxlib", "flax", "optax", "numpy"):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    devices = jax.devices()
+    return {
+        "versions": versions,
+        "platform": platform.platform(),
+        "device": {"backend": devices[0].platform, "kind": devices[0].device_kind, "count": len(devices)},
+        "cpus": os.cpu_count(),
+        "commit": _commit(),
+    }
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that this file is tracked in, with "-dirty"; None outside a checkout."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        return subprocess.run(command, capture_output=True, check=True, text=True, timeout=10).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", Path(__file__).name)  # installed inside somebody else's checkout?
+        return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _fresh_folder(name: str) -> Path:
+    """A folder name under runs/ that nobody uses: two runs may start in the same second."""
+    base = Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    path, number = base, 1
+    while path.exists():
+        number += 1
+        path = base.with_name(f"{base.name}-{number}")
+    return path
+
+
+def _refuse_used(path: Path) -> None:
+    """Earlier results are never touched; hidden files (the lock, .DS_Store) do not count as results."""
+    if (path / "config.json").exists():
+        raise ValueError(f"{path} already holds a run; continue it with --resume {path}, or choose another --output")
+    found = next((p.name for p in path.iterdir() if not p.name.startswith(".")), None)
+    if found is not None:
+        raise ValueError(f"output folder {path} is not empty (it holds {found}); choose a new or empty --output")
+
+
+def _lock(path: Path) -> int | None:
+    """Take the run's lock; the operating system frees it with the process, however that ends."""
+    descriptor = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        if fcntl is not None:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        holder = os.read(descriptor, 100).decode(errors="replace").strip()
+        os.close(descriptor)
+        raise ValueError(
+            f"run {path} is being written by another process ({holder or 'unknown'}); "
+            "wait until it ends, or choose another --output"
+        ) from error
+    except OSError:
+        pass  # a file system without locks: better unguarded than unusable
+    with suppress(OSError):  # who holds the lock is a courtesy
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"process {os.getpid()} on {platform.node()}\n".encode())
+    return descriptor
+
+
+def _require_lock(run: Run) -> None:
+    if run._lock is None:
+        raise ValueError(f"run {run.path} is open for reading only; open it with open_run(path) to write")
+
+
+def _flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as one, keyed by dotted path."""
+    if not isinstance(config, dict) or (prefix and not config):
+        return {prefix: config}
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        flat |= _flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat
+
+
+def _compare(path: Path, stored: dict, given: dict, may_differ: Collection[str]) -> None:
+    """Raise ValueError naming the first fields whose values differ."""
+    a, b = _flatten(stored), _flatten(given)
+    names = [
+        name
+        for name in a | b
+        if not any(name == allowed or name.startswith(f"{allowed}.") for allowed in may_differ)
+        and (name not in a or name not in b or a[name] != b[name])
+    ]
+    if names:
+        shown = [f"{name} is {_show(a, name)} in the run but {_show(b, name)} was asked for" for name in names[:3]]
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        raise ValueError(
+            f"cannot resume {path} with another configuration: {', '.join(shown)}{more}; "
+            "leave these options as they were, or start a new run"
+        )
+
+
+def _show(flat: dict[str, Any], name: str) -> str:
+    return json.dumps(flat[name]) if name in flat else "absent"

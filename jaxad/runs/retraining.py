@@ -1,0 +1,105 @@
+"""After a search: the best architectures train from scratch, and validation chooses one detector."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxad.data import Task
+from jaxad.methods.autoencoder import AutoencoderConfig, autoencoder
+from jaxad.nas.loop import Trial
+from jaxad.nn.architecture import Architecture
+from jaxad.nn.objectives.child import ChildConfig
+from jaxad.training import checkpoint
+from jaxad.training.early_stopping import Selection, best_values, fit_selected, look_steps
+from jaxad.training.scoring import score_images
+from jaxad.types import Detector, Key, State
+
+
+class Winner(NamedTuple):
+    """The detector that validation chose."""
+
+    trial: Trial  # the child of the search that it comes from
+    config: AutoencoderConfig
+    detector: Detector  # of the config
+    state: State  # calibrated
+    step: int  # of its training, at its best
+    value: float  # the criterion on validation
+    valid_scores: np.ndarray  # [M] float32
+
+
+def retrain(
+    task: Task,
+    trials: list[Trial],
+    *,
+    key: Key,
+    seeds: int,
+    steps: int,
+    batch_size: int,
+    child: ChildConfig,
+    criterion: str,
+    folder: Path,
+    on_steps: Callable[[int], None] = lambda steps: None,
+) -> tuple[Winner, list[dict[str, Any]]]:
+    """Train the architectures of some trials from scratch, each from several seeds.
+
+    Args:
+      key: not consumed; trial and seed are folded into it.
+      folder: where every look at a training is kept, so that a resumed run repeats none of them.
+      on_steps: called with the steps trained so far, all trials and seeds together.
+
+    Returns:
+      The winner, and for every trial a record of what was seen: {"trial", "search_reward", "looks" [L],
+      "curves" [seeds][L], "valid" [seeds]}.
+
+    Raises:
+      ValueError: no training gave scores of any use.
+    """
+    looks = look_steps(steps)
+    winner, records = None, []
+    for rank, trial in enumerate(trials):
+        config = AutoencoderConfig(architecture=Architecture.from_json(trial.architecture), child=child, steps=steps)
+        detector = autoencoder(config)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, trial.trial), np.arange(seeds))
+        path = folder / f"retrained-{trial.trial}.safetensors"
+        before = rank * seeds * steps
+        selection = fit_selected(
+            detector, keys, task.train.images, task.valid.images, task.valid.labels,
+            looks=looks, batch_size=batch_size, criterion=criterion, valid_masks=task.valid.masks,
+            selection=_saved(path, detector, keys, looks, (batch_size, *task.train.images.shape[1:])),
+            on_look=lambda selection, _, path=path: checkpoint.save(path, selection),
+            on_chunk=lambda done, _, before=before: on_steps(before + done),
+        )  # fmt: skip
+        on_steps(before + seeds * steps)
+        values = best_values(selection.values)
+        records.append(
+            {
+                "trial": trial.trial,
+                "search_reward": trial.reward,
+                "looks": list(looks),
+                "curves": selection.values.tolist(),
+                "valid": values.tolist(),
+            }
+        )
+        seed = int(values.argmax())
+        if values[seed] >= 0 and (winner is None or values[seed] > winner.value):
+            state = jax.tree.map(lambda leaf, seed=seed: leaf[seed], selection.best)
+            step = looks[int(np.nanargmax(selection.values[seed]))]
+            scores = score_images(detector, state, task.valid.images)
+            winner = Winner(trial, config, detector, state, step, float(values[seed]), scores)
+    if winner is None:
+        raise ValueError("every retrained detector gives scores that are not finite: lower --learning-rate")
+    return winner, records
+
+
+def _saved(
+    path: Path, detector: Detector, keys: Key, looks: tuple[int, ...], batch_shape: tuple[int, ...]
+) -> Selection | None:
+    """What an earlier session of the run has seen, if anything."""
+    if not path.exists():
+        return None
+    images = jax.ShapeDtypeStruct(batch_shape, np.float32)
+    state = jax.eval_shape(jax.vmap(detector.init, (0, None)), keys, images)
+    return checkpoint.restore(path, Selection(state, state, np.zeros((len(keys), len(looks)), np.float32), np.int32(0)))

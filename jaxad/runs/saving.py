@@ -1,0 +1,182 @@
+"""A detector on disk: one folder that scores new images, on any machine, without the run it came from.
+
+detector.json          what it is, readable: method, config, image shape, threshold, training facts
+weights.safetensors    weights and frozen statistics: its state but for the field `opt_state`
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxad._utils.files import from_json, to_json, write_json
+from jaxad._utils.version import VERSION
+from jaxad.methods import SAVED
+from jaxad.metrics.thresholds import Threshold
+from jaxad.nn.pretrained import shapes_alone
+from jaxad.training.checkpoint import read_metadata, restore, save
+from jaxad.types import Detector, State
+
+_FORMAT = "jaxad-detector-2"
+
+
+class ImageShape(NamedTuple):
+    """Of one image."""
+
+    height: int
+    width: int
+    channels: int
+
+
+class LoadedDetector(NamedTuple):
+    """A detector as it was saved."""
+
+    name: str  # of its method, in SAVED
+    config: Any  # of the method's config class
+    detector: Detector
+    state: State  # calibrated if it was; the optimiser starts afresh
+    image_shape: ImageShape  # it was trained on
+    threshold: Threshold | None
+    details: dict[str, Any]  # training facts, as given to save_detector
+
+
+class _Description(NamedTuple):
+    """The content of detector.json."""
+
+    format: str
+    jaxad: str  # version that wrote it
+    detector: str
+    details: dict[str, Any]
+    image_shape: ImageShape
+    threshold: Threshold | None
+    config: Any
+
+
+def save_detector(
+    folder: str | Path,
+    *,
+    name: str,
+    config: Any,
+    state: State,
+    image_shape: Sequence[int],
+    threshold: Threshold | None = None,
+    details: Mapping[str, Any] | None = None,
+) -> None:
+    """Save a trained, calibrated detector to `folder`, which is made; each file is replaced atomically.
+
+    Args:
+      name: of the method, in `SAVED`.
+      config: what the method's constructor was given.
+      image_shape: (H, W, C) of the training images.
+      details: anything JSON can hold, such as a summary, seeds and metrics. `map_scale`, the highest value of anomaly
+        maps that is ordinary on held-out normal images, sets the colours of heat maps.
+
+    Raises:
+      ValueError: what is of no use to anyone who loads it (an unknown method, a state of another config or shape, a
+        threshold or setting that is not finite), or a folder that cannot be written.
+    """
+    if name not in SAVED:
+        raise ValueError(f"name is {name!r}; choose one of {', '.join(SAVED)}")
+    config_class, constructor = SAVED[name]
+    if not isinstance(config, config_class):
+        raise ValueError(f"config is of type {type(config).__name__}; the method {name} needs {config_class.__name__}")
+    shape = tuple(image_shape)
+    if len(shape) != 3 or min(shape) < 1:
+        raise ValueError(f"image_shape is {shape}; give (height, width, channels), all positive integers")
+    if threshold is not None and not math.isfinite(threshold.value):
+        raise ValueError(f"threshold is {threshold.value}; save a finite one, or None to decide later")
+    if _forms(_like(constructor(config), shape)) != _forms(state):
+        raise ValueError(
+            f"state is not one of {name} with this config and image_shape {shape}; give both as they were in training"
+        )
+    description = to_json(
+        _Description(
+            format=_FORMAT,
+            jaxad=VERSION,
+            detector=name,
+            details=dict(details or {}),
+            image_shape=ImageShape(*shape),
+            threshold=threshold,
+            config=config,
+        )
+    )
+    from_json(config_class, description["config"], "config")  # refuses what JSON has lost, such as infinities
+    folder = Path(folder)
+    # Weights carry what they belong to, so that files of two detectors are never taken for one.
+    save(folder / "weights.safetensors", _without_optimiser(state), metadata=_identity(description))
+    write_json(folder / "detector.json", description)
+
+
+def load_detector(folder: str | Path) -> LoadedDetector:
+    """Load what `save_detector` saved: a detector that scores, but does not go on training where it stopped.
+
+    Its optimiser is as `init` leaves it. That is asked of `init` itself: zeros would stop an optimiser that keeps its
+    learning rate in its state.
+
+    Raises:
+      ValueError: a file that is missing, damaged, of another program or version, or files that do not belong
+        together; in one line, with the remedy.
+    """
+    described, weights = Path(folder) / "detector.json", Path(folder) / "weights.safetensors"
+    try:
+        content = json.loads(described.read_bytes())
+    except OSError as error:
+        reason = error.strerror or error
+        raise ValueError(
+            f"{folder} holds no detector (detector.json: {reason}); give the best/ folder of a finished run"
+        ) from error
+    except ValueError as error:
+        raise _damage(described, error) from error
+    known = isinstance(content, dict) and content.get("format") == _FORMAT
+    if not known or content.get("detector") not in tuple(SAVED):
+        raise ValueError(
+            f"{described} was not written by this version of jaxad; retrain, or use the version that wrote it"
+        )
+    config_class, constructor = SAVED[content["detector"]]
+    try:
+        description = from_json(_Description, content, "description")
+        config = from_json(config_class, description.config, "config")
+    except ValueError as error:
+        raise _damage(described, error) from error
+    if read_metadata(weights) != _identity(content):
+        raise ValueError(f"{weights} belongs to another detector than {described}; copy both files from one run")
+
+    detector, shape = constructor(config), description.image_shape
+    state = restore(weights, _without_optimiser(_like(detector, shape)))
+    if "opt_state" in state._fields:
+        # What only the other fields need is not even compiled.
+        start = jax.jit(lambda key: detector.init(key, jnp.zeros((1, *shape))).opt_state)
+        with shapes_alone():
+            state = state._replace(opt_state=start(jax.random.key(0)))
+    return LoadedDetector(
+        description.detector, config, detector, state, shape, description.threshold, description.details
+    )
+
+
+def _damage(path: Path, error: ValueError) -> ValueError:
+    return ValueError(f"{path} is damaged ({error}); copy it again from the run it came from")
+
+
+def _like(detector: Detector, shape: Sequence[int]) -> State:
+    """Shapes and types of the detector's state."""
+    with shapes_alone():
+        return jax.eval_shape(detector.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *shape), jnp.float32))
+
+
+def _forms(state: State) -> Any:
+    """What two states of one detector have in common."""
+    return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), state)
+
+
+def _without_optimiser(state: State) -> State:
+    """What scoring needs of a state."""
+    return state._replace(opt_state=None) if "opt_state" in state._fields else state
+
+
+def _identity(description: Mapping[str, Any]) -> dict[str, Any]:
+    """What must agree between the two files."""
+    return {name: description[name] for name in ("format", "detector", "image_shape", "config")}

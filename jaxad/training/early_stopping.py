@@ -1,0 +1,147 @@
+"""Training with an eye on validation: when is a detector at its best?
+
+Detectors do not get better for as long as they train: an autoencoder that has learnt enough reconstructs anomalies,
+too. Where labelled validation images exist (AutoAD's reward needs them anyway) they can choose the moment to stop.
+"""
+
+import functools
+import itertools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxad._utils.compile import kernel_options
+from jaxad.metrics.image import CRITERIA
+from jaxad.metrics.pixel_jax import PIXEL_CRITERIA, PixelTruth, pixel_truth
+from jaxad.training.loop import History, OnChunk, fit_population
+from jaxad.training.scoring import map_images, score_images
+from jaxad.types import Array, Detector, Key, State
+
+
+class Selection(NamedTuple):
+    """Trainings from P seeds and the best moment of each; a pytree, so that it can be saved and continued."""
+
+    state: State  # as trained so far, with an axis P in front
+    best: State  # calibrated, as each was at its best look, with an axis P in front
+    values: np.ndarray  # [P, looks] float32, the criterion; NaN where scores were of no use, or not looked at yet
+    looked: np.int32  # how many looks have been taken
+
+
+def look_steps(steps: int, first: int = 10) -> tuple[int, ...]:
+    """When to look: after `first` steps, twice as many each time, and at the end."""
+    doubled = itertools.takewhile(lambda step: step < steps, (first * 2**k for k in itertools.count()))
+    return (*doubled, steps)
+
+
+def fit_selected(
+    detector: Detector,
+    keys: Key,
+    train: Array | np.ndarray,
+    valid: Array | np.ndarray,
+    labels: np.ndarray,
+    *,
+    looks: Sequence[int],
+    batch_size: int,
+    criterion: str = "auroc",
+    on_chunk: OnChunk | None = None,
+    calibration_images: int = 1024,
+    valid_masks: np.ndarray | None = None,
+    train_labels: np.ndarray | None = None,
+    anomalies_per_batch: int | None = None,
+    selection: Selection | None = None,
+    on_look: Callable[[Selection, History], None] = lambda selection, history: None,
+    chunk: int = 100,
+) -> Selection:
+    """Train a detector from P seeds and keep each as it was when validation liked it most; the earlier wins a tie.
+
+    Args:
+      keys: [P], consumed, such as `jax.vmap(jax.random.key)(seeds)`; to continue, those it began with.
+      train: [N, H, W, C] images to train on; the normal ones also calibrate.
+      valid: [M, H, W, C] images to rank, with labels [M], 1 = anomalous; both kinds are needed.
+      looks: steps after which to calibrate and look, ascending from 1 upwards, such as `look_steps(1000)`; the
+        last is the length of the training.
+      criterion: a name in `metrics.CRITERIA`, for the validation scores, or in `pixel_metrics.PIXEL_CRITERIA`, for
+        the validation maps, by the masks.
+      on_chunk, chunk: as in `fit_population`.
+      calibration_images: at most so many training images, spread evenly, calibrate at every look.
+      valid_masks: [M, H, W] of 0 and 1, where the criterion is one of pixels.
+      train_labels, anomalies_per_batch: of the training images, as labels in `fit`; all are normal by default.
+      selection: to go on from, as given to `on_look`.
+      on_look: called after every look, with the history of the steps since the one before (leading axis P).
+
+    Raises:
+      ValueError: an unknown criterion, looks out of order, and whatever `fit` refuses.
+    """
+    chex.assert_rank([keys, labels], [1, 1])
+    if criterion not in (*CRITERIA, *PIXEL_CRITERIA):
+        raise ValueError(f"criterion is {criterion!r}; choose one of {', '.join((*CRITERIA, *PIXEL_CRITERIA))}")
+    truth, look_at = labels, score_images
+    if criterion in PIXEL_CRITERIA:
+        if valid_masks is None:
+            raise ValueError(f"criterion is {criterion}, which needs masks of the validation images: give valid_masks")
+        truth, look_at = pixel_truth(valid_masks), map_images
+    looks = tuple(looks)
+    if not looks or sorted({0, *looks}) != [0, *looks]:
+        raise ValueError(f"looks are {looks}; give ascending numbers of steps from 1 upwards")
+    size = keys.shape[0]
+    normal = train if train_labels is None else train[np.flatnonzero(np.asarray(train_labels) == 0)]
+    calibration = spread(normal, calibration_images)
+    if selection is None:
+        selection = Selection(None, None, np.full((size, len(looks)), np.nan, np.float32), np.int32(0))
+    for look in range(int(selection.looked), len(looks)):
+        state, history = fit_population(
+            detector, keys, train, steps=looks[look], batch_size=batch_size, on_chunk=on_chunk,
+            state=selection.state, start_step=looks[look - 1] if look else 0, chunk=chunk,
+            labels=train_labels, anomalies_per_batch=anomalies_per_batch,
+        )  # fmt: skip
+        now = [_calibrate(detector)(_member(state, p), calibration) for p in range(size)]
+        values = selection.values.copy()
+        values[:, look] = [value_of(look_at(detector, member, valid), truth, criterion) for member in now]
+        if look == 0:
+            best = now
+        else:
+            improved = np.nan_to_num(values[:, look], nan=-1.0) > best_values(selection.values)
+            best = [now[p] if improved[p] else _member(selection.best, p) for p in range(size)]
+        selection = Selection(state, _stack(best), values, np.int32(look + 1))
+        on_look(selection, history)
+    return selection
+
+
+def spread(images: Array | np.ndarray, most: int) -> Array | np.ndarray:
+    """At most so many of the images [N, H, W, C], spread evenly."""
+    return images[np.linspace(0, len(images) - 1, min(most, len(images))).astype(int)]
+
+
+def calibrated(detector: Detector, states: State, images: Array | np.ndarray) -> State:
+    """The states of P seeds, each calibrated on the images."""
+    seeds = range(len(jax.tree.leaves(states)[0]))
+    return _stack([_calibrate(detector)(_member(states, p), images) for p in seeds])
+
+
+def best_values(values: np.ndarray) -> np.ndarray:
+    """The best of [P, looks] for each seed, [P]; -1 where there is none."""
+    return np.nan_to_num(values, nan=-1.0).max(axis=1)
+
+
+def value_of(found: np.ndarray, truth: np.ndarray | PixelTruth, criterion: str) -> float:
+    """The criterion of scores [M] or maps [M, H, W], or NaN where they are not finite or all equal."""
+    if not np.isfinite(found).all() or found.min() == found.max():
+        return float("nan")
+    return float((CRITERIA | PIXEL_CRITERIA)[criterion](found, truth))
+
+
+@functools.lru_cache(maxsize=16)
+def _calibrate(detector: Detector) -> Callable[[State, Array], State]:
+    return jax.jit(detector.calibrate, compiler_options=kernel_options() or None)
+
+
+def _member(states: State, index: int) -> State:
+    return jax.tree.map(lambda leaf: leaf[index], states)
+
+
+def _stack(states: Sequence[State]) -> State:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)

@@ -1,0 +1,333 @@
+"""The training loop of single detectors: one compiled program over images that stay on the device.
+
+Step k sees images that follow from the key and k, and draws its randomness from the key and k. So training that
+stops after any step and goes on from the saved state ends where uninterrupted training ends, bit for bit.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxad._utils.compile import kernel_options
+from jaxad.data.batches import balanced_order, batch_order, to_float
+from jaxad.data.images import check_images, check_masks
+from jaxad.types import Array, Batch, Detector, Info, Key, State
+
+OnChunk = Callable[[int, Info], None]  # (steps done, info of the last one, on the host)
+
+
+class History(NamedTuple):
+    """What happened while training, on the host. A population adds a leading axis P to everything."""
+
+    info: Info  # the detector's info, every array with an axis of steps in front
+    diverged: np.ndarray  # bool: some info was NaN or infinite; the state is then of no use
+
+
+def fit(
+    detector: Detector,
+    key: Key,
+    images: Array | np.ndarray,
+    *,
+    steps: int,
+    batch_size: int,
+    labels: Array | np.ndarray | None = None,
+    masks: Array | np.ndarray | None = None,
+    anomalies_per_batch: int | None = None,
+    chunk: int = 100,
+    on_chunk: OnChunk | None = None,
+    state: State | None = None,
+    start_step: int = 0,
+) -> tuple[State, History]:
+    """Train one detector.
+
+    Args:
+      key: consumed; to continue a training, give it the key it began with.
+      images: [N, H, W, C], uint8 or float32 in [0, 1]; brought to the device as they are.
+      steps: number of the last step; 0 or more.
+      batch_size: images of a step. Epochs are random permutations; a batch may reach into the next epoch.
+      labels: [N], 1 = anomalous, for detectors that use them.
+      masks: [N, H, W] of 0 and 1 = anomalous pixel, for detectors that use them.
+      anomalies_per_batch: exactly so many images labelled anomalous in every batch, drawn with replacement, the rest
+        normal; 1 to batch_size - 1. By default images come as they are, whatever their labels.
+      chunk: steps between two returns to the host; changes no number of the result.
+      on_chunk: called after each chunk with the steps done and the last info, for progress.
+      state: to go on from, as it was after `start_step` steps; kept intact. A fresh one by default.
+
+    Returns:
+      The state, not calibrated, and the history of steps `start_step` to `steps`. A detector that diverges is
+      flagged there and trained to the end.
+
+    Raises:
+      ValueError: images, labels or numbers that do not fit.
+    """
+    data = _checked(images, labels, masks, anomalies_per_batch, steps, batch_size, chunk, state, start_step)
+    sizes, keys = _Sizes(chunk, batch_size, anomalies_per_batch or 0), _split(key)
+    if state is None:
+        state = _initialiser(detector, sizes, "one")(keys, data)
+    run = _program(detector, sizes, "one")
+    return _train(run, keys, state, data, start_step, steps, chunk, 0, on_chunk)
+
+
+def fit_population(
+    detector: Detector,
+    keys: Key,
+    images: Array | np.ndarray,
+    *,
+    steps: int,
+    batch_size: int,
+    labels: Array | np.ndarray | None = None,
+    masks: Array | np.ndarray | None = None,
+    anomalies_per_batch: int | None = None,
+    chunk: int = 100,
+    on_chunk: OnChunk | None = None,
+    state: State | None = None,
+    start_step: int = 0,
+    rows: np.ndarray | None = None,
+    vmapped: bool | None = None,
+) -> tuple[State, History]:
+    """Train the same detector from several seeds or on several sets; arguments as in `fit`, except:
+
+    Args:
+      keys: [P], consumed, such as `jax.vmap(jax.random.key)(seeds)`; where they are sharded, so is the work.
+      labels: [N], or [P, n] where there are `rows`.
+      rows: [P, n], every member's own images, as indices into the images, which are on the device once.
+      state: with a leading axis P.
+      on_chunk: is told the steps done by all members together, those before `start_step` included, and the mean
+        info of those that just trained.
+      vmapped: train all in one program, or one after another; by default the first on accelerators and the second
+        on CPU, where convolutions with several kernels are slow. Results agree up to rounding.
+
+    Returns:
+      The states and the history, every array with a leading axis P.
+    """
+    chex.assert_rank(keys, 1)
+    size = keys.shape[0]
+    rows = None if rows is None else _checked_rows(rows, size, len(images))
+    data = _checked(images, labels, masks, anomalies_per_batch, steps, batch_size, chunk, state, start_step, rows)
+    if vmapped is None:
+        vmapped = jax.default_backend() != "cpu"
+    sizes = _Sizes(chunk, batch_size, anomalies_per_batch or 0)
+    kind = "seeds" if rows is None else "sets"
+    if vmapped:
+
+        def told(done: int, info: Info) -> None:
+            on_chunk(done * size, jax.tree.map(lambda values: values.mean(0), info))
+
+        keys = jax.vmap(_split)(keys)
+        if state is None:
+            state = _initialiser(detector, sizes, kind)(keys, data)
+        run = _program(detector, sizes, kind)
+        return _train(run, keys, state, data, start_step, steps, chunk, 1, on_chunk and told)
+
+    members = []
+    for member, key in enumerate(keys):
+
+        def told(done: int, info: Info, before: int = size * start_step + member * (steps - start_step)) -> None:
+            on_chunk(before + done - start_step, info)
+
+        own = None if state is None else _index(state, member)
+        images, labels, masks = data.images, data.labels, data.masks
+        if rows is not None:
+            images, masks = (None if whole is None else whole[rows[member]] for whole in (images, masks))
+            labels = None if labels is None else labels[member]
+        options = {"steps": steps, "batch_size": batch_size, "labels": labels, "masks": masks, "chunk": chunk}
+        options |= {"on_chunk": on_chunk and told, "state": own, "start_step": start_step}
+        members.append(fit(detector, key, images, anomalies_per_batch=anomalies_per_batch, **options))
+    states, histories = zip(*members)
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states), jax.tree.map(lambda *x: np.stack(x), *histories)
+
+
+class _Keys(NamedTuple):
+    init: Key
+    order: Key
+    steps: Key
+
+
+class _Data(NamedTuple):
+    """What is trained on, on the device. Members with sets of their own share `images` and have axis P in the rest."""
+
+    images: Array
+    rows: Array | None  # [n] which of the images are in the set, where not all are; all else counts within the set
+    labels: Array | None
+    masks: Array | None  # of all images
+    normal: Array | None  # indices, where batches get a number of anomalies
+    anomalous: Array | None
+
+    def batch(self, indices: Array) -> Batch:
+        """Images of the set, with what is known of them."""
+        rows = indices if self.rows is None else self.rows[indices]
+        labels = None if self.labels is None else self.labels[indices]
+        masks = None if self.masks is None else self.masks[rows].astype(jnp.float32)
+        return Batch(to_float(self.images[rows]), labels, masks)
+
+
+_Kind = Literal["one", "seeds", "sets"]  # of program: for a single detector, a population, one with sets of their own
+_AXES = {"seeds": None, "sets": _Data(images=None, rows=0, labels=0, masks=None, normal=0, anomalous=0)}
+
+
+class _Sizes(NamedTuple):
+    """What a program is compiled for."""
+
+    chunk: int
+    batch: int
+    anomalies: int  # in every batch; 0 where they come as they are
+
+
+def _order(key: Key, data: _Data, sizes: _Sizes, steps: int, start: Array | int = 0) -> Array:
+    """Indices [steps, batch] of the images of steps start, start + 1, ..."""
+    if sizes.anomalies:
+        return balanced_order(key, data.normal, data.anomalous, steps, sizes.batch, sizes.anomalies, start)
+    return batch_order(key, len(data.images if data.rows is None else data.rows), steps, sizes.batch, start)
+
+
+def _split(key: Key) -> _Keys:
+    return _Keys(*jax.random.split(key, 3))
+
+
+def _options() -> dict[str, str | bool | int]:
+    """Compiler options: on CPU those of kernels, which halve compilation and slow nothing down, also in long loops."""
+    return kernel_options() if jax.default_backend() == "cpu" else {}
+
+
+@functools.lru_cache(maxsize=16)
+def _initialiser(detector: Detector, sizes: _Sizes, kind: _Kind) -> Callable[..., State]:
+    def init(keys: _Keys, data: _Data) -> State:
+        first = _order(keys.order, data, sizes, 1)[0]
+        return detector.init(keys.init, data.batch(first).images)
+
+    # Run once: most of the time to compile random initial weights goes into optimising what runs for a millisecond.
+    options = _options() | ({"xla_backend_optimization_level": 0} if _options() else {})
+    return jax.jit(init if kind == "one" else jax.vmap(init, (0, _AXES[kind])), compiler_options=options)
+
+
+@functools.lru_cache(maxsize=16)  # programs are kept as long as their detector is likely to be trained again
+def _program(detector: Detector, sizes: _Sizes, kind: _Kind) -> Callable[..., tuple[State, Info]]:
+    """Up to a chunk of steps: (state, keys, data, start, count) -> (state, infos, of which `count` count)."""
+
+    def run(state: State, keys: _Keys, data: _Data, start: Array, count: Array) -> tuple[State, Info]:
+        order = _order(keys.order, data, sizes, sizes.chunk, start)
+
+        def step(i: Array, state: State) -> tuple[State, Info]:
+            return detector.step(jax.random.fold_in(keys.steps, start + i), state, data.batch(order[i]))
+
+        # A loop of run-time length: the last, shorter chunk needs no program of its own, and any chunk the same one.
+        def body(i: Array, carry: tuple[State, Info]) -> tuple[State, Info]:
+            state, infos = carry
+            state, info = step(i, state)
+            return state, jax.tree.map(lambda all, one: all.at[i].set(one), infos, info)
+
+        _, like = jax.eval_shape(step, jnp.int32(0), state)
+        infos = jax.tree.map(lambda leaf: jnp.zeros((sizes.chunk, *leaf.shape), leaf.dtype), like)
+        return lax.fori_loop(0, count, body, (state, infos))
+
+    if kind != "one":
+        run = jax.vmap(run, (0, 0, _AXES[kind], None, None))
+    return jax.jit(run, donate_argnums=0, compiler_options=_options())
+
+
+def _train(
+    run: Callable[..., tuple[State, Info]],
+    keys: _Keys,
+    state: State,
+    data: _Data,
+    start_step: int,
+    steps: int,
+    chunk: int,
+    axis: int,
+    on_chunk: OnChunk | None,
+) -> tuple[State, History]:
+    """Run chunk after chunk; `axis` is that of the steps in the infos."""
+    state = jax.tree.map(jnp.copy, state)  # the program takes over the memory of its state, which may be the caller's
+    chunks = []
+    for start in range(start_step, steps, chunk) or [start_step]:
+        count = min(chunk, steps - start)
+        state, infos = run(state, keys, data, np.int32(start), np.int32(count))
+        kept = (slice(None),) * axis + (slice(count),)
+        chunks.append(_index(jax.device_get(infos), kept))
+        if on_chunk is not None and count:
+            on_chunk(start + count, jax.tree.map(lambda leaf: leaf.take(-1, axis), chunks[-1]))
+    info = jax.tree.map(lambda *leaves: np.concatenate(leaves, axis), *chunks)
+    diverged = np.zeros(keys.order.shape, bool)
+    for leaf in jax.tree.leaves(info):
+        if jnp.issubdtype(leaf.dtype, jnp.inexact):
+            diverged = diverged | ~np.isfinite(leaf).all(axis=tuple(range(axis, leaf.ndim)))
+    return state, History(info, diverged)
+
+
+def _index(tree: State, index: int | tuple[slice, ...]) -> State:
+    return jax.tree.map(lambda leaf: leaf[index], tree)
+
+
+def _checked(
+    images: Array | np.ndarray,
+    labels: Array | np.ndarray | None,
+    masks: Array | np.ndarray | None,
+    anomalies: int | None,
+    steps: int,
+    batch_size: int,
+    chunk: int,
+    state: State | None,
+    start_step: int,
+    sets: np.ndarray | None = None,
+) -> _Data:
+    """What to train on, on the device, once everything has been found fit for training."""
+    if isinstance(images, np.ndarray):
+        images = check_images(images, "training images")
+    elif images.ndim != 4 or 0 in images.shape:
+        raise ValueError(f"training images have shape {images.shape}; give [N, H, W, C] with at least one image")
+    if batch_size < 1 or chunk < 1:
+        raise ValueError(f"batch_size is {batch_size} and chunk {chunk}; the least of both is 1")
+    if not 0 <= start_step <= steps:
+        raise ValueError(f"start_step is {start_step} of {steps} steps; give a number from 0 to steps")
+    if (start_step > 0) != (state is not None):
+        raise ValueError(f"start_step is {start_step}; to go on, give the state after that many steps, and only then")
+    if (steps + chunk) * batch_size >= 2**31:
+        raise ValueError(f"{steps} steps of {batch_size} images are too many; train 2^31 images at most")
+    shape = images.shape[:1] if sets is None else sets.shape
+    if labels is not None and np.shape(labels) != shape:
+        raise ValueError(f"labels have shape {np.shape(labels)}; give {shape}, one for each of the training images")
+    if isinstance(masks, np.ndarray):
+        masks = check_masks(masks, images, "training masks")
+    elif masks is not None and masks.shape != images.shape[:3]:
+        raise ValueError(f"training masks have shape {masks.shape}; give {images.shape[:3]}, one for each image")
+    normal = anomalous = None
+    if anomalies is not None and sets is None:
+        normal, anomalous = _kinds(labels, anomalies, batch_size)
+    elif anomalies is not None:
+        kinds = [_kinds(own, anomalies, batch_size) for own in ([None] if labels is None else labels)]
+        if len({len(own) for own, _ in kinds}) > 1:
+            raise ValueError("members have different numbers of anomalies: train them apart, or give them equally many")
+        normal, anomalous = (jnp.stack(indices) for indices in zip(*kinds))
+    labels = None if labels is None else jnp.asarray(labels, jnp.int32)
+    rows = None if sets is None else jnp.asarray(sets, jnp.int32)
+    masks = None if masks is None else jnp.asarray(masks)
+    return _Data(jnp.asarray(images), rows, labels, masks, normal, anomalous)
+
+
+def _checked_rows(rows: np.ndarray, members: int, images: int) -> np.ndarray:
+    """The sets of the members of a population."""
+    rows = np.asarray(rows)
+    if rows.ndim != 2 or len(rows) != members or not rows.size or not np.issubdtype(rows.dtype, np.integer):
+        raise ValueError(f"rows have shape {rows.shape}, {rows.dtype}; give whole numbers [{members}, n], n at least 1")
+    if not 0 <= rows.min() <= rows.max() < images:
+        raise ValueError(f"rows are from {rows.min()} to {rows.max()}; give indices of the {images} images, from 0")
+    return rows
+
+
+def _kinds(labels: Array | np.ndarray | None, anomalies: int, batch_size: int) -> tuple[Array, Array]:
+    """Indices of normal and of anomalous images, for batches with so many anomalies."""
+    if labels is None:
+        raise ValueError(f"anomalies_per_batch is {anomalies}, but no image is labelled: give labels, or leave it out")
+    if not 1 <= anomalies < batch_size:
+        raise ValueError(f"anomalies_per_batch is {anomalies}; give 1 to {batch_size - 1}, less than batch_size")
+    kinds = [np.flatnonzero((np.asarray(labels) > 0) == kind).astype(np.int32) for kind in (False, True)]
+    for name, found in zip(("normal", "anomalous"), kinds):
+        if not len(found):
+            raise ValueError(f"no training image is labelled {name}; anomalies_per_batch needs both kinds")
+    return jnp.asarray(kinds[0]), jnp.asarray(kinds[1])
