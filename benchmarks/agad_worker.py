@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from turns import serve
+from interleaved import serve
 
 from jaxad._utils.compile import kernel_options
 from jaxad.data.batches import to_float

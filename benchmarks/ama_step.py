@@ -22,8 +22,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from interleaved import save, say, started, turns
 from search_throughput import cores, machine, table
-from turns import save, say, started, turns
 
 METHODS = ("ours", "torch", "torch-channels-last")
 

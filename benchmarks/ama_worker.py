@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from turns import serve
+from interleaved import serve
 
 from jaxad._utils.compile import kernel_options
 from jaxad.methods.ama import AMAConfig, AMAState, ama, draw_negatives, latents, losses

@@ -17,7 +17,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from turns import save
+from interleaved import save
 
 from jaxad._utils.compile import fourier_gain, kernel_options
 from jaxad.nn import conv as convolutions

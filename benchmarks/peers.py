@@ -34,7 +34,7 @@ from sklearn.svm import OneClassSVM
 from jaxad._utils.compile import enable_compilation_cache
 from jaxad.data import load
 from jaxad.methods import DETECTORS
-from jaxad.training.early_stopping import spread
+from jaxad.training.early_stopping import subsample
 from jaxad.training.loop import fit
 from jaxad.training.scoring import score_images
 from jaxad.types import Detector
@@ -80,7 +80,7 @@ def ours(name: str) -> Fit:
         detector, calibrate = detector_of(name)
         steps = OURS[name].get("steps", math.ceil(len(images) / BATCH))
         state, _ = fit(detector, jax.random.key(seed), images, steps=steps, batch_size=min(BATCH, len(images)))
-        state = jax.block_until_ready(calibrate(state, spread(images, CALIBRATION)))
+        state = jax.block_until_ready(calibrate(state, subsample(images, CALIBRATION)))
         return lambda tests: score_images(detector, state, tests, SCORED)
 
     return fitted

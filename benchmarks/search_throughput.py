@@ -47,8 +47,8 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add("--limit-children-naive", type=int, metavar="K", help="time naive on the first K and extrapolate (default: no)")
     add("--give-up", type=float, metavar="S", help="end a measurement after S seconds: it takes longer than that")
-    add("--in-turns", action="store_true", help="compare population by population, on a noisy machine; cold caches")
-    add("--executor", default="auto", help="jaxad's executor: auto, sequential or cohort (default auto)")
+    add("--interleaved", action="store_true", help="compare population by population, on a noisy machine; cold caches")
+    add("--executor", default="auto", help="jaxad's executor: auto, sequential or vmapped (default auto)")
     add("--torch-threads", type=int, default=cores(), help=f"default: all cores ({cores()} here)")
     add("--num-layers", type=int, default=3, help="N of the search space (default 3)")
     add("--image-size", type=int, default=28, help="images are square and grey (default 28)")
@@ -61,8 +61,8 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--json", type=Path, metavar="FILE", help="written after every measurement")
     add("--worker", metavar="SPEC", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
-    if args.in_turns and args.caches != ["cold"]:
-        parser.error("--in-turns compares from empty caches only: add --caches cold")
+    if args.interleaved and args.caches != ["cold"]:
+        parser.error("--interleaved compares from empty caches only: add --caches cold")
     return args
 
 
@@ -137,12 +137,15 @@ class Bench:
         seed = self.args.seed + (OTHER_CHILDREN if purpose == "fill" else 0)
         where = self.scratch / f"{next(self._numbers)}.spec"
         spec |= {"method": method, "steps": steps, "children": timed, "seed": seed, "cache": str(folder)}
-        spec |= {"result": str(where.with_suffix(".json")), "in_turns": self.args.in_turns and purpose == "compare"}
+        spec |= {
+            "result": str(where.with_suffix(".json")),
+            "interleaved": self.args.interleaved and purpose == "compare",
+        }
         label = f"{method} {cache}, {timed} children x {steps} steps ({purpose})"
         print(f"[{time.strftime('%H:%M:%S')}] {label}", file=sys.stderr, flush=True)
         record = {"method": method, "cache": cache, "steps": steps, "children": timed, "purpose": purpose}
         record |= {"repeat": repeat, "load_before": os.getloadavg()[0], "command_line": label}
-        record |= {"extrapolated_to": children if timed < children else None, "in_turns": spec["in_turns"]}
+        record |= {"extrapolated_to": children if timed < children else None, "interleaved": spec["interleaved"]}
         where.write_text(json.dumps(spec | {"launched": time.time()}))
         return record, where
 
@@ -342,7 +345,7 @@ def main(argv: list[str] | None = None) -> None:
         bench = Bench(args, Path(scratch))
         bench.save()  # a file that cannot be written is known now, not after the first measurement
         for repeat, steps in itertools.product(range(args.repeats), args.steps):
-            if args.in_turns:
+            if args.interleaved:
                 bench.run_in_turns(methods, steps, args.children, repeat)
                 continue
             for cache, method in itertools.product(args.caches, methods):

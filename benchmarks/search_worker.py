@@ -214,7 +214,7 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
         turns.append(time.perf_counter() - started - away - sum(turns))
         progress = f"{len(outcomes)}/{len(architectures)} children, {sum(turns):.1f} s"
         print(f"    {spec['method']} {progress}", file=sys.stderr, flush=True)
-        if spec["in_turns"] and len(outcomes) < len(architectures):
+        if spec["interleaved"] and len(outcomes) < len(architectures):
             away += stand_aside()
     wall = time.perf_counter() - started - away
 

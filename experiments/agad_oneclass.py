@@ -65,7 +65,7 @@ class Config(cli.RunConfig):
     """Side of the images; by default theirs, rounded up to 8, 16, 32 ..."""
     limit: int | None = None
     """Use at most so many normal images of a class; by default all, of the bundled digits 170 (one program)."""
-    contamination: float = 0.5
+    anomaly_ratio: float = 0.5
     """Anomalous share of validation and test; a test part that is given stays whole, and validation is then normal."""
 
     # ---- training
@@ -93,7 +93,7 @@ class Config(cli.RunConfig):
     """How often a training is saved on the way."""
     together: int | None = None
     """Detectors trained in one program, where they have equally many images; by default 1 on CPU, 16 elsewhere."""
-    false_alarms: float = 0.05
+    target_fpr: float = 0.05
     """Share of normal images that the threshold may flag, set on held-out normal images."""
     resamples: int = 200
     """Of the bootstrap behind each cell's intervals."""
@@ -112,10 +112,10 @@ class Config(cli.RunConfig):
         for name in ("gammas", "classes", "compare"):
             if len(set(getattr(self, name))) < len(getattr(self, name)):
                 raise ValueError(f"--{name} names something twice: {', '.join(map(str, getattr(self, name)))}")
-        if not 0 < self.false_alarms < 1:
-            raise ValueError(f"--false-alarms is {self.false_alarms}; give a share between 0 and 1, such as 0.05")
-        if not 0 < self.contamination < 1:
-            raise ValueError(f"--contamination is {self.contamination}; give a share between 0 and 1, such as 0.5")
+        if not 0 < self.target_fpr < 1:
+            raise ValueError(f"--target-fpr is {self.target_fpr}; give a share between 0 and 1, such as 0.05")
+        if not 0 < self.anomaly_ratio < 1:
+            raise ValueError(f"--anomaly-ratio is {self.anomaly_ratio}; give a share between 0 and 1, such as 0.5")
         if self.test_folder is not None and (self.test_split is not None or not self.dataset.startswith("folder:")):
             raise ValueError("--test-folder is for --dataset folder:DIR, without --test-split")
         number = max(self.anomalies(gamma) or 0 for gamma in self.gammas)
@@ -223,10 +223,10 @@ def task_of(config: Config, sets: data.ClassSets, cell: Cell) -> data.Task:
     # Of the digits no class has fewer. Equal numbers share one compiled program.
     limit = DIGITS if config.limit is None and config.dataset == "digits" else config.limit
     # Validation only sets the threshold, on normal images: all anomalies there are may train.
-    contamination = config.contamination if sets.test is None else 0.0
+    anomaly_ratio = config.anomaly_ratio if sets.test is None else 0.0
     task = data.labelled_one_class(
         sets.train, sets.test, cell.normal,
-        gamma=cell.gamma, gamma_seed=config.seed + cell.seed, contamination=contamination,
+        gamma=cell.gamma, gamma_seed=config.seed + cell.seed, anomaly_ratio=anomaly_ratio,
         limit=limit, seed=config.seed,
     )  # fmt: skip
     if len(set(task.test.labels)) < 2:
@@ -353,7 +353,7 @@ def test_cell(
 ) -> dict[str, Any]:
     """The one test of a cell; its scores are kept in a file."""
     key = jax.random.fold_in(key, class_number(task))  # the same resamples for all that are compared
-    options = {"false_alarms": config.false_alarms, "resamples": config.resamples}
+    options = {"target_fpr": config.target_fpr, "resamples": config.resamples}
     evaluation = evaluate(detector, state, task, key=key, **options)
     files.write_array(folder.path / "scores" / f"{cell.name}.npy", evaluation.test_scores)
     train = data.describe(task)[0]
@@ -384,7 +384,7 @@ def conclude(
     evaluation = evaluate(
         detector, states[best], task,
         key=jax.random.fold_in(keys["test"], class_number(task)),
-        false_alarms=config.false_alarms, resamples=config.resamples,
+        target_fpr=config.target_fpr, resamples=config.resamples,
     )  # fmt: skip
     several = len(sets.classes) * config.train_seeds > 1
     results = {

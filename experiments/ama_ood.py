@@ -36,7 +36,7 @@ from jaxad.runs.evaluation import Evaluation, evaluate, pictures, predictions
 from jaxad.runs.progress import Progress, table
 from jaxad.runs.saving import save_detector
 from jaxad.training import checkpoint
-from jaxad.training.early_stopping import Selection, best_values, calibrated, fit_selected, spread
+from jaxad.training.early_stopping import Selection, best_values, calibrated, fit_selected, subsample
 from jaxad.training.loop import History
 from jaxad.training.scoring import score_images
 from jaxad.types import Detector, State
@@ -46,7 +46,7 @@ from jaxad.types import Detector, State
 class Config(cli.RunConfig, data.TaskConfig):
     """Train an adversarial mirrored autoencoder and test it once."""
 
-    contamination: float = 1 / 6
+    anomaly_ratio: float = 1 / 6
     """Anomalous share of validation and test: by default anomalies are 20 % of the normal images, as in the paper."""
     valid_anomalies: int | None = None
     """Exactly so many anomalies in validation; by default 50, as in the paper, and half the test of mvtec:DIR."""
@@ -68,21 +68,21 @@ class Config(cli.RunConfig, data.TaskConfig):
     """Passes over the training images, which then decide --ama.steps (the paper: 100)."""
     batch_size: int = 32
     """Images of one step."""
-    looks: int = 8
-    """How often validation looks at a training; each look is also a checkpoint."""
+    evals: int = 8
+    """How often the training is validated; each time it is also saved."""
     first_look: float | None = None
     """Share of the steps before the first look, where the others are spread to the end; by default all evenly."""
     choose: Literal["validation", "last"] = "validation"
     """The saved state: the best look at labelled validation images, or the last step, which needs no labels."""
-    false_alarms: float = 0.05
+    target_fpr: float = 0.05
     """Share of normal images that the threshold may flag, set on held-out normal images."""
 
     def check(self) -> None:
         """Raise ValueError for values out of range."""
-        for name in ("train_seeds", "batch_size", "looks", "epochs"):
+        for name in ("train_seeds", "batch_size", "evals", "epochs"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} is {getattr(self, name)}; the least is 1")
-        for name in ("false_alarms", "first_look"):
+        for name in ("target_fpr", "first_look"):
             if getattr(self, name) is not None and not 0 < getattr(self, name) < 1:
                 flag = name.replace("_", "-")
                 raise ValueError(f"--{flag} is {getattr(self, name)}; give a share between 0 and 1, such as 0.05")
@@ -93,20 +93,20 @@ class Config(cli.RunConfig, data.TaskConfig):
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from error
         if self.epochs is None:
-            self.look_steps()
+            self.eval_steps()
 
     def variants(self) -> dict[str, AMAConfig]:
         """AMA and what it is compared with."""
         return {"ama": self.ama} | {name: variant(self.ama, name) for name in self.compare}
 
-    def look_steps(self) -> tuple[int, ...]:
-        """The steps after which validation looks."""
+    def eval_steps(self) -> tuple[int, ...]:
+        """The steps after which validation images are scored."""
         steps = self.ama.steps
-        if self.looks > steps:
-            raise ValueError(f"--looks is {self.looks}; the most is --ama.steps {steps}")
-        first = max(1, steps / self.looks if self.first_look is None else self.first_look * steps)
-        looks = np.unique(np.linspace(first, steps, self.looks).round().astype(int))
-        return tuple(looks.tolist()) if self.looks > 1 else (steps,)
+        if self.evals > steps:
+            raise ValueError(f"--evals is {self.evals}; the most is --ama.steps {steps}")
+        first = max(1, steps / self.evals if self.first_look is None else self.first_look * steps)
+        evals = np.unique(np.linspace(first, steps, self.evals).round().astype(int))
+        return tuple(evals.tolist()) if self.evals > 1 else (steps,)
 
     def scheduled(self, images: int) -> "Config":
         """With the steps that the epochs mean for so many training images."""
@@ -119,12 +119,12 @@ class Config(cli.RunConfig, data.TaskConfig):
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     "smoke": {
-        "dataset": "digits", "image_size": 8, "ama": AMAConfig(width=0.05, steps=40, latent_dim=16), "looks": 2,
+        "dataset": "digits", "image_size": 8, "ama": AMAConfig(width=0.05, steps=40, latent_dim=16), "evals": 2,
         "batch_size": 16, "compare": (),
     },
     # Section 4.1 of the paper: 100 epochs of 256 images, a look after each epoch from the 21st on.
     "paper": {
-        "image_size": 32, "ama": AMAConfig(), "epochs": 100, "batch_size": 256, "looks": 80, "first_look": 0.21,
+        "image_size": 32, "ama": AMAConfig(), "epochs": 100, "batch_size": 256, "evals": 80, "first_look": 0.21,
         "train_seeds": 3,
     },
 }  # fmt: skip
@@ -163,7 +163,7 @@ def run(config: Config) -> None:
     config.check()
     task = load(config)
     scheduled = config.scheduled(len(task.train.images))
-    scheduled.look_steps()  # epochs that are too few for the looks are known before anything is written
+    scheduled.eval_steps()  # epochs that are too few for the evaluations are known before anything is written
     with config.open_folder("ama") as folder:
         if config.finds_finished(folder):
             return
@@ -206,21 +206,21 @@ def train_variant(
 ) -> Trained:
     """One variant from all seeds; its checkpoint and its curve are written at every look."""
     detector, path = ama(settings), folder.path / "checkpoint" / f"{name}.safetensors"
-    looks = config.look_steps()
+    evals = config.eval_steps()
     every, begun = max(1, settings.steps // CURVE), time.monotonic()
-    selection = saved_selection(path, detector, keys, looks, (config.batch_size, *task.train.images.shape[1:]))
+    selection = saved_selection(path, detector, keys, evals, (config.batch_size, *task.train.images.shape[1:]))
 
-    def on_look(selection: Selection, history: History) -> None:
+    def on_eval(selection: Selection, history: History) -> None:
         nonlocal begun
-        look, now = int(selection.looked), time.monotonic()
-        start = looks[look - 2] if look > 1 else 0
+        look, now = int(selection.num_evals), time.monotonic()
+        start = evals[look - 2] if look > 1 else 0
         if history.diverged.all():
             raise ValueError(
-                f"{name}: all trainings diverged between steps {start} and {looks[look - 1]}: lower "
+                f"{name}: all trainings diverged between steps {start} and {evals[look - 1]}: lower "
                 f"--ama.learning-rate, which is {settings.learning_rate:g}"
             )
         info = {field: values[:, ::every] for field, values in history.info._asdict().items()}
-        steps = np.arange(start, looks[look - 1])[::every] + 1
+        steps = np.arange(start, evals[look - 1])[::every] + 1
         line = {"variant": name, "look": look, "seconds": now - begun, "steps": steps, "info": info}
         files.append_line(folder.path / "training.jsonl", line)
         checkpoint.save(path, selection)
@@ -228,8 +228,8 @@ def train_variant(
 
     selection = fit_selected(
         detector, keys, task.train.images, task.valid.images, task.valid.labels,
-        looks=looks, batch_size=config.batch_size, selection=selection, on_look=on_look, on_chunk=on_steps,
-        chunk=max(1, min(20, looks[0])), calibration_images=FITTED,
+        evals=evals, batch_size=config.batch_size, selection=selection, on_eval=on_eval, on_chunk=on_steps,
+        chunk=max(1, min(20, evals[0])), calibration_images=FITTED,
     )  # fmt: skip
     if not (best_values(selection.values) >= 0).all():
         seeds = ", ".join(map(str, np.flatnonzero(best_values(selection.values) < 0)))
@@ -237,18 +237,18 @@ def train_variant(
             f"{name}: at no look had training seed {seeds} scores that are finite and differ: lower "
             f"--ama.learning-rate, which is {settings.learning_rate:g}"
         )
-    last = calibrated(detector, selection.state, spread(task.train.images, FITTED))
+    last = calibrated(detector, selection.state, subsample(task.train.images, FITTED))
     return Trained(settings, detector, selection, {"validation": selection.best, "last": last})
 
 
 def saved_selection(
-    path: Path, detector: Detector, keys: jax.Array, looks: tuple[int, ...], batch_shape: tuple[int, ...]
+    path: Path, detector: Detector, keys: jax.Array, evals: tuple[int, ...], batch_shape: tuple[int, ...]
 ) -> Selection | None:
     """What an earlier session of the run has trained, if anything."""
     if not path.exists():
         return None
     state = jax.eval_shape(jax.vmap(detector.init, (0, None)), keys, jax.ShapeDtypeStruct(batch_shape, np.float32))
-    return checkpoint.restore(path, Selection(state, state, np.zeros((len(keys), len(looks)), np.float32), np.int32(0)))
+    return checkpoint.restore(path, Selection(state, state, np.zeros((len(keys), len(evals)), np.float32), np.int32(0)))
 
 
 # ---- test --------------------------------------------------------------------------------------------------------
@@ -268,7 +268,7 @@ def test(
         scores = score_images(main.detector, state, task.valid.images)
         if np.isfinite(scores).all() and np.ptp(scores) > 0:
             # The same resamples for both: their difference is that of the states.
-            options = {"key": keys["test"], "false_alarms": config.false_alarms, "valid_scores": scores}
+            options = {"key": keys["test"], "target_fpr": config.target_fpr, "valid_scores": scores}
             evaluations[chosen] = evaluate(main.detector, state, task, **options)
     if config.choose not in evaluations:
         raise ValueError("the last state has no scores that are finite and differ: --choose validation, or train less")
@@ -283,7 +283,7 @@ def test(
         "seed": config.seed,
         "training": {
             "steps": config.ama.steps, "batch_size": config.batch_size, "seeds": config.train_seeds,
-            "seconds": log["seconds"], "looks": main.selection.values,
+            "seconds": log["seconds"], "evals": main.selection.values,
         },
         "chosen_by": config.choose,
         "chosen_seed": seed,
@@ -372,7 +372,7 @@ def page(
     """The report."""
     main = trained["ama"]
     view = jax.tree.map(jax.jit, views(main.config))
-    train, labels = spread(task.train.images, FITTED), task.test.labels
+    train, labels = subsample(task.train.images, FITTED), task.test.labels
     groups = {"train": train, "test, normal": task.test.images[labels == 0][:FITTED]}
     groups |= {"test, anomalous": task.test.images[labels == 1][:FITTED]}
     shown = pictures(main.detector, state, task, evaluation, lambda images: view.reconstruct(state, images))

@@ -76,7 +76,7 @@ class Config(cli.RunConfig, data.TaskConfig):
     """Of children; divided by 10 at 50 % and 75 % of the steps."""
     regulariser: float = 0.1
     """Weight of the hypothesis against the distance (Eq. 2 has 1)."""
-    executor: Literal["auto", "sequential", "cohort"] = "auto"
+    executor: Literal["auto", "sequential", "vmapped"] = "auto"
     """Children one by one (CPU), or those of equal shape side by side (GPU, TPU)."""
 
     # ---- after the search
@@ -85,8 +85,8 @@ class Config(cli.RunConfig, data.TaskConfig):
     retrain_seeds: int = 1
     """Training seeds of each."""
     retrain_steps: int = 160
-    """Training steps of each; validation looks after 10, 20, 40, ... and the last, and its favourite is kept."""
-    false_alarms: float = 0.05
+    """Training steps of each; validated after 10, 20, 40, ... and the last step, and kept as it was at its best."""
+    target_fpr: float = 0.05
     """Share of normal images that the threshold may flag, set on held-out normal images."""
 
     def check(self) -> None:
@@ -96,8 +96,8 @@ class Config(cli.RunConfig, data.TaskConfig):
                 raise ValueError(f"--{name.replace('_', '-')} is {getattr(self, name)}; the least is 1")
         if self.time_budget is not None and not self.time_budget > 0:
             raise ValueError(f"--time-budget is {self.time_budget}; give seconds above 0")
-        if not 0 < self.false_alarms < 1:
-            raise ValueError(f"--false-alarms is {self.false_alarms}; give a share between 0 and 1, such as 0.05")
+        if not 0 < self.target_fpr < 1:
+            raise ValueError(f"--target-fpr is {self.target_fpr}; give a share between 0 and 1, such as 0.05")
         self.controller.check()
         if self.strategy == "autoad" and self.controller.keep > self.population:
             raise ValueError(f"--controller.keep is {self.controller.keep}; the most is --population {self.population}")
@@ -251,7 +251,7 @@ def test(
     detector, state, trials = winner.detector, winner.state, found["trials"]
     image_shape = task.train.images.shape[1:]
     evaluation = evaluate(
-        detector, state, task, key=key, false_alarms=config.false_alarms, valid_scores=winner.valid_scores
+        detector, state, task, key=key, target_fpr=config.target_fpr, valid_scores=winner.valid_scores
     )
     pixels = evaluate_pixels(detector, state, task, seed=config.seed)
     results = {
@@ -309,7 +309,11 @@ def test(
         results=files.to_json(results),
         pictures=drawn,
         controller=controller_parts(
-            [record for record in files.read_lines(folder.path / "controller.jsonl") if record["told"] <= len(trials)],
+            [
+                record
+                for record in files.read_lines(folder.path / "controller.jsonl")
+                if record["num_evaluated"] <= len(trials)
+            ],
             found["space"].position_names,
             found["space"].values_by_action,
         ),

@@ -49,7 +49,7 @@ class Config(cli.RunConfig, data.TaskConfig):
     """Compare search strategies."""
 
     dataset: str = "digits"
-    contamination: float = 0.2
+    anomaly_ratio: float = 0.2
     """Anomalous share of validation and test."""
 
     mode: Literal["table", "search"] = "table"

@@ -85,7 +85,7 @@ class Config(cli.RunConfig):
     """Settings of NBS and its variants, whose strategy is their own; its CRF is used for all that give logits."""
     steps: int = 80
     """Training steps of NBS and its variants."""
-    looks: int = 2
+    evals: int = 2
     """Checkpoints of such a training."""
     l2: ConvAutoencoderConfig = dataclasses.field(
         default_factory=lambda: ConvAutoencoderConfig(widths=(16, 32, 32), latent_dim=32, steps=300)
@@ -102,13 +102,13 @@ class Config(cli.RunConfig):
         """Raise ValueError for values out of range."""
         self.nbs.check()
         self.l2.check()
-        for name in ("steps", "looks", "batch_size", "repetitions"):
+        for name in ("steps", "evals", "batch_size", "repetitions"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} is {getattr(self, name)}; the least is 1")
         if self.steps < self.nbs.profile:
             raise ValueError(f"--steps is {self.steps}; no profile is full before step {self.nbs.profile}")
-        if self.looks > self.steps:
-            raise ValueError(f"--looks is {self.looks}; the most is --steps {self.steps}")
+        if self.evals > self.steps:
+            raise ValueError(f"--evals is {self.evals}; the most is --steps {self.steps}")
         if not self.methods or len(set(self.methods)) < len(self.methods):
             raise ValueError(f"--methods are {' '.join(self.methods) or 'none'}; give each once, at least one")
 
@@ -132,7 +132,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     # Sizes and networks of the thesis; what it does not publish is the follow-up's or ours (see NBSConfig).
     "paper": {
-        "image_size": (256, 256), "nbs": NBSConfig(), "steps": 9000, "looks": 90, "batch_size": 16,
+        "image_size": (256, 256), "nbs": NBSConfig(), "steps": 9000, "evals": 90, "batch_size": 16,
         "l2": ConvAutoencoderConfig(steps=9000), "unet": UNetSegmenterConfig(width=2.0, levels=5, steps=9000),
     },
 }  # fmt: skip
@@ -216,12 +216,12 @@ def train(config: Config, task: LabelledTask, folder: runs.Run, method: str, see
         settings = sampled(config, method)
         path = folder.path / "checkpoint" / f"{method}-seed{seed}.safetensors"
 
-        def on_look(done: int, info: NBSInfo) -> None:
+        def on_eval(done: int, info: NBSInfo) -> None:
             line = {"method": method, "seed": seed, "done": done, "info": info._asdict()}
             files.append_line(folder.path / "training.jsonl", line)
 
         state = sampling.train_saved(
-            settings, key, pile_of(settings, task), path, steps=config.steps, looks=config.looks, on_look=on_look
+            settings, key, pile_of(settings, task), path, steps=config.steps, evals=config.evals, on_eval=on_eval
         )
         return Trained("nbs", settings, fixed_detector(config.nbs), state)  # maps depend on no strategy
     if method == "l2":

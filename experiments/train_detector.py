@@ -31,7 +31,7 @@ from jaxad.runs.evaluation import evaluate, evaluate_pixels, pictures, predictio
 from jaxad.runs.progress import Progress, show_metrics, table
 from jaxad.runs.saving import save_detector
 from jaxad.training import checkpoint
-from jaxad.training.early_stopping import spread
+from jaxad.training.early_stopping import subsample
 from jaxad.training.loop import fit
 from jaxad.types import Detector, State
 
@@ -55,7 +55,7 @@ class Config(cli.RunConfig, data.TaskConfig):
     """Images of one step."""
     seed: int = 0
     """Decides everything random: same seed, same result."""
-    false_alarms: float = 0.05
+    target_fpr: float = 0.05
     """Share of normal images that the threshold may flag, set on held-out normal images."""
     checkpoints: int = 5
     """How often a training is saved on its way."""
@@ -66,8 +66,8 @@ class Config(cli.RunConfig, data.TaskConfig):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"--{name.replace('_', '-')} is {value}; the least is 1")
-        if not 0 < self.false_alarms < 1:
-            raise ValueError(f"--false-alarms is {self.false_alarms}; give a share between 0 and 1, such as 0.05")
+        if not 0 < self.target_fpr < 1:
+            raise ValueError(f"--target-fpr is {self.target_fpr}; give a share between 0 and 1, such as 0.05")
         method_of(self)
 
 
@@ -178,7 +178,7 @@ def train(
         "steps": steps, "batch_size": batch_size, "seconds": sum(line["seconds"] for line in lines),
         "at": np.concatenate([line["steps"] for line in lines]), "info": told,
     }  # fmt: skip
-    return calibrate(state, spread(images, FITTED)), trained
+    return calibrate(state, subsample(images, FITTED)), trained
 
 
 # ---- test --------------------------------------------------------------------------------------------------------
@@ -195,7 +195,7 @@ def test(
     key: jax.Array,
 ) -> dict[str, Any]:
     """Everything that the run folder keeps of the trained detector, tested once."""
-    evaluation = evaluate(detector, state, task, key=key, false_alarms=config.false_alarms)
+    evaluation = evaluate(detector, state, task, key=key, target_fpr=config.target_fpr)
     pixels = evaluate_pixels(detector, state, task, seed=config.seed)
     results = {
         "task": task.details

@@ -1,7 +1,7 @@
 """jaxad's detectors as scikit-learn estimators of images, for pipelines, grid searches and habits.
 
     from jaxad.sklearn import AnomalyDetector
-    model = AnomalyDetector("isolation_forest", contamination=0.01).fit(images)
+    model = AnomalyDetector("isolation_forest", target_fpr=0.01).fit(images)
     model.predict(new_images)                # -1 anomalous, +1 normal
 
 Signs are scikit-learn's: higher `score_samples` are more normal, `decision_function` is negative for anomalies. The
@@ -24,7 +24,7 @@ from jaxad._utils.compile import kernel_options
 from jaxad.data import check_images
 from jaxad.methods import DETECTORS
 from jaxad.metrics.thresholds import Threshold, false_positive_rate
-from jaxad.training.early_stopping import spread
+from jaxad.training.early_stopping import subsample
 from jaxad.training.loop import fit
 from jaxad.training.scoring import map_images, score_images
 from jaxad.types import Detector
@@ -41,7 +41,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
       steps: training steps; by default those of the config, or one pass over the images where it has none, as the
         methods that remember images need. Given here, they replace those of the config.
       batch_size: images of a training step.
-      contamination: share of normal images that may be flagged, 0 to 0.5, or "auto" for 0.05. It may be set after
+      target_fpr: share of normal images that may be flagged, 0 to 0.5, or "auto" for 0.05. It may be set after
         `fit`, too: `offset_` follows at once. With 0 the most anomalous of the held-out images sets the threshold.
       holdout: share of the normal images that is kept from training, for the threshold. Scores of images that were
         trained on would promise fewer false alarms than new images bring.
@@ -61,14 +61,14 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         *,
         steps: int | None = None,
         batch_size: int = 32,
-        contamination: float | str = "auto",
+        target_fpr: float | str = "auto",
         holdout: float = 0.2,
         random_state: Any = None,
     ) -> None:
         self.detector = detector
         self.steps = steps
         self.batch_size = batch_size
-        self.contamination = contamination
+        self.target_fpr = target_fpr
         self.holdout = holdout
         self.random_state = random_state
 
@@ -104,7 +104,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         if history.diverged:
             raise ValueError(f"{name} diverged in training: lower its learning_rate, or check the images")
         ordinary = np.setdiff1d(normal, held)
-        state = _calibrate(detector)(state, spread(images[ordinary], CALIBRATION_IMAGES))
+        state = _calibrate(detector)(state, subsample(images[ordinary], CALIBRATION_IMAGES))
         self.detector_, self.config_, self.state_ = detector, config, state
         self.history_, self.image_shape_ = history.info, images.shape[1:]
         self.held_out_scores_ = self._scores(images[held])
@@ -170,12 +170,12 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
                 raise ValueError(f"{name} is {value}; the least is 1")
 
     def _contamination(self) -> float:
-        if self.contamination == "auto":
+        if self.target_fpr == "auto":
             return AUTO
-        number = isinstance(self.contamination, int | float | np.number)
-        if not number or not 0 <= self.contamination <= 0.5:
-            raise ValueError(f"contamination is {self.contamination!r}; give a share from 0 to 0.5, or 'auto'")
-        return float(self.contamination)
+        number = isinstance(self.target_fpr, int | float | np.number)
+        if not number or not 0 <= self.target_fpr <= 0.5:
+            raise ValueError(f"target_fpr is {self.target_fpr!r}; give a share from 0 to 0.5, or 'auto'")
+        return float(self.target_fpr)
 
     def _held_out(self, normal: np.ndarray, seed: int) -> np.ndarray:
         """Which of the normal images set the threshold."""
@@ -243,10 +243,10 @@ def _labels(y: Any, count: int, name: str, config: Any) -> tuple[np.ndarray, np.
     return normal, (y == -1).astype(np.int32) if kind == "anomalies" else None
 
 
-def _threshold(scores: np.ndarray, contamination: float) -> Threshold:
+def _threshold(scores: np.ndarray, target_fpr: float) -> Threshold:
     """That of held-out scores, higher = more anomalous."""
-    if contamination > 0:
-        return false_positive_rate(scores, contamination)
+    if target_fpr > 0:
+        return false_positive_rate(scores, target_fpr)
     value = float(np.max(scores))
     return Threshold(value, "largest", len(scores), {"expected_at_most": 1 / (len(scores) + 1)})
 

@@ -35,7 +35,7 @@ def values():
         detector = detector_of(config)
         for row, seed in np.ndindex(len(CLASSES), SEEDS):
             task = data.labelled_one_class(
-                digits, None, CLASSES[row], gamma=gamma, gamma_seed=seed, contamination=0.5, limit=160
+                digits, None, CLASSES[row], gamma=gamma, gamma_seed=seed, anomaly_ratio=0.5, limit=160
             )
             options = TRAINING | ({"steps": 0} if name == "untrained" else {})
             if gamma:
@@ -67,7 +67,7 @@ def test_they_do_not_help_with_the_published_objective_in_so_few_steps(values):
 @pytest.mark.slow
 def test_a_vmapped_population_equals_separate_runs():
     """Compiled as one program, on the same few labels."""
-    task = data.labelled_one_class(data.digits(), None, "1", gamma=0.1, contamination=0.5, limit=60)
+    task = data.labelled_one_class(data.digits(), None, "1", gamma=0.1, anomaly_ratio=0.5, limit=60)
     detector, keys = agad(CONFIG, learning_rate=1e-4), jax.vmap(jax.random.key)(np.arange(2))
     options = {"steps": 3, "batch_size": 8, "chunk": 3, "labels": task.train.labels, "anomalies_per_batch": 3}
     results = [

@@ -154,7 +154,7 @@ def test_all_known_anomalies_can_train(tmp_path, cache):
     assert status == 0, err
     content = results(tmp_path / "run")
     sets = data.load_class_sets("digits", ["0"])
-    held = data.labelled_one_class(sets.train, None, "0", contamination=0.5, limit=60)
+    held = data.labelled_one_class(sets.train, None, "0", anomaly_ratio=0.5, limit=60)
     others = (sets.train.labels != 0).sum() - held.valid.labels.sum() - held.test.labels.sum()
     assert {cell["train_anomalous"] for cell in content["cells"]} == {others}
     assert (content["groups"][0]["gamma"], content["headline"]) == ("all", "gamma all, 1 class(es)")
@@ -179,8 +179,8 @@ SMALL = {
         ({"compare": ("unknown",)}, "there is no variant 'unknown'"),
         ({"together": 0}, "--together is 0"),
         ({"steps": 0}, "--steps is 0"),
-        ({"false_alarms": 0.0}, "--false-alarms is 0.0"),
-        ({"contamination": 1.0}, "--contamination is 1.0"),
+        ({"target_fpr": 0.0}, "--target-fpr is 0.0"),
+        ({"anomaly_ratio": 1.0}, "--anomaly-ratio is 1.0"),
         ({"batch_size": 1}, "has no room for 1 anomalies"),
         ({"anomalies_per_batch": 8}, "has no room for 8 anomalies"),
         ({"anomalies_per_batch": 0}, "--anomalies-per-batch is 0"),

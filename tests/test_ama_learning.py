@@ -20,7 +20,7 @@ LONG = 2000
 @functools.cache
 def zeros():
     """Handwritten zeros are normal, other digits are not: 8x8 pixels."""
-    return load_task("digits", normal_classes=["0"], contamination=0.5)
+    return load_task("digits", normal_classes=["0"], anomaly_ratio=0.5)
 
 
 SHORT = AMAConfig(width=0.1, latent_dim=16, steps=200, critic_steps=2, learning_rate=1e-3)

@@ -19,7 +19,7 @@ experiment = importlib.import_module("ama_ood")
 
 SCRIPT = "ama_ood.py"
 TINY = (
-    *("--dataset", "digits", "--limit", "150", "--valid-anomalies", "10", "--batch-size", "10", "--looks", "3"),
+    *("--dataset", "digits", "--limit", "150", "--valid-anomalies", "10", "--batch-size", "10", "--evals", "3"),
     *("--ama.width", "0.03", "--ama.latent-dim", "6", "--ama.steps", "6", "--ama.critic-steps", "2"),
     *("--compare", "r-score", "--train-seeds", "2"),
 )
@@ -61,7 +61,7 @@ def test_a_run_leaves_everything_a_person_wants(finished):
             assert 0 <= test[metric]["low"] <= test[metric]["value"] <= test[metric]["high"] <= 1
     assert content["variants"].keys() == {"ama", "r-score"}
     # By validation the seed that it likes most, without labels the first: the last step of any other would be a choice.
-    seeds = {"validation": int(np.max(content["training"]["looks"], axis=1).argmax()), "last": 0}
+    seeds = {"validation": int(np.max(content["training"]["evals"], axis=1).argmax()), "last": 0}
     assert content["chosen_seed"] == seeds["validation"]
     for chosen, seed in seeds.items():
         tested = content["variants"]["ama"][chosen]["auroc"]
@@ -137,10 +137,10 @@ def test_epochs_and_looks_of_the_paper():
     """100 epochs, 30 to 90 of them with a lower rate, and a look after each from the 21st on (facts of section 4.1)."""
     config = experiment.Config(**experiment.PRESETS["paper"]).scheduled(2560)
     assert (config.ama.steps, config.epochs) == (1000, None)
-    assert config.look_steps() == tuple(range(210, 1001, 10))
-    even = dataclasses.replace(config, first_look=None, looks=4)
-    assert even.look_steps() == (250, 500, 750, 1000)
-    assert dataclasses.replace(even, looks=1).look_steps() == (1000,)
+    assert config.eval_steps() == tuple(range(210, 1001, 10))
+    even = dataclasses.replace(config, first_look=None, evals=4)
+    assert even.eval_steps() == (250, 500, 750, 1000)
+    assert dataclasses.replace(even, evals=1).eval_steps() == (1000,)
 
 
 def test_padding_starts_from_the_images_as_they_are():
@@ -153,7 +153,7 @@ def test_padding_starts_from_the_images_as_they_are():
 
 
 SMALL = {
-    "dataset": "digits", "limit": 150, "valid_anomalies": 10, "batch_size": 10, "looks": 3, "compare": (),
+    "dataset": "digits", "limit": 150, "valid_anomalies": 10, "batch_size": 10, "evals": 3, "compare": (),
     "ama": AMAConfig(width=0.03, latent_dim=6, steps=6), "quiet": True,
 }  # fmt: skip
 
@@ -162,7 +162,7 @@ SMALL = {
     ("fields", "message"),
     [
         ({"image_size": 12}, "--image-size is 12"),
-        ({"looks": 999}, "--looks is 999"),
+        ({"evals": 999}, "--evals is 999"),
         ({"batch_size": 0}, "--batch-size is 0"),
         ({"batch_size": 3}, "ama: a batch of 3 has no room for negatives"),
         (
@@ -171,7 +171,7 @@ SMALL = {
         ),
         ({"first_look": 1.5}, "--first-look is 1.5"),
         ({"epochs": 0}, "--epochs is 0"),
-        ({"epochs": 1, "looks": 50}, "--looks is 50"),
+        ({"epochs": 1, "evals": 50}, "--evals is 50"),
         ({"ama": AMAConfig(width=-1.0)}, "width is -1"),
         ({"ama": AMAConfig(steps=0)}, "steps is 0"),
         ({"compare": ("mirror",)}, "there is no variant 'mirror'"),

@@ -63,7 +63,7 @@ def test_what_it_proposes_and_reports_has_the_promised_shapes():
     assert (np.asarray(tokens) < np.array(TINY.choices_per_token)).all()
     same(same_state, state)
     state, info = search.tell(state, tokens, jnp.linspace(0, 1, 4))
-    assert int(state.told) == int(info.told) == 4
+    assert int(state.num_evaluated) == int(info.num_evaluated) == 4
     np.testing.assert_allclose(info.rewards, np.linspace(0, 1, 4), atol=1e-6)
     assert info.probabilities.shape == (TINY.num_tokens, max(TINY.choices_per_token))
     np.testing.assert_allclose(info.probabilities.sum(1), 1, atol=1e-5)
@@ -102,7 +102,7 @@ def test_a_last_population_may_be_smaller():
     state, _ = run(search, 0, 1)
     _, tokens = search.ask(jax.random.key(5), state)
     state, info = search.tell(state, tokens[:1], jnp.array([0.5]))
-    assert int(info.told) == 5
+    assert int(info.num_evaluated) == 5
     assert state.carried.carries.shape[0] == COMPLETE.keep
 
 

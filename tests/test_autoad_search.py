@@ -13,7 +13,7 @@ sys.path.append(str(scripts.EXPERIMENTS))
 experiment = importlib.import_module("autoad_search")
 
 TINY = (
-    *("--dataset", "digits", "--limit", "150", "--contamination", "0.2", "--num-layers", "1", "--children", "6"),
+    *("--dataset", "digits", "--limit", "150", "--anomaly-ratio", "0.2", "--num-layers", "1", "--children", "6"),
     *("--population", "2", "--steps", "2", "--batch-size", "16", "--retrain-top", "1", "--retrain-steps", "4"),
 )
 VOLATILE = ("seconds", "elapsed")
@@ -117,7 +117,7 @@ def test_the_controller_resumes_bit_for_bit(tmp_path, cache):
     assert_same_run(tmp_path / "whole", folder)
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
     log = [json.loads(line) for line in (folder / "controller.jsonl").read_text().splitlines()]
-    assert {record["told"] for record in log} == {2, 4, 6}
+    assert {record["num_evaluated"] for record in log} == {2, 4, 6}
     assert "Controller" in (folder / "report.html").read_text()
 
 
@@ -172,7 +172,7 @@ def bad_images(folder, value):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("--dataset", "digits", "--contamination", "0"), "anomal"),
+        (("--dataset", "digits", "--anomaly-ratio", "0"), "anomal"),
         (("--dataset", "digits", "--children", "0"), "--children is 0"),
         (("--dataset", "digits", "--learning-rate", "-1"), "learning_rate is -1"),
         (("--dataset", "digits", "--output", "/proc/nowhere"), "/proc/nowhere"),

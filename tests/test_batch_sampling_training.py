@@ -54,11 +54,11 @@ def test_a_training_goes_on_from_its_file_bit_for_bit(pile, tmp_path):  # noqa: 
         if len(told) == 2:
             raise KeyboardInterrupt
 
-    options = {"steps": 9, "looks": 3, "on_look": lambda done, info: told.append((done, info))}
+    options = {"steps": 9, "evals": 3, "on_eval": lambda done, info: told.append((done, info))}
     whole = train_saved(SMALL, jax.random.key(4), pile, tmp_path / "whole", **options)
     told.clear()
     with pytest.raises(KeyboardInterrupt):
-        train_saved(SMALL, jax.random.key(4), pile, tmp_path / "parts", **options | {"on_look": stop})
+        train_saved(SMALL, jax.random.key(4), pile, tmp_path / "parts", **options | {"on_eval": stop})
     resumed = train_saved(SMALL, jax.random.key(4), pile, tmp_path / "parts", **options)
     assert same(whole, resumed)
     assert [done for done, _ in told] == [3, 6, 6, 9]

@@ -207,7 +207,7 @@ def test_methods_take_turns(tmp_path):
     """Two populations of one child each; who stands aside does not count the time."""
     size = {"children": 2, "population": 1, "steps": 1, "num-layers": 1, "image-size": 8, "batch-size": 8}
     size |= {"train-images": 16, "valid-images": 16, "fit-images": 8, "json": tmp_path / "out.json", "caches": "cold"}
-    flags = [*(f"--{name}={value}" for name, value in size.items()), "--growth", "--in-turns"]
+    flags = [*(f"--{name}={value}" for name, value in size.items()), "--growth", "--interleaved"]
     command = [sys.executable, BENCHMARKS / "search_throughput.py", *flags, "--methods", "ours", "naive"]
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     began = time.perf_counter()
@@ -227,7 +227,7 @@ def test_methods_take_turns(tmp_path):
 
 def test_turns_are_for_empty_caches(capsys):
     with pytest.raises(SystemExit):
-        search_throughput.arguments(["--in-turns"])
+        search_throughput.arguments(["--interleaved"])
     assert "add --caches cold" in capsys.readouterr().err
 
 

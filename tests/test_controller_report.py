@@ -10,13 +10,13 @@ from jaxad.report.html import Facts, Figure, Table
 SPACE = SearchSpace(num_layers=2)
 
 
-def record(told, *, plain=False):
-    rng = np.random.default_rng(told)
+def record(num_evaluated, *, plain=False):
+    rng = np.random.default_rng(num_evaluated)
     widest = max(SPACE.choices_per_token)
     exists = np.arange(widest) < np.array(SPACE.choices_per_token)[:, None]
     weights = rng.random(exists.shape) * exists
     return {
-        "told": told,
+        "num_evaluated": num_evaluated,
         "entropies": (np.log(SPACE.choices_per_token) * 0.5).tolist(),
         "probabilities": (weights / weights.sum(1, keepdims=True)).tolist(),
         "rewards": [0.6, 0.8],

@@ -23,7 +23,7 @@ def sets(rng):
 
 def make(sets, official, **options):
     train, test = sets
-    return data.labelled_one_class(train, test if official else None, "1", **({"contamination": 0.2} | options))
+    return data.labelled_one_class(train, test if official else None, "1", **({"anomaly_ratio": 0.2} | options))
 
 
 def assert_sound(task, sets):
@@ -122,7 +122,7 @@ def test_copies_of_images_in_use_are_not_drawn(rng, sets, official):
     with pytest.raises(ValueError, match=r"needs 16 .* of other classes validation and test leave 15: lower gamma"):
         data.with_labelled(clean, train, 16 / (n + 16))
     train.images[free[:20]] = used[0]
-    with pytest.raises(ValueError, match=r"gamma all needs 1 .* leave 0: lower contamination"):
+    with pytest.raises(ValueError, match=r"gamma all needs 1 .* leave 0: lower anomaly_ratio"):
         data.with_labelled(clean, train, "all")
 
 

@@ -52,11 +52,11 @@ def assert_labelled(part, dataset, normal):
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({"contamination": 0.2}, [(60, 0), (20, 5), (20, 80)]),
+        ({"anomaly_ratio": 0.2}, [(60, 0), (20, 5), (20, 80)]),
         ({"valid_anomalies": 50}, [(60, 0), (20, 50), (20, 80)]),
-        ({"contamination": 0.2, "limit": 40}, [(30, 0), (10, 2), (20, 80)]),
-        ({"contamination": 0.2, "split": (1, 3, 100)}, [(20, 0), (60, 15), (20, 80)]),
-        ({"contamination": 0}, [(60, 0), (20, 0), (20, 80)]),
+        ({"anomaly_ratio": 0.2, "limit": 40}, [(30, 0), (10, 2), (20, 80)]),
+        ({"anomaly_ratio": 0.2, "split": (1, 3, 100)}, [(20, 0), (60, 15), (20, 80)]),
+        ({"anomaly_ratio": 0}, [(60, 0), (20, 0), (20, 80)]),
     ],
 )
 def test_one_class_is_tested_on_the_whole_test_part(rng, seed, options, expected):
@@ -84,13 +84,13 @@ def test_one_class_is_tested_on_the_whole_test_part(rng, seed, options, expected
         ((), 300, {"limit": 40}, [(30, 0), (10, 2), (100, 25)]),
         ((), 300, {"valid_anomalies": 70}, [(300, 0), (100, 70), (100, 25)]),
         ((), 30, {}, [(300, 0), (20, 5), (100, 25)]),  # scarce: the test part is served first
-        ((), 300, {"contamination": 0, "valid_anomalies": 4}, [(300, 0), (100, 4), (100, 0)]),
+        ((), 300, {"anomaly_ratio": 0, "valid_anomalies": 4}, [(300, 0), (100, 4), (100, 0)]),
     ],
 )
 def test_other_sets_are_mixed_into_all_normal_test_images(rng, seed, classes, available, options, expected):
     train, test = parts_of_a_set(rng)
     other = data.from_arrays(pictures(rng, available), name="other")
-    options = {"contamination": 0.2} | options
+    options = {"anomaly_ratio": 0.2} | options
     task = data.official_split(train, test, classes, anomalous=other, seed=seed, **options)
     assert counts(task) == expected
     assert_apart(task)
@@ -111,7 +111,7 @@ def test_copies_leave_train_and_validation_but_not_the_test_part(rng):
     train.images[0:10] = test.images[[0, 5, 10, 15, 20, 1, 6, 11, 16, 21]]  # of train's two first classes and others
     train.images[100] = train.images[200]  # within a class of train
     train.images[101] = train.images[300]  # of an anomalous and a normal image of train: the normal one stays
-    options = {"contamination": 0.2, "seed": 3}
+    options = {"anomaly_ratio": 0.2, "seed": 3}
     task = data.official_split(train, test, "0", **options)
     assert_apart(task)
     assert set(task.test.ids) == set(test.ids)
@@ -131,7 +131,7 @@ def test_copies_leave_train_and_validation_but_not_the_test_part(rng):
 
 def test_everything_is_seeded(rng):
     sets = parts_of_a_set(rng)
-    one, same, other = (data.official_split(*sets, ["0", 1], contamination=0.2, seed=seed) for seed in (5, 5, 6))
+    one, same, other = (data.official_split(*sets, ["0", 1], anomaly_ratio=0.2, seed=seed) for seed in (5, 5, 6))
     for kind, part in data.parts(one).items():
         for x, y in zip(part, data.parts(same)[kind]):
             np.testing.assert_array_equal(x, y)
@@ -141,7 +141,7 @@ def test_everything_is_seeded(rng):
 def test_classes_are_matched_by_name(rng):
     train = data.from_arrays(pictures(rng, 90), np.repeat(["a", "c", "d"], 30), name="train")
     test = data.from_arrays(pictures(rng, 40), np.repeat(["a", "b", "c", "e"], 10), name="test")
-    task = data.official_split(train, test, 1, contamination=0.2)
+    task = data.official_split(train, test, 1, anomaly_ratio=0.2)
     assert_labelled(task.test, test, ["c"])
     assert task.details["normal_classes"] == ["c"]
     assert task.details["anomalous_classes"] == ["a", "b", "e", "d"]
@@ -152,7 +152,7 @@ def test_masks_stay_with_their_images(rng):
     for kind, n in (("train", 50), ("test", 20)):
         images = pictures(rng, n)
         sets.append(data.from_arrays(images, np.arange(n) % 2, (images[..., 0] > 99).astype(np.uint8), name=kind))
-    task = data.official_split(*sets, 0, contamination=0.2)
+    task = data.official_split(*sets, 0, anomaly_ratio=0.2)
     for part in (task.valid, task.test):
         np.testing.assert_array_equal(part.masks, part.images[..., 0] > 99)
 
@@ -171,11 +171,11 @@ def test_bad_input_ends_in_one_line(rng):
         ),
         ((train, test, 1), {"valid_anomalies": 321}, "320 anomalies are too few for at least 321 in validation and 0"),
         ((train, test, 1), {"valid_anomalies": 0}, "valid_anomalies 0 is too small: give at least 1"),
-        ((train, test), {"anomalous": few, "contamination": 0.2}, "25 anomalies are too few for at least 1 .* 25 in"),
+        ((train, test), {"anomalous": few, "anomaly_ratio": 0.2}, "25 anomalies are too few for at least 1 .* 25 in"),
         ((train, test), {"anomalous": few, "valid_anomalies": 21}, "25 anomalies are too few for at least 21 .* 5 in"),
         ((train, wide, 1), {}, r"train images are \(4, 4, 1\) uint8, test images \(4, 8, 1\) uint8: resize"),
         ((train, test._replace(labels=None), 1), {}, "set/test has no labels"),
-        ((train, test, 1), {"contamination": 0.01}, "no anomaly among 20 valid images: raise contamination"),
+        ((train, test, 1), {"anomaly_ratio": 0.01}, "no anomaly among 20 valid images: raise anomaly_ratio"),
         ((train, train, 1), {}, "set/train/0 is in train and test: choose parts that do not overlap"),
     ]:
         with pytest.raises(ValueError, match=message) as error:
@@ -204,9 +204,9 @@ def idx(rng, tmp_path):
     [
         ({"normal_classes": "2", "valid_anomalies": 30}, [(30, 0), (10, 30), (10, 40)]),
         ({"normal_classes": "2", "valid_anomalies": 30, "limit": 20}, [(15, 0), (5, 30), (10, 40)]),
-        ({"ood": "uniform", "contamination": 0.2}, [(150, 0), (50, 12), (50, 12)]),
-        ({"ood": ("uniform", "digits"), "contamination": 0.2, "limit": 20}, [(15, 0), (5, 1), (50, 12)]),
-        ({"ood": "digits", "normal_classes": "2", "contamination": 0.5}, [(30, 0), (10, 10), (10, 10)]),
+        ({"ood": "uniform", "anomaly_ratio": 0.2}, [(150, 0), (50, 12), (50, 12)]),
+        ({"ood": ("uniform", "digits"), "anomaly_ratio": 0.2, "limit": 20}, [(15, 0), (5, 1), (50, 12)]),
+        ({"ood": "digits", "normal_classes": "2", "anomaly_ratio": 0.5}, [(30, 0), (10, 10), (10, 10)]),
     ],
 )
 def test_load_task_tests_on_the_test_part(idx, options, expected):
@@ -242,7 +242,7 @@ def test_load_task_refuses_what_has_no_test_part(idx, tmp_path):
 @pytest.mark.skipif(TFDS is None, reason="TFDS_DATA_DIR is not set")
 @pytest.mark.parametrize("limit", [None, 1000])
 def test_one_class_of_fashion_mnist_against_its_whole_test_part(limit):
-    options = {"normal_classes": "Sneaker", "contamination": 1 / 6, "valid_anomalies": 50, "limit": limit}
+    options = {"normal_classes": "Sneaker", "anomaly_ratio": 1 / 6, "valid_anomalies": 50, "limit": limit}
     task = data.load_task("fashion_mnist", test_split="test", **options)
     n = limit or 6000  # the set holds no copies
     assert counts(task) == [(n * 3 // 4, 0), (n // 4, 50), (1000, 9000)]

@@ -89,8 +89,8 @@ def test_curves_are_medians_between_quartiles(rng):
         x, y = drawn[name]
         np.testing.assert_array_equal(x, np.arange(2, 9))
         np.testing.assert_allclose(y, np.median(values, axis=0))
-    looks = {(line.get_color(), line.get_linestyle()) for line in figure.axes[0].get_lines()}
-    assert len(looks) == len(curves)
+    evals = {(line.get_color(), line.get_linestyle()) for line in figure.axes[0].get_lines()}
+    assert len(evals) == len(curves)
     low, high = np.percentile(curves["method 0"], (25, 75), axis=0)
     corners = figure.axes[0].collections[0].get_paths()[0].vertices[:, 1]
     np.testing.assert_allclose([corners.min(), corners.max()], [low[0], high[-1]])

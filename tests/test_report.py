@@ -117,11 +117,11 @@ def make_run(children=24):
                 {
                     "trial": 3,
                     "search_reward": 0.95,
-                    "looks": [10, 40, 200],
+                    "evals": [10, 40, 200],
                     "curves": [[0.8, 0.941, 0.9], [0.7, None, 0.923]],
                     "valid": [0.941, 0.923],
                 },
-                {"trial": 5, "search_reward": 0.9, "looks": [200], "curves": [[None], [None]], "valid": [-1, -1]},
+                {"trial": 5, "search_reward": 0.9, "evals": [200], "curves": [[None], [None]], "valid": [-1, -1]},
             ],
         },
         "threshold": 0.5,

@@ -103,8 +103,8 @@ def test_records_hold_what_was_seen(whole):
     _, records, *_ = whole
     assert [(record["trial"], record["search_reward"]) for record in records] == [(t.trial, t.reward) for t in TRIALS]
     for record in records:
-        assert set(record) == {"trial", "search_reward", "looks", "curves", "valid"}
-        assert record["looks"] == list(LOOKS)
+        assert set(record) == {"trial", "search_reward", "evals", "curves", "valid"}
+        assert record["evals"] == list(LOOKS)
         assert np.shape(record["curves"]) == (SEEDS, len(LOOKS))
         assert record["valid"] == np.max(record["curves"], axis=1).tolist()
         assert len(set(map(tuple, record["curves"]))) == SEEDS  # every seed trains weights of its own

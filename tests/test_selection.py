@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from jaxad.training import checkpoint
-from jaxad.training.early_stopping import Selection, best_values, fit_selected, look_steps, value_of
+from jaxad.training.early_stopping import Selection, best_values, eval_steps, fit_selected, value_of
 from jaxad.types import Batch, Detector
 
 LABELS = np.array([0] * 6 + [1] * 6)
@@ -48,7 +48,7 @@ def wave(unusable_after: int = 99) -> Detector:
 
 def run(detector, keys=None, **options):
     keys = jax.vmap(jax.random.key)(np.arange(SEEDS)) if keys is None else keys
-    return fit_selected(detector, keys, TRAIN, VALID, LABELS, looks=LOOKS, batch_size=4, **options)
+    return fit_selected(detector, keys, TRAIN, VALID, LABELS, evals=LOOKS, batch_size=4, **options)
 
 
 def test_every_seed_keeps_its_own_best_moment():
@@ -77,8 +77,8 @@ def test_unusable_moments_never_win():
 def test_a_stopped_selection_goes_on(tmp_path):
     detector, seen = wave(), []
     keys = jax.vmap(jax.random.key)(np.arange(SEEDS))
-    whole = run(detector, keys, on_look=lambda selection, _: seen.append(selection))
-    assert [int(s.looked) for s in seen] == [1, 2, 3, 4]
+    whole = run(detector, keys, on_eval=lambda selection, _: seen.append(selection))
+    assert [int(s.num_evals) for s in seen] == [1, 2, 3, 4]
     checkpoint.save(tmp_path / "file", seen[1])
     again = run(detector, keys, selection=checkpoint.restore(tmp_path / "file", seen[1]))
     jax.tree.map(np.testing.assert_array_equal, again, whole)
@@ -105,7 +105,7 @@ def test_labelled_anomalies_train_and_do_not_calibrate():
     )  # fmt: skip
     train = np.array([0, 0, 1, 0, 1, 0], np.float32).reshape(6, 1, 1, 1)
     selection = fit_selected(
-        detector, jax.vmap(jax.random.key)(np.arange(2)), train, VALID, LABELS, looks=(2, 5), batch_size=4,
+        detector, jax.vmap(jax.random.key)(np.arange(2)), train, VALID, LABELS, evals=(2, 5), batch_size=4,
         train_labels=train.ravel().astype(int), anomalies_per_batch=1,
     )  # fmt: skip
     np.testing.assert_array_equal(selection.state.labels, [5, 5])
@@ -132,9 +132,9 @@ def test_progress_counts_the_steps_of_all_seeds():
 
 
 def test_looks_double_and_end_with_the_training():
-    assert look_steps(200) == (10, 20, 40, 80, 160, 200)
-    assert look_steps(20) == (10, 20)
-    assert look_steps(7) == (7,)
+    assert eval_steps(200) == (10, 20, 40, 80, 160, 200)
+    assert eval_steps(20) == (10, 20)
+    assert eval_steps(7) == (7,)
 
 
 def test_values_are_those_of_scores_that_can_rank():
@@ -143,8 +143,8 @@ def test_values_are_those_of_scores_that_can_rank():
     assert np.isnan(value_of(np.full(12, np.inf), LABELS, "auroc"))
 
 
-@pytest.mark.parametrize("options", [{"criterion": "luck"}, {"looks": ()}, {"looks": (2, 2)}, {"looks": (0, 3)}])
+@pytest.mark.parametrize("options", [{"criterion": "luck"}, {"evals": ()}, {"evals": (2, 2)}, {"evals": (0, 3)}])
 def test_nonsense_is_refused(options):
     keys = jax.vmap(jax.random.key)(np.arange(1))
     with pytest.raises(ValueError, match=r"choose one of auroc|give ascending numbers of steps"):
-        fit_selected(wave(), keys, TRAIN, VALID, LABELS, **({"looks": (1,), "batch_size": 4} | options))
+        fit_selected(wave(), keys, TRAIN, VALID, LABELS, **({"evals": (1,), "batch_size": 4} | options))

@@ -53,16 +53,16 @@ def test_numbers_are_those_of_training_called_directly(model):
 
 
 def test_contamination_may_change_after_the_fit():
-    model = AnomalyDetector(SMALL_PCA, contamination=0.1, holdout=0.5, random_state=1).fit(ZEROS)
+    model = AnomalyDetector(SMALL_PCA, target_fpr=0.1, holdout=0.5, random_state=1).fit(ZEROS)
     held = model.held_out_scores_
     flagged = {}
-    for contamination in (0.0, 0.01, 0.1, 0.3, 0.5):
-        model.set_params(contamination=contamination)
-        flagged[contamination] = (held < model.offset_).mean()
-        assert flagged[contamination] <= contamination
-        assert contamination - flagged[contamination] < 0.03
-    assert model.set_params(contamination=0.0).offset_ == held.min()
-    assert model.set_params(contamination="auto").threshold_.details["target"] == 0.05
+    for target_fpr in (0.0, 0.01, 0.1, 0.3, 0.5):
+        model.set_params(target_fpr=target_fpr)
+        flagged[target_fpr] = (held < model.offset_).mean()
+        assert flagged[target_fpr] <= target_fpr
+        assert target_fpr - flagged[target_fpr] < 0.03
+    assert model.set_params(target_fpr=0.0).offset_ == held.min()
+    assert model.set_params(target_fpr="auto").threshold_.details["target"] == 0.05
     assert model.threshold_.n == 89
 
 
@@ -81,7 +81,7 @@ def test_it_can_be_cloned_pickled_and_put_into_a_pipeline(model):
     pipeline = Pipeline([("scale", brightened), ("detect", clone(model))]).fit(ZEROS[:140])
     np.testing.assert_allclose(pipeline.score_samples(OTHERS), model.score_samples(OTHERS), rtol=1e-3, atol=1e-6)
     np.testing.assert_array_equal(pipeline.predict(OTHERS), model.predict(OTHERS))
-    assert pipeline.set_params(detect__contamination=0.2)["detect"].contamination == 0.2
+    assert pipeline.set_params(detect__target_fpr=0.2)["detect"].target_fpr == 0.2
 
 
 def test_images_may_come_without_channels(model):
@@ -140,8 +140,8 @@ def test_a_classifier_is_given_classes():
     [
         ({"detector": "pcaa"}, ZEROS, None, "detector is 'pcaa'; give one of agad"),
         ({"detector": "autoencoder"}, ZEROS, None, "has no default settings; give a AutoencoderConfig"),
-        ({"contamination": 0.6}, ZEROS, None, "contamination is 0.6"),
-        ({"contamination": "some"}, ZEROS, None, "contamination is 'some'"),
+        ({"target_fpr": 0.6}, ZEROS, None, "target_fpr is 0.6"),
+        ({"target_fpr": "some"}, ZEROS, None, "target_fpr is 'some'"),
         ({"holdout": 0.0}, ZEROS, None, "holdout is 0.0"),
         ({"batch_size": 0}, ZEROS, None, "batch_size is 0"),
         ({"steps": 0}, ZEROS, None, "steps is 0"),

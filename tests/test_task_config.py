@@ -23,13 +23,13 @@ def test_the_contamination_depends_on_how_many_images_there_are(rng, tmp_path):
     for changes, expected in [
         ({"dataset": "digits"}, 0.2),
         ({"dataset": "textures:64"}, 0.2),
-        ({"dataset": "digits", "contamination": 0.3}, 0.3),
+        ({"dataset": "digits", "anomaly_ratio": 0.3}, 0.3),
         (mine, 0.05),
-        (mine | {"contamination": 0.4}, 0.4),
+        (mine | {"anomaly_ratio": 0.4}, 0.4),
     ]:
-        assert data.TaskConfig(**changes).load_task(0).details["contamination"] == expected
+        assert data.TaskConfig(**changes).load_task(0).details["anomaly_ratio"] == expected
     with pytest.raises(ValueError, match="no anomaly among"):
-        data.TaskConfig(dataset="digits", contamination=0).load_task(0)
+        data.TaskConfig(dataset="digits", anomaly_ratio=0).load_task(0)
 
 
 def test_flags_reach_the_task():

@@ -33,38 +33,38 @@ def assert_sound(task, normal_ids, anomalous_ids):
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("contamination", [0.05, 0.3, 0.5, 0.8])
+@pytest.mark.parametrize("anomaly_ratio", [0.05, 0.3, 0.5, 0.8])
 @pytest.mark.parametrize("split", [(6, 2, 2), (0.5, 0.25, 0.25), (1, 3, 2)])
-def test_sizes_and_leakage(rng, seed, contamination, split):
+def test_sizes_and_leakage(rng, seed, anomaly_ratio, split):
     normal, anomalous = image_set(rng, 203), image_set(rng, 1000, "b")
-    task = data.out_of_distribution(normal, anomalous, contamination=contamination, split=split, seed=seed)
+    task = data.out_of_distribution(normal, anomalous, anomaly_ratio=anomaly_ratio, split=split, seed=seed)
     assert_sound(task, normal.ids, anomalous.ids)
     first = round(203 * split[0] / sum(split))
     second = round(203 * (split[0] + split[1]) / sum(split))
     expected_normal = [first, second - first, 203 - second]
-    expected_anomalous = [0, *(round(contamination / (1 - contamination) * n) for n in expected_normal[1:])]
+    expected_anomalous = [0, *(round(anomaly_ratio / (1 - anomaly_ratio) * n) for n in expected_normal[1:])]
     rows = data.describe(task)
     assert [row.part for row in rows] == ["train", "valid", "test"]
     if sum(expected_anomalous) <= 1000:
         assert [row.normal for row in rows] == expected_normal
         assert [row.anomalous for row in rows] == expected_anomalous
     for row in rows[1:]:
-        assert row.fraction == pytest.approx(contamination, abs=1 / row.images)
+        assert row.fraction == pytest.approx(anomaly_ratio, abs=1 / row.images)
 
 
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize(("available", "contamination"), [(7, 0.05), (10, 0.3), (40, 0.8), (11, 0.8)])
-def test_scarce_anomalies_keep_the_contamination_and_are_never_reused(rng, seed, available, contamination):
+@pytest.mark.parametrize(("available", "anomaly_ratio"), [(7, 0.05), (10, 0.3), (40, 0.8), (11, 0.8)])
+def test_scarce_anomalies_keep_the_contamination_and_are_never_reused(rng, seed, available, anomaly_ratio):
     normal, anomalous = image_set(rng, 1000), image_set(rng, available, "b")
-    task = data.out_of_distribution(normal, anomalous, contamination=contamination, seed=seed)
+    task = data.out_of_distribution(normal, anomalous, anomaly_ratio=anomaly_ratio, seed=seed)
     assert_sound(task, normal.ids, anomalous.ids)
     train, *held_out = data.describe(task)
     assert train.normal == 600
     assert sum(row.anomalous for row in held_out) <= available
     assert sum(row.anomalous for row in held_out) >= available - 9
     for row in held_out:
-        assert row.fraction == pytest.approx(contamination, abs=1 / row.images)
-        assert row.anomalous == round(contamination / (1 - contamination) * row.normal)
+        assert row.fraction == pytest.approx(anomaly_ratio, abs=1 / row.images)
+        assert row.anomalous == round(anomaly_ratio / (1 - anomaly_ratio) * row.normal)
 
 
 def test_papers_case_of_a_thousand_noise_images(rng):
@@ -90,7 +90,7 @@ def test_anomalies_take_the_form_of_the_normal_images(rng):
     normal = image_set(rng, 60, shape=(8, 6, 3))
     small = image_set(rng, 20, "small", (5, 5, 1))
     noise = data.noise("gaussian", (8, 6, 3), n=20)
-    task = data.out_of_distribution(normal, [small, noise], contamination=0.4)
+    task = data.out_of_distribution(normal, [small, noise], anomaly_ratio=0.4)
     for part in data.parts(task).values():
         assert part.images.shape[1:] == (8, 6, 3)
         assert part.images.dtype == np.uint8
@@ -104,7 +104,7 @@ def test_anomalies_take_the_form_of_the_normal_images(rng):
 
 
 def test_order_within_a_part_says_nothing(rng):
-    task = data.out_of_distribution(image_set(rng, 500), image_set(rng, 500, "b"), contamination=0.5)
+    task = data.out_of_distribution(image_set(rng, 500), image_set(rng, 500, "b"), anomaly_ratio=0.5)
     half = len(task.valid.labels) // 2
     assert 0.25 < task.valid.labels[:half].mean() < 0.75
 
@@ -114,7 +114,7 @@ def test_exact_copies_are_used_once(rng):
     copied = normal.images[np.arange(100) % 50]
     twice = data.from_arrays(copied, name="twice")
     anomalous = data.from_arrays(np.concatenate([copied[:10], image_set(rng, 30).images]), name="b")
-    task = data.out_of_distribution(twice, anomalous, contamination=0.3)
+    task = data.out_of_distribution(twice, anomalous, anomaly_ratio=0.3)
     assert_sound(task, twice.ids, anomalous.ids)
     assert task.details["duplicates_dropped"] == 60
     assert sum(row.normal for row in data.describe(task)) == 50
@@ -129,7 +129,7 @@ def test_limit_counts_normal_images(rng):
 @pytest.mark.parametrize("seed", range(3))
 def test_one_class(rng, seed):
     dataset = image_set(rng, 400, classes=5)
-    task = data.one_class(dataset, ["1", 3], contamination=0.2, seed=seed)
+    task = data.one_class(dataset, ["1", 3], anomaly_ratio=0.2, seed=seed)
     normal = np.isin(dataset.labels, (1, 3))
     assert_sound(task, dataset.ids[normal], dataset.ids[~normal])
     assert [row.normal for row in data.describe(task)] == [96, 32, 32]
@@ -141,17 +141,17 @@ def test_one_class(rng, seed):
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(
-    ("available", "wanted", "contamination", "expected"),
+    ("available", "wanted", "anomaly_ratio", "expected"),
     [
         (100, 30, 0.2, [(120, 0), (40, 30), (40, 10)]),
         (100, 1, 1 / 6, [(120, 0), (40, 1), (40, 8)]),  # test anomalies: a fifth of its normal images
-        (35, 30, 0.2, [(120, 0), (40, 30), (20, 5)]),  # scarce: the test keeps its contamination
+        (35, 30, 0.2, [(120, 0), (40, 30), (20, 5)]),  # scarce: the test keeps its anomaly_ratio
         (30, 30, 0, [(120, 0), (40, 30), (40, 0)]),
     ],
 )
-def test_a_number_of_validation_anomalies(rng, seed, available, wanted, contamination, expected):
+def test_a_number_of_validation_anomalies(rng, seed, available, wanted, anomaly_ratio, expected):
     normal, anomalous = image_set(rng, 200), image_set(rng, available, "b")
-    options = {"valid_anomalies": wanted, "contamination": contamination, "seed": seed}
+    options = {"valid_anomalies": wanted, "anomaly_ratio": anomaly_ratio, "seed": seed}
     task = data.out_of_distribution(normal, anomalous, **options)
     assert_sound(task, normal.ids, anomalous.ids)
     assert [(row.normal, row.anomalous) for row in data.describe(task)] == expected
@@ -166,7 +166,7 @@ def test_a_number_of_validation_anomalies(rng, seed, available, wanted, contamin
 
 def test_one_class_with_a_number_of_validation_anomalies(rng):
     dataset = image_set(rng, 400, classes=5)
-    task = data.one_class(dataset, "1", contamination=0.2, valid_anomalies=50)
+    task = data.one_class(dataset, "1", anomaly_ratio=0.2, valid_anomalies=50)
     assert [(row.normal, row.anomalous) for row in data.describe(task)] == [(48, 0), (16, 50), (16, 4)]
     with pytest.raises(
         ValueError, match=r"a: 1 normal: 320 anomalies are too few for at least 320 in validation and 1"
@@ -177,15 +177,15 @@ def test_one_class_with_a_number_of_validation_anomalies(rng):
 def test_bad_options(rng):
     normal, anomalous = image_set(rng, 40, classes=4), image_set(rng, 20, "b")
     for options, message in [
-        ({"contamination": 1.0}, r"contamination 1\.0 is outside \[0, 1\)"),
-        ({"contamination": -0.1}, r"outside \[0, 1\)"),
-        ({"contamination": float("nan")}, r"outside \[0, 1\)"),
+        ({"anomaly_ratio": 1.0}, r"anomaly_ratio 1\.0 is outside \[0, 1\)"),
+        ({"anomaly_ratio": -0.1}, r"outside \[0, 1\)"),
+        ({"anomaly_ratio": float("nan")}, r"outside \[0, 1\)"),
         ({"split": (8, 2)}, "three positive shares"),
         ({"split": (8, 2, 0)}, "three positive shares"),
         ({"limit": 2}, "limit 2 is too small"),
         ({"valid_anomalies": 0}, "valid_anomalies 0 is too small: give at least 1"),
         ({"valid_anomalies": 20}, "20 anomalies are too few for at least 20 in validation and 1 in test: lower valid"),
-        ({"contamination": 0.01}, "no anomaly among 8 valid images: raise contamination or limit"),
+        ({"anomaly_ratio": 0.01}, "no anomaly among 8 valid images: raise anomaly_ratio or limit"),
         ({"split": (1000, 1, 1)}, "valid has no images"),
     ]:
         with pytest.raises(ValueError, match=message):
@@ -200,14 +200,14 @@ def test_bad_options(rng):
         data.one_class(normal, range(4))
     with pytest.raises(ValueError, match="no labels"):
         data.one_class(anomalous, 0)
-    clean = data.out_of_distribution(normal, anomalous, contamination=0)
+    clean = data.out_of_distribution(normal, anomalous, anomaly_ratio=0)
     assert not clean.valid.labels.any()
     with pytest.raises(ValueError, match="no anomaly among 8 valid"):
         data.check_task(clean)
 
 
 def test_check_task_finds_every_fault(rng):
-    task = data.out_of_distribution(image_set(rng, 50), image_set(rng, 50, "b"), contamination=0.5)
+    task = data.out_of_distribution(image_set(rng, 50), image_set(rng, 50, "b"), anomaly_ratio=0.5)
     assert data.check_task(task) is task
     train, valid, test = task.train, task.valid, task.test
     for broken, message in [
@@ -270,9 +270,9 @@ def test_task_from_arrays(rng):
     ("dataset", "options", "counts"),
     [
         ("digits", {}, [(541, 0), (180, 9), (180, 9)]),
-        ("digits", {"normal_classes": "8", "limit": 100, "contamination": 0.2}, [(60, 0), (20, 5), (20, 5)]),
+        ("digits", {"normal_classes": "8", "limit": 100, "anomaly_ratio": 0.2}, [(60, 0), (20, 5), (20, 5)]),
         ("digits", {"normal_classes": "8", "limit": 100, "valid_anomalies": 50}, [(60, 0), (20, 50), (20, 1)]),
-        ("textures", {"contamination": 0.25}, [(154, 0), (51, 17), (51, 17)]),
+        ("textures", {"anomaly_ratio": 0.25}, [(154, 0), (51, 17), (51, 17)]),
         ("digits", {"ood": "textures:8", "limit": 200}, [(120, 0), (40, 2), (40, 2)]),
         ("digits", {"ood": ("gaussian", "uniform")}, [(1078, 0), (360, 19), (359, 19)]),
         ("textures", {"ood": "digits", "normal_classes": ["grass"], "limit": 50}, [(30, 0), (10, 1), (10, 1)]),
@@ -309,7 +309,7 @@ def test_load_task_reads_folders(tmp_path, rng):
         (tmp_path / kind).mkdir()
         for i in range(n):
             Image.fromarray(rng.integers(0, 256, (6, 6), dtype=np.uint8)).save(tmp_path / kind / f"{i}.png")
-    task = data.load_task(f"folder:{tmp_path}", normal_classes="fine", contamination=0.4)
+    task = data.load_task(f"folder:{tmp_path}", normal_classes="fine", anomaly_ratio=0.4)
     assert [row.anomalous for row in data.describe(task)] == [0, 4, 4]
     with pytest.raises(ValueError, match=r"what is anomalous for folder.*broken, fine"):
         data.load_task(f"folder:{tmp_path}")
@@ -319,7 +319,7 @@ def test_load_task_refuses_what_makes_no_sense(tmp_path):
     for dataset, options, message in [
         ("uniform", {}, "what is anomalous for uniform.*ood"),
         ("digits", {"ood": "digits"}, "cannot be normal and anomalous"),
-        ("digits", {"contamination": 2}, "outside"),
+        ("digits", {"anomaly_ratio": 2}, "outside"),
         ("digits", {"normal_classes": ["ten"]}, "no class 'ten': choose from 0, 1, 2"),
         ("mvtec:x", {"ood": "digits"}, "has its own anomalies"),
         ("mvtec:x", {"valid_anomalies": 5}, "to be halved: leave out valid_anomalies"),

@@ -131,7 +131,7 @@ def test_all_detectors_can_be_listed(capsys):
         ({"detector": "unet_segmenter"}, "unet_segmenter learns from masks"),
         ({"settings": ("neighbours",)}, "neighbours"),
         ({"steps": 0}, "--steps is 0"),
-        ({"false_alarms": 2.0}, "--false-alarms is 2"),
+        ({"target_fpr": 2.0}, "--target-fpr is 2"),
     ],
 )
 def test_nonsense_is_refused_in_one_line_before_anything_is_written(fields, message, tmp_path):

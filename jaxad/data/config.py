@@ -25,10 +25,10 @@ class TaskConfig:
     """Resize all images to this side."""
     limit: int | None = None
     """Use at most so many normal images over the three parts; with --test-split over train and validation."""
-    contamination: float | None = None
+    anomaly_ratio: float | None = None
     """Anomalous share of validation and test; by default 0.05, and 0.2 for the small bundled sets."""
     valid_anomalies: int | None = None
-    """Exactly so many anomalies in validation, whatever the contamination; by default as many as that says."""
+    """Exactly so many anomalies in validation, whatever the anomaly ratio; by default as many as that says."""
     test_split: str | None = None
     """Test on this part of a TFDS or IDX set, such as test, as it is published; by default on a fifth of train."""
 
@@ -38,9 +38,9 @@ class TaskConfig:
         Raises:
           ValueError: what `load_task` and `check_task` refuse.
         """
-        contamination = self.contamination
-        if contamination is None:
-            contamination = 0.2 if self.dataset.partition(":")[0] in SMALL else 0.05
+        anomaly_ratio = self.anomaly_ratio
+        if anomaly_ratio is None:
+            anomaly_ratio = 0.2 if self.dataset.partition(":")[0] in SMALL else 0.05
         task = load_task(
             self.dataset,
             ood=self.ood,
@@ -48,7 +48,7 @@ class TaskConfig:
             data_dir=self.data_dir,
             image_size=self.image_size,
             limit=self.limit,
-            contamination=contamination,
+            anomaly_ratio=anomaly_ratio,
             valid_anomalies=self.valid_anomalies,
             test_split=self.test_split,
             seed=seed,

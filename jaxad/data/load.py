@@ -28,7 +28,7 @@ def load_task(
     normal_split: str = "train",
     anomaly_split: str = "test",
     test_split: str | None = None,
-    contamination: float = 0.05,
+    anomaly_ratio: float = 0.05,
     valid_anomalies: int | None = None,
     split: Sequence[float] = (6, 2, 2),
     limit: int | None = None,
@@ -49,7 +49,7 @@ def load_task(
       anomaly_split: part of the `ood` sets that anomalies are drawn from.
       test_split: part of a TFDS or IDX set to test on, such as "test", instead of a share of `normal_split`: all of it
         in a one-class task, otherwise its normal images and anomalies; see `official_split`.
-      contamination, valid_anomalies, split, limit: see `out_of_distribution` or, with `test_split`, `official_split`,
+      anomaly_ratio, valid_anomalies, split, limit: see `out_of_distribution` or, with `test_split`, `official_split`,
         whose test part no limit makes smaller; MVTec folders come split, limit is of training.
       image_size: side or (height, width) to resize all images to.
 
@@ -65,9 +65,9 @@ def load_task(
     normal_classes = list(normal_classes)
     if dataset in ood:
         raise ValueError(f"{dataset} cannot be normal and anomalous: name another set as ood, or normal classes")
-    check_options(contamination, split, limit, valid_anomalies)
+    check_options(anomaly_ratio, split, limit, valid_anomalies)
     options = {
-        "contamination": contamination,
+        "anomaly_ratio": anomaly_ratio,
         "valid_anomalies": valid_anomalies,
         "split": split,
         "limit": limit,
@@ -103,7 +103,7 @@ def load_task(
     if limit is not None:
         # Anomalies for both held-out parts, twice as many as needed because copies of other images are left out.
         n_normal = limit + (len(tested.ids) if ood and tested is not None else 0)
-        spare = max(2 * (anomalies_wanted(n_normal, contamination) + (valid_anomalies or 0)), 1)
+        spare = max(2 * (anomalies_wanted(n_normal, anomaly_ratio) + (valid_anomalies or 0)), 1)
     choose = _choose(dataset, normal_classes, limit, 0 if ood else spare, seed) if normal_classes else None
     loaded = load(dataset, split=normal_split, limit=limit, choose=choose, **common)
     if not ood and tested is None:

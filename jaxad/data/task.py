@@ -93,9 +93,9 @@ def check_task(task: Task, *, need_anomalies: bool = True) -> Task:
     for kind in ("valid", "test") if need_anomalies else ():
         labels = parts(task)[kind].labels
         if not labels.any():
-            raise ValueError(f"{task.name}: no anomaly among {len(labels)} {kind} images: raise contamination or limit")
+            raise ValueError(f"{task.name}: no anomaly among {len(labels)} {kind} images: raise anomaly_ratio or limit")
         if labels.all():
-            raise ValueError(f"{task.name}: no normal image among {len(labels)} {kind} images: lower contamination")
+            raise ValueError(f"{task.name}: no normal image among {len(labels)} {kind} images: lower anomaly_ratio")
     return task
 
 

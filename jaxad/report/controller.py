@@ -12,17 +12,19 @@ from jaxad.report.html import Facts, Figure, Table, Text, number
 def controller_parts(
     log: Sequence[Mapping[str, Any]], position_names: Sequence[str], values: Mapping[str, Sequence[Any]]
 ) -> list[Any]:
-    """Pictures and tables of what the controller told after every population.
+    """Pictures and tables of what the controller tells after every population.
 
     Args:
       log: records of `AutoADInfo` as plain data, in any order; of those with the same `told` the last counts.
       position_names: of the tokens, as `SearchSpace.position_names`.
       values: names of the choices of every action class.
     """
-    log = sorted({record["told"]: record for record in log}.values(), key=lambda record: record["told"])
+    log = sorted(
+        {record["num_evaluated"]: record for record in log}.values(), key=lambda record: record["num_evaluated"]
+    )
     if not log:
         return []
-    told, last = [record["told"] for record in log], log[-1]
+    num_evaluated, last = [record["num_evaluated"] for record in log], log[-1]
     choices = [len(values[name.rpartition(".")[2]]) for name in position_names]
 
     def mean(name: str) -> np.ndarray:
@@ -41,10 +43,13 @@ def controller_parts(
         parts.append(Figure(drawing=drawing, alt=caption, caption=caption, wide=wide))
 
     entropies = [record["entropies"] for record in log]
-    add(plots.controller_entropy(told, entropies, position_names, choices), "Entropy of every action class over time.")
-    add(plots.controller_rewards(told, rewards, curiosity, mean("baseline")), "What its rewards are made of.")
+    add(
+        plots.controller_entropy(num_evaluated, entropies, position_names, choices),
+        "Entropy of every action class over time.",
+    )
+    add(plots.controller_rewards(num_evaluated, rewards, curiosity, mean("baseline")), "What its rewards are made of.")
     terms = (mean(name) for name in ("gains", "kl_prior", "kl_sharpening"))
-    add(plots.controller_information(told, *terms), "Information gain and divergences.")
+    add(plots.controller_information(num_evaluated, *terms), "Information gain and divergences.")
     caption = "Probabilities of the values of every action class after the last population; dashed: uniform."
     add(plots.controller_probabilities(last["probabilities"], position_names, values), caption, wide=True)
     facts = {

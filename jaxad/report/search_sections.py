@@ -118,7 +118,7 @@ def _retrain_parts(retrain: Mapping) -> list[Any]:
     )
     text += f"step {retrain['step']:,}, where its validation reward was {number(retrain['valid'])}."
     caption = "Validation reward while the candidates retrain, a line for every seed."
-    drawing = plots.retraining([(f"trial {c['trial']}", c["looks"], c["curves"]) for c in candidates])
+    drawing = plots.retraining([(f"trial {c['trial']}", c["evals"], c["curves"]) for c in candidates])
     return [Text(text=text), Table(columns=columns, rows=rows), Figure(drawing=drawing, alt=caption, caption=caption)]
 
 

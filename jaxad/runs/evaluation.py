@@ -33,7 +33,7 @@ def evaluate(
     task: Task,
     *,
     key: Key,
-    false_alarms: float = 0.05,
+    target_fpr: float = 0.05,
     valid_scores: np.ndarray | None = None,
     resamples: int = 1000,
 ) -> Evaluation:
@@ -42,13 +42,13 @@ def evaluate(
     Args:
       state: calibrated.
       key: of the bootstrap; consumed.
-      false_alarms: share of normal images that the threshold may flag, in (0, 1).
+      target_fpr: share of normal images that the threshold may flag, in (0, 1).
       valid_scores: [M], where they are known already.
       resamples: of the bootstrap.
     """
     if valid_scores is None:
         valid_scores = score_images(detector, state, task.valid.images)
-    threshold = thresholds.false_positive_rate(valid_scores[task.valid.labels == 0], false_alarms)
+    threshold = thresholds.false_positive_rate(valid_scores[task.valid.labels == 0], target_fpr)
     scores = score_images(detector, state, task.test.images)
     return Evaluation(
         valid_scores, scores, threshold, metrics.summarise(scores, task.test.labels, key=key, resamples=resamples)

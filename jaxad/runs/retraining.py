@@ -13,7 +13,7 @@ from jaxad.nas.loop import Trial
 from jaxad.nn.architecture import Architecture
 from jaxad.nn.objectives.child import ChildConfig
 from jaxad.training import checkpoint
-from jaxad.training.early_stopping import Selection, best_values, fit_selected, look_steps
+from jaxad.training.early_stopping import Selection, best_values, eval_steps, fit_selected
 from jaxad.training.scoring import score_images
 from jaxad.types import Detector, Key, State
 
@@ -51,13 +51,13 @@ def retrain(
       on_steps: called with the steps trained so far, all trials and seeds together.
 
     Returns:
-      The winner, and for every trial a record of what was seen: {"trial", "search_reward", "looks" [L],
+      The winner, and for every trial a record of what was seen: {"trial", "search_reward", "evals" [L],
       "curves" [seeds][L], "valid" [seeds]}.
 
     Raises:
       ValueError: no training gave scores of any use.
     """
-    looks = look_steps(steps)
+    evals = eval_steps(steps)
     winner, records = None, []
     for rank, trial in enumerate(trials):
         config = AutoencoderConfig(architecture=Architecture.from_json(trial.architecture), child=child, steps=steps)
@@ -67,9 +67,9 @@ def retrain(
         before = rank * seeds * steps
         selection = fit_selected(
             detector, keys, task.train.images, task.valid.images, task.valid.labels,
-            looks=looks, batch_size=batch_size, criterion=criterion, valid_masks=task.valid.masks,
-            selection=_saved(path, detector, keys, looks, (batch_size, *task.train.images.shape[1:])),
-            on_look=lambda selection, _, path=path: checkpoint.save(path, selection),
+            evals=evals, batch_size=batch_size, criterion=criterion, valid_masks=task.valid.masks,
+            selection=_saved(path, detector, keys, evals, (batch_size, *task.train.images.shape[1:])),
+            on_eval=lambda selection, _, path=path: checkpoint.save(path, selection),
             on_chunk=lambda done, _, before=before: on_steps(before + done),
         )  # fmt: skip
         on_steps(before + seeds * steps)
@@ -78,7 +78,7 @@ def retrain(
             {
                 "trial": trial.trial,
                 "search_reward": trial.reward,
-                "looks": list(looks),
+                "evals": list(evals),
                 "curves": selection.values.tolist(),
                 "valid": values.tolist(),
             }
@@ -86,7 +86,7 @@ def retrain(
         seed = int(values.argmax())
         if values[seed] >= 0 and (winner is None or values[seed] > winner.value):
             state = jax.tree.map(lambda leaf, seed=seed: leaf[seed], selection.best)
-            step = looks[int(np.nanargmax(selection.values[seed]))]
+            step = evals[int(np.nanargmax(selection.values[seed]))]
             scores = score_images(detector, state, task.valid.images)
             winner = Winner(trial, config, detector, state, step, float(values[seed]), scores)
     if winner is None:
@@ -95,11 +95,11 @@ def retrain(
 
 
 def _saved(
-    path: Path, detector: Detector, keys: Key, looks: tuple[int, ...], batch_shape: tuple[int, ...]
+    path: Path, detector: Detector, keys: Key, evals: tuple[int, ...], batch_shape: tuple[int, ...]
 ) -> Selection | None:
     """What an earlier session of the run has seen, if anything."""
     if not path.exists():
         return None
     images = jax.ShapeDtypeStruct(batch_shape, np.float32)
     state = jax.eval_shape(jax.vmap(detector.init, (0, None)), keys, images)
-    return checkpoint.restore(path, Selection(state, state, np.zeros((len(keys), len(looks)), np.float32), np.int32(0)))
+    return checkpoint.restore(path, Selection(state, state, np.zeros((len(keys), len(evals)), np.float32), np.int32(0)))

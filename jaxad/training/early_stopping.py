@@ -27,11 +27,11 @@ class Selection(NamedTuple):
 
     state: State  # as trained so far, with an axis P in front
     best: State  # calibrated, as each was at its best look, with an axis P in front
-    values: np.ndarray  # [P, looks] float32, the criterion; NaN where scores were of no use, or not looked at yet
-    looked: np.int32  # how many looks have been taken
+    values: np.ndarray  # [P, evals] float32, the criterion; NaN where scores were of no use, or not evaluated yet
+    num_evals: np.int32  # how many evaluations there have been
 
 
-def look_steps(steps: int, first: int = 10) -> tuple[int, ...]:
+def eval_steps(steps: int, first: int = 10) -> tuple[int, ...]:
     """When to look: after `first` steps, twice as many each time, and at the end."""
     doubled = itertools.takewhile(lambda step: step < steps, (first * 2**k for k in itertools.count()))
     return (*doubled, steps)
@@ -44,7 +44,7 @@ def fit_selected(
     valid: Array | np.ndarray,
     labels: np.ndarray,
     *,
-    looks: Sequence[int],
+    evals: Sequence[int],
     batch_size: int,
     criterion: str = "auroc",
     on_chunk: OnChunk | None = None,
@@ -53,7 +53,7 @@ def fit_selected(
     train_labels: np.ndarray | None = None,
     anomalies_per_batch: int | None = None,
     selection: Selection | None = None,
-    on_look: Callable[[Selection, History], None] = lambda selection, history: None,
+    on_eval: Callable[[Selection, History], None] = lambda selection, history: None,
     chunk: int = 100,
 ) -> Selection:
     """Train a detector from P seeds and keep each as it was when validation liked it most; the earlier wins a tie.
@@ -62,7 +62,7 @@ def fit_selected(
       keys: [P], consumed, such as `jax.vmap(jax.random.key)(seeds)`; to continue, those it began with.
       train: [N, H, W, C] images to train on; the normal ones also calibrate.
       valid: [M, H, W, C] images to rank, with labels [M], 1 = anomalous; both kinds are needed.
-      looks: steps after which to calibrate and look, ascending from 1 upwards, such as `look_steps(1000)`; the
+      evals: steps after which to calibrate and look, ascending from 1 upwards, such as `eval_steps(1000)`; the
         last is the length of the training.
       criterion: a name in `metrics.CRITERIA`, for the validation scores, or in `pixel_metrics.PIXEL_CRITERIA`, for
         the validation maps, by the masks.
@@ -70,11 +70,11 @@ def fit_selected(
       calibration_images: at most so many training images, spread evenly, calibrate at every look.
       valid_masks: [M, H, W] of 0 and 1, where the criterion is one of pixels.
       train_labels, anomalies_per_batch: of the training images, as labels in `fit`; all are normal by default.
-      selection: to go on from, as given to `on_look`.
-      on_look: called after every look, with the history of the steps since the one before (leading axis P).
+      selection: to go on from, as given to `on_eval`.
+      on_eval: called after every look, with the history of the steps since the one before (leading axis P).
 
     Raises:
-      ValueError: an unknown criterion, looks out of order, and whatever `fit` refuses.
+      ValueError: an unknown criterion, evals out of order, and whatever `fit` refuses.
     """
     chex.assert_rank([keys, labels], [1, 1])
     if criterion not in (*CRITERIA, *PIXEL_CRITERIA):
@@ -84,18 +84,18 @@ def fit_selected(
         if valid_masks is None:
             raise ValueError(f"criterion is {criterion}, which needs masks of the validation images: give valid_masks")
         truth, look_at = pixel_truth(valid_masks), map_images
-    looks = tuple(looks)
-    if not looks or sorted({0, *looks}) != [0, *looks]:
-        raise ValueError(f"looks are {looks}; give ascending numbers of steps from 1 upwards")
+    evals = tuple(evals)
+    if not evals or sorted({0, *evals}) != [0, *evals]:
+        raise ValueError(f"evals are {evals}; give ascending numbers of steps from 1 upwards")
     size = keys.shape[0]
     normal = train if train_labels is None else train[np.flatnonzero(np.asarray(train_labels) == 0)]
-    calibration = spread(normal, calibration_images)
+    calibration = subsample(normal, calibration_images)
     if selection is None:
-        selection = Selection(None, None, np.full((size, len(looks)), np.nan, np.float32), np.int32(0))
-    for look in range(int(selection.looked), len(looks)):
+        selection = Selection(None, None, np.full((size, len(evals)), np.nan, np.float32), np.int32(0))
+    for look in range(int(selection.num_evals), len(evals)):
         state, history = fit_population(
-            detector, keys, train, steps=looks[look], batch_size=batch_size, on_chunk=on_chunk,
-            state=selection.state, start_step=looks[look - 1] if look else 0, chunk=chunk,
+            detector, keys, train, steps=evals[look], batch_size=batch_size, on_chunk=on_chunk,
+            state=selection.state, start_step=evals[look - 1] if look else 0, chunk=chunk,
             labels=train_labels, anomalies_per_batch=anomalies_per_batch,
         )  # fmt: skip
         now = [_calibrate(detector)(_member(state, p), calibration) for p in range(size)]
@@ -107,11 +107,11 @@ def fit_selected(
             improved = np.nan_to_num(values[:, look], nan=-1.0) > best_values(selection.values)
             best = [now[p] if improved[p] else _member(selection.best, p) for p in range(size)]
         selection = Selection(state, _stack(best), values, np.int32(look + 1))
-        on_look(selection, history)
+        on_eval(selection, history)
     return selection
 
 
-def spread(images: Array | np.ndarray, most: int) -> Array | np.ndarray:
+def subsample(images: Array | np.ndarray, most: int) -> Array | np.ndarray:
     """At most so many of the images [N, H, W, C], spread evenly."""
     return images[np.linspace(0, len(images) - 1, min(most, len(images))).astype(int)]
 
@@ -123,7 +123,7 @@ def calibrated(detector: Detector, states: State, images: Array | np.ndarray) ->
 
 
 def best_values(values: np.ndarray) -> np.ndarray:
-    """The best of [P, looks] for each seed, [P]; -1 where there is none."""
+    """The best of [P, evals] for each seed, [P]; -1 where there is none."""
     return np.nan_to_num(values, nan=-1.0).max(axis=1)
 
 

@@ -26,7 +26,7 @@ def out_of_distribution(
     normal: ImageSet,
     anomalous: ImageSet | Sequence[ImageSet],
     *,
-    contamination: float = 0.05,
+    anomaly_ratio: float = 0.05,
     valid_anomalies: int | None = None,
     split: Sequence[float] = (6, 2, 2),
     limit: int | None = None,
@@ -36,7 +36,7 @@ def out_of_distribution(
     """One image set is normal, others are anomalous.
 
     The normal images are shuffled and split; validation and test each get round(c / (1 - c) * n_normal)
-    anomalies at contamination c, drawn without replacement from all anomalous sets together. Where there are
+    anomalies at anomaly ratio c, drawn without replacement from all anomalous sets together. Where there are
     too few, both parts share them and keep fewer normal images, so that c stays and none is used twice.
     Anomalies take the size, channels and number type of the normal images. Of images with exactly the same
     pixels only one is used, so no picture is in two parts (details["duplicates_dropped"] counts the others).
@@ -44,8 +44,8 @@ def out_of_distribution(
     Args:
       normal: the in-distribution images.
       anomalous: one or more other sets.
-      contamination: anomalous share of validation and test, in [0, 1).
-      valid_anomalies: exactly so many anomalies in validation, at least 1; by the contamination when None.
+      anomaly_ratio: anomalous share of validation and test, in [0, 1).
+      valid_anomalies: exactly so many anomalies in validation, at least 1; by the anomaly ratio when None.
       split: proportions of train, validation and test.
       limit: use at most this many normal images, drawn by `seed`.
 
@@ -55,7 +55,7 @@ def out_of_distribution(
 
     Source: AutoAD, section V (6:2:2, clean training part, 0.05). Sharing scarce anomalies is our choice.
     """
-    check_options(contamination, split, limit, valid_anomalies)
+    check_options(anomaly_ratio, split, limit, valid_anomalies)
     sets = [anomalous] if isinstance(anomalous, ImageSet) else list(anomalous)
     pool = anomaly_pool(normal, sets)
     name = name or f"{normal.name} against {pool.name}"
@@ -67,8 +67,8 @@ def out_of_distribution(
     rng = np.random.default_rng(seed)
     train, *held_out = deal(len(normal.ids), split, limit, rng)
     if valid_anomalies is not None:
-        check_enough(name, len(pool.ids), valid_anomalies, int(contamination > 0))
-    counts = contaminate([len(part) for part in held_out], len(pool.ids), contamination, valid_anomalies)
+        check_enough(name, len(pool.ids), valid_anomalies, int(anomaly_ratio > 0))
+    counts = contaminate([len(part) for part in held_out], len(pool.ids), anomaly_ratio, valid_anomalies)
     anomalies = np.split(rng.permutation(len(pool.ids)), np.cumsum([n_out for _, n_out in counts]))
     mixed = [
         mix(take(normal, part[:n_in]), take(pool, drawn), rng)
@@ -78,7 +78,7 @@ def out_of_distribution(
         "kind": "out-of-distribution",
         "normal": normal.name,
         "anomalous": [s.name for s in sets],
-        "contamination": contamination,
+        "anomaly_ratio": anomaly_ratio,
         "valid_anomalies": valid_anomalies,
         "split": [float(share) for share in split],
         "limit": limit,
@@ -86,14 +86,14 @@ def out_of_distribution(
         "duplicates_dropped": dropped,
     }
     task = Task(name, clean(take(normal, train)), *mixed, details)
-    return check_task(with_shape(task), need_anomalies=contamination > 0)
+    return check_task(with_shape(task), need_anomalies=anomaly_ratio > 0)
 
 
 def one_class(
     dataset: ImageSet,
     normal_classes: Sequence[str | int] | str | int,
     *,
-    contamination: float = 0.05,
+    anomaly_ratio: float = 0.05,
     valid_anomalies: int | None = None,
     split: Sequence[float] = (6, 2, 2),
     limit: int | None = None,
@@ -119,7 +119,7 @@ def one_class(
     task = out_of_distribution(
         take(dataset, is_normal),
         take(dataset, ~is_normal),
-        contamination=contamination,
+        anomaly_ratio=anomaly_ratio,
         valid_anomalies=valid_anomalies,
         split=split,
         limit=limit,
@@ -163,7 +163,7 @@ def segmentation(train: ImageSet, test: ImageSet, *, limit: int | None = None, s
         "kind": "segmentation",
         "normal": f"{train.name}/good",
         "anomalous": list(test.class_names[1:]),
-        "contamination": float((test.labels > 0).mean()) if len(test.labels) else 0.0,
+        "anomaly_ratio": float((test.labels > 0).mean()) if len(test.labels) else 0.0,
         "split": "given by the folders, test halved",
         "limit": limit,
         "seed": seed,

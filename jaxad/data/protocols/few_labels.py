@@ -69,7 +69,7 @@ def with_labelled(task: Task, dataset: ImageSet, gamma: Gamma, *, seed: int = 0)
         lower = "" if gamma == "all" else "gamma, limit or "
         raise ValueError(
             f"{task.name}: gamma {gamma} needs {wanted or 1} training anomalies, but of {others} images of other "
-            f"classes validation and test leave {len(pool.ids)}: lower {lower}contamination (their share of validation "
+            f"classes validation and test leave {len(pool.ids)}: lower {lower}anomaly_ratio (their share of validation "
             "and test), or give more"
         )
     # A stream of its own, so that the seed of the task's split gives anomalies that do not follow from it.
@@ -88,7 +88,7 @@ def labelled_one_class(
     *,
     gamma: Gamma = 0.0,
     gamma_seed: int | None = None,
-    contamination: float = 0.05,
+    anomaly_ratio: float = 0.05,
     split: Sequence[float] = (6, 2, 2),
     limit: int | None = None,
     seed: int = 0,
@@ -98,9 +98,9 @@ def labelled_one_class(
     Args:
       test: the official test part, which stays whole (`official_split`); where None, the set is split (`one_class`).
       gamma_seed: of the draw of labelled anomalies; `seed` by default.
-      contamination, split, limit, seed: of either function.
+      anomaly_ratio, split, limit, seed: of either function.
     """
-    options = {"contamination": contamination, "split": split, "limit": limit, "seed": seed}
+    options = {"anomaly_ratio": anomaly_ratio, "split": split, "limit": limit, "seed": seed}
     if test is None:
         task = one_class(train, normal_classes, **options)
     else:

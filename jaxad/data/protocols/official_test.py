@@ -27,7 +27,7 @@ def official_split(
     normal_classes: Sequence[str | int] | str | int = (),
     *,
     anomalous: ImageSet | Sequence[ImageSet] = (),
-    contamination: float = 0.05,
+    anomaly_ratio: float = 0.05,
     valid_anomalies: int | None = None,
     split: Sequence[float] = (6, 2, 2),
     limit: int | None = None,
@@ -37,7 +37,7 @@ def official_split(
 
     With `normal_classes` alone (one-class) the test is all of the test part, normal or not by class, and validation
     anomalies are of the other classes of the training part. With `anomalous` sets (out-of-distribution) it is all
-    normal images of the test part, and anomalies at the contamination; validation gets others. Where these are too
+    normal images of the test part, and anomalies at the anomaly ratio; validation gets others. Where these are too
     few for both, validation keeps fewer normal images.
 
     So that no picture is in two parts, exact copies of test images are left out of the training part and the anomalous
@@ -48,8 +48,8 @@ def official_split(
       train, test: the two parts of the set; labels are needed where `normal_classes` are given.
       normal_classes: names or indices in `train` of the normal classes; with `anomalous` sets, all when empty.
       anomalous: one or more other sets.
-      contamination: anomalous share of validation and, out-of-distribution, of the test, in [0, 1).
-      valid_anomalies: exactly so many anomalies in validation, at least 1; by the contamination when None.
+      anomaly_ratio: anomalous share of validation and, out-of-distribution, of the test, in [0, 1).
+      valid_anomalies: exactly so many anomalies in validation, at least 1; by the anomaly ratio when None.
       split: proportions of train, validation and test, of which the last is not used.
       limit: use at most this many normal images for training and validation together, drawn by `seed`.
 
@@ -57,7 +57,7 @@ def official_split(
       ValueError: values out of range, nothing anomalous, an unknown class, too few anomalies, parts that overlap or
         differ in form.
     """
-    check_options(contamination, split, limit, valid_anomalies)
+    check_options(anomaly_ratio, split, limit, valid_anomalies)
     classes = [normal_classes] if isinstance(normal_classes, str | int) else list(normal_classes)
     sets = [anomalous] if isinstance(anomalous, ImageSet) else list(anomalous)
     if not classes and not sets:
@@ -94,9 +94,9 @@ def official_split(
 
     rng = np.random.default_rng(seed)
     train_index, valid_index = deal(len(normal.ids), split[:2], limit, rng)
-    for_test = anomalies_wanted(len(normal_test.ids), contamination) if sets else 0
-    check_enough(name, len(pool.ids), valid_anomalies or int(contamination > 0), for_test)
-    [(n_in, n_out)] = contaminate([len(valid_index)], len(pool.ids) - for_test, contamination, valid_anomalies)
+    for_test = anomalies_wanted(len(normal_test.ids), anomaly_ratio) if sets else 0
+    check_enough(name, len(pool.ids), valid_anomalies or int(anomaly_ratio > 0), for_test)
+    [(n_in, n_out)] = contaminate([len(valid_index)], len(pool.ids) - for_test, anomaly_ratio, valid_anomalies)
     for_valid, drawn, _ = np.split(rng.permutation(len(pool.ids)), [n_out, n_out + for_test])
     valid = mix(take(normal, valid_index[:n_in]), take(pool, for_valid), rng)
     tested = mix(normal_test, take(pool, drawn) if sets else take(test, ~is_normal_test), rng)
@@ -106,7 +106,7 @@ def official_split(
         "anomalous": [s.name for s in sets] or [train.name],
         "normal_classes": chosen,
         "anomalous_classes": others,
-        "contamination": contamination,
+        "anomaly_ratio": anomaly_ratio,
         "valid_anomalies": valid_anomalies,
         "split": [float(share) for share in split[:2]],
         "limit": limit,
@@ -115,4 +115,4 @@ def official_split(
         "duplicates_in_test": int((~fresh_test).sum()),
     }
     task = Task(name, clean(take(normal, train_index)), valid, tested, details)
-    return check_task(with_shape(task), need_anomalies=contamination > 0)
+    return check_task(with_shape(task), need_anomalies=anomaly_ratio > 0)

@@ -11,11 +11,11 @@ from jaxad.data.task import Split, Task
 
 
 def check_options(
-    contamination: float, split: Sequence[float], limit: int | None, valid_anomalies: int | None = None
+    anomaly_ratio: float, split: Sequence[float], limit: int | None, valid_anomalies: int | None = None
 ) -> None:
     """Raises ValueError unless the options of a task are in range."""
-    if not 0 <= contamination < 1:
-        raise ValueError(f"contamination {contamination} is outside [0, 1): 0.05 means 5% anomalies")
+    if not 0 <= anomaly_ratio < 1:
+        raise ValueError(f"anomaly_ratio {anomaly_ratio} is outside [0, 1): 0.05 means 5% anomalies")
     if len(split) != 3 or not all(share > 0 for share in split):
         raise ValueError(f"split {tuple(split)} needs three positive shares: train, validation, test, such as 6 2 2")
     if limit is not None and limit < 3:
@@ -62,31 +62,31 @@ def anomaly_pool(normal: ImageSet, anomalous: Sequence[ImageSet]) -> ImageSet:
     return pool
 
 
-def anomalies_wanted(n_normal: int, contamination: float) -> int:
-    """How many anomalies beside n normal images make the contamination: round(c / (1 - c) * n)."""
-    return round(contamination / (1 - contamination) * n_normal)
+def anomalies_wanted(n_normal: int, anomaly_ratio: float) -> int:
+    """How many anomalies beside n normal images make the anomaly ratio: round(c / (1 - c) * n)."""
+    return round(anomaly_ratio / (1 - anomaly_ratio) * n_normal)
 
 
 def contaminate(
-    normals: Sequence[int], available: int, contamination: float, first: int | None = None
+    normals: Sequence[int], available: int, anomaly_ratio: float, first: int | None = None
 ) -> list[tuple[int, int]]:
     """(normal, anomalous) counts of held-out parts, within the normals each has and the anomalies there are.
 
-    Where anomalies are scarce, parts keep fewer normal images, so that the contamination stays. The first part has
+    Where anomalies are scarce, parts keep fewer normal images, so that the anomaly ratio stays. The first part has
     all its normal images and exactly `first` anomalies unless that is None.
     """
     if first is not None:
-        return [(normals[0], first), *contaminate(normals[1:], available - first, contamination)]
-    wanted = [anomalies_wanted(n, contamination) for n in normals]
+        return [(normals[0], first), *contaminate(normals[1:], available - first, anomaly_ratio)]
+    wanted = [anomalies_wanted(n, anomaly_ratio) for n in normals]
     if sum(wanted) <= available:
         return list(zip(normals, wanted))
     shares = [available * w // sum(wanted) for w in wanted]
     counts = []
     for n, share in zip(normals, shares):
-        n_in = min(n, round(share * (1 - contamination) / contamination))
-        while anomalies_wanted(n_in, contamination) > share:
+        n_in = min(n, round(share * (1 - anomaly_ratio) / anomaly_ratio))
+        while anomalies_wanted(n_in, anomaly_ratio) > share:
             n_in -= 1
-        counts.append((n_in, anomalies_wanted(n_in, contamination)))
+        counts.append((n_in, anomalies_wanted(n_in, anomaly_ratio)))
     return counts
 
 
@@ -95,7 +95,7 @@ def check_enough(name: str, available: int, valid: int, test: int) -> None:
     if valid + test > available:
         raise ValueError(
             f"{name}: {available} anomalies are too few for at least {valid} in validation and {test} in test: "
-            "lower valid_anomalies or contamination, or give more anomalous images"
+            "lower valid_anomalies or anomaly_ratio, or give more anomalous images"
         )
 
 

@@ -61,12 +61,12 @@ def joined(lines: Sequence[Mapping[str, Any]]) -> dict[str, NBSInfo]:
     lines: {"method", "seed", "done" steps, "info": {field: values of the steps since the last}}; of what was told
     twice, the last counts.
     """
-    looks = {(line["method"], line["seed"], line["done"]): line["info"] for line in lines}
-    seeds = {method: sorted({seed for m, seed, _ in looks if m == method}) for method, _, _ in looks}
+    evals = {(line["method"], line["seed"], line["done"]): line["info"] for line in lines}
+    seeds = {method: sorted({seed for m, seed, _ in evals if m == method}) for method, _, _ in evals}
 
     def curve(method: str, seed: int, field: str) -> np.ndarray:
-        own = sorted(done for m, s, done in looks if (m, s) == (method, seed))
-        return np.concatenate([np.array(looks[method, seed, done][field], float) for done in own])
+        own = sorted(done for m, s, done in evals if (m, s) == (method, seed))
+        return np.concatenate([np.array(evals[method, seed, done][field], float) for done in own])
 
     return {
         method: NBSInfo(*(np.stack([curve(method, seed, field) for seed in own]) for field in NBSInfo._fields))

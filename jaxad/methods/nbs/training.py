@@ -25,7 +25,7 @@ ROOM = 128  # infos that a program holds, or a multiple: chunks of up to as many
 
 OnChunk = Callable[[int, NBSState, NBSInfo], None]
 """(steps done, the state then, what the steps since the last call were like, [n] each)."""
-OnLook = Callable[[int, NBSInfo], None]
+OnEval = Callable[[int, NBSInfo], None]
 """(steps done, what the steps since the last call were like, [n] each)."""
 
 
@@ -113,11 +113,11 @@ def train_nbs(
 
 
 def train_saved(
-    config: NBSConfig, key: Key, pile: Pile, path: Path, *, steps: int, looks: int, on_look: OnLook
+    config: NBSConfig, key: Key, pile: Pile, path: Path, *, steps: int, evals: int, on_eval: OnEval
 ) -> NBSState:
     """`train_nbs` that can be stopped at any time: it goes on from the checkpoint at `path`, where there is one.
 
-    `looks` times on the way the state is saved there, after `on_look` was told of the steps since the last time; of a
+    `evals` times on the way the state is saved there, after `on_eval` was told of the steps since the last time; of a
     training that was stopped in between, steps may be told twice.
     """
     state, start = None, 0
@@ -126,10 +126,10 @@ def train_saved(
         start = int(state.opt_state.step)
 
     def on_chunk(done: int, state: NBSState, info: NBSInfo) -> None:
-        on_look(done, info)
+        on_eval(done, info)
         checkpoint.save(path, state)
 
-    options = {"chunk": -(-steps // looks), "on_chunk": on_chunk, "state": state, "start_step": start}
+    options = {"chunk": -(-steps // evals), "on_chunk": on_chunk, "state": state, "start_step": start}
     return train_nbs(config, key, pile, steps=steps, **options)[0]
 
 

@@ -9,12 +9,12 @@ import numpy as np
 
 from jaxad.nas import supernet
 from jaxad.nas.executors.sequential import Sequential
-from jaxad.nas.executors.vmapped import Cohort
+from jaxad.nas.executors.vmapped import Vmapped
 from jaxad.nas.trial import WORST_REWARD, Job, Result, TrialConfig, TrialData
 from jaxad.nn.architecture import Architecture
 from jaxad.types import Key, Params
 
-EXECUTORS = {"sequential": Sequential, "cohort": Cohort}
+EXECUTORS = {"sequential": Sequential, "vmapped": Vmapped}
 
 
 def make_executor(name: str, data: TrialData, config: TrialConfig) -> Any:
@@ -25,7 +25,7 @@ def make_executor(name: str, data: TrialData, config: TrialConfig) -> Any:
     Raises ValueError for an unknown name.
     """
     if name == "auto":
-        name = "sequential" if jax.default_backend() == "cpu" else "cohort"
+        name = "sequential" if jax.default_backend() == "cpu" else "vmapped"
     if name not in EXECUTORS:
         raise ValueError(f"executor is {name!r}; choose auto, {', '.join(EXECUTORS)}")
     return EXECUTORS[name](data, config)

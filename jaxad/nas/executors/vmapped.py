@@ -179,7 +179,7 @@ def train_and_judge(
 # ---- the executor ------------------------------------------------------------------------------------------------
 
 
-class Cohort:
+class Vmapped:
     """Trains children of equal shape side by side: an executor with one program per shape and size of group.
 
     A group that does not fit into memory halves its batch as a whole.

@@ -156,13 +156,13 @@ class AutoADState(NamedTuple):
     buffer: replay.Buffer
     carried: Carried
     key: Key  # of the next `tell`
-    told: Array  # [] int32 children so far
+    num_evaluated: Array  # [] int32 children so far
 
 
 class AutoADInfo(NamedTuple):
     """What a person wants to see after each `tell`."""
 
-    told: Array  # [] int32
+    num_evaluated: Array  # [] int32
     entropies: Array  # [T] nats, of the controller with its mean weights, averaged over the population
     probabilities: Array  # [T, V] likewise
     rewards: Array  # [P] external
@@ -319,14 +319,14 @@ def autoad(space: SearchSpace, *, population: int = 1, config: AutoADConfig | No
         carried = state.carried
         if config.keep <= count:  # a last population may be too small to fill the places
             carried = carry_over(carried, shown.carry, rewards)
-        told = state.told + count
+        num_evaluated = state.num_evaluated + count
         info = AutoADInfo(
-            told, shown.entropies.mean(0), shown.probabilities.mean(0), rewards, gains,
+            num_evaluated, shown.entropies.mean(0), shown.probabilities.mean(0), rewards, gains,
             config.curiosity * normalised, baseline.value, shaped - baseline.value,
             kl, moved, imitated, buffer.tokens, buffer.rewards,
         )  # fmt: skip
         optimisers = Optimisers(exploring, reinforcing, imitating)
-        return AutoADState(learned, optimisers, baseline, normaliser, buffer, carried, next_key, told), info
+        return AutoADState(learned, optimisers, baseline, normaliser, buffer, carried, next_key, num_evaluated), info
 
     def revisit(key: Key, state: AutoADState) -> Array:
         return replay.draw(key, state.buffer, config.revisits).tokens

@@ -35,7 +35,7 @@ class Best(NamedTuple):
 class StrategyInfo(NamedTuple):
     """What a person wants to see after each `tell`."""
 
-    told: Array  # [] int32 children so far
+    num_evaluated: Array  # [] int32 children so far
     failed: Array  # [] int32 of these, without a finite reward
     best_tokens: Array  # [T] int32
     best_reward: Array  # [] float32, -inf until a child has succeeded
@@ -45,7 +45,7 @@ class StrategyInfo(NamedTuple):
 class RandomState(NamedTuple):
     """What random search remembers: it only keeps the books."""
 
-    told: Array  # [] int32
+    num_evaluated: Array  # [] int32
     failed: Array  # [] int32
     mean: Array  # [] float32 over the successful
     best: Best
@@ -56,7 +56,7 @@ class EvolutionState(NamedTuple):
 
     tokens: Array  # [S, T] int32
     rewards: Array  # [S] float32, -inf where the child failed or the slot is still empty
-    told: Array  # [] int32
+    num_evaluated: Array  # [] int32
     failed: Array  # [] int32
     best: Best
 
@@ -108,12 +108,12 @@ def random_search(space: SearchSpace, *, population: int = 1) -> Search:
 
     def tell(state: RandomState, tokens: Array, rewards: Array) -> tuple[RandomState, StrategyInfo]:
         tokens, rewards, failures = _clean(space, tokens, rewards)
-        told, failed = state.told + rewards.shape[0], state.failed + failures
+        num_evaluated, failed = state.num_evaluated + rewards.shape[0], state.failed + failures
         gain = jnp.sum(jnp.where(jnp.isfinite(rewards), rewards - state.mean, 0.0))
-        mean = state.mean + gain / jnp.maximum(told - failed, 1)
-        state = RandomState(told, failed, mean, _improve(state.best, tokens, rewards))
-        shown = jnp.where(told > failed, mean, -jnp.inf)
-        return state, StrategyInfo(told, failed, *state.best, shown)
+        mean = state.mean + gain / jnp.maximum(num_evaluated - failed, 1)
+        state = RandomState(num_evaluated, failed, mean, _improve(state.best, tokens, rewards))
+        shown = jnp.where(num_evaluated > failed, mean, -jnp.inf)
+        return state, StrategyInfo(num_evaluated, failed, *state.best, shown)
 
     return Search(init, ask, tell)
 
@@ -123,7 +123,7 @@ def regularised_evolution(
 ) -> Search:
     """Aging evolution (Real et al., AAAI 2019, Algorithm 1): the best of a random few has a mutated child.
 
-    Until `population_size` children were told, proposals are uniform. Then each of the `population` proposals
+    Until `population_size` children were evaluated, proposals are uniform. Then each of the `population` proposals
     of an ask holds its own tournament: `sample_size` of the living, drawn with replacement as in the paper;
     the child is the winner with exactly one token changed. Children replace the oldest, however good.
 
@@ -152,22 +152,22 @@ def regularised_evolution(
     def ask(key: Key, state: EvolutionState) -> tuple[EvolutionState, Array]:
         uniform_key, child_key = jax.random.split(key)
         children = jax.vmap(child, in_axes=(0, None))(jax.random.split(child_key, population), state)
-        full = state.told >= population_size
+        full = state.num_evaluated >= population_size
         return state, jnp.where(full, children, space.sample(uniform_key, population))
 
     def tell(state: EvolutionState, tokens: Array, rewards: Array) -> tuple[EvolutionState, StrategyInfo]:
         if rewards.shape[0] > population_size:
             raise ValueError(f"{rewards.shape[0]} rewards at once; tell at most {population_size}")
         tokens, rewards, failures = _clean(space, tokens, rewards)
-        slots = (state.told + jnp.arange(rewards.shape[0])) % population_size
+        slots = (state.num_evaluated + jnp.arange(rewards.shape[0])) % population_size
         state = EvolutionState(
             tokens=state.tokens.at[slots].set(tokens),
             rewards=state.rewards.at[slots].set(rewards),
-            told=state.told + rewards.shape[0],
+            num_evaluated=state.num_evaluated + rewards.shape[0],
             failed=state.failed + failures,
             best=_improve(state.best, tokens, rewards),
         )
-        return state, StrategyInfo(state.told, state.failed, *state.best, _finite_mean(state.rewards))
+        return state, StrategyInfo(state.num_evaluated, state.failed, *state.best, _finite_mean(state.rewards))
 
     return Search(init, ask, tell)
 

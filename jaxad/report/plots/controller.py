@@ -22,22 +22,22 @@ def by_action(position_names: Sequence[str]) -> dict[str, list[int]]:
 
 
 @style
-def controller_entropy(told, entropies, position_names: Sequence[str], choices: Sequence[int]) -> Figure:
+def controller_entropy(num_evaluated, entropies, position_names: Sequence[str], choices: Sequence[int]) -> Figure:
     """Entropy of every action class over time, as a share of its largest; mean over layers.
 
-    told [n] children so far, entropies [n, T] nats, choices [T] how many values a token has.
+    num_evaluated [n] children so far, entropies [n, T] nats, choices [T] how many values a token has.
     """
-    told, entropies, choices = np.asarray(told), np.asarray(entropies, float), np.asarray(choices)
+    num_evaluated, entropies, choices = np.asarray(num_evaluated), np.asarray(entropies, float), np.asarray(choices)
     figure, ax = canvas()
     ax.set(xlabel="children trained", ylabel="entropy / largest")
-    if not len(told):
+    if not len(num_evaluated):
         note(ax, "no population has been told")
         return figure
     for (action, positions), colour in zip(by_action(position_names).items(), COLOURS):
         free = [p for p in positions if choices[p] > 1]
         if free:
             share = entropies[:, free] / np.log(choices[free])
-            ax.plot(told, share.mean(1), color=colour, label=action.replace("_", " "))
+            ax.plot(num_evaluated, share.mean(1), color=colour, label=action.replace("_", " "))
     ax.set_ylim(top=1.02)
     ax.legend(loc="lower left", ncols=2)
     return figure
@@ -66,19 +66,19 @@ def controller_probabilities(
 
 
 @style
-def controller_rewards(told, rewards, curiosity, baseline) -> Figure:
+def controller_rewards(num_evaluated, rewards, curiosity, baseline) -> Figure:
     """External reward, what curiosity added to it, and the baseline, as means of populations; [n] each."""
     figure, ax = canvas()
     ax.set(xlabel="children trained", ylabel="reward")
-    ax.plot(told, rewards, color=BLUE, label="reward")
-    ax.plot(told, np.add(rewards, curiosity), color=ORANGE, lw=1.2, label="with curiosity")
-    ax.plot(told, baseline, color=INK, lw=1.2, ls="--", label="baseline")
+    ax.plot(num_evaluated, rewards, color=BLUE, label="reward")
+    ax.plot(num_evaluated, np.add(rewards, curiosity), color=ORANGE, lw=1.2, label="with curiosity")
+    ax.plot(num_evaluated, baseline, color=INK, lw=1.2, ls="--", label="baseline")
     ax.legend(loc="best")
     return figure
 
 
 @style
-def controller_information(told, gains, kl_prior, kl_sharpening) -> Figure:
+def controller_information(num_evaluated, gains, kl_prior, kl_sharpening) -> Figure:
     """Information gain and the divergences of the losses, in nats, on a logarithmic axis; [n] each."""
     figure, ax = canvas()
     ax.set(xlabel="children trained", ylabel="nats", yscale="log")
@@ -87,7 +87,7 @@ def controller_information(told, gains, kl_prior, kl_sharpening) -> Figure:
     for (name, values), colour in zip(series.items(), COLOURS):
         values = np.asarray(values, float)
         if np.any(values > 0):
-            ax.plot(told, np.where(values > 0, values, np.nan), color=colour, label=name)
+            ax.plot(num_evaluated, np.where(values > 0, values, np.nan), color=colour, label=name)
             drawn = True
     if drawn:
         ax.legend(loc="best")

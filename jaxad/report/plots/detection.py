@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 @style
 def retraining(candidates: Sequence[tuple[str, Sequence[int], Sequence]], *, metric: str = "validation") -> Figure:
-    """Validation against training steps: (name, looks [L], curves [seeds][L], None or NaN where unusable) of each."""
+    """Validation against training steps: (name, evals [L], curves [seeds][L], None or NaN where unusable) of each."""
     figure, ax = canvas()
     ax.set(xlabel="training steps", ylabel=metric, xscale="log")
-    for (name, looks, curves), colour in zip(candidates, itertools.cycle((BLUE, ORANGE, GREEN, MUTED, INK))):
+    for (name, evals, curves), colour in zip(candidates, itertools.cycle((BLUE, ORANGE, GREEN, MUTED, INK))):
         for seed, curve in enumerate(curves):
             label = name if seed == 0 else None
-            ax.plot(looks, floats(curve, name, like=looks), "o-", ms=3.5, color=colour, label=label)
+            ax.plot(evals, floats(curve, name, like=evals), "o-", ms=3.5, color=colour, label=label)
     if candidates:
         ax.legend(loc="best")
     else:

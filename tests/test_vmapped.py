@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from jaxad.nas import supernet, trial
-from jaxad.nas.executors import vmapped as cohort
+from jaxad.nas.executors import vmapped
 from jaxad.nas.executors.sequential import Sequential
-from jaxad.nas.executors.vmapped import Cohort
+from jaxad.nas.executors.vmapped import Vmapped
 from jaxad.nas.space import SearchSpace
 from jaxad.nas.trial import Job, TrialConfig, TrialData, Verdict
 from jaxad.nn.architecture import ACTIVATIONS, DISTANCES, HYPOTHESES, NORMS, POOLS, Architecture, Layer
@@ -67,7 +67,7 @@ def test_a_mixed_group_equals_children_one_by_one_and_a_failing_child_fails_alon
     jobs = make_jobs(architectures)
     broken = jax.tree.map(lambda weights: np.full_like(weights, np.nan), jobs[0].params)
     jobs.insert(3, Job(jobs[0].architecture, broken, jax.random.key(7)))
-    executor = Cohort(data, config, jax.devices()[:2])  # eight places on each of two devices
+    executor = Vmapped(data, config, jax.devices()[:2])  # eight places on each of two devices
     before = jax.tree.map(np.copy, [job.params for job in jobs])
     results = list(executor(jobs))
 
@@ -97,7 +97,7 @@ def test_maps_are_rewarded_as_one_by_one(data, reward):
     config = TrialConfig(steps=1, batch_size=16, reward=reward, child=ChildConfig(optimiser="sgd", learning_rate=1e-3))
     chosen = [architecture(3), architecture(4)]  # SSIM, and a sum with it
     expected = [float(result.verdict.reward) for result in Sequential(data, config)(make_jobs(chosen))]
-    executor = Cohort(data, config, jax.devices()[:1])
+    executor = Vmapped(data, config, jax.devices()[:1])
     found = [float(result.verdict.reward) for result in executor(make_jobs(chosen))]
     executor.close()
     np.testing.assert_allclose(found, expected, atol=0.01)  # a pixel at the threshold may fall to either side
@@ -105,11 +105,11 @@ def test_maps_are_rewarded_as_one_by_one(data, reward):
 
 def test_run_time_distances_equal_named_ones_and_do_not_meet(rng):
     names = [*DISTANCES, "l21+ssim", "l1+l1"]  # all in one batch
-    counts = np.stack([cohort.choices_of(replace_distance(name)).distance for name in names])
+    counts = np.stack([vmapped.choices_of(replace_distance(name)).distance for name in names])
     x_hat, x = rng.random((2, 8, 8, 1), np.float32)
 
     def value_and_gradient(counts, x_hat):
-        return jax.value_and_grad(cohort.runtime_distance(counts).score)(x_hat, x)
+        return jax.value_and_grad(vmapped.runtime_distance(counts).score)(x_hat, x)
 
     run = jax.jit(jax.vmap(value_and_gradient, in_axes=(0, None)))
     values, _ = run(counts, x_hat)
@@ -137,7 +137,7 @@ def cheap_trial(shape, config, batch_size, network, choices, key, data):
 
 @pytest.fixture
 def cheap(monkeypatch):
-    monkeypatch.setattr(cohort, "train_and_judge", cheap_trial)
+    monkeypatch.setattr(vmapped, "train_and_judge", cheap_trial)
 
 
 def check_cheap(jobs: list[Job], results: list[trial.Result], images: int) -> None:
@@ -149,7 +149,7 @@ def check_cheap(jobs: list[Job], results: list[trial.Result], images: int) -> No
 
 
 def test_results_come_in_the_order_of_the_jobs_from_one_program_per_shape_and_size(data, cheap):
-    executor = Cohort(data, TrialConfig(), jax.devices()[:2])
+    executor = Vmapped(data, TrialConfig(), jax.devices()[:2])
     mixed = [architecture(number, channels=3 + number % 2) for number in range(7)]  # four of one shape, three of other
     for _ in range(2):
         jobs = make_jobs(mixed)
@@ -163,7 +163,7 @@ def test_results_come_in_the_order_of_the_jobs_from_one_program_per_shape_and_si
 
 
 def test_seconds_are_shared_among_the_members(data, cheap):
-    executor = Cohort(data, TrialConfig())
+    executor = Vmapped(data, TrialConfig())
     started = time.perf_counter()
     results = list(executor(make_jobs([architecture(number) for number in range(3)])))
     elapsed = time.perf_counter() - started
@@ -173,9 +173,9 @@ def test_seconds_are_shared_among_the_members(data, cheap):
 
 
 def test_the_number_of_live_programs_is_bounded(data, cheap, monkeypatch):
-    monkeypatch.setattr(cohort, "LIVE_PROGRAMS", 2)
+    monkeypatch.setattr(vmapped, "LIVE_PROGRAMS", 2)
     monkeypatch.setattr("os.cpu_count", lambda: 1)
-    executor = Cohort(data, TrialConfig(), jax.devices()[:1])
+    executor = Vmapped(data, TrialConfig(), jax.devices()[:1])
     shapes = [architecture(0, channels, kernel) for channels in (3, 4) for kernel in (1, 3)]
     jobs = make_jobs(shapes)
     check_cheap(jobs, list(executor(jobs)), 40)
@@ -189,15 +189,15 @@ def test_a_group_that_does_not_fit_halves_its_batch_and_then_fails_alone(data, c
     def raise_out_of_memory(*_):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory allocating 1 byte")
 
-    compile_program = Cohort._compile
+    compile_program = Vmapped._compile
 
     def compile_small_memory(self, shape, impl, size, members):
         if shape[0][0] == 3 and size > fits:
             return raise_out_of_memory
         return compile_program(self, shape, impl, size, members)
 
-    monkeypatch.setattr(Cohort, "_compile", compile_small_memory)
-    executor = Cohort(data, TrialConfig(batch_size=64), jax.devices()[:1])
+    monkeypatch.setattr(Vmapped, "_compile", compile_small_memory)
+    executor = Vmapped(data, TrialConfig(batch_size=64), jax.devices()[:1])
     jobs = make_jobs([architecture(number, channels=3 + number % 2) for number in range(4)])
     results = list(executor(jobs))
     assert [result.batch_size for result in results] == [batch_size, 64, batch_size, 64]
