@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxad.methods.common.refinement import grad_cam, principal_object, refine
+from jaxad.methods.common.refinement import first_component, grad_cam, principal_object, refine
 
 KERNEL = np.random.default_rng(1).normal(size=(3, 6, 4)).astype(np.float32)
 
@@ -69,6 +69,17 @@ def test_refinement_is_eq_20(rng):
     np.testing.assert_array_equal(refine(errors, saliency=jnp.ones_like(errors)), errors)
     with pytest.raises(AssertionError):
         refine(errors, recognised[:1])
+
+
+@pytest.mark.parametrize("shape", [(40, 7), (7, 40), (9, 9)])
+def test_the_first_component_is_that_of_a_singular_value_decomposition(rng, shape):
+    rows = rng.normal(size=shape)
+    rows -= rows.mean(0)
+    _, sizes, directions = np.linalg.svd(rows)
+    component, size = first_component(rows)
+    np.testing.assert_allclose(size, sizes[0], rtol=1e-12)
+    expected = rows @ directions[0]
+    np.testing.assert_allclose(component * np.sign(component @ expected), expected, rtol=1e-9, atol=1e-12)
 
 
 def test_the_object_is_what_differs_and_does_not_fill_the_edge(rng):

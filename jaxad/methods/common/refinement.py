@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from scipy import ndimage
+from scipy import linalg, ndimage
 
 from jaxad.types import Array
 
@@ -62,6 +62,19 @@ def refine(errors: Array, recognised: Array | None = None, saliency: Array | Non
     return errors if saliency is None else errors * saliency
 
 
+def first_component(rows: np.ndarray) -> tuple[np.ndarray, float]:
+    """Coordinates [n] of centred rows [n, F] along their first principal direction, and its singular value.
+
+    One eigenvector of the smaller of the two Gram matrices: a singular value decomposition would find all directions.
+    """
+    wide = rows.shape[0] <= rows.shape[1]
+    gram = rows @ rows.T if wide else rows.T @ rows
+    last = len(gram) - 1
+    values, vectors = linalg.eigh(gram, subset_by_index=(last, last))
+    size = float(np.sqrt(max(values[0], 0.0)))
+    return size * vectors[:, 0] if wide else rows @ vectors[:, 0], size
+
+
 def principal_object(features: np.ndarray) -> np.ndarray:
     """The most conspicuous thing in images, a stand-in for the semantic segmentation of the paper: [B, h, w] of 0, 1.
 
@@ -72,9 +85,9 @@ def principal_object(features: np.ndarray) -> np.ndarray:
     masks = []
     for places in np.asarray(features, np.float64):
         rows = places.reshape(-1, places.shape[-1])
-        _, sizes, directions = np.linalg.svd(rows - rows.mean(0), full_matrices=False)
-        part = ((rows - rows.mean(0)) @ directions[0] > 0).reshape(places.shape[:2])
-        if sizes[0] <= 1e-9 * max(np.abs(rows).max(), 1e-300):
+        component, size = first_component(rows - rows.mean(0))
+        part = (component > 0).reshape(places.shape[:2])
+        if size <= 1e-9 * max(np.abs(rows).max(), 1e-300):
             masks.append(np.ones(part.shape, bool))
             continue
         edge = np.ones(part.shape, bool)
