@@ -28,6 +28,8 @@ class RunConfig:
     quiet: bool = False
     """Print nothing but errors."""
 
+    is_command_line: typing.ClassVar[bool] = True  # errors name flags, see `jaxad._utils.validate`
+
     def say(self, *lines: str) -> None:
         """Print, unless asked to be quiet."""
         if not self.quiet:

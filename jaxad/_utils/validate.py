@@ -1,0 +1,24 @@
+"""Settings out of range, refused in one line that names setting, value and limit."""
+
+from typing import Any
+
+
+def check_at_least(config: Any, *names: str, least: int = 1) -> None:
+    """Raise ValueError for a field of `config` that is below `least`; None is not given, and passes."""
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and value < least:
+            raise ValueError(f"{spelled(config, name)} is {value}; the least is {least}")
+
+
+def check_share(config: Any, *names: str, example: float = 0.05) -> None:
+    """Raise ValueError for a field of `config` that is not between 0 and 1, both excluded; None passes."""
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not 0 < value < 1:
+            raise ValueError(f"{spelled(config, name)} is {value}; give a share between 0 and 1, such as {example:g}")
+
+
+def spelled(config: Any, name: str) -> str:
+    """A field as whoever set it calls it: `--batch-size` where the config says that it is a command line."""
+    return f"--{name.replace('_', '-')}" if getattr(config, "is_command_line", False) else name

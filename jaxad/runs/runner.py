@@ -1,0 +1,171 @@
+"""What all runs share: a folder that is opened or gone on with, one test, and an end that leaves everything there.
+
+def run(config):
+    task = config.load_task(config.seed)
+    with session(config, "mine", data.table(task)) as folder:
+        if folder is None:
+            return  # it was finished, which has been said
+        keys = named_keys(config.seed, "train", "test")
+        ...                                                   # the experiment's own steps
+        tested = run_test(method, settings, detector, state, task, key=keys["test"])
+        keep(folder, task, tested)
+        results = finish(folder, task_results(task, tested, seed=config.seed), page)
+        say_end(config, folder, results)
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxad import data
+from jaxad._utils import files
+from jaxad._utils.compile import enable_compilation_cache
+from jaxad.data import Task
+from jaxad.runs.cli import MAY_DIFFER, RunConfig
+from jaxad.runs.evaluation import Evaluation, evaluate, evaluate_pixels, predictions
+from jaxad.runs.folder import Run, create_run, environment, open_run
+from jaxad.runs.progress import show_metrics
+from jaxad.runs.saving import save_detector
+from jaxad.types import Detector, Key, State
+
+
+@contextmanager
+def session(
+    config: RunConfig, name: str, *about: str, may_differ: Collection[str] = MAY_DIFFER
+) -> Iterator[Run | None]:
+    """The run folder that a config asks for, locked while it is open; None where the run is finished already.
+
+    With `config.resume` it is that run, otherwise a new one: `config.output`, or runs/NAME-DATE-TIME. Compiled programs
+    are kept from then on. What the session is about is said first, then where its folder is.
+
+    Args:
+      name: of the kind of run.
+      about: lines to print, such as the table of the task.
+      may_differ: settings that a continued run may be given anew.
+
+    Raises:
+      ValueError: what `runs.folder.open_run` and `create_run` refuse.
+    """
+    if config.resume:
+        opened = open_run(config.resume, config, may_differ=may_differ)
+    else:
+        opened = create_run(config.output, config, name=name)
+    with opened as folder:
+        if is_finished(folder):
+            config.say(f"{folder.path} is finished: open {folder.path / 'report.html'}")
+            yield None
+            return
+        config.say(*about, f"run folder: {folder.path}")
+        enable_compilation_cache(config.cache_dir)
+        yield folder
+
+
+def is_finished(folder: Run) -> bool:
+    """Whether a run has its results."""
+    return (folder.path / "results.json").exists()
+
+
+def named_keys(seed: int, *names: str) -> dict[str, Key]:
+    """A key for every purpose of a run, each to be consumed once."""
+    return dict(zip(names, jax.random.split(jax.random.key(seed), len(names))))
+
+
+class Tested(NamedTuple):
+    """A trained detector and its one test."""
+
+    name: str  # of its method
+    config: Any  # of the method's config class
+    detector: Detector
+    state: State  # calibrated
+    evaluation: Evaluation
+    pixels: dict[str, Any] | None  # what `evaluate_pixels` has measured, where there are masks and maps
+
+
+def run_test(
+    name: str,
+    config: Any,
+    detector: Detector,
+    state: State,
+    task: Task,
+    *,
+    key: Key,
+    target_fpr: float = 0.05,
+    seed: int = 0,
+    valid_scores: np.ndarray | None = None,
+) -> Tested:
+    """Set the threshold on held-out normal images, and test images and, where there are masks, pixels, once.
+
+    Args:
+      name, config: of the method, as `save_detector` takes them.
+      key: of the bootstrap over images; consumed.
+      target_fpr: share of normal images that the threshold may flag, in (0, 1).
+      seed: of the bootstrap over the images of pixels.
+      valid_scores: [M], where they are known already.
+    """
+    evaluation = evaluate(detector, state, task, key=key, target_fpr=target_fpr, valid_scores=valid_scores)
+    pixels = evaluate_pixels(detector, state, task, seed=seed)
+    return Tested(name, config, detector, state, evaluation, pixels)
+
+
+def task_results(task: Task, tested: Tested, *, seed: int, notes: Sequence[str], **facts: Any) -> dict[str, Any]:
+    """What results.json says of a detector and its test; `facts` are those of the experiment."""
+    pixels = {} if tested.pixels is None else {"segmentation": tested.pixels}
+    return {
+        "task": task_facts(task), **facts, "seed": seed, "threshold": tested.evaluation.threshold._asdict(),
+        "test": tested.evaluation.test, **pixels, "notes": list(notes),
+    }  # fmt: skip
+
+
+def task_facts(task: Task) -> dict[str, Any]:
+    """What results.json says of a task: its details, name, image shape and the counts of its parts."""
+    parts = [row._asdict() for row in data.describe(task)]
+    return task.details | {"name": task.name, "image_shape": task.train.images.shape[1:], "parts": parts}
+
+
+def keep(folder: Run, task: Task, tested: Tested, **details: Any) -> None:
+    """Save the detector, with `details` for whoever loads it, and predictions.csv."""
+    save_detector(
+        folder.best, name=tested.name, config=tested.config, state=tested.state,
+        image_shape=task.train.images.shape[1:], threshold=tested.evaluation.threshold,
+        details={"task": task.name} | details,
+    )  # fmt: skip
+    files.write_predictions(folder.path / "predictions.csv", predictions(task, tested.evaluation))
+
+
+def few_anomalies(task: Task) -> list[str]:
+    """The note on a test with few anomalies, where it is one."""
+    count = int(task.test.labels.sum())
+    return [f"Only {count} test images are anomalous: mind the intervals."] if count < 30 else []
+
+
+def finish(
+    folder: Run, results: Mapping[str, Any], page: Callable[[dict[str, Any]], str] | None = None
+) -> dict[str, Any]:
+    """Write the report and, last, results.json with what the results were obtained with; returns these as plain data.
+
+    Args:
+      page: from the results as they are written to the report, as HTML.
+    """
+    plain = files.to_json({**results, **environment()})
+    if page is not None:
+        files.write_text(folder.path / "report.html", page(plain))
+    files.write_json(folder.path / "results.json", plain)  # last: its presence says that the run is finished
+    return plain
+
+
+def plain_config(config: RunConfig) -> dict[str, Any]:
+    """The settings of a run as its report shows them."""
+    return files.to_json(config) | {"resume": None}
+
+
+def say_end(config: RunConfig, folder: Run, results: Mapping[str, Any] | None = None, *, scores: bool = True) -> None:
+    """Print the metrics of the results, where the report is and, where there is a detector, what to do with it."""
+    if config.quiet:
+        return
+    show_metrics(results or {})
+    config.say(f"report:   {folder.path / 'report.html'}")
+    if scores:
+        config.say(f"use it:   python experiments/detect.py {folder.path} IMAGES ...")
