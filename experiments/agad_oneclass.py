@@ -328,7 +328,7 @@ def train_group(
         options |= {"anomalies_per_batch": anomalies, "labels": np.stack([task.train.labels for task in group.tasks])}
     return fit_saved(
         detector, keys, images, path=folder.path / "checkpoint" / "training.safetensors",
-        names=[cell.name for cell in group.cells], steps=config.steps, saves=config.saves,
+        names=[cell.name for cell in group.cells], steps=config.steps, checkpoints=config.saves,
         batch_size=config.batch_size, points=CURVE, on_chunk=lambda steps, _: on_steps(steps), **options,
     )  # fmt: skip
 

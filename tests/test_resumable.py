@@ -10,10 +10,10 @@ from jaxad.training.loop import fit_population
 from jaxad.training.resumable import fit_saved
 
 
-def train(path, *, detector=RECORDER, steps=10, saves=3, names=("a", "b"), **options):
+def train(path, *, detector=RECORDER, steps=10, checkpoints=3, names=("a", "b"), **options):
     keys = jax.vmap(jax.random.key)(np.array([3, 4]))
     options = {"batch_size": 4, "chunk": 5} | options
-    return fit_saved(detector, keys, IMAGES, path=path, names=names, steps=steps, saves=saves, **options)
+    return fit_saved(detector, keys, IMAGES, path=path, names=names, steps=steps, checkpoints=checkpoints, **options)
 
 
 def alone(steps=10):
@@ -66,5 +66,5 @@ def test_divergence_ends_it(tmp_path):
 
 
 def test_no_step_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="steps is 0, saves 3, points 200; the least of each is 1"):
+    with pytest.raises(ValueError, match="steps is 0, checkpoints 3, points 200; the least of each is 1"):
         train(tmp_path / "state", steps=0)
