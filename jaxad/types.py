@@ -32,17 +32,25 @@ class Network(NamedTuple):
 
 
 class Detector(NamedTuple):
-    """A thing that learns to score images. Functions are pure and may be jitted, vmapped and sharded.
+    """A method that learns to score images. Its functions are pure and may be jitted, vmapped and sharded.
 
-    The state is a NamedTuple. Its field `opt_state`, if it has one, is of use to `step` alone: a detector is saved
-    without it.
+    The state is a NamedTuple that `init` makes, `step` trains, and `calibrate` completes after the training: it fixes
+    the statistics that scores rest on (moments of normalisation layers, centres, mixtures, the density of a raw score),
+    or fits what is fitted rather than trained. What it is given are normal images of the training, as the papers have
+    it and as every caller here does (`jaxad.training.calibration`), stored as they are, uint8 or float32 in [0, 1].
+    It sets no threshold: a threshold is set on the scores of normal images that neither `step` nor `calibrate` has
+    seen, which would otherwise be scored too low. Some methods look at none of the images, and say so.
+
+    `transient` names the fields of the state that scoring does not need, such as the optimiser's state or images that
+    wait for `calibrate`. A detector is saved without them; in a loaded one they are as `init` leaves them.
     """
 
     init: Callable[[Key, Array], State]  # (key, images [B, H, W, C]) -> state; images give the shapes
     step: Callable[[Key, State, Batch], tuple[State, Info]]  # one training step
-    calibrate: Callable[[State, Array], State]  # statistics on held-out normal images, after training
+    calibrate: Callable[[State, Array], State]  # (state, normal training images [n, H, W, C]) -> state that scores
     score: Callable[[State, Array], Array]  # (state, images) -> [B] float32, raw, higher = more anomalous
     score_map: Callable[[State, Array], Array] | None = None  # (state, images) -> [B, H, W], if it localises
+    transient: tuple[str, ...] = ()  # fields of the state that a saved detector does without
 
 
 class Search(NamedTuple):

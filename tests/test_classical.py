@@ -42,9 +42,9 @@ def fitted(detector, images=ZEROS[:120], seed=0, batch_size=20):
     """A detector's state after one pass over the images, and the rows it remembers: each image once."""
     steps = -(-len(images) // batch_size)
     state, history = fit(detector, jax.random.key(seed), images, steps=steps, batch_size=batch_size, chunk=8)
-    assert history.info.remembered[-1] == min(len(np.unique(images, axis=0)), len(state.opt_state.rows))
+    assert history.info.remembered[-1] == min(len(np.unique(images, axis=0)), len(state.buffer.rows))
     state = CALIBRATE(detector, state, jnp.zeros((1, *images.shape[1:])))
-    return state, np.asarray(state.opt_state.rows)[: int(state.opt_state.count)]
+    return state, np.asarray(state.buffer.rows)[: int(state.buffer.count)]
 
 
 ORACLES = {
@@ -138,7 +138,7 @@ def test_more_images_make_a_better_detector(detector):
     for seed in range(3):
         four = np.tile(EIGHTS[4 * seed : 4 * seed + 4], (30, 1, 1, 1))
         states = [fitted(detector, images, seed)[0] for images in (four, EIGHTS[:120])]
-        assert [int(state.opt_state.count) for state in states] == [4, 120]
+        assert [int(state.buffer.count) for state in states] == [4, 120]
         values.append([float(auroc(score_images(detector, state, test, 64), labels)) for state in states])
     few, many = np.array(values).T
     assert many.min() > max(few.max(), 0.5) + np.ptp(many)
@@ -150,7 +150,7 @@ def test_a_loaded_detector_keeps_its_fit_when_calibrated_again(tmp_path):
     config = IsolationForestConfig(memory=40, trees=10)
     save_detector(tmp_path, name="isolation_forest", config=config, state=state, image_shape=(8, 8, 1))
     loaded = load_detector(tmp_path)
-    assert loaded.state.opt_state.count == 0
+    assert loaded.state.buffer.count == 0
     again = jax.jit(loaded.detector.calibrate)(loaded.state, jnp.zeros((4, 8, 8, 1)))
     scores = [score_images(loaded.detector, s, TEST, 64) for s in (state, loaded.state, again)]
     np.testing.assert_array_equal(scores[1], scores[0])
@@ -161,7 +161,7 @@ def test_a_loaded_detector_keeps_its_fit_when_calibrated_again(tmp_path):
 def test_equal_images_are_no_reason_to_fail(detector):
     same = np.full((120, 8, 8, 1), 100, np.uint8)
     state, _ = fitted(detector, same)
-    assert state.opt_state.count == 1
+    assert state.buffer.count == 1
     scores = score_images(detector, state, np.concatenate([same[:2], ZEROS[:2]]), 64)
     assert np.isfinite(scores).all()
     assert scores[0] == scores[1]

@@ -11,19 +11,10 @@ from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
 from jaxad.data import textures
-from jaxad.methods import (
-    FeatureDictionaryConfig,
-    MemoryBankConfig,
-)
-from jaxad.methods import (
-    patch_dictionary as feature_dictionary,
-)
-from jaxad.methods import (
-    patchcore as memory_bank,
-)
 from jaxad.methods.common.patch_features import FeatureConfig, make_features
 from jaxad.methods.common.upsample import to_pixels
-from jaxad.methods.patchcore import greedy_coreset, some_of, standard
+from jaxad.methods.patch_dictionary import FeatureDictionaryConfig, feature_dictionary
+from jaxad.methods.patchcore import MemoryBankConfig, greedy_coreset, memory_bank, some_of, standard
 from jaxad.metrics.image import auroc
 from jaxad.runs.saving import load_detector, save_detector
 from jaxad.training.loop import fit
@@ -158,7 +149,7 @@ def test_the_dictionary_is_that_of_scikit_learn():
     config = FeatureDictionaryConfig(features=SMALL, memory=64, clusters=9, neighbours=2)
     detector = feature_dictionary(config)
     state = fitted(detector, BRICK[:40])
-    order = np.asarray(state.opt_state.rows)[:40]
+    order = np.asarray(state.buffer.rows)[:40]
     patches = patches_of(SMALL, state, order * 255).reshape(-1, 24).astype(np.float64)
     scaler = StandardScaler().fit(patches)
     model = PCA(24).fit(scaler.transform(patches))

@@ -130,7 +130,8 @@ def toy(config):
     def score(state, images):
         return sum(jnp.mean((images - mean[None]) ** 2, (1, 2, 3)) for mean in state.mean)
 
-    return Detector(init, None, None, score)
+    transient = ("opt_state",) if any(part.rate for part in config.parts) else ()
+    return Detector(init, None, None, score, transient=transient)
 
 
 @pytest.mark.parametrize("rates", [(0.25, None, 0.5), (None,)])

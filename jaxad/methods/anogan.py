@@ -180,7 +180,7 @@ def anogan(config: AnoGANConfig | None = None, **fields: Any) -> Detector:
         chex.assert_rank(images, 4)
         return jnp.mean(jnp.abs(images - search(state, images)[1]), 3)
 
-    return Detector(init, step, calibrate, score, score_map)
+    return Detector(init, step, calibrate, score, score_map, transient=("opt_state",))
 
 
 def generate(

@@ -121,7 +121,7 @@ def autoencoder(config: AutoencoderConfig | None = None, **fields: Any) -> Detec
         output = child.apply(state.params, images, state.moments)
         return jax.vmap(distance.map)(output.reconstruction, images)
 
-    return Detector(init, step, calibrate, score, score_map)
+    return Detector(init, step, calibrate, score, score_map, transient=("opt_state",))
 
 
 def reconstruct(architecture: Architecture, state: AutoencoderState, images: Array) -> Array:

@@ -132,7 +132,7 @@ def classifier(config: ClassifierConfig | None = None, **fields: Any) -> Detecto
             images = images - config.perturbation * jnp.sign(slope)
         return surprise(images, config.temperature)
 
-    return Detector(init, step, calibrate, score)
+    return Detector(init, step, calibrate, score, transient=("opt_state",))
 
 
 def negative_log_confidence(logits: Array, temperature: float) -> Array:

@@ -109,7 +109,7 @@ def conv_autoencoder(config: ConvAutoencoderConfig | None = None, **fields: Any)
     def score_map(state: ConvAutoencoderState, images: Array) -> Array:
         return jax.vmap(distance.map)(rebuild(network, state.params, images), images)
 
-    return Detector(init, step, calibrate, score, score_map)
+    return Detector(init, step, calibrate, score, score_map, transient=("opt_state",))
 
 
 def make_pair(widths: tuple[int, ...], latent_dim: int) -> AutoencoderPair:

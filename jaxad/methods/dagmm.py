@@ -121,7 +121,7 @@ def dagmm(config: DAGMMConfig | None = None, **fields: Any) -> Detector:
         z, errors = seen(state.params, images)
         return hypothesis.score(state.params["density"], state.mixture, z, errors)
 
-    return Detector(init, step, calibrate, score)
+    return Detector(init, step, calibrate, score, transient=("opt_state",))
 
 
 def error_features(images: Array, rebuilt: Array) -> Array:

@@ -143,4 +143,4 @@ def deep_svdd(config: DeepSVDDConfig | None = None, **fields: Any) -> Detector:
         radius = state.squared_radius if config.objective == "soft-boundary" else jnp.float32(0)
         return sphere.score(CentroidParams(state.centre), CentroidStats(radius), outputs, outputs[:, 0])
 
-    return Detector(init, step, calibrate, score)
+    return Detector(init, step, calibrate, score, transient=("opt_state",))

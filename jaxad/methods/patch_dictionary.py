@@ -18,7 +18,7 @@ from jax import lax
 
 from jaxad.data.batches import map_batches
 from jaxad.methods.common.host import on_host, padded
-from jaxad.methods.common.image_buffer import Memory, empty, remember
+from jaxad.methods.common.image_buffer import ImageBuffer, empty, remember
 from jaxad.methods.common.nearest import nearest
 from jaxad.methods.common.patch_features import FeatureConfig, make_features
 from jaxad.methods.common.upsample import to_pixels
@@ -77,13 +77,13 @@ class FeatureDictionaryState(NamedTuple):
     network: Params  # of the features, never trained
     fitted: Dictionary
     seed: Array  # uint32, of k-means
-    opt_state: Memory  # images seen, of use until `calibrate`; a detector is saved without them
+    buffer: ImageBuffer  # images seen, of use until `calibrate`
 
 
 class FeatureDictionaryInfo(NamedTuple):
     """One step: scalars."""
 
-    remembered: Array  # int32, images in the memory
+    remembered: Array  # int32, images in the buffer
 
 
 def feature_dictionary(config: FeatureDictionaryConfig | None = None, **fields: Any) -> Detector:
@@ -112,15 +112,15 @@ def feature_dictionary(config: FeatureDictionaryConfig | None = None, **fields: 
         return FeatureDictionaryState(network, fitted, seed, empty(config.memory, images.shape[1:]))
 
     def step(key: Key, state: FeatureDictionaryState, batch: Batch) -> tuple[FeatureDictionaryState, Any]:
-        memory = remember(state.opt_state, batch.images)
-        return state._replace(opt_state=memory), FeatureDictionaryInfo(memory.count)
+        buffer = remember(state.buffer, batch.images)
+        return state._replace(buffer=buffer), FeatureDictionaryInfo(buffer.count)
 
     def calibrate(state: FeatureDictionaryState, images: Array) -> FeatureDictionaryState:
         chex.assert_rank(images, 4)
-        memory = state.opt_state
-        fitted = fit_to(state.network, memory.rows, memory.count, state.seed)
+        buffer = state.buffer
+        fitted = fit_to(state.network, buffer.rows, buffer.count, state.seed)
         # A loaded detector remembers nothing, and stays as it was fitted.
-        keep = memory.count == 0
+        keep = buffer.count == 0
         return state._replace(fitted=jax.tree.map(lambda a, b: jnp.where(keep, a, b), state.fitted, fitted))
 
     def distances(state: FeatureDictionaryState, images: Array) -> Array:
@@ -138,7 +138,7 @@ def feature_dictionary(config: FeatureDictionaryConfig | None = None, **fields: 
     def score_map(state: FeatureDictionaryState, images: Array) -> Array:
         return to_pixels(distances(state, images), images.shape[1:3], config.blur)
 
-    return Detector(init, step, calibrate, score, score_map)
+    return Detector(init, step, calibrate, score, score_map, transient=("buffer",))
 
 
 def _like(config: FeatureDictionaryConfig, features: int) -> Dictionary:

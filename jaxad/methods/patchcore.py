@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxad.data.batches import map_batches
-from jaxad.methods.common.image_buffer import Memory, empty, remember
+from jaxad.methods.common.image_buffer import ImageBuffer, empty, remember
 from jaxad.methods.common.nearest import nearest
 from jaxad.methods.common.patch_features import FeatureConfig, make_features
 from jaxad.methods.common.upsample import to_pixels
@@ -66,13 +66,13 @@ class MemoryBankState(NamedTuple):
     scale: Array  # [F] their standard deviation
     bank: Array  # [K, F] the coreset, standardised
     seed: Array  # uint32, of the projection and the first patch
-    opt_state: Memory  # images seen, of use until `calibrate`; a detector is saved without them
+    buffer: ImageBuffer  # images seen, of use until `calibrate`
 
 
 class MemoryBankInfo(NamedTuple):
     """One step: scalars."""
 
-    remembered: Array  # int32, images in the memory
+    remembered: Array  # int32, images in the buffer
 
 
 def memory_bank(config: MemoryBankConfig | None = None, **fields: Any) -> Detector:
@@ -104,16 +104,16 @@ def memory_bank(config: MemoryBankConfig | None = None, **fields: Any) -> Detect
         return centre, scale, patches[greedy_coreset(coreset_key, patches, valid[drawn], config.bank)]
 
     def step(key: Key, state: MemoryBankState, batch: Batch) -> tuple[MemoryBankState, MemoryBankInfo]:
-        memory = remember(state.opt_state, batch.images)
-        return state._replace(opt_state=memory), MemoryBankInfo(memory.count)
+        buffer = remember(state.buffer, batch.images)
+        return state._replace(buffer=buffer), MemoryBankInfo(buffer.count)
 
     def calibrate(state: MemoryBankState, images: Array) -> MemoryBankState:
         chex.assert_rank(images, 4)
-        memory = state.opt_state
-        found = choose(state.network, memory.rows, memory.count, state.seed)
+        buffer = state.buffer
+        found = choose(state.network, buffer.rows, buffer.count, state.seed)
         # A loaded detector remembers nothing, and stays as it was.
         kept = (state.centre, state.scale, state.bank)
-        found = [jnp.where(memory.count == 0, old, new) for old, new in zip(kept, found)]
+        found = [jnp.where(buffer.count == 0, old, new) for old, new in zip(kept, found)]
         return state._replace(centre=found[0], scale=found[1], bank=found[2])
 
     def distances(state: MemoryBankState, images: Array) -> Array:
@@ -128,7 +128,7 @@ def memory_bank(config: MemoryBankConfig | None = None, **fields: Any) -> Detect
     def score_map(state: MemoryBankState, images: Array) -> Array:
         return to_pixels(distances(state, images), images.shape[1:3], config.blur)
 
-    return Detector(init, step, calibrate, score, score_map)
+    return Detector(init, step, calibrate, score, score_map, transient=("buffer",))
 
 
 def rows_of(maps: Array, count: Array) -> tuple[Array, Array]:

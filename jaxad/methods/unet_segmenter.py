@@ -119,7 +119,7 @@ def unet_segmenter(config: UNetSegmenterConfig | None = None, **fields: Any) -> 
         chex.assert_rank(images, 4)
         return unet.transform(state.params, 2 * images - 1, state.running).output[..., 0]
 
-    return Detector(init, step, calibrate, score, score_map)
+    return Detector(init, step, calibrate, score, score_map, transient=("opt_state",))
 
 
 def cross_entropy(logits: Array, masks: Array) -> Array:

@@ -1,7 +1,7 @@
 """A detector on disk: one folder that scores new images, on any machine, without the run it came from.
 
 detector.json          what it is, readable: method, config, image shape, threshold, training facts
-weights.safetensors    weights and frozen statistics: its state but for the field `opt_state`
+weights.safetensors    weights and frozen statistics: its state without the fields that `Detector.transient` names
 """
 
 import json
@@ -19,7 +19,7 @@ from jaxad.methods import SAVED
 from jaxad.metrics.thresholds import Threshold
 from jaxad.nn.pretrained import shapes_alone
 from jaxad.training.checkpoint import read_metadata, restore, save
-from jaxad.types import Detector, State
+from jaxad.types import Detector, Key, State
 
 _FORMAT = "jaxad-detector-2"
 
@@ -38,7 +38,7 @@ class LoadedDetector(NamedTuple):
     name: str  # of its method, in SAVED
     config: Any  # of the method's config class
     detector: Detector
-    state: State  # calibrated if it was; the optimiser starts afresh
+    state: State  # calibrated if it was; its transient fields are as `init` leaves them
     image_shape: ImageShape  # it was trained on
     threshold: Threshold | None
     details: dict[str, Any]  # training facts, as given to save_detector
@@ -89,7 +89,8 @@ def save_detector(
         raise ValueError(f"image_shape is {shape}; give (height, width, channels), all positive integers")
     if threshold is not None and not math.isfinite(threshold.value):
         raise ValueError(f"threshold is {threshold.value}; save a finite one, or None to decide later")
-    if _forms(_like(constructor(config), shape)) != _forms(state):
+    detector = constructor(config)
+    if _forms(_like(detector, shape)) != _forms(state):
         raise ValueError(
             f"state is not one of {name} with this config and image_shape {shape}; give both as they were in training"
         )
@@ -107,15 +108,15 @@ def save_detector(
     from_json(config_class, description["config"], "config")  # refuses what JSON has lost, such as infinities
     folder = Path(folder)
     # Weights carry what they belong to, so that files of two detectors are never taken for one.
-    save(folder / "weights.safetensors", _without_optimiser(state), metadata=_identity(description))
+    save(folder / "weights.safetensors", _lasting(detector, state), metadata=_identity(description))
     write_json(folder / "detector.json", description)
 
 
 def load_detector(folder: str | Path) -> LoadedDetector:
     """Load what `save_detector` saved: a detector that scores, but does not go on training where it stopped.
 
-    Its optimiser is as `init` leaves it. That is asked of `init` itself: zeros would stop an optimiser that keeps its
-    learning rate in its state.
+    Transient fields of its state are as `init` leaves them. That is asked of `init` itself: zeros would stop an
+    optimiser that keeps its learning rate in its state.
 
     Raises:
       ValueError: a file that is missing, damaged, of another program or version, or files that do not belong
@@ -146,12 +147,15 @@ def load_detector(folder: str | Path) -> LoadedDetector:
         raise ValueError(f"{weights} belongs to another detector than {described}; copy both files from one run")
 
     detector, shape = constructor(config), description.image_shape
-    state = restore(weights, _without_optimiser(_like(detector, shape)))
-    if "opt_state" in state._fields:
-        # What only the other fields need is not even compiled.
-        start = jax.jit(lambda key: detector.init(key, jnp.zeros((1, *shape))).opt_state)
+    state = restore(weights, _lasting(detector, _like(detector, shape)))
+    if detector.transient:
+
+        def fresh(key: Key) -> dict[str, Any]:  # what only the other fields need is not even compiled
+            start = detector.init(key, jnp.zeros((1, *shape)))
+            return {name: getattr(start, name) for name in detector.transient}
+
         with shapes_alone():
-            state = state._replace(opt_state=start(jax.random.key(0)))
+            state = state._replace(**jax.jit(fresh)(jax.random.key(0)))
     return LoadedDetector(
         description.detector, config, detector, state, shape, description.threshold, description.details
     )
@@ -172,9 +176,9 @@ def _forms(state: State) -> Any:
     return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), state)
 
 
-def _without_optimiser(state: State) -> State:
+def _lasting(detector: Detector, state: State) -> State:
     """What scoring needs of a state."""
-    return state._replace(opt_state=None) if "opt_state" in state._fields else state
+    return state._replace(**dict.fromkeys(detector.transient))
 
 
 def _identity(description: Mapping[str, Any]) -> dict[str, Any]:

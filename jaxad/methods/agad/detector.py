@@ -141,7 +141,8 @@ def agad(config: AGADConfig | None = None, **fields: Any) -> Detector:
         chex.assert_rank(images, 4)
         return state
 
-    return Detector(init, step, calibrate, view.score, None if config.score == "latent" else view.score_map)
+    score_map = None if config.score == "latent" else view.score_map
+    return Detector(init, step, calibrate, view.score, score_map, transient=("opt_state",))
 
 
 def _prepared(config: AGADConfig, key: Key, batch: Batch) -> _Scene:

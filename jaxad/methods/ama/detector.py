@@ -164,7 +164,7 @@ def ama(config: AMAConfig | None = None, **fields: Any) -> Detector:
         r = view.r_score(state, images)
         return r if config.score == "r" else -gaussian.logpdf(r, state.r_mean, state.r_sd)
 
-    return Detector(init, step, calibrate, score)
+    return Detector(init, step, calibrate, score, transient=("opt_state",))
 
 
 def draw_negatives(config: AMAConfig, key: Key, codes: Array, count: int) -> Array:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxad.methods.common.image_buffer import Memory, empty, remember
+from jaxad.methods.common.image_buffer import ImageBuffer, empty, remember
 from jaxad.types import Array, Batch, Detector, Key
 
 
@@ -34,13 +34,13 @@ class ClassicalState(NamedTuple):
 
     fitted: Any  # a NamedTuple of arrays: what scikit-learn found
     seed: Array  # uint32, of the estimator's own randomness
-    opt_state: Memory  # images seen, of use until `calibrate`; a detector is saved without them
+    buffer: ImageBuffer  # images seen, of use until `calibrate`
 
 
 class ClassicalInfo(NamedTuple):
     """One step: scalars."""
 
-    remembered: Array  # int32, images in the memory
+    remembered: Array  # int32, images in the buffer
 
 
 class Estimator(NamedTuple):
@@ -67,21 +67,21 @@ def as_detector(config: MemoryConfig, estimator: Estimator) -> Detector:
         return ClassicalState(fitted, seed, empty(config.memory, rows.shape[1:]))
 
     def step(key: Key, state: ClassicalState, batch: Batch) -> tuple[ClassicalState, ClassicalInfo]:
-        memory = remember(state.opt_state, features(batch.images, config.side))
-        return state._replace(opt_state=memory), ClassicalInfo(memory.count)
+        buffer = remember(state.buffer, features(batch.images, config.side))
+        return state._replace(buffer=buffer), ClassicalInfo(buffer.count)
 
     def calibrate(state: ClassicalState, images: Array) -> ClassicalState:
         chex.assert_rank(images, 4)
-        memory = state.opt_state
-        fitted = fit_to(memory.rows, memory.count, state.seed)
+        buffer = state.buffer
+        fitted = fit_to(buffer.rows, buffer.count, state.seed)
         # A loaded detector remembers nothing, and stays as it was fitted.
-        keep = memory.count == 0
+        keep = buffer.count == 0
         return state._replace(fitted=jax.tree.map(lambda a, b: jnp.where(keep, a, b), state.fitted, fitted))
 
     def score(state: ClassicalState, images: Array) -> Array:
         return estimator.score(state.fitted, features(images, config.side))
 
-    return Detector(init, step, calibrate, score)
+    return Detector(init, step, calibrate, score, transient=("buffer",))
 
 
 def reduced(images: Array, side: int) -> Array:

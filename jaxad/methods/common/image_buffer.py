@@ -1,4 +1,4 @@
-"""A memory of fixed size for the images that `step` has seen, for detectors that are fitted rather than trained.
+"""A buffer of fixed size for the images that `step` has seen, for detectors that are fitted rather than trained.
 
 The first images fill it, each once: what is seen again, in a second epoch, changes nothing. So one pass over the
 training images is all there is to learn, and more passes do no harm.
@@ -17,7 +17,7 @@ from jaxad.types import Array
 LIMIT = 2**33  # bytes: beyond this a wrong setting is likelier than a machine with room for it
 
 
-class Memory(NamedTuple):
+class ImageBuffer(NamedTuple):
     """What was seen. The rows after the first `count` are zeros."""
 
     rows: Array  # [M, ...] float32
@@ -25,7 +25,7 @@ class Memory(NamedTuple):
     count: Array  # int32
 
 
-def empty(capacity: int, shape: tuple[int, ...]) -> Memory:
+def empty(capacity: int, shape: tuple[int, ...]) -> ImageBuffer:
     """Room for `capacity` arrays of this shape; ValueError where that is more than `LIMIT` bytes."""
     size = 4 * capacity * math.prod(shape)
     if size > LIMIT:
@@ -33,23 +33,23 @@ def empty(capacity: int, shape: tuple[int, ...]) -> Memory:
             f"a memory of {capacity} images of {math.prod(shape)} numbers takes {size / 2**30:.1f} GiB; "
             f"the limit is {LIMIT / 2**30:.0f}: set memory lower, or resize the images"
         )
-    return Memory(jnp.zeros((capacity, *shape)), jnp.zeros((capacity, 2), jnp.uint32), jnp.int32(0))
+    return ImageBuffer(jnp.zeros((capacity, *shape)), jnp.zeros((capacity, 2), jnp.uint32), jnp.int32(0))
 
 
-def remember(memory: Memory, rows: Array) -> Memory:
+def remember(buffer: ImageBuffer, rows: Array) -> ImageBuffer:
     """Add those of the rows [B, ...] that are new, in order, while there is room."""
-    chex.assert_equal_shape_suffix([memory.rows, rows], rows.ndim - 1)
-    capacity, size = memory.rows.shape[0], rows.shape[0]
+    chex.assert_equal_shape_suffix([buffer.rows, rows], rows.ndim - 1)
+    capacity, size = buffer.rows.shape[0], rows.shape[0]
     marks = _marks(rows.reshape(size, -1))
-    known = (marks[:, None] == memory.marks[None]).all(2) & (jnp.arange(capacity) < memory.count)[None]
+    known = (marks[:, None] == buffer.marks[None]).all(2) & (jnp.arange(capacity) < buffer.count)[None]
     earlier = (marks[:, None] == marks[None]).all(2) & jnp.tril(jnp.ones((size, size), bool), -1)
     new = ~(known.any(1) | earlier.any(1))
     # A place outside is no place: what does not fit, or is known, is dropped.
-    places = jnp.where(new, memory.count + jnp.cumsum(new) - 1, capacity)
-    return Memory(
-        memory.rows.at[places].set(rows, mode="drop"),
-        memory.marks.at[places].set(marks, mode="drop"),
-        jnp.minimum(memory.count + jnp.sum(new, dtype=jnp.int32), capacity),
+    places = jnp.where(new, buffer.count + jnp.cumsum(new) - 1, capacity)
+    return ImageBuffer(
+        buffer.rows.at[places].set(rows, mode="drop"),
+        buffer.marks.at[places].set(marks, mode="drop"),
+        jnp.minimum(buffer.count + jnp.sum(new, dtype=jnp.int32), capacity),
     )
 
 

@@ -202,7 +202,7 @@ def nbs(config: NBSConfig | None = None, **fields: Any) -> Detector:
     def score(state: NBSState, images: Array) -> Array:
         return jnp.max(score_map(state, images), (1, 2))
 
-    return Detector(init, step, lambda state, images: state, score, score_map)
+    return Detector(init, step, lambda state, images: state, score, score_map, transient=("opt_state",))
 
 
 def known_logits(state: NBSState) -> Array:

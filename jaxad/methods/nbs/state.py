@@ -38,7 +38,7 @@ class Training(NamedTuple):
 
 
 class NBSState(NamedTuple):
-    """A detector is saved without its field `opt_state` (see `jaxad.types.Detector`)."""
+    """What scoring needs, and what only training does: a detector is saved without the latter."""
 
     best: Best
     opt_state: Training
