@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,9 +20,9 @@ import numpy as np
 
 from jaxad._utils.compile import enable_compilation_cache, kernel_options
 from jaxad.nas import supernet, trial
-from jaxad.nas.executors.population import Outcome, Population, make_executor
+from jaxad.nas.executors.population import Outcome, evaluate_population, make_executor
 from jaxad.nas.space import SearchSpace
-from jaxad.nas.trial import TrialConfig, TrialData
+from jaxad.nas.trial import Job, Result, TrialConfig, TrialData
 
 TRACED = "/jax/core/compile/jaxpr_trace_duration"
 LOWERED = "/jax/core/compile/jaxpr_to_mlir_module_duration"
@@ -172,6 +173,17 @@ METHODS = {"ours": Evaluator, "naive": Naive, "torch": Torch}
 # ---- the measurement ---------------------------------------------------------------------------------------------
 
 
+class Clock:
+    """An executor that knows since when its next child is waited for."""
+
+    def __init__(self, executor: Any) -> None:
+        self.batch_size, self.asked, self._executor = executor.batch_size, 0.0, executor
+
+    def __call__(self, jobs: Sequence[Job]) -> Iterator[Result]:
+        self.asked = time.perf_counter()
+        return self._executor(jobs)
+
+
 def measure(spec: dict[str, Any]) -> dict[str, Any]:
     """Search `spec["children"]` children with one method and say what it took."""
     enable_compilation_cache(spec["cache"])
@@ -197,20 +209,21 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
     startup, started = time.time() - spec["launched"], time.perf_counter()
     gave_up, patience = False, spec["give_up"] or float("inf")
 
+    clock = Clock(method.executor)
+
+    def on_outcome(place: int, outcome: Outcome) -> bool:
+        nonlocal running, waiting
+        outcomes.append(outcome)
+        running += outcome.seconds
+        waiting += time.perf_counter() - clock.asked - outcome.seconds
+        clock.asked = time.perf_counter()
+        return clock.asked - started - away > patience and len(outcomes) < len(architectures)
+
     shared = supernet.init(np.random.default_rng(spec["seed"]), space, 1)
     for members, key in zip(populations, keys):
-        population = Population(method.executor, shared, members, key)
-        asked = time.perf_counter()
-        for outcome in population:
-            outcomes.append(outcome)
-            running += outcome.seconds
-            waiting += time.perf_counter() - asked - outcome.seconds
-            asked = time.perf_counter()
-            if gave_up := asked - started - away > patience and len(outcomes) < len(architectures):
-                break
+        _, shared, gave_up = evaluate_population(clock, shared, members, key, on_outcome=on_outcome)
         if gave_up:
             break
-        shared = population.merged()
         turns.append(time.perf_counter() - started - away - sum(turns))
         progress = f"{len(outcomes)}/{len(architectures)} children, {sum(turns):.1f} s"
         print(f"    {spec['method']} {progress}", file=sys.stderr, flush=True)

@@ -58,10 +58,11 @@ class Search(NamedTuple):
 
     `ask` and `tell` alternate: every proposal of `ask` is answered by one `tell` with the rewards of the
     children that were trained, in order. All knowledge is in the state, a pytree of arrays, so that a
-    search can be saved between any two calls and goes on as if never stopped.
+    search can be saved between any two calls and goes on as if never stopped. Randomness comes in with
+    every call: each function is handed a key of its own and consumes it; a state holds no key.
     """
 
     init: Callable[[Key], State]
     ask: Callable[[Key, State], tuple[State, Array]]  # -> (state, tokens [P, T] int32)
-    tell: Callable[[State, Array, Array], tuple[State, Info]]  # (state, tokens [P, T], rewards [P])
+    tell: Callable[[Key, State, Array, Array], tuple[State, Info]]  # (key, state, tokens [P, T], rewards [P])
     revisit: Callable[[Key, State], Array] | None = None  # -> known tokens [R, T] whose shared weights train again

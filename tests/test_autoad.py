@@ -41,7 +41,8 @@ def run(search, seed, populations):
     info = None
     for number in range(populations):
         state, tokens = search.ask(jax.random.fold_in(jax.random.key(100 + seed), number), state)
-        state, info = search.tell(state, tokens, reward_of(tokens))
+        tell_key = jax.random.fold_in(jax.random.key(200 + seed), number)
+        state, info = search.tell(tell_key, state, tokens, reward_of(tokens))
     return state, info
 
 
@@ -62,7 +63,7 @@ def test_what_it_proposes_and_reports_has_the_promised_shapes():
     assert tokens.dtype == jnp.int32
     assert (np.asarray(tokens) < np.array(TINY.choices_per_token)).all()
     same(same_state, state)
-    state, info = search.tell(state, tokens, jnp.linspace(0, 1, 4))
+    state, info = search.tell(jax.random.key(2), state, tokens, jnp.linspace(0, 1, 4))
     assert int(state.num_evaluated) == int(info.num_evaluated) == 4
     np.testing.assert_allclose(info.rewards, np.linspace(0, 1, 4), atol=1e-6)
     assert info.probabilities.shape == (TINY.num_tokens, max(TINY.choices_per_token))
@@ -101,7 +102,7 @@ def test_a_last_population_may_be_smaller():
     search = jitted()
     state, _ = run(search, 0, 1)
     _, tokens = search.ask(jax.random.key(5), state)
-    state, info = search.tell(state, tokens[:1], jnp.array([0.5]))
+    state, info = search.tell(jax.random.key(6), state, tokens[:1], jnp.array([0.5]))
     assert int(info.num_evaluated) == 5
     assert state.carried.carries.shape[0] == COMPLETE.keep
 
@@ -111,8 +112,8 @@ def test_rewards_that_are_not_finite_count_as_nothing():
     state = search.init(jax.random.key(0))
     _, tokens = search.ask(jax.random.key(1), state)
     again = search.init(jax.random.key(0))
-    bad, _ = search.tell(again, tokens, jnp.array([0.5, jnp.nan, jnp.inf, 0.7]))
-    good, _ = search.tell(state, tokens, jnp.array([0.5, 0.0, 0.0, 0.7]))
+    bad, _ = search.tell(jax.random.key(2), again, tokens, jnp.array([0.5, jnp.nan, jnp.inf, 0.7]))
+    good, _ = search.tell(jax.random.key(2), state, tokens, jnp.array([0.5, 0.0, 0.0, 0.7]))
     same(bad, good)
 
 
@@ -122,9 +123,12 @@ def test_a_saved_state_goes_on_as_if_never_saved(tmp_path):
     checkpoint.save(tmp_path / "state", state)
     again = checkpoint.restore(tmp_path / "state", jax.eval_shape(search.init, jax.random.key(0)))
     for number in range(2):
-        key = jax.random.fold_in(jax.random.key(7), number)
-        (_, a), (_, b) = search.ask(jax.random.clone(key), state), search.ask(key, again)
-        state, again = search.tell(state, a, reward_of(a))[0], search.tell(again, b, reward_of(b))[0]
+
+        def both(seed, function, *arguments, number=number):
+            return [function(jax.random.fold_in(jax.random.key(seed), number), *given) for given in zip(*arguments)]
+
+        (_, a), (_, b) = both(7, search.ask, (state, again))
+        (state, _), (again, _) = both(8, search.tell, (state, again), (a, b), (reward_of(a), reward_of(b)))
     same(state, again)
 
 
@@ -134,9 +138,11 @@ def test_vmapped_seeds_equal_separate_searches():
     states = jax.jit(jax.vmap(together.init))(jax.vmap(jax.random.key)(jnp.arange(2)))
     tokens = jnp.asarray(np.random.default_rng(0).integers(0, 2, (2, 4, TINY.num_tokens)), jnp.int32)
     tokens = tokens % jnp.asarray(TINY.choices_per_token)[None, None]
-    both, _ = jax.jit(jax.vmap(together.tell))(states, tokens, reward_of(tokens))
+    keys = jax.random.split(jax.random.key(9), 2)
+    both, _ = jax.jit(jax.vmap(together.tell))(keys, states, tokens, reward_of(tokens))
     for seed in range(2):
-        alone, _ = search.tell(search.init(jax.random.key(seed)), tokens[seed], reward_of(tokens[seed]))
+        key = jax.random.split(jax.random.key(9), 2)[seed]
+        alone, _ = search.tell(key, search.init(jax.random.key(seed)), tokens[seed], reward_of(tokens[seed]))
         jax.tree.map(
             lambda a, b, seed=seed: np.testing.assert_allclose(a[seed], b, atol=2e-5),
             both.learned.posterior,
@@ -188,9 +194,10 @@ def test_it_beats_uniform_sampling_for_ten_of_ten_seeds():
 
     def learn(seed):
         def step(state, number):
-            state, tokens = search.ask(jax.random.fold_in(steps_key, number), state)
+            ask_key, tell_key = jax.random.split(jax.random.fold_in(steps_key, number))
+            state, tokens = search.ask(ask_key, state)
             rewards = reward_of(tokens)
-            state, _ = search.tell(state, tokens, rewards)
+            state, _ = search.tell(tell_key, state, tokens, rewards)
             return state, rewards.mean()
 
         start_key, steps_key = jax.random.split(jax.random.key(seed))

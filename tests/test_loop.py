@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxad.nas import loop
+from jaxad.nas import loop, supernet
+from jaxad.nas.executors.population import evaluate_population
 from jaxad.nas.space import SearchSpace
 from jaxad.nas.strategies.autoad import autoad
 from jaxad.nas.strategies.baselines import random_search
@@ -47,9 +48,9 @@ def recorded(search):
     """The strategy, and what it was told."""
     told = []
 
-    def tell(state, tokens, rewards):
+    def tell(key, state, tokens, rewards):
         told.append((np.asarray(tokens), np.asarray(rewards)))
-        return search.tell(state, tokens, rewards)
+        return search.tell(key, state, tokens, rewards)
 
     return search._replace(tell=tell), told
 
@@ -106,7 +107,7 @@ def test_known_architectures_train_the_shared_weights_again():
     known = [t.architecture for t in trials]
     for place, before in ((2, 2), (5, 4)):  # third and sixth training
         assert executor.trained[place].to_json() in known[:before]
-    assert [int(info.told) for info, _ in shown] == [2, 4, 6]
+    assert [int(info.num_evaluated) for info, _ in shown] == [2, 4, 6]
     assert all(costs.strategy > 0 for _, costs in shown)
     assert [costs.revisits > 1e-4 for _, costs in shown] == [True, True, False]
 
@@ -157,3 +158,38 @@ def test_the_best_come_first_and_failures_never(count):
     trials = [trial(0, 0.5), trial(1, 0.9, "failed"), trial(2, 0.8), trial(3, 0.5)]
     assert [t.trial for t in loop.best_trials(trials, count)] == [2, 0, 3][:count]
     assert jnp.isfinite(trials[0].reward)
+
+
+def fifths(jobs):
+    """Trains by adding a fifth of the child's number; the second child fails."""
+    for number, job in enumerate(jobs):
+        usable = np.bool_(number != 1)
+        params = jax.tree.map(lambda leaf, number=number: leaf + np.float32(number / 5), job.params)
+        yield Result(params, Verdict(np.float32(number), np.float32(0.5), usable), None, 16, 0.0)
+
+
+fifths.batch_size = 16
+
+
+@pytest.mark.parametrize("last", [0, 2, 3])
+def test_a_population_returns_what_its_children_learned_wherever_it_was_stopped(last):
+    shared = supernet.init(np.random.default_rng(0), SPACE, 1)
+    architectures = [SPACE.to_architecture(row) for row in np.asarray(SPACE.sample(jax.random.key(0), 4))]
+    shown = []
+
+    def on_outcome(place, outcome):
+        shown.append((place, outcome))
+        return place == last
+
+    found = evaluate_population(fifths, shared, architectures, jax.random.key(1), on_outcome=on_outcome)
+    assert shown == list(enumerate(found.outcomes))
+    assert found.stopped
+    assert [outcome.status for outcome in found.outcomes] == ["ok", "failed", "ok", "ok"][: last + 1]
+    before = [supernet.take(shared, architecture) for architecture in architectures]
+    trained = [
+        (architecture, weights, jax.tree.map(lambda leaf, number=number: leaf + np.float32(number / 5), weights))
+        for number, (architecture, weights) in enumerate(zip(architectures, before))
+        if number != 1 and number <= last
+    ]
+    jax.tree.map(np.testing.assert_array_equal, found.shared, supernet.merge(shared, trained))
+    assert not evaluate_population(fifths, shared, architectures, jax.random.key(1)).stopped

@@ -49,8 +49,9 @@ def run(search: Search, seed: int, rounds: int, reward=additive, state=None, fir
     history = []
     state = search.init(jax.random.key(seed)) if state is None else state
     for n in range(first, rounds):
-        state, tokens = search.ask(jax.random.fold_in(jax.random.key(seed), n), state)
-        state, info = search.tell(state, tokens, reward(tokens))
+        ask_key, tell_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), n))
+        state, tokens = search.ask(ask_key, state)
+        state, info = search.tell(tell_key, state, tokens, reward(tokens))
         history.append((np.asarray(tokens), info))
     return state, history
 
@@ -90,10 +91,10 @@ def test_books_equal_a_plain_count(name, rng):
     asked, told, state = [], [], search.init(jax.random.key(2))
     for n, pair in enumerate(rewards):
         state, tokens = search.ask(jax.random.fold_in(jax.random.key(2), n), state)
-        state, info = search.tell(state, tokens, jnp.asarray(pair))
+        state, info = search.tell(jax.random.key(n), state, tokens, jnp.asarray(pair))
         asked.extend(np.asarray(tokens))
         told.extend(np.where(np.isfinite(pair), pair, np.nan))
-        assert int(info.told) == len(told)
+        assert int(info.num_evaluated) == len(told)
         assert int(info.failed) == np.isnan(told).sum()
         if n == 0:
             assert float(info.best_reward) == float(info.mean_reward) == -np.inf
@@ -124,7 +125,7 @@ def test_evolution_is_a_queue_of_mutated_winners():
         # The first child of all is by far the best; age must take it all the same.
         rewards = jnp.asarray([100.0 if n == 0 else 1.0, 0.5])
         queue = [*queue, *tokens][-size:]
-        state, info = search.tell(state, jnp.asarray(tokens), rewards)
+        state, info = search.tell(jax.random.key(n), state, jnp.asarray(tokens), rewards)
         assert {tuple(row) for row in np.asarray(state.tokens)[: len(queue)].tolist()} == {
             tuple(row) for row in np.stack(queue).tolist()
         }
@@ -147,7 +148,7 @@ def children_of(rewards, seed):
     """Children [asks, 4, T] after the first parents got these rewards."""
     search = regularised_evolution(SPACE, **PAIRS_OF_FOUR)
     parents = jnp.asarray(FAR_APART[: len(rewards)])
-    state, info = search.tell(search.init(jax.random.key(0)), parents, jnp.asarray(rewards))
+    state, info = search.tell(jax.random.key(1), search.init(jax.random.key(0)), parents, jnp.asarray(rewards))
     return np.asarray(many_asks()(jax.random.split(jax.random.key(seed), 2_000), state)), info
 
 
@@ -189,8 +190,9 @@ def test_evolution_beats_random_search_on_an_additive_reward():
 
     def final_best(search, keys):
         def step(key, state):
-            state, tokens = search.ask(key, state)
-            return search.tell(state, tokens, additive(tokens))[0]
+            ask_key, tell_key = jax.random.split(key)
+            state, tokens = search.ask(ask_key, state)
+            return search.tell(tell_key, state, tokens, additive(tokens))[0]
 
         def all_seeds(states, step_keys):
             return jax.vmap(step)(step_keys, states), None
@@ -215,7 +217,7 @@ def scripted(*answers) -> Search:
     def ask(key, state):
         return state + 1, next(remaining)
 
-    return Search(lambda key: 0, ask, lambda state, *_: (state, None))
+    return Search(lambda key: 0, ask, lambda key, state, *_: (state, None))
 
 
 def test_proposals_without_collision_are_the_strategys_own():
@@ -239,7 +241,7 @@ def test_a_colliding_proposal_is_asked_again_and_only_that():
 
 def test_a_strategy_that_repeats_itself_gets_near_mutations():
     stuck = np.ones((3, 14), np.int32)
-    search = Search(lambda key: 0, lambda key, state: (state, stuck), lambda state, *_: (state, None))
+    search = Search(lambda key: 0, lambda key, state: (state, stuck), lambda key, state, *_: (state, None))
     seen = set(identities(SPACE, stuck))
     _, tokens = propose_unique(search, jax.random.key(12), 0, seen, SPACE)
     assert len({*identities(SPACE, tokens), *seen}) == 4
@@ -268,7 +270,7 @@ def test_a_tiny_space_is_searched_to_its_end_without_repetition(name):
         state, tokens = propose_unique(search, key, state, seen, TINY, tries=2)
         sizes.append(len(tokens))
         seen.update(identities(TINY, tokens))
-        state, _ = search.tell(state, jnp.asarray(tokens), jnp.ones(len(tokens)))
+        state, _ = search.tell(jax.random.key(n), state, jnp.asarray(tokens), jnp.ones(len(tokens)))
     with pytest.raises(SpaceExhausted, match="all 12 different architectures"):
         propose_unique(search, jax.random.key(0), state, seen, TINY)
     assert sizes == [5, 5, 2]
@@ -301,6 +303,6 @@ def test_unknown_names_and_options_are_refused():
         regularised_evolution(one)
     search = regularised_evolution(SPACE, population_size=5)
     with pytest.raises(ValueError, match="6 rewards at once; tell at most 5"):
-        search.tell(search.init(jax.random.key(0)), jnp.zeros((6, 14), jnp.int32), jnp.zeros(6))
+        search.tell(jax.random.key(1), search.init(jax.random.key(0)), jnp.zeros((6, 14), jnp.int32), jnp.zeros(6))
     with pytest.raises(ValueError, match="tries is 0"):
         propose_unique(search, jax.random.key(0), None, set(), SPACE, tries=0)

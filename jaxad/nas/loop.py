@@ -1,7 +1,7 @@
 """The search loop: ask for architectures, evaluate them on shared weights, tell the strategy, remember everything."""
 
-import collections
 import dataclasses
+import functools
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxad._utils.compile import kernel_options
 from jaxad.nas import supernet
-from jaxad.nas.executors.population import Population
+from jaxad.nas.executors.population import Outcome, evaluate_population
 from jaxad.nas.space import SearchSpace
 from jaxad.nas.strategies.baselines import SpaceExhausted, identities, propose_unique
 from jaxad.nn.architecture import Architecture
@@ -103,7 +103,8 @@ def explore(
       search: the strategy, see `jit`.
       executor: from `evaluator.make_executor`.
       state: from `start`, or as given to `on_population`.
-      key: of the search; not consumed, every population folds its number into it.
+      key: of the search; not consumed. Every population folds its number into it and hands a part of what comes out
+        to each of `ask`, its children, `tell`, `revisit` and the children that train once more.
       children: how many architectures in total, those in `trials` included.
       trials: what earlier sessions have evaluated, up to `state`.
       elapsed: seconds that earlier sessions took.
@@ -115,9 +116,20 @@ def explore(
     started = time.perf_counter() - elapsed
     done, compiling = len(trials), None
     seen = set(identities(space, np.array([trial.tokens for trial in trials]))) if trials else set()
+
+    def report(
+        population: int, first: int, tokens: np.ndarray, architectures: list[Architecture], place: int, outcome: Outcome
+    ) -> bool:
+        """Show a child as a trial; whether time is up."""
+        now = time.perf_counter() - started
+        child = tokens[place], architectures[place], outcome
+        on_trial(_record(first + place, population, *child, image_shape, now))
+        return time_budget is not None and now >= time_budget
+
     while done < children:
         number = int(state.populations)
-        ask_key, children_key, revisit_key, again_key = jax.random.split(jax.random.fold_in(key, number), 4)
+        population_key = jax.random.fold_in(key, number)
+        ask_key, children_key, revisit_key, again_key, tell_key = jax.random.split(population_key, 5)
         asked = time.perf_counter()
         try:
             strategy, tokens = propose_unique(search, ask_key, state.strategy, seen, space)
@@ -128,39 +140,35 @@ def explore(
         tokens = np.asarray(tokens)[: children - done]
         seen.update(identities(space, tokens))
         architectures = [space.to_architecture(row) for row in tokens]
-        population = Population(executor, state.shared, architectures, children_key)
-        compiling = compiling or _compile_tell(search, strategy, tokens)
-        rewards = []
-        for row, architecture, outcome in zip(tokens, architectures, population):
-            now = time.perf_counter() - started
-            on_trial(_record(done + len(rewards), number, row, architecture, outcome, image_shape, now))
-            rewards.append(outcome.reward)
-            if time_budget is not None and now >= time_budget:
-                return Exploration(state, "time budget")
-        done += len(rewards)
-        shared = population.merged()
+        compiling = compiling or _compile_tell(search, tell_key, strategy, tokens)
+        outcomes, shared, out_of_time = evaluate_population(
+            executor, state.shared, architectures, children_key,
+            on_outcome=functools.partial(report, number, done, tokens, architectures),
+        )  # fmt: skip
+        if out_of_time:
+            return Exploration(state, "time budget")
+        done += len(outcomes)
         if whole:  # the rest of a population ends the search; nobody would use what it taught
             told = time.perf_counter()
             compiling.join()
-            strategy, info = search.tell(strategy, jnp.asarray(tokens), jnp.asarray(rewards, jnp.float32))
+            rewards = jnp.array([outcome.reward for outcome in outcomes], jnp.float32)
+            strategy, info = search.tell(tell_key, strategy, jnp.asarray(tokens), rewards)
             info, learned = jax.block_until_ready(info), time.perf_counter()
             if search.revisit is not None and done < children:
                 known = [space.to_architecture(row) for row in np.asarray(search.revisit(revisit_key, strategy))]
-                again = Population(executor, shared, known, again_key)
-                collections.deque(again, maxlen=0)  # their rewards are known
-                shared = again.merged()
+                shared = evaluate_population(executor, shared, known, again_key).shared  # their rewards are known
             on_info(info, Costs(asking + learned - told, time.perf_counter() - learned))
         state = SearchState(shared, strategy, jnp.int32(number + 1))
         on_population(state, done, time.perf_counter() - started)
     return Exploration(state, None)
 
 
-def _compile_tell(search: Search, state: State, tokens: np.ndarray) -> threading.Thread:
+def _compile_tell(search: Search, key: Key, state: State, tokens: np.ndarray) -> threading.Thread:
     """Compile a strategy's `tell` on a thread while its first children train; where that fails, `tell` itself will."""
 
     def work() -> None:
         if hasattr(search.tell, "lower"):
-            search.tell.lower(state, jnp.asarray(tokens), jnp.zeros(len(tokens))).compile()
+            search.tell.lower(key, state, jnp.asarray(tokens), jnp.zeros(len(tokens))).compile()
 
     thread = threading.Thread(target=work, name="strategy", daemon=True)
     thread.start()

@@ -103,7 +103,7 @@ def explore_table(
 
     def one(carry: tuple, number: Array) -> tuple[tuple, Array]:
         state, seen = carry
-        ask_key, draw_key = jax.random.split(jax.random.fold_in(rounds_key, number))
+        ask_key, draw_key, tell_key = jax.random.split(jax.random.fold_in(rounds_key, number), 3)
         asked, _ = search.ask(jax.random.fold_in(ask_key, 0), state)
         tries = jax.vmap(lambda attempt: search.ask(jax.random.fold_in(ask_key, attempt), state)[1])(jnp.arange(TRIES))
 
@@ -111,7 +111,7 @@ def explore_table(
             return fresh(seen, tries[:, place], jax.random.fold_in(draw_key, place))
 
         seen, chosen = lax.scan(choose, seen, jnp.arange(population))
-        state, _ = search.tell(asked, everything[chosen], rewards[chosen])
+        state, _ = search.tell(tell_key, asked, everything[chosen], rewards[chosen])
         return (state, seen), chosen
 
     begin = search.init(start_key), jnp.zeros(size, bool)

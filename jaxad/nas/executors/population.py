@@ -1,6 +1,6 @@
-"""Evaluating a population: take its children's weights, train and judge them, merge what they learnt (Eq. 3)."""
+"""Evaluating a population: take its children's weights, train and evaluate them, merge what they learned (Eq. 3)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import Any, NamedTuple
 
@@ -41,30 +41,47 @@ class Outcome(NamedTuple):
     seconds: float
 
 
-class Population:
-    """The children of one `ask`, from their share of the weights to their rewards.
+class Evaluated(NamedTuple):
+    """What a population has come to."""
 
-    Iterate over it to get the outcomes, one child at a time; then `merged` has the shared weights for the next
-    population. All children start from the same shared weights, so their order does not matter.
+    outcomes: list[Outcome]  # of its children, in order; not of all of them where it was stopped
+    shared: Params  # weights for the next population: merged over the children that trained without failing
+    stopped: bool  # whether `on_outcome` ended the population
+
+
+def evaluate_population(
+    executor: Any,
+    shared: Params,
+    architectures: Sequence[Architecture],
+    key: Key,
+    *,
+    on_outcome: Callable[[int, Outcome], bool | None] = lambda place, outcome: None,
+) -> Evaluated:
+    """Train the children of one `ask` on their parts of the shared weights, and merge what they learned (Eq. 3).
+
+    All children start from the same shared weights, so their order does not matter.
+
+    Args:
+      executor: from `make_executor`, or any callable from jobs to an iterator of results.
+      shared: omega, on the host; not modified.
+      architectures: of the children.
+      key: consumed; every child is handed a part of it.
+      on_outcome: called after every child with its place in the population, from 0; a true answer ends the
+        population there.
     """
-
-    def __init__(self, executor: Any, shared: Params, architectures: Sequence[Architecture], key: Key) -> None:
-        keys = jax.random.split(key, len(architectures))
-        self._shared, self._executor = shared, executor
-        self._jobs = [Job(a, supernet.take(shared, a), k) for a, k in zip(architectures, keys)]
-        self._trained: list[tuple[Architecture, Params, Params]] = []
-
-    def __iter__(self) -> Iterator[Outcome]:
-        with closing(self._executor(self._jobs)) as results:
-            for job, result in zip(self._jobs, results):
-                outcome = _outcome(result, self._executor.batch_size)
-                if outcome.status == "ok":
-                    self._trained.append((job.architecture, job.params, result.params))
-                yield outcome
-
-    def merged(self) -> Params:
-        """Shared weights after the children that have trained so far without failing."""
-        return supernet.merge(self._shared, self._trained)
+    keys = jax.random.split(key, len(architectures))
+    jobs = [Job(architecture, supernet.take(shared, architecture), k) for architecture, k in zip(architectures, keys)]
+    outcomes, stopped = [], False
+    trained: list[tuple[Architecture, Params, Params]] = []
+    with closing(executor(jobs)) as results:
+        for job, result in zip(jobs, results):
+            outcome = _outcome(result, executor.batch_size)
+            if outcome.status == "ok":
+                trained.append((job.architecture, job.params, result.params))
+            outcomes.append(outcome)
+            if stopped := bool(on_outcome(len(outcomes) - 1, outcome)):
+                break
+    return Evaluated(outcomes, supernet.merge(shared, trained), stopped)
 
 
 def _outcome(result: Result, batch_size: int) -> Outcome:

@@ -155,7 +155,6 @@ class AutoADState(NamedTuple):
     normaliser: bayes.Normaliser
     buffer: replay.Buffer
     carried: Carried
-    key: Key  # of the next `tell`
     num_evaluated: Array  # [] int32 children so far
 
 
@@ -204,7 +203,7 @@ def autoad(space: SearchSpace, *, population: int = 1, config: AutoADConfig | No
     _, unravel = ravel_pytree(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
 
     def init(key: Key) -> AutoADState:
-        weights_key, rho_key, eta_key, tell_key = jax.random.split(key, 4)
+        weights_key, rho_key, eta_key = jax.random.split(key, 3)
         weights = controller.init(weights_key)
         mean, rho = (ravel_pytree(tree)[0] for tree in (weights, _initial_rho(rho_key, weights, prior)))
         eta = config.eta * jax.random.normal(eta_key, mean.shape)
@@ -213,7 +212,7 @@ def autoad(space: SearchSpace, *, population: int = 1, config: AutoADConfig | No
         carried = no_carry(controller, config.keep)
         optimisers = Optimisers(*[optimiser.init(learned)] * 3)
         normaliser = bayes.init_normaliser(config.history)
-        return AutoADState(learned, optimisers, init_baseline(), normaliser, buffer, carried, tell_key, jnp.int32(0))
+        return AutoADState(learned, optimisers, init_baseline(), normaliser, buffer, carried, jnp.int32(0))
 
     def draw_weights(key: Key, learned: Learned) -> Array:
         return bayes.sample(key, learned.posterior) if config.bayesian else learned.posterior.mean
@@ -272,13 +271,13 @@ def autoad(space: SearchSpace, *, population: int = 1, config: AutoADConfig | No
 
     # ---- Algorithm 1, lines 6 to 20 ------------------------------------------------------------------------------
 
-    def tell(state: AutoADState, tokens: Array, rewards: Array) -> tuple[AutoADState, AutoADInfo]:
+    def tell(key: Key, state: AutoADState, tokens: Array, rewards: Array) -> tuple[AutoADState, AutoADInfo]:
         chex.assert_shape(tokens, (None, space.num_tokens))
         chex.assert_shape(rewards, (tokens.shape[0],))
         count = tokens.shape[0]
         rewards = jnp.where(jnp.isfinite(rewards), rewards, 0.0).astype(jnp.float32)
         carries = first_carries(controller, state.carried, population)[:count]
-        next_key, explore_key, surprise_key, policy_key, imitate_key = jax.random.split(state.key, 5)
+        explore_key, surprise_key, policy_key, imitate_key = jax.random.split(key, 4)
         baseline = update_baseline(state.baseline, rewards, config.baseline_decay)
         learned, (exploring, reinforcing, imitating) = state.learned, state.optimisers
         data = (tokens, carries, rewards - baseline.value)
@@ -326,7 +325,7 @@ def autoad(space: SearchSpace, *, population: int = 1, config: AutoADConfig | No
             kl, moved, imitated, buffer.tokens, buffer.rewards,
         )  # fmt: skip
         optimisers = Optimisers(exploring, reinforcing, imitating)
-        return AutoADState(learned, optimisers, baseline, normaliser, buffer, carried, next_key, num_evaluated), info
+        return AutoADState(learned, optimisers, baseline, normaliser, buffer, carried, num_evaluated), info
 
     def revisit(key: Key, state: AutoADState) -> Array:
         return replay.draw(key, state.buffer, config.revisits).tokens

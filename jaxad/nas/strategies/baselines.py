@@ -106,7 +106,8 @@ def random_search(space: SearchSpace, *, population: int = 1) -> Search:
     def ask(key: Key, state: RandomState) -> tuple[RandomState, Array]:
         return state, space.sample(key, population)
 
-    def tell(state: RandomState, tokens: Array, rewards: Array) -> tuple[RandomState, StrategyInfo]:
+    def tell(key: Key, state: RandomState, tokens: Array, rewards: Array) -> tuple[RandomState, StrategyInfo]:
+        del key  # nothing is drawn
         tokens, rewards, failures = _clean(space, tokens, rewards)
         num_evaluated, failed = state.num_evaluated + rewards.shape[0], state.failed + failures
         gain = jnp.sum(jnp.where(jnp.isfinite(rewards), rewards - state.mean, 0.0))
@@ -155,7 +156,8 @@ def regularised_evolution(
         full = state.num_evaluated >= population_size
         return state, jnp.where(full, children, space.sample(uniform_key, population))
 
-    def tell(state: EvolutionState, tokens: Array, rewards: Array) -> tuple[EvolutionState, StrategyInfo]:
+    def tell(key: Key, state: EvolutionState, tokens: Array, rewards: Array) -> tuple[EvolutionState, StrategyInfo]:
+        del key  # nothing is drawn
         if rewards.shape[0] > population_size:
             raise ValueError(f"{rewards.shape[0]} rewards at once; tell at most {population_size}")
         tokens, rewards, failures = _clean(space, tokens, rewards)
