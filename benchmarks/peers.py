@@ -69,7 +69,7 @@ def rows(images: np.ndarray) -> np.ndarray:
 @functools.cache
 def detector_of(name: str) -> tuple[Detector, Callable[..., Any]]:
     """A detector and its compiled calibration, which all classes share."""
-    detector = DETECTORS[name][1](**OURS[name])
+    detector = DETECTORS[name].build(**OURS[name])
     return detector, jax.jit(detector.calibrate)
 
 

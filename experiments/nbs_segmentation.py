@@ -29,7 +29,7 @@ from jaxad._utils import files
 from jaxad.data.batches import to_float
 from jaxad.data.protocols import few_masks
 from jaxad.data.protocols.few_masks import LabelledTask
-from jaxad.methods import SAVED
+from jaxad.methods import DETECTORS
 from jaxad.methods import nbs as sampling
 from jaxad.methods.conv_autoencoder import ConvAutoencoderConfig
 from jaxad.methods.nbs import CRFConfig, EnvironmentConfig, NBSConfig, NBSInfo
@@ -141,7 +141,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 class Trained(NamedTuple):
     """A method after its training."""
 
-    name: str  # in SAVED
+    name: str  # in DETECTORS
     settings: Any
     detector: Detector
     state: State
@@ -206,7 +206,7 @@ def records(folder: runs.Run) -> list[dict[str, Any]]:
 @functools.cache
 def fixed_detector(settings: NBSConfig | ConvAutoencoderConfig | UNetSegmenterConfig) -> Detector:
     """One detector, and so one compiled program, for all seeds."""
-    return next(build for kind, build in SAVED.values() if kind is type(settings))(settings)
+    return next(entry.build for entry in DETECTORS.values() if entry.config is type(settings))(settings)
 
 
 def train(config: Config, task: LabelledTask, folder: runs.Run, method: str, seed: int) -> Trained:

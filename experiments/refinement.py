@@ -23,7 +23,7 @@ import numpy as np
 from jaxad._utils import compile as backend
 from jaxad._utils import files
 from jaxad.data.images import resize
-from jaxad.methods import autoencoder
+from jaxad.methods.autoencoder import autoencoder
 from jaxad.methods.common.patch_features import FeatureConfig, make_features
 from jaxad.methods.common.refinement import grad_cam, principal_object, refine
 from jaxad.metrics.pixel import pixel_auroc

@@ -23,8 +23,7 @@ import numpy as np
 from jaxad import data, report
 from jaxad._utils import compile as backend
 from jaxad._utils import files
-from jaxad.methods import DETECTORS
-from jaxad.methods.named import config_of
+from jaxad.methods import DETECTORS, config_of
 from jaxad.runs import cli
 from jaxad.runs import folder as runs
 from jaxad.runs.evaluation import evaluate, evaluate_pixels, pictures, predictions
@@ -84,7 +83,7 @@ CURVE = 200  # points of a training curve
 def method_of(config: Config) -> Any:
     """The method's own config, with the steps that are asked for here."""
     settings = config.settings
-    fields = {f.name for f in dataclasses.fields(DETECTORS[config.detector][0])} if config.detector in DETECTORS else ()
+    fields = {f.name for f in dataclasses.fields(DETECTORS.named(config.detector).config)}
     if config.steps is not None and "steps" in fields:
         settings = (*settings, f"steps={config.steps}")
     return config_of(config.detector, settings)
@@ -93,8 +92,7 @@ def method_of(config: Config) -> Any:
 def run(config: Config) -> None:
     """The whole experiment."""
     if config.list:
-        rows = [(name, " ".join(f.name for f in dataclasses.fields(made[0]))) for name, made in DETECTORS.items()]
-        table("detectors", ("name", "settings"), rows)
+        table("detectors", ("name", "what it is", "settings"), [entry.described() for entry in DETECTORS.values()])
         return
     config.check()
     method, task = method_of(config), config.load_task(config.seed)
@@ -105,7 +103,7 @@ def run(config: Config) -> None:
         config.say(data.table(task), f"run folder: {folder.path}")
         backend.enable_compilation_cache(config.cache_dir)
         keys = dict(zip(("train", "test"), jax.random.split(jax.random.key(config.seed))))
-        detector = DETECTORS[config.detector][1](method)
+        detector = DETECTORS[config.detector].build(method)
         state, trained = train(config, method, detector, task, labels, folder, keys["train"])
         results = test(config, method, detector, state, trained, task, folder, keys["test"])
         show(config, results, folder.path)

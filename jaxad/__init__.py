@@ -6,7 +6,7 @@ Scores are raw float32 numbers, higher = more anomalous; images are [N, H, W, C]
 
 from jaxad._utils.version import VERSION
 from jaxad.data import load_task
-from jaxad.methods import DETECTORS, agad, ama, autoencoder
+from jaxad.methods import DETECTORS
 from jaxad.nas.space import SearchSpace
 from jaxad.nn.architecture import Architecture, Layer
 from jaxad.training.loop import fit, fit_population
@@ -24,9 +24,6 @@ __all__ = [
     "Network",
     "Search",
     "SearchSpace",
-    "agad",
-    "ama",
-    "autoencoder",
     "fit",
     "fit_population",
     "load_task",

@@ -199,7 +199,8 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
 
 def _method(wanted: Any) -> tuple[str, Any]:
     """The name and config of a method that is given by either."""
-    for name, (config_class, _) in DETECTORS.items():
+    for name, entry in DETECTORS.items():
+        config_class = entry.config
         if type(wanted) is config_class:
             return name, wanted
         if isinstance(wanted, str) and wanted == name:
@@ -254,7 +255,7 @@ def _threshold(scores: np.ndarray, target_fpr: float) -> Threshold:
 @functools.lru_cache(maxsize=16)
 def _built(name: str, config: Any) -> Detector:
     """One detector for each config: clones and folds of a cross-validation share its compiled programs."""
-    return DETECTORS[name][1](config)
+    return DETECTORS[name].build(config)
 
 
 @functools.lru_cache(maxsize=16)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from learning import OneClass, assert_learns, before_and_after
 
-from jaxad.methods import anogan
+from jaxad.methods.anogan import anogan
 
 
 def test_the_search_finds_better_codes_than_it_starts_from():

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from jaxad.data import digits
-from jaxad.methods import AutoencoderConfig, autoencoder
-from jaxad.methods.autoencoder import reconstruct
+from jaxad.methods.autoencoder import AutoencoderConfig, autoencoder, reconstruct
 from jaxad.metrics.image import auroc
 from jaxad.nas import supernet
 from jaxad.nas.space import SearchSpace

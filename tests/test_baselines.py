@@ -11,9 +11,9 @@ from skimage.metrics import structural_similarity
 from sklearn.mixture import GaussianMixture
 
 from jaxad.data import digits
-from jaxad.methods import conv_autoencoder, dagmm, deep_svdd
-from jaxad.methods.conv_autoencoder import make_pair, rebuild
-from jaxad.methods.dagmm import error_features
+from jaxad.methods.conv_autoencoder import conv_autoencoder, make_pair, rebuild
+from jaxad.methods.dagmm import dagmm, error_features
+from jaxad.methods.deep_svdd import deep_svdd
 from jaxad.training.scoring import map_images, score_images
 from jaxad.types import Batch
 

@@ -10,14 +10,10 @@ from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
 from sklearn.svm import OneClassSVM
 
 from jaxad.data import digits, textures
-from jaxad.methods import (
-    IsolationForestConfig,
-    isolation_forest,
-    local_outlier_factor,
-    nearest_neighbours,
-    one_class_svm,
-    pca,
-)
+from jaxad.methods.classical.forest import IsolationForestConfig, isolation_forest
+from jaxad.methods.classical.neighbours import local_outlier_factor, nearest_neighbours
+from jaxad.methods.classical.pca import pca
+from jaxad.methods.classical.svm import one_class_svm
 from jaxad.methods.common import nearest as module
 from jaxad.methods.common.image_buffer import empty, remember
 from jaxad.methods.common.nearest import nearest

@@ -10,8 +10,7 @@ from learning import assert_learns
 from scipy.special import log_softmax
 
 from jaxad.data import digits
-from jaxad.methods import classifier
-from jaxad.methods.classifier import negative_log_confidence
+from jaxad.methods.classifier import classifier, negative_log_confidence
 from jaxad.metrics.image import auroc
 from jaxad.training.loop import fit
 from jaxad.training.scoring import score_images

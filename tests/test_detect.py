@@ -12,7 +12,8 @@ import scripts
 from PIL import Image
 
 from jaxad.data import digits
-from jaxad.methods import DETECTORS, AutoencoderConfig, autoencoder
+from jaxad.methods import DETECTORS
+from jaxad.methods.autoencoder import AutoencoderConfig, autoencoder
 from jaxad.metrics import thresholds
 from jaxad.nn.architecture import Architecture, Layer
 from jaxad.report.overlays import colour_scale, overlay
@@ -136,18 +137,19 @@ def test_a_detector_without_threshold_only_ranks_unless_given_one(detect, made, 
     assert "0 of 4 images are anomalous" in capsys.readouterr().out
 
 
-def test_a_detector_without_maps_only_scores(detect, made, photos, tmp_path, capsys, monkeypatch):
+def test_a_detector_without_maps_only_scores(detect, made, photos, tmp_path, capsys):
     def without_maps(config):
         return autoencoder(config)._replace(score_map=None)
 
-    monkeypatch.setitem(DETECTORS, "autoencoder", (AutoencoderConfig, without_maps))
+    without = DETECTORS["autoencoder"]._replace(build=without_maps)
     said = "no overlays: the method autoencoder scores whole images and has no anomaly maps"
-    for i, (options, lines) in enumerate({(): 1, ("--overlays", 0): 0, ("--quiet",): 0}.items()):
-        output = tmp_path / str(i)
-        assert run(detect, made[0], photos, "--output", output, *options) == 0
-        assert capsys.readouterr().out.splitlines().count(said) == lines
-        assert len(read_scores(output)) == 4
-        assert [file.name for file in output.iterdir()] == ["scores.csv"]
+    with DETECTORS.temporarily("autoencoder", without):
+        for i, (options, lines) in enumerate({(): 1, ("--overlays", 0): 0, ("--quiet",): 0}.items()):
+            output = tmp_path / str(i)
+            assert run(detect, made[0], photos, "--output", output, *options) == 0
+            assert capsys.readouterr().out.splitlines().count(said) == lines
+            assert len(read_scores(output)) == 4
+            assert [file.name for file in output.iterdir()] == ["scores.csv"]
 
 
 def test_results_go_into_the_run_by_default_and_earlier_ones_stay(detect, made, photos, tmp_path, capsys):

@@ -16,9 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxad.methods import MemoryBankConfig
-from jaxad.methods import patchcore as memory_bank
 from jaxad.methods.common.patch_features import FeatureConfig, make_features
+from jaxad.methods.patchcore import MemoryBankConfig, memory_bank
 from jaxad.nn import efficientnet, pretrained
 from jaxad.nn.pretrained import find, load, read_state_dict, shapes_alone, weights
 from jaxad.runs.saving import load_detector, save_detector

@@ -13,7 +13,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from jaxad.data import digits
-from jaxad.methods import DETECTORS, AutoencoderConfig, autoencoder
+from jaxad.methods import DETECTORS, DetectorEntry
+from jaxad.methods.autoencoder import AutoencoderConfig, autoencoder
 from jaxad.metrics import thresholds
 from jaxad.nn.architecture import Architecture, Layer
 from jaxad.nn.objectives.child import ChildConfig
@@ -134,9 +135,16 @@ def toy(config):
     return Detector(init, None, None, score, transient=transient)
 
 
+@pytest.fixture
+def registered():
+    entry = DetectorEntry("toy", "A toy.", ToyConfig, toy, {}, whole=False)
+    with DETECTORS.temporarily("toy", entry):
+        yield
+
+
 @pytest.mark.parametrize("rates", [(0.25, None, 0.5), (None,)])
-def test_any_registered_method_can_be_saved(rates, tmp_path, monkeypatch):
-    monkeypatch.setitem(DETECTORS, "toy", (ToyConfig, toy))
+@pytest.mark.usefixtures("registered")
+def test_any_registered_method_can_be_saved(rates, tmp_path):
     config = ToyConfig(parts=tuple(Part(weight=i / 2, rate=rate) for i, rate in enumerate(rates)), centre=(3, 4))
     state = toy(config).init(jax.random.key(0), jnp.asarray(IMAGES[:9] / np.float32(255)))
     save_detector(tmp_path, name="toy", config=config, state=state, image_shape=(8, 8, 1))
@@ -149,8 +157,8 @@ def test_any_registered_method_can_be_saved(rates, tmp_path, monkeypatch):
     )
 
 
-def test_a_config_that_json_cannot_hold_is_not_saved(tmp_path, monkeypatch):
-    monkeypatch.setitem(DETECTORS, "toy", (ToyConfig, toy))
+@pytest.mark.usefixtures("registered")
+def test_a_config_that_json_cannot_hold_is_not_saved(tmp_path):
     config = ToyConfig(parts=(Part(weight=np.inf),))
     with pytest.raises(ValueError, match=r"config.parts\[0\].weight is None"):
         save_detector(

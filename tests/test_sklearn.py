@@ -12,7 +12,10 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from jaxad.data import digits
-from jaxad.methods import AMAConfig, ClassifierConfig, NearestNeighboursConfig, PCAConfig, pca
+from jaxad.methods.ama import AMAConfig
+from jaxad.methods.classical.neighbours import NearestNeighboursConfig
+from jaxad.methods.classical.pca import PCAConfig, pca
+from jaxad.methods.classifier import ClassifierConfig
 from jaxad.metrics.image import auroc
 from jaxad.sklearn import AnomalyDetector
 from jaxad.training.loop import fit

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scripts import EXPERIMENTS, kill_once, one_line, run, same_weights, start
 
-from jaxad.methods import DETECTORS, DeepSVDDConfig
-from jaxad.methods.named import config_of
+from jaxad.methods import DETECTORS, config_of
+from jaxad.methods.deep_svdd import DeepSVDDConfig
 from jaxad.runs.saving import load_detector
 
 sys.path.append(str(EXPERIMENTS))

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from jaxad.data.protocols.few_masks import load_labelled
-from jaxad.methods import unet_segmenter
-from jaxad.methods.unet_segmenter import cross_entropy, overlap
+from jaxad.methods.unet_segmenter import cross_entropy, overlap, unet_segmenter
 from jaxad.metrics.pixel import pixel_auroc
 from jaxad.sklearn import AnomalyDetector
 from jaxad.training.loop import fit

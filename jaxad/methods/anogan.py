@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
+from jaxad.methods.registry import detector
 from jaxad.nn import convnet
 from jaxad.nn.layers import Moments
 from jaxad.types import Array, Batch, Detector, Key, Params
@@ -82,6 +83,15 @@ class AnoGANInfo(NamedTuple):
     spread: Array  # mean standard deviation of a pixel over generated images: 0 where all are the same
 
 
+TINY = AnoGANConfig(widths=(16,), latent_dim=8, learning_rate=3e-3, search_steps=10, feature_weight=0.0)
+
+
+@detector(
+    "anogan",
+    "AnoGAN, a generator of normal images that is inverted (Schlegl et al., IPMI 2017).",
+    config=AnoGANConfig,
+    tiny=TINY,
+)
 def anogan(config: AnoGANConfig | None = None, **fields: Any) -> Detector:
     """The detector of a config, of its fields (`anogan(latent_dim=32)`), or of a config with changed fields.
 

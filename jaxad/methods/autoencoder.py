@@ -16,8 +16,9 @@ import optax
 from jax import lax
 
 from jaxad.data.batches import batches, map_batches, window
+from jaxad.methods.registry import detector
 from jaxad.nn import autoencoder as network
-from jaxad.nn.architecture import Architecture
+from jaxad.nn.architecture import Architecture, Layer
 from jaxad.nn.layers import Moments
 from jaxad.nn.objectives import make_hypothesis
 from jaxad.nn.objectives.child import ChildConfig, make_child, make_optimiser
@@ -64,6 +65,23 @@ class AutoencoderInfo(NamedTuple):
     gradient_norm: Array
 
 
+LAYER = Layer(channels=8, kernel=3, pool="average", pool_kernel=3, norm="batch", activation="elu")
+TINY = {
+    "density": AutoencoderConfig(architecture=Architecture(hypothesis="density", distance="l2", layers=(LAYER,))),
+    "centroid": AutoencoderConfig(
+        architecture=Architecture(
+            hypothesis="centroid", distance="l1", layers=(dataclasses.replace(LAYER, norm="instance"),)
+        )
+    ),
+}
+
+
+@detector(
+    "autoencoder",
+    "Any architecture of the search space (Li et al., TNNLS 2022).",
+    config=AutoencoderConfig,
+    tiny=TINY,
+)
 def autoencoder(config: AutoencoderConfig | None = None, **fields: Any) -> Detector:
     """The detector of a config, of its fields (`autoencoder(architecture=...)`), or of a config with changed fields.
 

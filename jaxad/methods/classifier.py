@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxad.methods.registry import detector
 from jaxad.nn import convnet
 from jaxad.nn.layers import Moments
 from jaxad.types import Array, Batch, Detector, Key, Params
@@ -78,6 +79,18 @@ class ClassifierInfo(NamedTuple):
     accuracy: Array
 
 
+TINY = {
+    "msp": ClassifierConfig(widths=(16,), steps=30, learning_rate=1e-2),
+    "odin": ClassifierConfig(widths=(16,), steps=30, learning_rate=1e-2, score="odin"),
+}
+
+
+@detector(
+    "classifier",
+    "A classifier of the normal classes, by MSP or ODIN (Hendrycks & Gimpel, ICLR 2017; Liang et al., ICLR 2018).",
+    config=ClassifierConfig,
+    tiny=TINY,
+)
 def classifier(config: ClassifierConfig | None = None, **fields: Any) -> Detector:
     """The detector of a config, of its fields (`classifier(score="odin")`), or of a config with changed fields.
 

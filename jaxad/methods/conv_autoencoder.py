@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxad.methods.registry import detector
 from jaxad.nn import convnet
 from jaxad.nn.objectives.distances import get_distance
 from jaxad.types import Array, Batch, Detector, Key, Params
@@ -73,6 +74,15 @@ class AutoencoderPair(NamedTuple):
     decode: Callable[[Params, Array, tuple[int, ...]], Array]  # (params, latent, image shape) -> images
 
 
+TINY = ConvAutoencoderConfig(widths=(8,), latent_dim=16, learning_rate=1e-2)
+
+
+@detector(
+    "conv_autoencoder",
+    "Convolutional autoencoder, by squared errors or SSIM (Bergmann et al., VISAPP 2019).",
+    config=ConvAutoencoderConfig,
+    tiny=TINY,
+)
 def conv_autoencoder(config: ConvAutoencoderConfig | None = None, **fields: Any) -> Detector:
     """The detector of a config, of its fields (`conv_autoencoder(distance="ssim")`), or a config with changed fields.
 

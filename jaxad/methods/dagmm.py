@@ -18,6 +18,7 @@ import optax
 
 from jaxad.data.batches import map_batches
 from jaxad.methods.conv_autoencoder import make_pair
+from jaxad.methods.registry import detector
 from jaxad.nn import convnet
 from jaxad.nn.objectives.density import DensityConfig, Mixture, density
 from jaxad.types import Array, Batch, Detector, Key, Params
@@ -74,6 +75,15 @@ class DAGMMInfo(NamedTuple):
     error: Array  # mean squared error of a pixel
 
 
+TINY = DAGMMConfig(widths=(8,), latent_dim=8, components=2, learning_rate=1e-2)
+
+
+@detector(
+    "dagmm",
+    "Deep autoencoding Gaussian mixture model (Zong et al., ICLR 2018).",
+    config=DAGMMConfig,
+    tiny=TINY,
+)
 def dagmm(config: DAGMMConfig | None = None, **fields: Any) -> Detector:
     """The detector of a config, of its fields (`dagmm(components=2)`), or of a config with changed fields.
 

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxad.data.batches import map_batches
+from jaxad.methods.registry import detector
 from jaxad.nn import convnet
 from jaxad.nn.layers import Moments
 from jaxad.nn.objectives.centroid import CentroidConfig, CentroidParams, CentroidStats, centroid
@@ -90,6 +91,15 @@ class DeepSVDDInfo(NamedTuple):
     spread: Array  # mean standard deviation of the outputs over the batch: 0 in a network that has collapsed
 
 
+TINY = DeepSVDDConfig(widths=(8,), kernel=3, outputs=8, objective="soft-boundary")
+
+
+@detector(
+    "deep_svdd",
+    "Deep support vector data description (Ruff et al., ICML 2018).",
+    config=DeepSVDDConfig,
+    tiny=TINY,
+)
 def deep_svdd(config: DeepSVDDConfig | None = None, **fields: Any) -> Detector:
     """The detector of a config, of its fields (`deep_svdd(nu=0.05)`), or of a config with changed fields.
 

@@ -23,6 +23,7 @@ from jaxad.methods.common.nearest import nearest
 from jaxad.methods.common.patch_features import FeatureConfig, make_features
 from jaxad.methods.common.upsample import to_pixels
 from jaxad.methods.patchcore import FEATURE_BATCH, rows_of
+from jaxad.methods.registry import detector
 from jaxad.types import Array, Batch, Detector, Key, Params
 
 MOST = 50_000  # patches that are fitted to, drawn at random where there are more
@@ -86,6 +87,15 @@ class FeatureDictionaryInfo(NamedTuple):
     remembered: Array  # int32, images in the buffer
 
 
+TINY = FeatureDictionaryConfig(memory=64, clusters=40, neighbours=1, features=FeatureConfig(width=8))
+
+
+@detector(
+    "feature_dictionary",
+    "Dictionary of normal patches (Napoletano et al., Sensors 2018).",
+    config=FeatureDictionaryConfig,
+    tiny=TINY,
+)
 def feature_dictionary(config: FeatureDictionaryConfig | None = None, **fields: Any) -> Detector:
     """The detector of a config, of its fields, or of a config with changed fields.
 

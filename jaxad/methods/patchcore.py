@@ -25,6 +25,7 @@ from jaxad.methods.common.image_buffer import ImageBuffer, empty, remember
 from jaxad.methods.common.nearest import nearest
 from jaxad.methods.common.patch_features import FeatureConfig, make_features
 from jaxad.methods.common.upsample import to_pixels
+from jaxad.methods.registry import detector
 from jaxad.types import Array, Batch, Detector, Key, Params
 
 FEATURE_BATCH = 16  # images that pass the network together in `calibrate`
@@ -75,6 +76,15 @@ class MemoryBankInfo(NamedTuple):
     remembered: Array  # int32, images in the buffer
 
 
+TINY = MemoryBankConfig(memory=64, bank=200, features=FeatureConfig(width=8))
+
+
+@detector(
+    "memory_bank",
+    "PatchCore, nearest neighbours of patches (Roth et al., CVPR 2022).",
+    config=MemoryBankConfig,
+    tiny=TINY,
+)
 def memory_bank(config: MemoryBankConfig | None = None, **fields: Any) -> Detector:
     """The detector of a config, of its fields (`memory_bank(bank=500)`), or of a config with changed fields.
 

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxad.methods.registry import detector
 from jaxad.nn import unet
 from jaxad.nn.layers import Moments
 from jaxad.nn.norm import averaged, fresh_moments
@@ -71,6 +72,15 @@ class UNetSegmenterInfo(NamedTuple):
     overlap: Array  # Dice, in (0, 1]
 
 
+TINY = UNetSegmenterConfig(width=0.25, levels=2, steps=30, learning_rate=1e-2)
+
+
+@detector(
+    "unet_segmenter",
+    "A U-Net that is taught masks of defects (Ronneberger et al., MICCAI 2015).",
+    config=UNetSegmenterConfig,
+    tiny=TINY,
+)
 def unet_segmenter(config: UNetSegmenterConfig | None = None, **fields: Any) -> Detector:
     """The detector of a config, of its fields (`unet_segmenter(width=0.25)`), or of a config with changed fields.
 

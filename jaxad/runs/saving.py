@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from jaxad._utils.files import from_json, to_json, write_json
 from jaxad._utils.version import VERSION
-from jaxad.methods import SAVED
+from jaxad.methods import DETECTORS
 from jaxad.metrics.thresholds import Threshold
 from jaxad.nn.pretrained import shapes_alone
 from jaxad.training.checkpoint import read_metadata, restore, save
@@ -35,7 +35,7 @@ class ImageShape(NamedTuple):
 class LoadedDetector(NamedTuple):
     """A detector as it was saved."""
 
-    name: str  # of its method, in SAVED
+    name: str  # of its method, in `DETECTORS`
     config: Any  # of the method's config class
     detector: Detector
     state: State  # calibrated if it was; its transient fields are as `init` leaves them
@@ -69,7 +69,7 @@ def save_detector(
     """Save a trained, calibrated detector to `folder`, which is made; each file is replaced atomically.
 
     Args:
-      name: of the method, in `SAVED`.
+      name: of the method, in `jaxad.methods.DETECTORS`.
       config: what the method's constructor was given.
       image_shape: (H, W, C) of the training images.
       details: anything JSON can hold, such as a summary, seeds and metrics. `map_scale`, the highest value of anomaly
@@ -79,9 +79,8 @@ def save_detector(
       ValueError: what is of no use to anyone who loads it (an unknown method, a state of another config or shape, a
         threshold or setting that is not finite), or a folder that cannot be written.
     """
-    if name not in SAVED:
-        raise ValueError(f"name is {name!r}; choose one of {', '.join(SAVED)}")
-    config_class, constructor = SAVED[name]
+    entry = DETECTORS.named(name)
+    config_class, constructor = entry.config, entry.build
     if not isinstance(config, config_class):
         raise ValueError(f"config is of type {type(config).__name__}; the method {name} needs {config_class.__name__}")
     shape = tuple(image_shape)
@@ -90,7 +89,9 @@ def save_detector(
     if threshold is not None and not math.isfinite(threshold.value):
         raise ValueError(f"threshold is {threshold.value}; save a finite one, or None to decide later")
     detector = constructor(config)
-    if _forms(_like(detector, shape)) != _forms(state):
+    # Of a method that learns from all images at once the rest is as large as they were many.
+    compared = [_lasting(detector, each) if entry.whole else each for each in (_like(detector, shape), state)]
+    if _forms(compared[0]) != _forms(compared[1]):
         raise ValueError(
             f"state is not one of {name} with this config and image_shape {shape}; give both as they were in training"
         )
@@ -133,11 +134,12 @@ def load_detector(folder: str | Path) -> LoadedDetector:
     except ValueError as error:
         raise _damage(described, error) from error
     known = isinstance(content, dict) and content.get("format") == _FORMAT
-    if not known or content.get("detector") not in tuple(SAVED):
+    if not known or str(content.get("detector")) not in DETECTORS:
         raise ValueError(
             f"{described} was not written by this version of jaxad; retrain, or use the version that wrote it"
         )
-    config_class, constructor = SAVED[content["detector"]]
+    entry = DETECTORS[content["detector"]]
+    config_class, constructor = entry.config, entry.build
     try:
         description = from_json(_Description, content, "description")
         config = from_json(config_class, description.config, "config")

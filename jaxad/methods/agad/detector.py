@@ -23,6 +23,7 @@ from jaxad.methods.agad.networks import (
     init_generator,
     second_pass,
 )
+from jaxad.methods.registry import detector
 from jaxad.nn.layers import Moments
 from jaxad.nn.norm import Statistics, averaged
 from jaxad.types import Array, Batch, Detector, Key, Params
@@ -71,6 +72,16 @@ class _Judged(NamedTuple):
     features: Array | None  # [2, B, h, w, F], None unless they are matched
 
 
+SMALL = AGADConfig(generator="naive", width=0.25, latent_dim=16, learning_rate=1e-2)
+TINY = {"naive": SMALL, "auxiliary": dataclasses.replace(SMALL, auxiliary_norm=True)}
+
+
+@detector(
+    "agad",
+    "Adversarial generative anomaly detection (Shi & Zhang, 2023), GANomaly and Skip-GANomaly.",
+    config=AGADConfig,
+    tiny=TINY,
+)
 def agad(config: AGADConfig | None = None, **fields: Any) -> Detector:
     """The detector of a config, of its fields (`agad(width=0.25)`), or of a config with changed fields.
 

@@ -17,6 +17,7 @@ from jaxad.methods.ama import networks as sngan
 from jaxad.methods.ama import spectral_norm as spectral
 from jaxad.methods.ama.config import AMAConfig
 from jaxad.methods.ama.inference import AMAState, Networks, effective, in_use, pair, views
+from jaxad.methods.registry import detector
 from jaxad.nn.layers import Moments
 from jaxad.nn.norm import averaged, fresh_moments
 from jaxad.types import Array, Batch, Detector, Key, Params
@@ -64,6 +65,16 @@ class _Made(NamedTuple):
     mixed: Array | None  # [B, H, W, C], None without interpolation
 
 
+# By R: the logarithm of its density squares rounding, and has tests of its own.
+TINY = AMAConfig(width=0.1, latent_dim=8, steps=30, learning_rate=1e-3, negatives="none", critic_steps=2, score="r")
+
+
+@detector(
+    "ama",
+    "Adversarial mirrored autoencoder (Somepalli et al., UAI 2021).",
+    config=AMAConfig,
+    tiny=TINY,
+)
 def ama(config: AMAConfig | None = None, **fields: Any) -> Detector:
     """The detector of a config, of its fields (`ama(width=0.25)`), or of a config with changed fields.
 

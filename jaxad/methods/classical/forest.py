@@ -15,6 +15,7 @@ import numpy as np
 from jax import lax
 
 from jaxad.methods.common.host import Estimator, MemoryConfig, as_detector, padded
+from jaxad.methods.registry import detector
 from jaxad.types import Array, Detector
 
 
@@ -47,6 +48,15 @@ class Forest(NamedTuple):
     expected: Array  # scalar, c of the images that a tree was grown on
 
 
+TINY = IsolationForestConfig(memory=64, trees=50, samples=32)
+
+
+@detector(
+    "isolation_forest",
+    "Isolation forest of pixels (Liu et al., ICDM 2008).",
+    config=IsolationForestConfig,
+    tiny=TINY,
+)
 def isolation_forest(config: IsolationForestConfig | None = None, **fields: Any) -> Detector:
     """scikit-learn's IsolationForest; the score is s(x) in (0, 1)."""
     config = dataclasses.replace(config or IsolationForestConfig(), **fields)

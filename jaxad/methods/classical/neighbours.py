@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxad.methods.common.host import Estimator, MemoryConfig, as_detector, padded
 from jaxad.methods.common.nearest import nearest
+from jaxad.methods.registry import detector
 from jaxad.types import Array, Detector
 
 
@@ -64,6 +65,12 @@ class Densities(NamedTuple):
     neighbours: Array  # int32, k where there were enough images
 
 
+@detector(
+    "nearest_neighbours",
+    "Distance to the nearest training images, of pixels (Ramaswamy et al., SIGMOD 2000).",
+    config=NearestNeighboursConfig,
+    tiny=NearestNeighboursConfig(memory=64),
+)
 def nearest_neighbours(config: NearestNeighboursConfig | None = None, **fields: Any) -> Detector:
     """Distance to the nearest images of training. There is nothing to fit, so scikit-learn has no part in it."""
     config = dataclasses.replace(config or NearestNeighboursConfig(), **fields)
@@ -85,6 +92,12 @@ def nearest_neighbours(config: NearestNeighboursConfig | None = None, **fields: 
     return as_detector(config, Estimator(like, fit, score))
 
 
+@detector(
+    "local_outlier_factor",
+    "Local outlier factor of pixels (Breunig et al., SIGMOD 2000).",
+    config=LocalOutlierFactorConfig,
+    tiny=LocalOutlierFactorConfig(memory=64, neighbours=15),
+)
 def local_outlier_factor(config: LocalOutlierFactorConfig | None = None, **fields: Any) -> Detector:
     """scikit-learn's LocalOutlierFactor for new images (`novelty=True`)."""
     config = dataclasses.replace(config or LocalOutlierFactorConfig(), **fields)

@@ -14,6 +14,7 @@ import numpy as np
 from jax import lax
 
 from jaxad.methods.common.host import ClassicalState, Estimator, MemoryConfig, as_detector, features, padded, reduced
+from jaxad.methods.registry import detector
 from jaxad.types import Array, Detector
 
 LEAST = 1e-6  # variance: of a constant pixel of 8 bits, which is known to half a level, it is 1.3e-6
@@ -47,6 +48,15 @@ class Components(NamedTuple):
     constant: Array  # scalar, log |2 pi covariance| / 2
 
 
+TINY = PCAConfig(memory=64, components=8)
+
+
+@detector(
+    "pca",
+    "Principal components of pixels, by reconstruction or likelihood (Tipping & Bishop, 1999).",
+    config=PCAConfig,
+    tiny=TINY,
+)
 def pca(config: PCAConfig | None = None, **fields: Any) -> Detector:
     """scikit-learn's PCA. Where it reconstructs, `score_map` is the squared error of each pixel."""
     config = dataclasses.replace(config or PCAConfig(), **fields)

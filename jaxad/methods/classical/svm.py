@@ -13,6 +13,7 @@ import numpy as np
 from jax import lax
 
 from jaxad.methods.common.host import Estimator, MemoryConfig, as_detector, padded
+from jaxad.methods.registry import detector
 from jaxad.types import Array, Detector
 
 
@@ -44,6 +45,15 @@ class Support(NamedTuple):
     gamma: Array  # scalar
 
 
+TINY = OneClassSVMConfig(memory=64)
+
+
+@detector(
+    "one_class_svm",
+    "One-class support vector machine of pixels (Schölkopf et al., Neural Computation 2001).",
+    config=OneClassSVMConfig,
+    tiny=TINY,
+)
 def one_class_svm(config: OneClassSVMConfig | None = None, **fields: Any) -> Detector:
     """scikit-learn's OneClassSVM; the score is in [-sum a_i, 0]."""
     config = dataclasses.replace(config or OneClassSVMConfig(), **fields)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Literal
+from typing import ClassVar, Literal
 
 from jaxad.methods.nbs.environment import EnvironmentConfig
 from jaxad.nn.crf import CRFConfig
@@ -14,6 +14,8 @@ JUDGES = ("buffer", "current")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NBSConfig:
     """What is trained, and how. The thesis publishes sizes and networks; other constants are a follow-up's, or ours."""
+
+    labels: ClassVar[str] = "masks"  # what it is taught by, of some of its images
 
     environment: EnvironmentConfig = dataclasses.field(default_factory=EnvironmentConfig)
     """Patches and windows."""

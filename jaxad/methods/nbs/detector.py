@@ -25,10 +25,24 @@ from jaxad.methods.nbs import networks as nets
 from jaxad.methods.nbs.config import STRATEGIES, NBSConfig
 from jaxad.methods.nbs.profiles import append, loss_maps, loss_profiles, predict_images
 from jaxad.methods.nbs.state import Best, NBSInfo, NBSState, Training
+from jaxad.methods.registry import detector
 from jaxad.nn.crf import refine
 from jaxad.types import Array, Batch, Detector, Key, Params
 
+TINY = NBSConfig(
+    environment=env.EnvironmentConfig(patch=8, shift=3, window=16),
+    episode=4, batch=2, code=4, width=0.05, sampler_width=0.2, predictor_width=0.5, period=6, skip=3, profile=3,
+    clone_steps=20, predictor_batch=3, memory=7, learning_rate=1e-2,
+)  # fmt: skip
 
+
+@detector(
+    "nbs",
+    "Neural batch sampling, from the masks of a few images (Chu & Kitani, ECCV 2020).",
+    config=NBSConfig,
+    tiny=TINY,
+    whole=True,
+)
 def nbs(config: NBSConfig | None = None, **fields: Any) -> Detector:
     """The detector of a config, of its fields (`nbs(width=0.25)`), or of a config with changed fields.
 

@@ -1,0 +1,98 @@
+"""Things with names: each is registered by a decorator in the file that defines it, and found without any list of them.
+
+A registry belongs to a package. A module of that package registers what it defines when it is imported, and the
+registry imports the modules only once somebody asks: for a name first the module of that name, which keeps heavy
+modules out of the way of those who want another, then all modules. What is defined elsewhere is registered by
+importing it.
+"""
+
+import contextlib
+import importlib
+import importlib.util
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
+
+Entry = TypeVar("Entry")
+
+
+class Registry(Mapping[str, Entry]):
+    """A mapping from name to entry, in the order of names; importing what there is to register happens on demand.
+
+    Args:
+      kind: what the entries are, for messages, such as "detector".
+      package: full name of the package whose modules register entries.
+    """
+
+    def __init__(self, kind: str, package: str) -> None:
+        self.kind = kind
+        self.package = package
+        self._entries: dict[str, Entry] = {}
+        self._origins: dict[str, str] = {}  # of an entry, the full name of what was registered
+        self._complete = False
+
+    def add(self, name: str, entry: Entry, source: Callable[..., Any]) -> None:
+        """Register an entry; what was defined anew, in a notebook or by a reload, replaces its predecessor.
+
+        Args:
+          source: the function or class that the entry describes.
+
+        Raises:
+          ValueError: a name that is no identifier, or one that something else has.
+        """
+        origin = f"{source.__module__}.{source.__qualname__}"
+        if not name.isidentifier():
+            raise ValueError(f"{self.kind} {name!r} is no name: use letters, digits and underscores")
+        if self._origins.get(name, origin) != origin:
+            raise ValueError(f"{self.kind} {name!r} is registered by {self._origins[name]}: give {origin} another name")
+        self._entries[name], self._origins[name] = entry, origin
+
+    @contextlib.contextmanager
+    def temporarily(self, name: str, entry: Entry) -> Iterator[None]:
+        """An entry, or another one of that name, while the context lasts."""
+        before = name in self and self._entries[name]
+        self._entries[name] = entry
+        try:
+            yield
+        finally:
+            if before:
+                self._entries[name] = before
+            else:
+                del self._entries[name]
+
+    def named(self, name: str) -> Entry:
+        """The entry of that name; ValueError lists the names there are."""
+        if name not in self:
+            raise ValueError(f"there is no {self.kind} {name!r}; choose one of {', '.join(self)}")
+        return self._entries[name]
+
+    def __getitem__(self, name: str) -> Entry:
+        if name not in self._entries and not self._complete:
+            self._import_one(name)
+            if name not in self._entries:
+                self._import_all()
+        return self._entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        self._import_all()
+        return iter(sorted(self._entries))
+
+    def __len__(self) -> int:
+        self._import_all()
+        return len(self._entries)
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} {self.kind}s: {', '.join(self)}>"
+
+    def _import_one(self, name: str) -> None:
+        full = f"{self.package}.{name}"
+        if isinstance(name, str) and name.isidentifier() and importlib.util.find_spec(full):
+            importlib.import_module(full)
+
+    def _import_all(self) -> None:
+        if self._complete:
+            return
+        package = importlib.import_module(self.package)
+        for module in pkgutil.walk_packages(package.__path__, f"{self.package}."):
+            importlib.import_module(module.name)
+        self._complete = True

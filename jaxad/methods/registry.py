@@ -1,0 +1,100 @@
+"""The detectors by name: `@detector` on a constructor is all that adds one, to every place where detectors are named.
+
+@detector("mine", "What it is, in a sentence.", config=MineConfig, tiny=MineConfig(width=4))
+def mine(config: MineConfig | None = None, **fields: Any) -> Detector:
+    ...
+"""
+
+import dataclasses
+import json
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from jaxad._utils.files import from_json
+from jaxad._utils.registry import Registry
+from jaxad.types import Detector
+
+Build = TypeVar("Build", bound=Callable[..., Detector])
+
+
+class DetectorEntry(NamedTuple):
+    """A method that learns to score images."""
+
+    name: str
+    summary: str  # what it is, in one sentence with its source
+    config: type  # a frozen dataclass of its settings
+    build: Callable[..., Detector]  # (config) -> detector; without a config from fields, such as build(width=0.25)
+    tiny: Mapping[str, Any]  # configs by the name of a case: so small that tests train them in seconds
+    whole: bool  # every step learns from all images, so that a loop of its own trains it instead of `jaxad.fit`
+
+    def described(self) -> tuple[str, str, str]:
+        """(name, what it is, the names of its settings), a row of the table of detectors."""
+        return self.name, self.summary, " ".join(field.name for field in dataclasses.fields(self.config))
+
+
+DETECTORS: Registry[DetectorEntry] = Registry("detector", "jaxad.methods")
+"""Every method by name; the built-in ones are imported when they are first asked for."""
+
+
+def detector(name: str, summary: str, *, config: type, tiny: Any, whole: bool = False) -> Callable[[Build], Build]:
+    """Register a constructor of detectors: a decorator that leaves it as it is.
+
+    Args:
+      name: by which the command line, saved detectors and `jaxad.detectors` know it; a Python name.
+      summary: what it is, in one sentence with its source.
+      config: the frozen dataclass of its settings. Its class attribute `labels`, if there is one, says what the method
+        is told of training images: "anomalies" (1 where anomalous, if known), "classes" (of normal images) or "masks".
+      tiny: settings with which the contract tests train it within seconds on images [64, 8, 8, 1]: a config, or
+        several by the name of a case.
+      whole: whether `step` wants all images in every batch, in the order in which `init` had them, with the masks
+        [n, H, W] of the first n. `jaxad.fit`, which draws its batches, cannot train such a method.
+
+    Raises:
+      ValueError: a name that something else has, or settings of another class.
+    """
+    cases = dict(tiny) if isinstance(tiny, Mapping) else {"tiny": tiny}
+    for case, settings in cases.items():
+        if not isinstance(settings, config):
+            raise ValueError(f"tiny settings {case!r} of {name} are {settings!r}; give a {config.__name__}")
+
+    def register(build: Build) -> Build:
+        DETECTORS.add(name, DetectorEntry(name, summary, config, build, cases, whole), build)
+        return build
+
+    return register
+
+
+def config_of(name: str, settings: Sequence[str] = ()) -> Any:
+    """The config of a method, its defaults changed by settings as text, such as "width=0.25" or "widths=[16,32]".
+
+    Values are JSON; what is not is taken as a string.
+
+    Raises:
+      ValueError: an unknown method or setting, a value of the wrong type or out of range, a setting without a default.
+    """
+    config_class = DETECTORS.named(name).config
+    hints = typing.get_type_hints(config_class)
+    fields = [field.name for field in dataclasses.fields(config_class)]
+    values = {}
+    for setting in settings:
+        field, sign, text = setting.partition("=")
+        if not sign or field not in fields:
+            raise ValueError(f"{name} has no setting {setting!r}; give NAME=VALUE with one of {', '.join(fields)}")
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError:
+            value = text
+        values[field] = from_json(hints[field], value, field)
+    try:
+        config = config_class(**values)
+    except TypeError as error:
+        needed = [field.name for field in dataclasses.fields(config_class) if _has_no_default(field)]
+        raise ValueError(f"{name} needs {', '.join(set(needed) - set(values))}, which have no default") from error
+    if hasattr(config, "check"):
+        config.check()
+    return config
+
+
+def _has_no_default(field: dataclasses.Field) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
