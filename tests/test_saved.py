@@ -173,7 +173,7 @@ MISFITS = {
     "another shape": ({"image_shape": (8, 8, 3)}, r"this config and image_shape \(8, 8, 3\)"),
     "another config": ({"config": dataclasses.replace(CONFIG, child=ChildConfig(optimiser="sgd"))}, "with this config"),
     "a config of another kind": ({"config": ARCHITECTURE}, "of type Architecture; .* needs AutoencoderConfig"),
-    "an unknown method": ({"name": "magic"}, "name is 'magic'; choose one of .*autoencoder"),
+    "an unknown method": ({"name": "magic"}, "there is no detector 'magic'; choose one of .*autoencoder"),
     "a threshold for nothing": ({"threshold": thresholds.fixed(np.inf)}, "save a finite one"),
 }
 
