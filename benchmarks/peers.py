@@ -34,7 +34,7 @@ from sklearn.svm import OneClassSVM
 from jaxad._utils.compile import enable_compilation_cache
 from jaxad.data import load
 from jaxad.methods import DETECTORS
-from jaxad.training.early_stopping import subsample
+from jaxad.training.calibration import subsample
 from jaxad.training.loop import fit
 from jaxad.training.scoring import score_images
 from jaxad.types import Detector

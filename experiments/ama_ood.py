@@ -36,7 +36,8 @@ from jaxad.runs.evaluation import Evaluation, evaluate, pictures, predictions
 from jaxad.runs.progress import Progress, table
 from jaxad.runs.saving import save_detector
 from jaxad.training import checkpoint
-from jaxad.training.early_stopping import Selection, best_values, calibrated, fit_selected, subsample
+from jaxad.training.calibration import calibrate_population, subsample
+from jaxad.training.early_stopping import Selection, best_values, fit_selected
 from jaxad.training.loop import History
 from jaxad.training.scoring import score_images
 from jaxad.types import Detector, State
@@ -237,7 +238,7 @@ def train_variant(
             f"{name}: at no look had training seed {seeds} scores that are finite and differ: lower "
             f"--ama.learning-rate, which is {settings.learning_rate:g}"
         )
-    last = calibrated(detector, selection.state, subsample(task.train.images, FITTED))
+    last = calibrate_population(detector, selection.state, task.train.images)
     return Trained(settings, detector, selection, {"validation": selection.best, "last": last})
 
 

@@ -30,7 +30,7 @@ from jaxad.runs.evaluation import evaluate, evaluate_pixels, pictures, predictio
 from jaxad.runs.progress import Progress, show_metrics, table
 from jaxad.runs.saving import save_detector
 from jaxad.training import checkpoint
-from jaxad.training.early_stopping import subsample
+from jaxad.training.calibration import subsample
 from jaxad.training.loop import fit
 from jaxad.types import Detector, State
 

@@ -20,17 +20,15 @@ from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from jaxad._utils.compile import kernel_options
 from jaxad.data import check_images
 from jaxad.methods import DETECTORS
 from jaxad.metrics.thresholds import Threshold, false_positive_rate
-from jaxad.training.early_stopping import subsample
+from jaxad.training.calibration import calibrate
 from jaxad.training.loop import fit
 from jaxad.training.scoring import map_images, score_images
 from jaxad.types import Detector
 
 AUTO = 0.05  # of normal images may be flagged where nothing else is said
-CALIBRATION_IMAGES = 1024  # at most so many training images, spread evenly, calibrate the detector
 
 
 class AnomalyDetector(OutlierMixin, BaseEstimator):
@@ -104,7 +102,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         if history.diverged:
             raise ValueError(f"{name} diverged in training: lower its learning_rate, or check the images")
         ordinary = np.setdiff1d(normal, held)
-        state = _calibrate(detector)(state, subsample(images[ordinary], CALIBRATION_IMAGES))
+        state = calibrate(detector, state, images[ordinary])
         self.detector_, self.config_, self.state_ = detector, config, state
         self.history_, self.image_shape_ = history.info, images.shape[1:]
         self.held_out_scores_ = self._scores(images[held])
@@ -256,8 +254,3 @@ def _threshold(scores: np.ndarray, target_fpr: float) -> Threshold:
 def _built(name: str, config: Any) -> Detector:
     """One detector for each config: clones and folds of a cross-validation share its compiled programs."""
     return DETECTORS[name].build(config)
-
-
-@functools.lru_cache(maxsize=16)
-def _calibrate(detector: Detector) -> Any:
-    return jax.jit(detector.calibrate, compiler_options=kernel_options() or None)

@@ -9,7 +9,7 @@ import pytest
 from jaxad.data import load_task
 from jaxad.methods.ama import AMAConfig, ama
 from jaxad.metrics.image import auroc
-from jaxad.training.early_stopping import calibrated
+from jaxad.training.calibration import calibrate_population
 from jaxad.training.loop import fit_population
 from jaxad.training.scoring import score_images
 
@@ -37,7 +37,7 @@ detector_of = functools.cache(ama)  # compiled once for all seeds
 
 def aurocs(detector, states):
     """Of test images, one for every seed."""
-    states = calibrated(detector, states, zeros().train.images)
+    states = calibrate_population(detector, states, zeros().train.images)
     test = zeros().test
     members = [jax.tree.map(lambda leaf, seed=seed: leaf[seed], states) for seed in range(len(SEEDS))]
     return np.array([float(auroc(score_images(detector, state, test.images), test.labels)) for state in members])

@@ -4,19 +4,17 @@ Detectors do not get better for as long as they train: an autoencoder that has l
 too. Where labelled validation images exist (AutoAD's reward needs them anyway) they can choose the moment to stop.
 """
 
-import functools
 import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import chex
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jaxad._utils.compile import kernel_options
+from jaxad._utils.tree import member, stack
 from jaxad.metrics.image import CRITERIA
 from jaxad.metrics.pixel_jax import PIXEL_CRITERIA, PixelTruth, pixel_truth
+from jaxad.training.calibration import CALIBRATION_IMAGES, calibrate
 from jaxad.training.loop import History, OnChunk, fit_population
 from jaxad.training.scoring import map_images, score_images
 from jaxad.types import Array, Detector, Key, State
@@ -48,7 +46,7 @@ def fit_selected(
     batch_size: int,
     criterion: str = "auroc",
     on_chunk: OnChunk | None = None,
-    calibration_images: int = 1024,
+    calibration_images: int = CALIBRATION_IMAGES,
     valid_masks: np.ndarray | None = None,
     train_labels: np.ndarray | None = None,
     anomalies_per_batch: int | None = None,
@@ -89,7 +87,6 @@ def fit_selected(
         raise ValueError(f"evals are {evals}; give ascending numbers of steps from 1 upwards")
     size = keys.shape[0]
     normal = train if train_labels is None else train[np.flatnonzero(np.asarray(train_labels) == 0)]
-    calibration = subsample(normal, calibration_images)
     if selection is None:
         selection = Selection(None, None, np.full((size, len(evals)), np.nan, np.float32), np.int32(0))
     for look in range(int(selection.num_evals), len(evals)):
@@ -98,28 +95,17 @@ def fit_selected(
             state=selection.state, start_step=evals[look - 1] if look else 0, chunk=chunk,
             labels=train_labels, anomalies_per_batch=anomalies_per_batch,
         )  # fmt: skip
-        now = [_calibrate(detector)(_member(state, p), calibration) for p in range(size)]
+        now = [calibrate(detector, member(state, p), normal, limit=calibration_images) for p in range(size)]
         values = selection.values.copy()
-        values[:, look] = [value_of(look_at(detector, member, valid), truth, criterion) for member in now]
+        values[:, look] = [value_of(look_at(detector, one, valid), truth, criterion) for one in now]
         if look == 0:
             best = now
         else:
             improved = np.nan_to_num(values[:, look], nan=-1.0) > best_values(selection.values)
-            best = [now[p] if improved[p] else _member(selection.best, p) for p in range(size)]
-        selection = Selection(state, _stack(best), values, np.int32(look + 1))
+            best = [now[p] if improved[p] else member(selection.best, p) for p in range(size)]
+        selection = Selection(state, stack(best), values, np.int32(look + 1))
         on_eval(selection, history)
     return selection
-
-
-def subsample(images: Array | np.ndarray, most: int) -> Array | np.ndarray:
-    """At most so many of the images [N, H, W, C], spread evenly."""
-    return images[np.linspace(0, len(images) - 1, min(most, len(images))).astype(int)]
-
-
-def calibrated(detector: Detector, states: State, images: Array | np.ndarray) -> State:
-    """The states of P seeds, each calibrated on the images."""
-    seeds = range(len(jax.tree.leaves(states)[0]))
-    return _stack([_calibrate(detector)(_member(states, p), images) for p in seeds])
 
 
 def best_values(values: np.ndarray) -> np.ndarray:
@@ -132,16 +118,3 @@ def value_of(found: np.ndarray, truth: np.ndarray | PixelTruth, criterion: str) 
     if not np.isfinite(found).all() or found.min() == found.max():
         return float("nan")
     return float((CRITERIA | PIXEL_CRITERIA)[criterion](found, truth))
-
-
-@functools.lru_cache(maxsize=16)
-def _calibrate(detector: Detector) -> Callable[[State, Array], State]:
-    return jax.jit(detector.calibrate, compiler_options=kernel_options() or None)
-
-
-def _member(states: State, index: int) -> State:
-    return jax.tree.map(lambda leaf: leaf[index], states)
-
-
-def _stack(states: Sequence[State]) -> State:
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
