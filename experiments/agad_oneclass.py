@@ -32,7 +32,7 @@ from jaxad._utils import files
 from jaxad.data.batches import to_float
 from jaxad.data.protocols.few_labels import check_gamma
 from jaxad.methods.agad import AGADConfig, Variant, agad, auroc_by_batches, learns_from, variant
-from jaxad.methods.agad import inference as views
+from jaxad.methods.agad.inference import views
 from jaxad.metrics.aggregate import group_cells
 from jaxad.runs import cli
 from jaxad.runs import folder as runs

@@ -13,7 +13,6 @@ the run folder: open report.html, and score new images with `python experiments/
 """
 
 import dataclasses
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -27,7 +26,7 @@ from jaxad._utils import files
 from jaxad.data.batches import to_float
 from jaxad.data.resize import fit_size
 from jaxad.methods.ama import AMAConfig, Variant, ama, draw_negatives, variant
-from jaxad.methods.ama import inference as views
+from jaxad.methods.ama.inference import views
 from jaxad.methods.ama.networks import next_size
 from jaxad.metrics import image as metrics
 from jaxad.runs import cli
@@ -35,10 +34,10 @@ from jaxad.runs import folder as runs
 from jaxad.runs.evaluation import Evaluation, evaluate, pictures, predictions
 from jaxad.runs.progress import Progress, table
 from jaxad.runs.saving import save_detector
-from jaxad.training import checkpoint
 from jaxad.training.calibration import calibrate_population, subsample
-from jaxad.training.early_stopping import Selection, best_values, fit_selected
+from jaxad.training.early_stopping import Selection, best_values
 from jaxad.training.loop import History
+from jaxad.training.resumable import fit_selected_saved
 from jaxad.training.scoring import score_images
 from jaxad.types import Detector, State
 
@@ -143,6 +142,9 @@ class Trained(NamedTuple):
     detector: Detector
     selection: Selection
     states: dict[str, State]  # calibrated, by how they were chosen: "validation" and "last"
+    seconds: float  # of all trainings
+    steps: np.ndarray  # of the training curves
+    curves: dict[str, np.ndarray]  # fields of the info that are numbers: [seeds, points]
 
 
 def load(config: Config) -> data.Task:
@@ -205,32 +207,22 @@ def train(config: Config, task: data.Task, folder: runs.Run, key: jax.Array) -> 
 def train_variant(
     config: Config, task: data.Task, folder: runs.Run, name: str, settings: AMAConfig, keys: jax.Array, on_steps: Any
 ) -> Trained:
-    """One variant from all seeds; its checkpoint and its curve are written at every look."""
-    detector, path = ama(settings), folder.path / "checkpoint" / f"{name}.safetensors"
-    evals = config.eval_steps()
-    every, begun = max(1, settings.steps // CURVE), time.monotonic()
-    selection = saved_selection(path, detector, keys, evals, (config.batch_size, *task.train.images.shape[1:]))
+    """One variant from all seeds; it is saved at every evaluation."""
+    detector, evals = ama(settings), config.eval_steps()
 
     def on_eval(selection: Selection, history: History) -> None:
-        nonlocal begun
-        look, now = int(selection.num_evals), time.monotonic()
-        start = evals[look - 2] if look > 1 else 0
         if history.diverged.all():
+            start, stop = (0, *evals)[selection.num_evals - 1 :][:2]
             raise ValueError(
-                f"{name}: all trainings diverged between steps {start} and {evals[look - 1]}: lower "
+                f"{name}: all trainings diverged between steps {start} and {stop}: lower "
                 f"--ama.learning-rate, which is {settings.learning_rate:g}"
             )
-        info = {field: values[:, ::every] for field, values in history.info._asdict().items()}
-        steps = np.arange(start, evals[look - 1])[::every] + 1
-        line = {"variant": name, "look": look, "seconds": now - begun, "steps": steps, "info": info}
-        files.append_line(folder.path / "training.jsonl", line)
-        checkpoint.save(path, selection)
-        begun = now
 
-    selection = fit_selected(
+    selection, seconds, steps, curves = fit_selected_saved(
         detector, keys, task.train.images, task.valid.images, task.valid.labels,
-        evals=evals, batch_size=config.batch_size, selection=selection, on_eval=on_eval, on_chunk=on_steps,
-        chunk=max(1, min(20, evals[0])), calibration_images=FITTED,
+        evals=evals, batch_size=config.batch_size, on_eval=on_eval, on_chunk=on_steps,
+        chunk=max(1, min(20, evals[0])), calibration_images=FITTED, points=CURVE,
+        path=folder.path / "checkpoint" / f"{name}.safetensors",
     )  # fmt: skip
     if not (best_values(selection.values) >= 0).all():
         seeds = ", ".join(map(str, np.flatnonzero(best_values(selection.values) < 0)))
@@ -239,17 +231,8 @@ def train_variant(
             f"--ama.learning-rate, which is {settings.learning_rate:g}"
         )
     last = calibrate_population(detector, selection.state, task.train.images)
-    return Trained(settings, detector, selection, {"validation": selection.best, "last": last})
-
-
-def saved_selection(
-    path: Path, detector: Detector, keys: jax.Array, evals: tuple[int, ...], batch_shape: tuple[int, ...]
-) -> Selection | None:
-    """What an earlier session of the run has trained, if anything."""
-    if not path.exists():
-        return None
-    state = jax.eval_shape(jax.vmap(detector.init, (0, None)), keys, jax.ShapeDtypeStruct(batch_shape, np.float32))
-    return checkpoint.restore(path, Selection(state, state, np.zeros((len(keys), len(evals)), np.float32), np.int32(0)))
+    states = {"validation": selection.best, "last": last}
+    return Trained(settings, detector, selection, states, seconds, steps, curves)
 
 
 # ---- test --------------------------------------------------------------------------------------------------------
@@ -275,7 +258,6 @@ def test(
         raise ValueError("the last state has no scores that are finite and differ: --choose validation, or train less")
     seed = seeds[config.choose]
     state, evaluation = member(main.states[config.choose], seed), evaluations[config.choose]
-    log = curves(folder, "ama")
     results = {
         "task": task.details
         | {"name": task.name, "image_shape": task.train.images.shape[1:]}
@@ -284,7 +266,7 @@ def test(
         "seed": config.seed,
         "training": {
             "steps": config.ama.steps, "batch_size": config.batch_size, "seeds": config.train_seeds,
-            "seconds": log["seconds"], "evals": main.selection.values,
+            "seconds": main.seconds, "evals": main.selection.values,
         },
         "chosen_by": config.choose,
         "chosen_seed": seed,
@@ -307,7 +289,7 @@ def test(
     files.write_predictions(folder.path / "predictions.csv", predictions(task, evaluation))
     files.write_text(
         folder.path / "report.html",
-        page(config, task, results, trained, seed, state, evaluation, log, keys["pictures"]),
+        page(config, task, results, trained, seed, state, evaluation, keys["pictures"]),
     )
     files.write_json(folder.path / "results.json", results)  # last: its presence says that the run is finished
     return results
@@ -348,17 +330,6 @@ def notes(config: Config, task: data.Task, evaluations: Mapping[str, Evaluation]
     return lines
 
 
-def curves(folder: runs.Run, variant: str) -> dict[str, Any]:
-    """A variant's training curves and seconds, from the lines of all sessions; of a repeated look the last counts."""
-    lines = [line for line in files.read_lines(folder.path / "training.jsonl") if line["variant"] == variant]
-    lines = sorted({line["look"]: line for line in lines}.values(), key=lambda line: line["look"])
-    info = {
-        field: np.concatenate([np.array(line["info"][field], float) for line in lines], 1) for field in lines[0]["info"]
-    }
-    steps = np.concatenate([line["steps"] for line in lines])
-    return {"steps": steps, "info": info, "seconds": sum(line["seconds"] for line in lines)}
-
-
 def page(
     config: Config,
     task: data.Task,
@@ -367,7 +338,6 @@ def page(
     seed: int,
     state: State,
     evaluation: Evaluation,
-    log: dict[str, Any],
     key: jax.Array,
 ) -> str:
     """The report."""
@@ -400,8 +370,8 @@ def page(
         gaussian=(float(state.r_mean), float(state.r_sd)),
         norms={name: np.linalg.norm(view.encode(state, to_float(part)), axis=1) for name, part in groups.items()},
         latent_dim=config.ama.latent_dim,
-        steps=log["steps"],
-        history=log["info"],
+        steps=main.steps,
+        history=main.curves,
     )
     return report.render_training(
         method="AMA",

@@ -66,5 +66,5 @@ def test_divergence_ends_it(tmp_path):
 
 
 def test_no_step_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="steps is 0, checkpoints 3, points 200; the least of each is 1"):
+    with pytest.raises(ValueError, match="steps is 0 and checkpoints 3; the least of both is 1"):
         train(tmp_path / "state", steps=0)

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from jaxad.training import checkpoint
 from jaxad.training.early_stopping import Selection, best_values, eval_steps, fit_selected, value_of
+from jaxad.training.resumable import fit_selected_saved
 from jaxad.types import Batch, Detector
 
 LABELS = np.array([0] * 6 + [1] * 6)
 VALID = np.linspace(0, 1, 12, dtype=np.float32).reshape(12, 1, 1, 1)
 TRAIN = np.zeros((8, 1, 1, 1), np.float32)
-LOOKS = (1, 2, 4, 6)
+EVALS = (1, 2, 4, 6)
 SEEDS = 6
 
 
@@ -46,9 +46,9 @@ def wave(unusable_after: int = 99) -> Detector:
     return Detector(init, step, calibrate, score, None)
 
 
-def run(detector, keys=None, **options):
-    keys = jax.vmap(jax.random.key)(np.arange(SEEDS)) if keys is None else keys
-    return fit_selected(detector, keys, TRAIN, VALID, LABELS, evals=LOOKS, batch_size=4, **options)
+def run(detector, fit=fit_selected, **options):
+    keys = jax.vmap(jax.random.key)(np.arange(SEEDS))
+    return fit(detector, keys, TRAIN, VALID, LABELS, **{"evals": EVALS, "batch_size": 4} | options)
 
 
 def test_every_seed_keeps_its_own_best_moment():
@@ -56,11 +56,11 @@ def test_every_seed_keeps_its_own_best_moment():
     assert set(np.asarray(selection.best.seed)) == {0, 1}  # or the test would say less than it seems
     for p in range(SEEDS):
         seed = int(selection.best.seed[p])
-        for look, step in enumerate(LOOKS):
+        for index, step in enumerate(EVALS):
             distance, x = abs(step + seed - 4), VALID.ravel()
             expected = roc_auc_score(LABELS, x if distance == 0 else np.sin(x * (5.0 + distance)))
-            np.testing.assert_allclose(selection.values[p, look], expected, atol=1e-6)
-        assert selection.best.steps[p] == LOOKS[int(selection.values[p].argmax())]
+            np.testing.assert_allclose(selection.values[p, index], expected, atol=1e-6)
+        assert selection.best.steps[p] == EVALS[int(selection.values[p].argmax())]
     assert bool(selection.best.calibrated.all())
     assert not bool(selection.state.calibrated.any())  # training goes on from the state that was not calibrated
     assert list(selection.state.steps) == [6] * SEEDS
@@ -76,13 +76,24 @@ def test_unusable_moments_never_win():
 
 def test_a_stopped_selection_goes_on(tmp_path):
     detector, seen = wave(), []
-    keys = jax.vmap(jax.random.key)(np.arange(SEEDS))
-    whole = run(detector, keys, on_eval=lambda selection, _: seen.append(selection))
-    assert [int(s.num_evals) for s in seen] == [1, 2, 3, 4]
-    checkpoint.save(tmp_path / "file", seen[1])
-    again = run(detector, keys, selection=checkpoint.restore(tmp_path / "file", seen[1]))
-    jax.tree.map(np.testing.assert_array_equal, again, whole)
-    assert isinstance(again, Selection)
+    whole = run(detector, on_eval=lambda selection, _: seen.append(int(selection.num_evals)))
+    assert seen == [1, 2, 3, 4]
+
+    def stop(selection, history):
+        if selection.num_evals == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(detector, fit_selected_saved, path=tmp_path / "file", on_eval=stop)
+    seen.clear()
+    options = {"path": tmp_path / "file", "on_eval": lambda selection, _: seen.append(int(selection.num_evals))}
+    again = run(detector, fit_selected_saved, **options)
+    assert seen == [3, 4]
+    jax.tree.map(np.testing.assert_array_equal, again.selection, whole)
+    assert isinstance(again.selection, Selection)
+    np.testing.assert_array_equal(again.steps, np.arange(EVALS[-1]) + 1)
+    with pytest.raises(ValueError, match="does not fit"):
+        run(wave(), fit_selected_saved, path=tmp_path / "file", evals=(1, 6))
 
 
 def test_labelled_anomalies_train_and_do_not_calibrate():
@@ -128,10 +139,10 @@ def test_progress_counts_the_steps_of_all_seeds():
     told = []
     run(wave(), on_chunk=lambda done, info: told.append(done))
     assert told == sorted(told)
-    assert told[-1] == SEEDS * LOOKS[-1]
+    assert told[-1] == SEEDS * EVALS[-1]
 
 
-def test_looks_double_and_end_with_the_training():
+def test_evaluations_double_and_end_with_the_training():
     assert eval_steps(200) == (10, 20, 40, 80, 160, 200)
     assert eval_steps(20) == (10, 20)
     assert eval_steps(7) == (7,)

@@ -12,8 +12,8 @@ from jaxad.methods.autoencoder import AutoencoderConfig, autoencoder
 from jaxad.nas.loop import Trial
 from jaxad.nn.architecture import Architecture
 from jaxad.nn.objectives.child import ChildConfig
-from jaxad.training import checkpoint
-from jaxad.training.early_stopping import Selection, best_values, eval_steps, fit_selected
+from jaxad.training.early_stopping import best_values, eval_steps
+from jaxad.training.resumable import fit_selected_saved
 from jaxad.training.scoring import score_images
 from jaxad.types import Detector, Key, State
 
@@ -47,7 +47,7 @@ def retrain(
 
     Args:
       key: not consumed; trial and seed are folded into it.
-      folder: where every look at a training is kept, so that a resumed run repeats none of them.
+      folder: where every evaluation of a training is saved, so that a resumed run repeats none of them.
       on_steps: called with the steps trained so far, all trials and seeds together.
 
     Returns:
@@ -63,15 +63,13 @@ def retrain(
         config = AutoencoderConfig(architecture=Architecture.from_json(trial.architecture), child=child, steps=steps)
         detector = autoencoder(config)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, trial.trial), np.arange(seeds))
-        path = folder / f"retrained-{trial.trial}.safetensors"
         before = rank * seeds * steps
-        selection = fit_selected(
+        selection = fit_selected_saved(
             detector, keys, task.train.images, task.valid.images, task.valid.labels,
+            path=folder / f"retrained-{trial.trial}.safetensors",
             evals=evals, batch_size=batch_size, criterion=criterion, valid_masks=task.valid.masks,
-            selection=_saved(path, detector, keys, evals, (batch_size, *task.train.images.shape[1:])),
-            on_eval=lambda selection, _, path=path: checkpoint.save(path, selection),
             on_chunk=lambda done, _, before=before: on_steps(before + done),
-        )  # fmt: skip
+        ).selection  # fmt: skip
         on_steps(before + seeds * steps)
         values = best_values(selection.values)
         records.append(
@@ -92,14 +90,3 @@ def retrain(
     if winner is None:
         raise ValueError("every retrained detector gives scores that are not finite: lower --learning-rate")
     return winner, records
-
-
-def _saved(
-    path: Path, detector: Detector, keys: Key, evals: tuple[int, ...], batch_shape: tuple[int, ...]
-) -> Selection | None:
-    """What an earlier session of the run has seen, if anything."""
-    if not path.exists():
-        return None
-    images = jax.ShapeDtypeStruct(batch_shape, np.float32)
-    state = jax.eval_shape(jax.vmap(detector.init, (0, None)), keys, images)
-    return checkpoint.restore(path, Selection(state, state, np.zeros((len(keys), len(evals)), np.float32), np.int32(0)))

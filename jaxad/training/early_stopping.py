@@ -6,7 +6,7 @@ too. Where labelled validation images exist (AutoAD's reward needs them anyway) 
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import chex
 import numpy as np
@@ -24,18 +24,56 @@ class Selection(NamedTuple):
     """Trainings from P seeds and the best moment of each; a pytree, so that it can be saved and continued."""
 
     state: State  # as trained so far, with an axis P in front
-    best: State  # calibrated, as each was at its best look, with an axis P in front
+    best: State  # calibrated, as each was at its best evaluation, with an axis P in front
     values: np.ndarray  # [P, evals] float32, the criterion; NaN where scores were of no use, or not evaluated yet
     num_evals: np.int32  # how many evaluations there have been
 
 
+OnEval = Callable[[Selection, History], None]
+
+
 def eval_steps(steps: int, first: int = 10) -> tuple[int, ...]:
-    """When to look: after `first` steps, twice as many each time, and at the end."""
+    """When to evaluate: after `first` steps, twice as many each time, and at the end."""
     doubled = itertools.takewhile(lambda step: step < steps, (first * 2**k for k in itertools.count()))
     return (*doubled, steps)
 
 
 def fit_selected(
+    detector: Detector,
+    keys: Key,
+    train: Array | np.ndarray,
+    valid: Array | np.ndarray,
+    labels: np.ndarray,
+    *,
+    evals: Sequence[int],
+    batch_size: int,
+    on_eval: OnEval = lambda selection, history: None,
+    **options: Any,
+) -> Selection:
+    """Train a detector from P seeds and keep each as it was when validation liked it most; the earlier wins a tie.
+
+    Args:
+      keys: [P], consumed, such as `jax.vmap(jax.random.key)(seeds)`.
+      train: [N, H, W, C] images to train on; the normal ones also calibrate.
+      valid: [M, H, W, C] images to rank, with labels [M], 1 = anomalous; both kinds are needed.
+      evals: steps after which to calibrate and evaluate, ascending from 1 upwards, such as `eval_steps(1000)`; the
+        last is the length of the training.
+      batch_size: images of a step.
+      on_eval: called after every evaluation, with the history of the steps since the one before (leading axis P).
+      options: others of `selecting`.
+
+    Raises:
+      ValueError: an unknown criterion, evals out of order, and whatever `fit` refuses.
+    """
+    advance = selecting(detector, keys, train, valid, labels, evals=evals, batch_size=batch_size, **options)
+    selection = None
+    for start, stop in itertools.pairwise((0, *evals)):
+        selection, history = advance(selection, start, stop)
+        on_eval(selection, history)
+    return selection
+
+
+def selecting(
     detector: Detector,
     keys: Key,
     train: Array | np.ndarray,
@@ -50,62 +88,50 @@ def fit_selected(
     valid_masks: np.ndarray | None = None,
     train_labels: np.ndarray | None = None,
     anomalies_per_batch: int | None = None,
-    selection: Selection | None = None,
-    on_eval: Callable[[Selection, History], None] = lambda selection, history: None,
     chunk: int = 100,
-) -> Selection:
-    """Train a detector from P seeds and keep each as it was when validation liked it most; the earlier wins a tie.
+) -> Callable[[Selection | None, int, int], tuple[Selection, History]]:
+    """From one evaluation of `fit_selected` to the next: (selection, start, stop) -> (selection, history).
 
     Args:
-      keys: [P], consumed, such as `jax.vmap(jax.random.key)(seeds)`; to continue, those it began with.
-      train: [N, H, W, C] images to train on; the normal ones also calibrate.
-      valid: [M, H, W, C] images to rank, with labels [M], 1 = anomalous; both kinds are needed.
-      evals: steps after which to calibrate and look, ascending from 1 upwards, such as `eval_steps(1000)`; the
-        last is the length of the training.
-      criterion: a name in `metrics.CRITERIA`, for the validation scores, or in `pixel_metrics.PIXEL_CRITERIA`, for
-        the validation maps, by the masks.
+      criterion: a name in `metrics.image.CRITERIA`, for the validation scores, or in
+        `metrics.pixel_jax.PIXEL_CRITERIA`, for the validation maps, by the masks.
       on_chunk, chunk: as in `fit_population`.
-      calibration_images: at most so many training images, spread evenly, calibrate at every look.
+      calibration_images: at most so many training images, spread evenly, calibrate at every evaluation.
       valid_masks: [M, H, W] of 0 and 1, where the criterion is one of pixels.
       train_labels, anomalies_per_batch: of the training images, as labels in `fit`; all are normal by default.
-      selection: to go on from, as given to `on_eval`.
-      on_eval: called after every look, with the history of the steps since the one before (leading axis P).
-
-    Raises:
-      ValueError: an unknown criterion, evals out of order, and whatever `fit` refuses.
     """
     chex.assert_rank([keys, labels], [1, 1])
     if criterion not in (*CRITERIA, *PIXEL_CRITERIA):
         raise ValueError(f"criterion is {criterion!r}; choose one of {', '.join((*CRITERIA, *PIXEL_CRITERIA))}")
-    truth, look_at = labels, score_images
+    truth, measured = labels, score_images
     if criterion in PIXEL_CRITERIA:
         if valid_masks is None:
             raise ValueError(f"criterion is {criterion}, which needs masks of the validation images: give valid_masks")
-        truth, look_at = pixel_truth(valid_masks), map_images
+        truth, measured = pixel_truth(valid_masks), map_images
     evals = tuple(evals)
     if not evals or sorted({0, *evals}) != [0, *evals]:
         raise ValueError(f"evals are {evals}; give ascending numbers of steps from 1 upwards")
     size = keys.shape[0]
     normal = train if train_labels is None else train[np.flatnonzero(np.asarray(train_labels) == 0)]
-    if selection is None:
-        selection = Selection(None, None, np.full((size, len(evals)), np.nan, np.float32), np.int32(0))
-    for look in range(int(selection.num_evals), len(evals)):
+
+    def advance(selection: Selection | None, start: int, stop: int) -> tuple[Selection, History]:
+        if selection is None:
+            selection = Selection(None, None, np.full((size, len(evals)), np.nan, np.float32), np.int32(0))
         state, history = fit_population(
-            detector, keys, train, steps=evals[look], batch_size=batch_size, on_chunk=on_chunk,
-            state=selection.state, start_step=evals[look - 1] if look else 0, chunk=chunk,
+            detector, keys, train, steps=stop, batch_size=batch_size, on_chunk=on_chunk,
+            state=selection.state, start_step=start, chunk=chunk,
             labels=train_labels, anomalies_per_batch=anomalies_per_batch,
         )  # fmt: skip
         now = [calibrate(detector, member(state, p), normal, limit=calibration_images) for p in range(size)]
-        values = selection.values.copy()
-        values[:, look] = [value_of(look_at(detector, one, valid), truth, criterion) for one in now]
-        if look == 0:
-            best = now
-        else:
-            improved = np.nan_to_num(values[:, look], nan=-1.0) > best_values(selection.values)
+        values, index = selection.values.copy(), evals.index(stop)
+        values[:, index] = [value_of(measured(detector, one, valid), truth, criterion) for one in now]
+        best = now
+        if index > 0:
+            improved = np.nan_to_num(values[:, index], nan=-1.0) > best_values(selection.values)
             best = [now[p] if improved[p] else member(selection.best, p) for p in range(size)]
-        selection = Selection(state, stack(best), values, np.int32(look + 1))
-        on_eval(selection, history)
-    return selection
+        return Selection(state, stack(best), values, np.int32(index + 1)), history
+
+    return advance
 
 
 def best_values(values: np.ndarray) -> np.ndarray:

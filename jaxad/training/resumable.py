@@ -1,7 +1,12 @@
-"""Training that survives being killed: at regular steps everything needed to go on is in one file."""
+"""Training that survives being killed: at regular steps everything needed to go on is in one file.
 
+`train_saved` is the one way to do so. It knows nothing of what is trained: it is handed a function that goes from one
+step to another, for as long as that function's result depends on the state and the step numbers alone.
+"""
+
+import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,18 +14,21 @@ import jax
 import numpy as np
 
 from jaxad.training import checkpoint
-from jaxad.training.early_stopping import Selection, fit_selected
-from jaxad.training.loop import History, fit_population
-from jaxad.types import Array, Detector, Key, State
+from jaxad.training.early_stopping import OnEval, Selection, selecting
+from jaxad.training.loop import fit_population
+from jaxad.types import Array, Detector, Info, Key, State
+
+Advance = Callable[[State | None, int, int], tuple[State, Mapping[str, np.ndarray]]]
+"""(state after step `start` or None at 0, start, stop) -> (state after step `stop`, {name: [P, stop - start]})."""
 
 
 class Trained(NamedTuple):
-    """What `fit_saved` ends with."""
+    """What `train_saved` ends with."""
 
-    state: State  # with an axis P in front, not calibrated
+    state: State  # as `advance` left it
     seconds: float  # of all sessions together
     steps: np.ndarray  # [points], the steps that the curves have kept, from 1
-    curves: dict[str, np.ndarray]  # fields of the detector's info that are numbers: [P, points]
+    curves: dict[str, np.ndarray]  # the numbers that `advance` told of them: [P, points]
 
 
 class Selected(NamedTuple):
@@ -30,6 +38,63 @@ class Selected(NamedTuple):
     seconds: float  # as in `Trained`
     steps: np.ndarray
     curves: dict[str, np.ndarray]
+
+
+def train_saved(
+    advance: Advance,
+    *,
+    path: str | Path,
+    stops: Sequence[int],
+    like: Callable[[], State],
+    names: Sequence[str] = (),
+    points: int = 200,
+) -> Trained:
+    """Train from stop to stop, saved at each; the same call after a kill ends where an uninterrupted one does.
+
+    Args:
+      advance: trains; it raises ValueError where there is no use in going on.
+      path: the file. What it holds of other trainings, which have other names, is overwritten.
+      stops: ascending numbers of steps from 1 upwards; the last is the length of the training.
+      like: gives the structure and shapes of the state; called where there is a file.
+      names: of what is trained.
+      points: of a curve, at most.
+
+    Raises:
+      ValueError: stops out of order; what `advance` raises; a file that cannot be read or written, or does not fit.
+    """
+    stops, names = list(stops), list(names)
+    if not stops or sorted({0, *stops}) != [0, *stops] or points < 1:
+        raise ValueError(f"stops are {stops} and points {points}; give ascending steps from 1 upwards, and a point")
+    every = -(-stops[-1] // points)
+    state, start, seconds = None, 0, 0.0
+    curves: dict[str, np.ndarray] = {}
+    if Path(path).exists() and (known := checkpoint.read_metadata(path))["names"] == names:
+        state = checkpoint.restore(path, like())
+        start, seconds = known["steps"], known["seconds"]
+        curves = {name: np.array(values, float) for name, values in known["curves"].items()}
+    for stop in (stop for stop in stops if stop > start):
+        begun = time.monotonic()
+        state, found = advance(state, start, stop)
+        seconds += time.monotonic() - begun
+        kept = np.flatnonzero(np.arange(start, stop) % every == 0)
+        found = {name: np.asarray(values, float)[:, kept] for name, values in found.items()}
+        curves = {name: np.concatenate([curves[name], found[name]], 1) for name in curves} or found
+        lists = {name: values.tolist() for name, values in curves.items()}
+        checkpoint.save(path, state, metadata={"names": names, "steps": stop, "seconds": seconds, "curves": lists})
+        start = stop
+    return Trained(state, seconds, np.arange(0, stops[-1], every) + 1, curves)
+
+
+def even_stops(steps: int, checkpoints: int) -> list[int]:
+    """Up to `checkpoints` numbers of steps, spread evenly, the last of them `steps`."""
+    if min(steps, checkpoints) < 1:
+        raise ValueError(f"steps is {steps} and checkpoints {checkpoints}; the least of both is 1")
+    return np.unique(np.linspace(0, steps, checkpoints + 1).round().astype(int))[1:].tolist()
+
+
+def numbers(info: Info) -> dict[str, np.ndarray]:
+    """What a population's info has as one number for each member and step: [P, n] by field; none without fields."""
+    return {name: values for name, values in getattr(info, "_asdict", dict)().items() if np.ndim(values) == 2}
 
 
 def fit_saved(
@@ -45,42 +110,36 @@ def fit_saved(
     points: int = 200,
     **options: Any,
 ) -> Trained:
-    """As `fit_population`, saved on the way; the same call after a kill ends where an uninterrupted one does.
+    """As `fit_population`, saved on the way.
 
     Args:
       detector, keys, images: of `fit_population`, the same in every session.
-      path: the file. What it holds of other trainings, which have other names, is overwritten.
+      path, points: of `train_saved`.
       names: [P], of the members, for the file and for errors.
       steps: number of the last step; 1 or more.
       checkpoints: how often to save, the end included; at most every step.
       batch_size: images of a step.
-      points: of a curve, at most.
       options: others of `fit_population`.
+
+    Returns:
+      States with an axis P in front, not calibrated; curves of the fields of the detector's info that are numbers.
 
     Raises:
       ValueError: what `fit_population` refuses; a training that diverges; a file that cannot be read or written.
     """
-    if min(steps, checkpoints, points) < 1:
-        raise ValueError(f"steps is {steps}, checkpoints {checkpoints}, points {points}; the least of each is 1")
-    every, names = -(-steps // points), list(names)
-    stops = np.unique(np.linspace(0, steps, checkpoints + 1).round().astype(int))[1:].tolist()
-    state, start, curves = None, 0, _NO_CURVES
-    if Path(path).exists() and (known := checkpoint.read_metadata(path))["names"] == names:
-        example = jax.ShapeDtypeStruct((batch_size, *images.shape[1:]), np.float32)
-        state = checkpoint.restore(path, _form(detector, keys, example))
-        start, curves = known["steps"], _known_curves(known)
-    for stop in (stop for stop in stops if stop > start):
-        begun = time.monotonic()
+
+    def advance(state: State | None, start: int, stop: int) -> tuple[State, Mapping[str, np.ndarray]]:
         state, history = fit_population(
             detector, keys, images, steps=stop, batch_size=batch_size, state=state, start_step=start, **options
         )
         if history.diverged.any():
             name = names[int(history.diverged.argmax())]
             raise ValueError(f"{name}: training diverged between steps {start} and {stop}: lower its learning rate")
-        curves = _extended(curves, history, start, stop, every, time.monotonic() - begun)
-        checkpoint.save(path, state, metadata={"names": names, "steps": stop} | _as_json(curves))
-        start = stop
-    return Trained(state, *curves)
+        return state, numbers(history.info)
+
+    stops, example = even_stops(steps, checkpoints), (batch_size, *images.shape[1:])
+    like = functools.partial(_form, detector, keys, example)
+    return train_saved(advance, path=path, names=names, stops=stops, like=like, points=points)
 
 
 def fit_selected_saved(
@@ -94,73 +153,35 @@ def fit_selected_saved(
     evals: Sequence[int],
     batch_size: int,
     points: int = 200,
-    on_eval: Callable[[Selection, History], None] = lambda selection, history: None,
+    on_eval: OnEval = lambda selection, history: None,
     **options: Any,
 ) -> Selected:
-    """As `fit_selected`, saved after every evaluation; the same call after a kill ends where an uninterrupted one does.
+    """As `fit_selected`, saved after every evaluation.
 
     Args:
-      detector, keys, train, valid, labels, evals, batch_size, on_eval: of `fit_selected`, the same in every session.
-      path: the file; what another training has left there is refused.
-      points: of a curve, at most.
-      options: others of `fit_selected`.
+      detector, keys, train, valid, labels, evals, batch_size: of `fit_selected`, the same in every session.
+      path, points: of `train_saved`; a file of another training is refused.
+      on_eval: of `fit_selected`. What it raises ends the training, and the evaluation is not saved.
+      options: others of `selecting`.
 
     Raises:
       ValueError: what `fit_selected` refuses; a file of another training, or one that cannot be read or written.
     """
-    evals, selection, curves = tuple(evals), None, _NO_CURVES
-    if Path(path).exists():
-        state = _form(detector, keys, jax.ShapeDtypeStruct((batch_size, *train.shape[1:]), np.float32))
-        values = np.zeros((len(keys), len(evals)), np.float32)
-        selection = checkpoint.restore(path, Selection(state, state, values, np.int32(0)))
-        curves = _known_curves(checkpoint.read_metadata(path))
-    every, begun = -(-max(evals, default=1) // points), time.monotonic()
+    evals = tuple(evals)
+    select = selecting(detector, keys, train, valid, labels, evals=evals, batch_size=batch_size, **options)
 
-    def evaluated(selection: Selection, history: History) -> None:
-        nonlocal begun, curves
+    def advance(selection: Selection | None, start: int, stop: int) -> tuple[Selection, Mapping[str, np.ndarray]]:
+        selection, history = select(selection, start, stop)
         on_eval(selection, history)
-        count, now = int(selection.num_evals), time.monotonic()
-        start = evals[count - 2] if count > 1 else 0
-        curves = _extended(curves, history, start, evals[count - 1], every, now - begun)
-        checkpoint.save(path, selection, metadata=_as_json(curves))
-        begun = now
+        return selection, numbers(history.info)
 
-    selection = fit_selected(
-        detector, keys, train, valid, labels, evals=evals, batch_size=batch_size, selection=selection,
-        on_eval=evaluated, **options,
-    )  # fmt: skip
-    return Selected(selection, *curves)
+    def like() -> Selection:
+        state = _form(detector, keys, (batch_size, *train.shape[1:]))
+        return Selection(state, state, np.zeros((len(keys), len(evals)), np.float32), np.int32(0))
+
+    return Selected(*train_saved(advance, path=path, stops=evals, like=like, points=points))
 
 
-class _Curves(NamedTuple):
-    """What a training told on its way, as in `Trained`."""
-
-    seconds: float
-    steps: np.ndarray
-    values: dict[str, np.ndarray]
-
-
-_NO_CURVES = _Curves(0.0, np.zeros(0, int), {})
-
-
-def _form(detector: Detector, keys: Key, example: jax.ShapeDtypeStruct) -> State:
-    """Shapes and types of the states of a population."""
-    return jax.eval_shape(jax.vmap(detector.init, (0, None)), keys, example)
-
-
-def _extended(curves: _Curves, history: History, start: int, stop: int, every: int, seconds: float) -> _Curves:
-    """The curves, and what was told from step `start` to `stop`, one step of `every`."""
-    kept = np.flatnonzero(np.arange(start, stop) % every == 0)
-    found = {name: values[:, kept] for name, values in history.info._asdict().items() if values.ndim == 2}
-    values = {name: np.concatenate([curves.values[name], found[name]], 1) for name in curves.values} or found
-    return _Curves(curves.seconds + seconds, np.concatenate([curves.steps, start + kept + 1]), values)
-
-
-def _as_json(curves: _Curves) -> dict[str, Any]:
-    values = {name: values.tolist() for name, values in curves.values.items()}
-    return {"seconds": curves.seconds, "curve_steps": curves.steps.tolist(), "curves": values}
-
-
-def _known_curves(metadata: dict[str, Any]) -> _Curves:
-    values = {name: np.array(values) for name, values in metadata["curves"].items()}
-    return _Curves(metadata["seconds"], np.array(metadata["curve_steps"], int), values)
+def _form(detector: Detector, keys: Key, batch_shape: tuple[int, ...]) -> State:
+    """Structure and shapes of the states of a population."""
+    return jax.eval_shape(jax.vmap(detector.init, (0, None)), keys, jax.ShapeDtypeStruct(batch_shape, np.float32))
