@@ -30,7 +30,7 @@ from jaxad.nas.analysis.summary import architecture_facts, search_facts
 from jaxad.nas.executors.population import make_executor
 from jaxad.nas.space import SearchSpace
 from jaxad.nas.strategies.autoad import AutoADConfig
-from jaxad.nas.strategies.baselines import EVOLUTION_SIZE, make_strategy
+from jaxad.nas.strategies.registry import STRATEGIES, make_strategy
 from jaxad.nn.architecture import Architecture
 from jaxad.nn.objectives.child import ChildConfig
 from jaxad.report import controller_parts, overlays
@@ -50,8 +50,8 @@ class Config(cli.RunConfig, data.TaskConfig):
     # ---- the search
     preset: Literal["default", "smoke", "paper"] = "default"
     """Where flags are not given: default (minutes on a laptop), smoke (under a minute), paper (for a GPU)."""
-    strategy: Literal["autoad", "random", "evolution"] = "autoad"
-    """Who proposes architectures: the learned controller, uniform random search, or regularised (aging) evolution."""
+    strategy: str = "autoad"
+    """Who proposes architectures: autoad (the learned controller), random, evolution, or another that is registered."""
     controller: AutoADConfig = dataclasses.field(default_factory=AutoADConfig)
     """Settings of the learned controller."""
     seed: int = 0
@@ -99,6 +99,7 @@ class Config(cli.RunConfig, data.TaskConfig):
         if not 0 < self.target_fpr < 1:
             raise ValueError(f"--target-fpr is {self.target_fpr}; give a share between 0 and 1, such as 0.05")
         self.controller.check()
+        STRATEGIES.named(self.strategy)
         if self.strategy == "autoad" and self.controller.keep > self.population:
             raise ValueError(f"--controller.keep is {self.controller.keep}; the most is --population {self.population}")
         trial_config(self)
@@ -263,7 +264,7 @@ def test(
             trials,
             found["space"],
             # A controller that has learned nothing yet is nearly uniform.
-            uniform={"random": len(trials), "evolution": EVOLUTION_SIZE, "autoad": config.population}[config.strategy],
+            uniform=STRATEGIES[config.strategy].num_uniform(len(trials), config.population),
             **{name: found[name] for name in ("compiles", "stopped")},
             seconds=found["elapsed"],
             costs=loop.Costs(*found["costs"]),

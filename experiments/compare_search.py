@@ -35,7 +35,7 @@ from jaxad.nas.analysis.tabular import explore_table, train_table
 from jaxad.nas.executors.population import make_executor
 from jaxad.nas.space import SearchSpace
 from jaxad.nas.strategies.autoad import AutoADConfig, ablations, autoad
-from jaxad.nas.strategies.baselines import make_strategy
+from jaxad.nas.strategies.registry import make_strategy
 from jaxad.report import plots
 from jaxad.runs import cli
 from jaxad.runs import folder as runs

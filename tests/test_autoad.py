@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxad.nas.strategies.autoad import AutoADConfig, ablations, autoad
-from jaxad.nas.strategies.baselines import make_strategy
+from jaxad.nas.strategies.registry import make_strategy
 from jaxad.training import checkpoint
 from spaces import TINY
 

@@ -7,7 +7,7 @@ import pytest
 from jaxad.data import Split, Task
 from jaxad.nas import trial
 from jaxad.nas.analysis.benchmark import Cell, best_at, fair_seconds, favourite, rewards_from_scratch, search_cell
-from jaxad.nas.strategies.baselines import make_strategy
+from jaxad.nas.strategies.registry import make_strategy
 from spaces import TINY
 
 CELL = Cell([[0], [1], [2], [3]], [0.5, 0.9, 0.2, 0.95], [1.0, 2.5, 3.0, 7.0])

@@ -12,7 +12,7 @@ from jaxad.nas import loop, supernet
 from jaxad.nas.executors.population import evaluate_population
 from jaxad.nas.space import SearchSpace
 from jaxad.nas.strategies.autoad import autoad
-from jaxad.nas.strategies.baselines import random_search
+from jaxad.nas.strategies.random import random_search
 from jaxad.nas.trial import Result, Verdict
 
 SPACE = SearchSpace(

@@ -10,15 +10,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from jaxad.nas.proposals import SpaceExhausted, identities, propose_unique
 from jaxad.nas.space import SearchSpace
-from jaxad.nas.strategies.baselines import (
-    SpaceExhausted,
-    identities,
-    make_strategy,
-    propose_unique,
-    random_search,
-    regularised_evolution,
-)
+from jaxad.nas.strategies.evolution import regularised_evolution
+from jaxad.nas.strategies.random import random_search
+from jaxad.nas.strategies.registry import make_strategy
 from jaxad.types import Search
 
 SPACE = SearchSpace(num_layers=2)
@@ -288,7 +284,7 @@ def test_the_last_architecture_of_a_larger_space_is_found():
 
 
 def test_unknown_names_and_options_are_refused():
-    with pytest.raises(ValueError, match="strategy is 'annealing'; choose one of autoad, random, evolution"):
+    with pytest.raises(ValueError, match="there is no strategy 'annealing'; choose one of autoad, evolution, random"):
         make_strategy("annealing", SPACE)
     with pytest.raises(ValueError, match="'random' has no option 'sample_size'; it has population"):
         make_strategy("random", SPACE, sample_size=3)

@@ -8,7 +8,8 @@ import pytest
 from jaxad.nas import trial
 from jaxad.nas.analysis.tabular import explore_table, places, sequences, train_table
 from jaxad.nas.space import SearchSpace
-from jaxad.nas.strategies.baselines import random_search, regularised_evolution
+from jaxad.nas.strategies.evolution import regularised_evolution
+from jaxad.nas.strategies.random import random_search
 
 SPACE = SearchSpace(
     num_layers=1,

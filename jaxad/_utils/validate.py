@@ -19,6 +19,13 @@ def check_share(config: Any, *names: str, example: float = 0.05) -> None:
             raise ValueError(f"{spelled(config, name)} is {value}; give a share between 0 and 1, such as {example:g}")
 
 
+def check_counts(**values: Any) -> None:
+    """Raise ValueError for an argument that is no integer of at least 1."""
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} is {value!r}; give an integer of at least 1")
+
+
 def spelled(config: Any, name: str) -> str:
     """A field as whoever set it calls it: `--batch-size` where the config says that it is a command line."""
     return f"--{name.replace('_', '-')}" if getattr(config, "is_command_line", False) else name

@@ -14,8 +14,8 @@ import numpy as np
 from jaxad._utils.compile import kernel_options
 from jaxad.nas import supernet
 from jaxad.nas.executors.population import Outcome, evaluate_population
+from jaxad.nas.proposals import SpaceExhausted, identities, propose_unique
 from jaxad.nas.space import SearchSpace
-from jaxad.nas.strategies.baselines import SpaceExhausted, identities, propose_unique
 from jaxad.nn.architecture import Architecture
 from jaxad.nn.cost import flops, parameter_count
 from jaxad.types import Info, Key, Params, Search, State

@@ -26,10 +26,12 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 
 from jaxad._utils.random import uniform_like
+from jaxad._utils.validate import check_counts
 from jaxad.nas.space import SearchSpace
 from jaxad.nas.strategies import posterior as bayes
 from jaxad.nas.strategies import replay
 from jaxad.nas.strategies.controller import Carried, carry_over, first_carries, make_controller, no_carry
+from jaxad.nas.strategies.registry import strategy
 from jaxad.nas.strategies.reinforce import (
     Baseline,
     init_baseline,
@@ -176,6 +178,7 @@ class AutoADInfo(NamedTuple):
     buffer_rewards: Array  # [S], -inf where a place is free
 
 
+@strategy("autoad", "The learned controller of AutoAD (Li et al., TNNLS 2022).")
 def autoad(space: SearchSpace, *, population: int = 1, config: AutoADConfig | None = None, **fields: Any) -> Search:
     """AutoAD as a strategy; its `tell` is one program, and seeds may be vmapped.
 
@@ -191,8 +194,7 @@ def autoad(space: SearchSpace, *, population: int = 1, config: AutoADConfig | No
             raise ValueError(f"strategy 'autoad' has no option {name!r}; it has {', '.join(known)}")
     config = AutoADConfig(**fields) if config is None else dataclasses.replace(config, **fields)
     config.check()
-    if isinstance(population, bool) or not isinstance(population, int) or population < 1:
-        raise ValueError(f"population is {population!r}; give an integer of at least 1")
+    check_counts(population=population)
     if config.keep > population:
         raise ValueError(f"keep is {config.keep}; of a population of {population} at most {population} can be kept")
     controller = make_controller(space, units=config.units, tanh=config.tanh, temperature=config.temperature)
