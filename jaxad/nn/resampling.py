@@ -1,12 +1,13 @@
-"""Convolutions that halve or double an image, as matrix products: no slow gradient anywhere (see `jaxad.nn.conv`).
+"""Strided, transposed and dilated convolutions as matrix products and convolutions of stride 1.
 
-They compute in the number type of their kernel and return float32.
+Their gradients are fast everywhere, also inside compiled loops (see `jaxad.nn.conv`). Those that halve or double an
+image compute in the number type of their kernel and return float32.
 """
 
 import chex
 import jax.numpy as jnp
 
-from jaxad.nn.conv import pixel_product
+from jaxad.nn.conv import conv, pixel_product
 from jaxad.types import Array
 
 
@@ -24,6 +25,14 @@ def halving_conv(images: Array, kernel: Array) -> Array:
     # From [row, column] of a tap to [cell row, cell column, row in cell, column in cell].
     weights = kernel.reshape(2, 2, 2, 2, channels, -1).transpose(0, 2, 1, 3, 4, 5).reshape(16 * channels, -1)
     return pixel_product(jnp.concatenate(patches, -1), weights).astype(jnp.float32)
+
+
+def half_conv3(images: Array, kernel: Array) -> Array:
+    """Cross-correlation with a 3x3 kernel, stride 2 and padding 1: [B, H, W, I] -> [B, ceil(H/2), ceil(W/2), O]."""
+    _, height, width, _ = images.shape
+    # An odd edge gets a row of the padding that is there anyway; the fourth tap of `halving_conv` is 0.
+    images = jnp.pad(images, [(0, 0), (0, height % 2), (0, width % 2), (0, 0)])
+    return halving_conv(images, jnp.pad(kernel, [(0, 1), (0, 1), (0, 0), (0, 0)]))
 
 
 def doubling_conv(images: Array, kernel: Array) -> Array:
@@ -51,6 +60,22 @@ def patch_doubling(images: Array, kernel: Array) -> Array:
     chex.assert_rank([images, kernel], 4)
     weights = kernel.transpose(2, 0, 1, 3).reshape(kernel.shape[2], -1)
     return _spread(pixel_product(images.astype(kernel.dtype), weights).astype(jnp.float32), kernel.shape[3])
+
+
+def dilated_conv(images: Array, kernel: Array, dilation: int) -> Array:
+    """Cross-correlation with stride 1, taps `dilation` apart and output as large as the input: [B, H, W, I] -> O.
+
+    Pixels `dilation` apart see only each other: every such set is an image of its own for a dense convolution.
+    """
+    if dilation == 1:
+        return conv(images, kernel)
+    batch, height, width, channels = images.shape
+    rows, columns = -(-height // dilation), -(-width // dilation)
+    padding = [(0, 0), (0, rows * dilation - height), (0, columns * dilation - width), (0, 0)]
+    sets = jnp.pad(images, padding).reshape(batch, rows, dilation, columns, dilation, channels)
+    sets = sets.transpose(2, 4, 0, 1, 3, 5).reshape(-1, rows, columns, channels)
+    sets = conv(sets, kernel).reshape(dilation, dilation, batch, rows, columns, -1).transpose(2, 3, 0, 4, 1, 5)
+    return sets.reshape(batch, rows * dilation, columns * dilation, -1)[:, :height, :width]
 
 
 def _spread(cells: Array, channels: int) -> Array:
