@@ -6,7 +6,6 @@ it (79 against 61 ms of processor time, two cores, 32 images of 32x32x3, a quart
 has for the variance.
 """
 
-
 import chex
 import flax.linen as nn
 import jax

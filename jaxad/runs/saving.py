@@ -4,6 +4,7 @@ detector.json          what it is, readable: method, config, image shape, thresh
 weights.safetensors    weights and frozen statistics: its state without the fields that `Detector.transient` names
 """
 
+import functools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -18,10 +19,11 @@ from jaxad._utils.version import VERSION
 from jaxad.methods import DETECTORS
 from jaxad.metrics.thresholds import Threshold
 from jaxad.nn.pretrained import shapes_alone
+from jaxad.runs import legacy
 from jaxad.training.checkpoint import read_metadata, restore, save
 from jaxad.types import Detector, Key, State
 
-_FORMAT = "jaxad-detector-2"
+_FORMAT = "jaxad-detector-3"
 
 
 class ImageShape(NamedTuple):
@@ -114,7 +116,7 @@ def save_detector(
 
 
 def load_detector(folder: str | Path) -> LoadedDetector:
-    """Load what `save_detector` saved: a detector that scores, but does not go on training where it stopped.
+    """Load what `save_detector` saved, also in version 0.1.0: a detector that scores, but cannot be trained further.
 
     Transient fields of its state are as `init` leaves them. That is asked of `init` itself: zeros would stop an
     optimiser that keeps its learning rate in its state.
@@ -133,7 +135,7 @@ def load_detector(folder: str | Path) -> LoadedDetector:
         ) from error
     except ValueError as error:
         raise _damage(described, error) from error
-    known = isinstance(content, dict) and content.get("format") == _FORMAT
+    known = isinstance(content, dict) and content.get("format") in (_FORMAT, legacy.FORMAT)
     if not known or str(content.get("detector")) not in DETECTORS:
         raise ValueError(
             f"{described} was not written by this version of jaxad; retrain, or use the version that wrote it"
@@ -149,7 +151,8 @@ def load_detector(folder: str | Path) -> LoadedDetector:
         raise ValueError(f"{weights} belongs to another detector than {described}; copy both files from one run")
 
     detector, shape = constructor(config), description.image_shape
-    state = restore(weights, _lasting(detector, _like(detector, shape)))
+    convert = functools.partial(legacy.converted, description.detector) if description.format == legacy.FORMAT else None
+    state = restore(weights, _lasting(detector, _like(detector, shape)), convert=convert)
     if detector.transient:
 
         def fresh(key: Key) -> dict[str, Any]:  # what only the other fields need is not even compiled

@@ -9,6 +9,7 @@ cover the header too, and because buffers are then streamed to disk without bein
 import json
 import re
 import zlib
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,15 +108,17 @@ def save(path: str | Path, tree: Any, *, metadata: dict | None = None) -> None:
     write_atomic(path, [length, header, *buffers])
 
 
-def restore(path: str | Path, like: Any) -> Any:
+def restore(path: str | Path, like: Any, *, convert: Callable[[dict[str, Any]], dict[str, Any]] | None = None) -> Any:
     """Read the pytree saved at `path` into the structure of `like`, whose values are ignored.
 
     `like` holds arrays, keys, `jax.ShapeDtypeStruct`s or Python scalars where the saved tree had leaves. Its
     kind decides what comes back: NumPy stays NumPy, JAX arrays come back with its sharding and weak type.
-    Raises ValueError in one line for a missing, damaged or foreign file (`DamagedCheckpoint`) and where the
-    structure differs, naming the first leaf that does.
+    `convert` turns the leaves of the file by name, arrays as NumPy's, into those of `like`, for files of
+    earlier versions. Raises ValueError in one line for a missing, damaged or foreign file
+    (`DamagedCheckpoint`) and where the structure differs, naming the first leaf that does.
     """
-    return _rebuild(path, _read(path), like)
+    saved = _leaves(_read(path))
+    return _rebuild(path, convert(saved) if convert else saved, like)
 
 
 def read_metadata(path: str | Path) -> dict:
@@ -172,7 +175,7 @@ class Checkpoints:
             except DamagedCheckpoint as error:
                 skipped.append(str(error))
                 continue
-            return Restored(step, _rebuild(self.path(step), content, like), content[0]["metadata"], skipped)
+            return Restored(step, _rebuild(self.path(step), _leaves(content), like), content[0]["metadata"], skipped)
         if skipped:
             raise DamagedCheckpoint(
                 f"no checkpoint in {self.folder} can be restored; start a new run (newest: {skipped[0]})"
@@ -247,39 +250,51 @@ def _read(path: str | Path) -> tuple[dict, dict, np.ndarray]:
     return json.loads(entries.pop("__metadata__")["tree"]), entries, raw[start:]
 
 
-def _rebuild(path: str | Path, content: tuple[dict, dict, np.ndarray], like: Any) -> Any:
-    """The saved leaves in the structure of `like`, or ValueError naming the first leaf that differs."""
+def _leaves(content: tuple[dict, dict, np.ndarray]) -> dict[str, Any]:
+    """The saved leaves by name: NumPy arrays (views of the file's bytes), keys, scalars."""
     tree, entries, data = content
+    leaves: dict[str, Any] = {}
+    for spec in tree["leaves"]:
+        name = spec["name"]
+        if spec["kind"] == "scalar":
+            leaves[name] = _SCALARS[spec["dtype"]](spec["value"])
+            continue
+        begin, end = entries[name]["data_offsets"]
+        if spec["kind"] == "key":
+            words = data[begin:end].view(np.uint32).reshape(entries[name]["shape"])
+            leaves[name] = jax.random.wrap_key_data(jnp.array(words), impl=spec["impl"])
+        else:
+            leaves[name] = data[begin:end].view(np.dtype(spec["dtype"])).reshape(spec["shape"])
+    return leaves
+
+
+def _rebuild(path: str | Path, saved: dict[str, Any], like: Any) -> Any:
+    """The saved leaves in the structure of `like`, or ValueError naming the first leaf that differs."""
     names, templates = _named_leaves(like)
-    saved = {spec["name"]: spec for spec in tree["leaves"]}
     for name, template in zip(names, templates):
-        expected, found = _render(_spec(name, template)), _render(saved.get(name))
+        expected = _render(_spec(name, template))
+        found = _render(_spec(name, saved[name]) if name in saved else None)
         if expected != found:
             _mismatch(path, name, expected, found)
     expected_names = set(names)
     for name in saved:
         if name not in expected_names:
-            _mismatch(path, name, _render(None), _render(saved[name]))
+            _mismatch(path, name, _render(None), _render(_spec(name, saved[name])))
 
     leaves = []
     for name, template in zip(names, templates):
-        spec = saved[name]
-        if spec["kind"] == "scalar":
-            leaves.append(_SCALARS[spec["dtype"]](spec["value"]))
-            continue
-        begin, end = entries[name]["data_offsets"]
-        if spec["kind"] == "key":
-            words = data[begin:end].view(np.uint32).reshape(entries[name]["shape"])
-            leaves.append(_place(jax.random.wrap_key_data(jnp.array(words), impl=spec["impl"]), template))
-            continue
-        array = data[begin:end].view(np.dtype(spec["dtype"])).reshape(spec["shape"])
-        if isinstance(template, np.ndarray):
-            leaves.append(array.copy())  # a view would be read-only in spirit and keep the whole file alive
+        leaf = saved[name]
+        if type(leaf) in _SCALARS.values():
+            leaves.append(leaf)
+        elif _is_key(leaf):
+            leaves.append(_place(leaf, template))
+        elif isinstance(template, np.ndarray):
+            leaves.append(leaf.copy())  # a view would be read-only in spirit and keep the whole file alive
         elif isinstance(template, np.generic):
-            leaves.append(array[()])
+            leaves.append(leaf[()])
         else:
             weak = getattr(template, "weak_type", False)
-            leaves.append(_place(jnp.full_like(template, array) if weak else jnp.array(array), template))
+            leaves.append(_place(jnp.full_like(template, leaf) if weak else jnp.array(leaf), template))
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 
