@@ -149,7 +149,7 @@ def test_unusable_detectors_never_win(whole, tmp_path, monkeypatch):
     assert winner.trial == other
     assert records[0]["valid"] == [-1.0] * SEEDS
     assert np.isnan(records[0]["curves"]).all()
-    with pytest.raises(ValueError, match="gives scores that are not finite: lower --learning-rate"):
+    with pytest.raises(ValueError, match="gives scores that are not finite: lower learning_rate"):
         run(tmp_path, [broken])
 
 

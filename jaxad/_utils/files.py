@@ -148,6 +148,14 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(to_json(value), indent=2, allow_nan=False) + "\n")
 
 
+def read_json(path: str | Path) -> Any:
+    """What `write_json` wrote; raises ValueError for a file that is missing or damaged."""
+    try:
+        return json.loads(Path(path).read_bytes())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}; is it complete?") from error
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write a text as UTF-8, atomically; raises ValueError when it cannot be written."""
     # Names of files that are not UTF-8 reach Python as surrogate escapes, and leave as they came.

@@ -4,6 +4,7 @@ import dataclasses
 import sys
 import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from jaxad._utils.files import from_json
@@ -99,13 +100,13 @@ def _parse(
     if preset in fields and (name := _value(arguments, f"--{preset}")) in presets:
         default = dict(presets[name]) | {preset: name}
     if "resume" in fields and (folder := _value(arguments, "--resume")):
-        default = _settings(config_class, folder) | {"resume": folder}
+        default = stored_settings(config_class, folder) | {"resume": folder}
     start = {"default": config_class(**default)} if default else {}
     return tyro.cli(config_class, args=arguments, description=description, **start)
 
 
-def _settings(config_class: type, folder: str) -> dict[str, Any]:
-    """What a run was asked for: values of those fields that it knew."""
+def stored_settings(config_class: type, folder: str | Path) -> dict[str, Any]:
+    """What a run was asked for: values of those fields of the config that it knew."""
     with runs.open_run(folder, write=False) as run:
         stored = run.config
     hints = typing.get_type_hints(config_class)

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxad._utils.files import to_json, write_json
+from jaxad._utils.version import VERSION
 from jaxad.training.checkpoint import Checkpoints
 
 try:
@@ -32,7 +33,8 @@ try:
 except ImportError:  # not on Windows: there a run is not locked
     fcntl = None
 
-_FORMAT = "jaxad-run-1"
+_FORMAT = "jaxad-run-2"
+_EARLIER = {"jaxad-run-1": "0.1.0"}  # formats that are no longer read, and the version that does
 _MAY_DIFFER = frozenset({"resume", "output", "time_budget"})
 
 
@@ -81,7 +83,7 @@ def create_run(output: str | Path | None, config: Any, *, name: str) -> Run:
     `config` is a dict or dataclass that `to_json` takes. Raises ValueError where the folder holds anything
     already, cannot be written, or is being written by another process.
     """
-    stored = {"format": _FORMAT, "name": name, "created": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+    stored = {"format": _FORMAT, "jaxad": VERSION, "name": name, "created": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
     stored["config"] = to_json(config)
     path = _fresh_folder(name) if output is None else Path(output)
     try:
@@ -115,19 +117,8 @@ def open_run(
     values), or another process is writing the run.
     """
     path = Path(path)
-    try:
-        stored = json.loads((path / "config.json").read_bytes())
-        if stored["format"] != _FORMAT:
-            raise KeyError(stored["format"])
-        run = Run(path=path, name=stored["name"], config=stored["config"])
-    except OSError as error:
-        raise ValueError(
-            f"{path} is not a run folder (config.json: {error.strerror or error}); give the folder of a run"
-        ) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path / 'config.json'} was not written by this version of jaxad or is damaged; start a new run"
-        ) from error
+    stored = _stored(path)
+    run = Run(path=path, name=stored["name"], config=stored["config"])
     if config is not None:
         _compare(path, run.config, to_json(config), may_differ)
     if write:
@@ -242,6 +233,27 @@ def _commit() -> str | None:
         return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def _stored(path: Path) -> dict[str, Any]:
+    """What config.json says of a run that this version can go on with."""
+    try:
+        stored = json.loads((path / "config.json").read_bytes())
+    except OSError as error:
+        raise ValueError(
+            f"{path} is not a run folder (config.json: {error.strerror or error}); give the folder of a run"
+        ) from error
+    except ValueError:
+        stored = None
+    stored = stored if isinstance(stored, dict) else {}
+    if version := _EARLIER.get(stored.get("format")):
+        raise ValueError(
+            f"{path} was begun by jaxad {version}, and only that version can continue it: install it, or start a new "
+            "run (detectors in its best/ folder can be used as they are)"
+        )
+    if stored.get("format") != _FORMAT or not {"name", "config"} <= stored.keys():
+        raise ValueError(f"{path / 'config.json'} was not written by this version of jaxad or is damaged; start anew")
+    return stored
 
 
 def _fresh_folder(name: str) -> Path:

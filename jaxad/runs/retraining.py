@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxad._utils.tree import member
 from jaxad.data import Task
 from jaxad.methods.autoencoder import AutoencoderConfig, autoencoder
 from jaxad.nas.loop import Trial
@@ -40,14 +41,15 @@ def retrain(
     batch_size: int,
     child: ChildConfig,
     criterion: str,
-    folder: Path,
+    folder: Path | None = None,
     on_steps: Callable[[int], None] = lambda steps: None,
 ) -> tuple[Winner, list[dict[str, Any]]]:
     """Train the architectures of some trials from scratch, each from several seeds.
 
     Args:
       key: not consumed; trial and seed are folded into it.
-      folder: where every evaluation of a training is saved, so that a resumed run repeats none of them.
+      folder: where a training is saved at every evaluation, so that a resumed run repeats none of them; by default
+        nothing is written.
       on_steps: called with the steps trained so far, all trials and seeds together.
 
     Returns:
@@ -66,7 +68,7 @@ def retrain(
         before = rank * seeds * steps
         selection = fit_selected_saved(
             detector, keys, task.train.images, task.valid.images, task.valid.labels,
-            path=folder / f"retrained-{trial.trial}.safetensors",
+            path=None if folder is None else folder / f"retrained-{trial.trial}.safetensors",
             evals=evals, batch_size=batch_size, criterion=criterion, valid_masks=task.valid.masks,
             on_chunk=lambda done, _, before=before: on_steps(before + done),
         ).selection  # fmt: skip
@@ -83,10 +85,10 @@ def retrain(
         )
         seed = int(values.argmax())
         if values[seed] >= 0 and (winner is None or values[seed] > winner.value):
-            state = jax.tree.map(lambda leaf, seed=seed: leaf[seed], selection.best)
+            state = member(selection.best, seed)
             step = evals[int(np.nanargmax(selection.values[seed]))]
             scores = score_images(detector, state, task.valid.images)
             winner = Winner(trial, config, detector, state, step, float(values[seed]), scores)
     if winner is None:
-        raise ValueError("every retrained detector gives scores that are not finite: lower --learning-rate")
+        raise ValueError("every retrained detector gives scores that are not finite: lower learning_rate")
     return winner, records

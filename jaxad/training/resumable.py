@@ -43,7 +43,7 @@ class Selected(NamedTuple):
 def train_saved(
     advance: Advance,
     *,
-    path: str | Path,
+    path: str | Path | None,
     stops: Sequence[int],
     like: Callable[[], State],
     names: Sequence[str] = (),
@@ -53,7 +53,8 @@ def train_saved(
 
     Args:
       advance: trains; it raises ValueError where there is no use in going on.
-      path: the file. What it holds of other trainings, which have other names, is overwritten.
+      path: the file. What it holds of other trainings, which have other names, is overwritten. With None nothing is
+        saved.
       stops: ascending numbers of steps from 1 upwards; the last is the length of the training.
       like: gives the structure and shapes of the state; called where there is a file.
       names: of what is trained.
@@ -68,7 +69,7 @@ def train_saved(
     every = -(-stops[-1] // points)
     state, start, seconds = None, 0, 0.0
     curves: dict[str, np.ndarray] = {}
-    if Path(path).exists() and (known := checkpoint.read_metadata(path))["names"] == names:
+    if path is not None and Path(path).exists() and (known := checkpoint.read_metadata(path))["names"] == names:
         state = checkpoint.restore(path, like())
         start, seconds = known["steps"], known["seconds"]
         curves = {name: np.array(values, float) for name, values in known["curves"].items()}
@@ -79,9 +80,10 @@ def train_saved(
         kept = np.flatnonzero(np.arange(start, stop) % every == 0)
         found = {name: np.asarray(values, float)[:, kept] for name, values in found.items()}
         curves = {name: np.concatenate([curves[name], found[name]], 1) for name in curves} or found
-        lists = {name: values.tolist() for name, values in curves.items()}
-        checkpoint.save(path, state, metadata={"names": names, "steps": stop, "seconds": seconds, "curves": lists})
         start = stop
+        if path is not None:
+            lists = {name: values.tolist() for name, values in curves.items()}
+            checkpoint.save(path, state, metadata={"names": names, "steps": stop, "seconds": seconds, "curves": lists})
     return Trained(state, seconds, np.arange(0, stops[-1], every) + 1, curves)
 
 
@@ -149,7 +151,7 @@ def fit_selected_saved(
     valid: Array | np.ndarray,
     labels: np.ndarray,
     *,
-    path: str | Path,
+    path: str | Path | None,
     evals: Sequence[int],
     batch_size: int,
     points: int = 200,

@@ -1,0 +1,150 @@
+"""The first half of a search: architectures are tried, and what has been tried is never lost."""
+
+import dataclasses
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jaxad._utils import files
+from jaxad.data import Task
+from jaxad.nas import loop, trial
+from jaxad.nas.executors.population import make_executor
+from jaxad.nas.space import SearchSpace
+from jaxad.runs import folder as runs
+from jaxad.runs.progress import Progress
+from jaxad.types import Info, Key, Search
+
+
+class Explored(NamedTuple):
+    """What was tried, over all sessions of a run."""
+
+    space: SearchSpace
+    trials: list[loop.Trial]
+    log: list[Info]  # what the strategy has told after every population
+    seconds: float
+    compiles: int  # programs that were compiled or loaded
+    stopped: str | None  # why the search ended before its last child, if it did
+    costs: loop.Costs
+
+
+class Journal:
+    """What a search keeps as it goes: in a run folder, from which it can go on, or without one in memory."""
+
+    def __init__(self, run: runs.Run | None) -> None:
+        self.run = run
+        self.trials: list[loop.Trial] = []
+        self.log: list[Any] = []
+        self.facts = {"trials": 0, "elapsed": 0.0, "compiles": 0, "stopped": None, "costs": loop.Costs(0.0, 0.0)}
+        self.skipped: list[str] = []  # damaged checkpoints
+
+    def resume(self, state: loop.SearchState) -> loop.SearchState:
+        """The state that an earlier session has left, or the given one of a fresh search."""
+        if self.run is None:
+            return state
+        saved = self.run.checkpoints.latest(state)
+        if saved is not None:
+            state, self.facts, self.skipped = saved.tree, saved.metadata, saved.skipped
+        runs.truncate_trials(self.run, self.facts["trials"])
+        self.trials = [loop.Trial(**record) for record in runs.read_trials(self.run)]
+        # What came after the last checkpoint is told anew.
+        known = len(self.trials)
+        self.log = [info for info in files.read_lines(self._log_path) if info.get("num_evaluated", 0) <= known]
+        return state
+
+    def add_trial(self, record: loop.Trial) -> None:
+        """Keep a trial."""
+        self.trials.append(record)
+        if self.run is not None:
+            runs.append_trial(self.run, dataclasses.asdict(record))
+
+    def add_info(self, info: Info) -> None:
+        """Keep what the strategy tells."""
+        self.log.append(files.to_json(info))
+        if self.run is not None:
+            files.append_line(self._log_path, info)
+
+    def save(self, state: loop.SearchState, **facts: Any) -> None:
+        """Go on from here, should the search be killed: all trials so far count."""
+        self.facts.update(facts, trials=len(self.trials))
+        if self.run is not None:
+            runs.sync(self.run)
+            self.run.checkpoints.save(len(self.trials), state, metadata=self.facts)
+
+    @property
+    def _log_path(self) -> Path:
+        return self.run.path / "controller.jsonl"
+
+
+def explore_task(
+    task: Task,
+    search: Search,
+    space: SearchSpace,
+    settings: trial.TrialConfig,
+    *,
+    start_key: Key,
+    search_key: Key,
+    children: int,
+    executor: str = "auto",
+    time_budget: float | None = None,
+    run: runs.Run | None = None,
+    keep_log: bool = True,
+    on_trial: Callable[[loop.Trial], None] = lambda record: None,
+    quiet: bool = False,
+) -> Explored:
+    """Search for architectures on the training and validation images of a task.
+
+    Args:
+      search: a strategy.
+      settings: how every child trains and is rewarded.
+      start_key, search_key: of the first weights and of everything after them; the same in every session of a run.
+      children: how many to evaluate, those of earlier sessions included.
+      executor: name of who trains children, see `make_executor`.
+      time_budget: seconds of searching after which the running child is the last.
+      run: a folder to keep everything in, and to go on from; by default nothing is written.
+      keep_log: whether to keep what the strategy tells.
+      on_trial: called after every child of this session.
+      quiet: show no progress.
+    """
+    image_shape = task.train.images.shape[1:]
+    journal = Journal(run)
+    state = journal.resume(loop.start(start_key, search, space, image_shape[-1]))
+    facts, trials = journal.facts, journal.trials
+    if facts["stopped"] is None and len(trials) < children:
+        masks = task.valid.masks if settings.of_pixels else None
+        images = trial.put(task.train.images, task.valid.images, task.valid.labels, masks)
+        compiled = facts["compiles"]
+        with (
+            closing(make_executor(executor, images, settings)) as trainer,
+            Progress(children, label="search", budget=time_budget, start=len(trials), quiet=quiet) as progress,
+        ):
+            for path in journal.skipped:
+                progress.log(f"skipped a damaged checkpoint: {path}")
+
+            def show(record: loop.Trial) -> None:
+                journal.add_trial(record)
+                best = max((t.reward for t in trials if t.status == "ok"), default=None)
+                note = f"failed: {record.reason}" if record.status == "failed" else f"last {record.reward:.3f}"
+                progress.update(len(trials), best=best, note=note)
+                on_trial(record)
+
+            def learn(info: Info, costs: loop.Costs) -> None:
+                facts["costs"] = loop.Costs(*map(sum, zip(facts["costs"], costs)))
+                if keep_log:
+                    journal.add_info(info)
+
+            def save(state: loop.SearchState, count: int, elapsed: float) -> None:
+                journal.save(state, elapsed=elapsed, compiles=compiled + trainer.compiles)
+
+            end = loop.explore(
+                search, space, trainer, state,
+                key=search_key, children=children, image_shape=image_shape, trials=tuple(trials),
+                elapsed=facts["elapsed"], time_budget=time_budget, on_trial=show, on_info=learn, on_population=save,
+            )  # fmt: skip
+            facts.update(compiles=compiled + trainer.compiles, stopped=end.stopped)
+            if end.stopped:
+                # The last population counts as far as it got, so that a resumed run ends with the same trials.
+                journal.save(end.state, elapsed=trials[-1].elapsed)
+                progress.log(f"the search ended early: {end.stopped}, {len(trials)} of {children} children")
+    costs = loop.Costs(*facts["costs"])
+    return Explored(space, trials, journal.log, facts["elapsed"], facts["compiles"], facts["stopped"], costs)

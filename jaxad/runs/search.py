@@ -1,0 +1,267 @@
+"""From a task to a tested detector: architectures are tried, the best retrained, and the best of those tested once."""
+
+import dataclasses
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxad import data, report
+from jaxad._utils import files
+from jaxad.data import Task
+from jaxad.methods.autoencoder import AutoencoderConfig, reconstruct
+from jaxad.metrics.thresholds import Threshold
+from jaxad.nas import loop
+from jaxad.nas.analysis.render import summary
+from jaxad.nas.analysis.summary import architecture_facts, search_facts
+from jaxad.nas.space import SearchSpace
+from jaxad.nas.strategies.registry import STRATEGIES, make_strategy
+from jaxad.report import controller_parts
+from jaxad.report.overlays import colour_scale
+from jaxad.runs import cli, runner
+from jaxad.runs.evaluation import pictures
+from jaxad.runs.exploration import Explored, explore_task
+from jaxad.runs.folder import Run, create_run, environment, open_run, read_trials
+from jaxad.runs.progress import Progress
+from jaxad.runs.retraining import Winner, retrain
+from jaxad.runs.saving import load_detector, save_detector
+from jaxad.runs.search_config import SearchConfig as SearchConfig
+from jaxad.training.scoring import map_images
+from jaxad.types import Detector, State
+
+
+class SearchResult(NamedTuple):
+    """What a search has found: the detector that was tested, and how it was found."""
+
+    detector: Detector
+    state: State  # trained and calibrated: what `jaxad.score_images` takes
+    config: AutoencoderConfig  # of the detector; `config.architecture` is the one that was found
+    threshold: Threshold  # a higher score is called anomalous; set on held-out normal images
+    test: dict[str, Any]  # metrics of the test images, measured once: {"auroc": {"value", "low", "high"}, ...}
+    trials: list[loop.Trial]  # every child of the search, in order
+    results: dict[str, Any]  # all facts, as results.json has them
+    folder: Path | None  # of the run, with report.html; None where nothing was written
+
+    def save(self, folder: str | Path) -> None:
+        """Save the detector, for `jaxad.load` and detect.py; ValueError where that cannot be written."""
+        task = self.results["task"]
+        save_detector(
+            folder, name="autoencoder", config=self.config, state=self.state, image_shape=task["image_shape"],
+            threshold=self.threshold, details={"summary": summary(self.config.architecture), "task": task["name"]},
+        )  # fmt: skip
+
+
+def search(
+    task: Task,
+    config: SearchConfig | None = None,
+    *,
+    output: str | Path | Run | None = None,
+    resume: str | Path | None = None,
+    on_trial: Callable[[loop.Trial], None] = lambda trial: None,
+    on_retrain: Callable[[int], None] = lambda steps: None,
+    quiet: bool = False,
+    **fields: Any,
+) -> SearchResult:
+    """Find an image anomaly detector for a task (AutoAD; Li et al., TNNLS 2022).
+
+    Children of a search space (autoencoder architecture x anomaly hypothesis x distance, Eq. 2) train a few steps each
+    on shared weights and are rewarded for how well they rank the validation images. The best are trained from scratch
+    and validated on the way. The best moment of the best one is tested, once.
+
+    Args:
+      task: from `jaxad.load_task`, or `jaxad.data.task_from_arrays` for images of your own.
+      config: how to search; by default `SearchConfig()`, which takes minutes on a laptop.
+      output: a run folder to make. Everything is kept there as it is computed, and at the end the detector (best/),
+        results.json, predictions.csv and report.html. By default nothing is written.
+      resume: the run folder of an earlier call that was killed, to go on as if it had never stopped. Settings are those
+        of that call. What is finished is loaded.
+      on_trial: called with every child's record as soon as it is known.
+      on_retrain: called with the steps of retraining so far, all trainings together.
+      quiet: show no progress on standard error.
+      **fields: settings to change in the config, such as `children=100`.
+
+    Returns:
+      The detector with its state, threshold and test metrics, and the trials. It depends on task and config alone.
+
+    Raises:
+      ValueError: a task without normal images or anomalies in validation or test, settings out of range, a folder that
+        cannot be used, another task or other settings than those of the run to resume, and a search of which no child
+        gave scores of any use; each in one line with the remedy.
+
+    >>> import jaxad
+    >>> task = jaxad.load_task("digits", normal_classes=["0"], anomaly_ratio=0.3)
+    >>> found = jaxad.search(task, children=2, num_layers=1, steps=2, retrain_steps=10, quiet=True)
+    >>> jaxad.score_images(found.detector, found.state, task.test.images).shape == task.test.labels.shape
+    True
+    >>> 0 <= found.test["auroc"]["value"] <= 1, len(found.trials)
+    (True, 2)
+    """
+    if config is None:
+        config = SearchConfig() if resume is None else SearchConfig(**cli.stored_settings(SearchConfig, resume))
+    config = dataclasses.replace(config, **fields)
+    data.check_task(task)
+    config.check(task)
+    with _opened(task, config, output, resume) as run:
+        if run is not None and runner.is_finished(run):
+            return _loaded(run)
+        keys = runner.named_keys(config.seed, "start", "search", "retrain", "test")
+        space = SearchSpace(num_layers=config.num_layers)
+        options = dataclasses.asdict(config.controller) if config.strategy == "autoad" else {}
+        strategy = make_strategy(config.strategy, space, population=config.population, **options)
+        explored = explore_task(
+            task, loop.jit(strategy), space, config.trial_config(), start_key=keys["start"], search_key=keys["search"],
+            children=config.children, executor=config.executor, time_budget=config.time_budget,
+            run=run, keep_log=config.strategy == "autoad", on_trial=on_trial, quiet=quiet,
+        )  # fmt: skip
+        winner, candidates = _retrained(task, config, explored, keys["retrain"], run, on_retrain, quiet)
+        tested = runner.run_test(
+            "autoencoder", winner.config, winner.detector, winner.state, task, key=keys["test"],
+            target_fpr=config.target_fpr, seed=config.seed, valid_scores=winner.valid_scores,
+        )  # fmt: skip
+        results = _results(task, config, explored, winner, candidates, tested)
+        if run is None:
+            results = files.to_json({**results, **environment()})
+        else:
+            scale = colour_scale(map_images(winner.detector, winner.state, data.held_out_normals(task)))
+            facts = {"step": winner.step, "valid": winner.value, "map_scale": scale}
+            runner.keep(run, task, tested, summary=summary(winner.config.architecture), **facts)
+            results = runner.finish(run, results, lambda plain: _page(task, config, explored, tested, plain))
+    return SearchResult(
+        winner.detector, winner.state, winner.config, tested.evaluation.threshold, tested.evaluation.test,
+        explored.trials, results, None if run is None else run.path,
+    )  # fmt: skip
+
+
+# ---- the run folder ----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _opened(
+    task: Task, config: SearchConfig, output: str | Path | Run | None, resume: str | Path | None
+) -> Iterator[Run | None]:
+    """The folder to write to, if any. One that is open already stays so."""
+    if output is not None and resume is not None:
+        raise ValueError(f"output is {output} and resume {resume}; give one of them: a run goes on in its own folder")
+    if isinstance(output, Run) or (output is None and resume is None):
+        yield output
+        return
+    stored = files.to_json(config) | {"task": _identity(task)}
+    if resume is None:
+        opened = create_run(output, stored, name="search")
+    else:
+        with open_run(resume, write=False) as run:
+            if "task" not in run.config:
+                raise ValueError(f"{resume} was begun by a command: continue it with the command and --resume {resume}")
+        opened = open_run(resume, stored, may_differ={"time_budget"})
+    with opened as run:
+        yield run
+
+
+def _identity(task: Task) -> dict[str, Any]:
+    """What tells a task from others: a run is continued with the same images or not at all."""
+    checksum = 0
+    for part in data.parts(task).values():
+        for array in (part.images, part.labels, part.masks):
+            if array is not None:
+                checksum = zlib.crc32(np.ascontiguousarray(array), checksum)
+    return {"name": task.name, "images": [len(part.images) for part in data.parts(task).values()], "checksum": checksum}
+
+
+def _loaded(run: Run) -> SearchResult:
+    """What a finished run has found."""
+    loaded, results = load_detector(run.best), files.read_json(run.path / "results.json")
+    trials = [loop.Trial(**record) for record in read_trials(run)]
+    found = (loaded.detector, loaded.state, loaded.config, loaded.threshold)
+    return SearchResult(*found, results["test"], trials, results, run.path)
+
+
+# ---- after the search --------------------------------------------------------------------------------------------
+
+
+def _retrained(
+    task: Task,
+    config: SearchConfig,
+    explored: Explored,
+    key: jax.Array,
+    run: Run | None,
+    on_retrain: Callable[[int], None],
+    quiet: bool,
+) -> tuple[Winner, list[dict[str, Any]]]:
+    """The best architectures, trained from scratch: the one that validation chose, and what was seen of all."""
+    candidates = loop.best_trials(explored.trials, config.retrain_top)
+    if not candidates:
+        reasons = ", ".join(sorted({str(t.reason) for t in explored.trials})) or "no child ended within the time budget"
+        raise ValueError(f"no child could be used ({reasons}): lower learning_rate or raise time_budget")
+    with Progress(len(candidates) * config.num_seeds * config.retrain_steps, label="retrain", quiet=quiet) as progress:
+
+        def on_steps(steps: int) -> None:
+            progress.update(steps)
+            on_retrain(steps)
+
+        return retrain(
+            task, candidates, key=key, seeds=config.num_seeds, steps=config.retrain_steps,
+            batch_size=config.batch_size, child=config.trial_config().child, criterion=config.reward,
+            folder=None if run is None else run.path / "checkpoint", on_steps=on_steps,
+        )  # fmt: skip
+
+
+def _results(
+    task: Task,
+    config: SearchConfig,
+    explored: Explored,
+    winner: Winner,
+    candidates: list[dict[str, Any]],
+    tested: runner.Tested,
+) -> dict[str, Any]:
+    """All facts of a search."""
+    uniform = STRATEGIES[config.strategy].num_uniform(len(explored.trials), config.population)
+    seconds = {"seconds": explored.seconds, "costs": explored.costs}
+    found = {"compiles": explored.compiles, "stopped": explored.stopped}
+    of_pixels = "masks of" if config.trial_config().of_pixels else "labelled"
+    notes = [
+        f"The reward uses {of_pixels} validation anomalies of the same kind as the test anomalies.",
+        "Rewards of the search are measured on shared weights after a few steps; the test result is of the "
+        "retrained detector.",
+    ]
+    if explored.stopped:
+        notes.append(f"The search ended early: {explored.stopped}.")
+    return runner.task_results(
+        task,
+        tested,
+        strategy=config.strategy,
+        search=search_facts(explored.trials, explored.space, uniform=uniform, **seconds, **found),
+        best=architecture_facts(winner.trial, task.train.images.shape[1:]),
+        retrain={
+            "seeds": config.num_seeds, "steps": config.retrain_steps, "step": winner.step, "valid": winner.value,
+            "candidates": candidates,
+        },
+        seed=config.seed,
+        notes=[*notes, *runner.few_anomalies(task)],
+    )  # fmt: skip
+
+
+def _page(task: Task, config: SearchConfig, explored: Explored, tested: runner.Tested, results: dict[str, Any]) -> str:
+    """The report."""
+    program, architecture = jax.jit(reconstruct, static_argnums=0), tested.config.architecture
+    if not getattr(config, "is_command_line", False):
+        changed = [f"{f.name}={getattr(config, f.name)!r}" for f in dataclasses.fields(config) if _differs(config, f)]
+        results = results | {"command": f"jaxad.search(task{''.join(f', {one}' for one in changed)})"}
+    return report.render_report(
+        config=files.to_json(config) | {"resume": None},
+        trials=[dataclasses.asdict(record) for record in explored.trials],
+        results=results,
+        pictures=pictures(
+            tested.detector, tested.state, task, tested.evaluation,
+            lambda images: program(architecture, tested.state, images), pixels=tested.pixels,
+        ),
+        controller=controller_parts(explored.log, explored.space.position_names, explored.space.values_by_action),
+    )  # fmt: skip
+
+
+def _differs(config: SearchConfig, field: dataclasses.Field) -> bool:
+    default = field.default_factory() if field.default is dataclasses.MISSING else field.default
+    return getattr(config, field.name) != default

@@ -1,0 +1,79 @@
+"""What a search is told."""
+
+import dataclasses
+from typing import Literal
+
+from jaxad._utils.validate import check_at_least, check_share, spelled
+from jaxad.data import Task
+from jaxad.nas.strategies.autoad import AutoADConfig
+from jaxad.nas.strategies.registry import STRATEGIES
+from jaxad.nas.trial import TrialConfig
+from jaxad.nn.objectives.child import ChildConfig
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SearchConfig:
+    """How to find a detector; the defaults take minutes on a laptop. Flags of `autoad_search.py` are these fields."""
+
+    # ---- the search
+    strategy: str = "autoad"
+    """Who proposes architectures: autoad (the learned controller), random, evolution, or another that is registered."""
+    controller: AutoADConfig = dataclasses.field(default_factory=AutoADConfig)
+    """Settings of the learned controller."""
+    seed: int = 0
+    """Seed of everything random: the same seed gives the same result."""
+    num_layers: int = 3
+    """Number of encoder layers N; the space then has architectures of 6N + 2 tokens."""
+    children: int = 30
+    """Number of architectures to try; none is tried twice."""
+    population: int = 6
+    """Number of children that start from the same shared weights; their changes are averaged."""
+    time_budget: float | None = None
+    """Seconds of searching after which the running child is the last; by default there is no limit."""
+    steps: int = 10
+    """Training steps of one child."""
+    batch_size: int = 64
+    """Images of one training step."""
+    reward: Literal["auroc", "aupr_in", "aupr_out", "pixel_auroc", "rpro"] = "auroc"
+    """Validation metric that children compete for: of their scores, or of their maps by masks (pixel_auroc, rpro)."""
+    optimiser: Literal["adam", "sgd"] = "adam"
+    """Optimiser of children: Adam, or SGD with momentum 0.9."""
+    learning_rate: float = 3e-3
+    """Learning rate of children, divided by 10 at 50 % and at 75 % of their steps."""
+    regulariser: float = 0.1
+    """Weight of the hypothesis against the distance (Eq. 2 of AutoAD has 1)."""
+    executor: Literal["auto", "sequential", "vmapped"] = "auto"
+    """Who trains children: one by one (best on a CPU), or those of equal shape side by side (best on a GPU or TPU)."""
+
+    # ---- after the search
+    retrain_top: int = 2
+    """Number of the best architectures that train from scratch; validation chooses among them."""
+    num_seeds: int = 1
+    """Number of such trainings of each, from different weights."""
+    retrain_steps: int = 160
+    """Training steps from scratch; validated after 10, 20, 40, ... and the last, and kept as it was at its best."""
+    target_fpr: float = 0.05
+    """Share of normal images that the threshold may flag; it is set on held-out normal images."""
+
+    def check(self, task: Task | None = None) -> None:
+        """Raise ValueError for values out of range, and for those that do not fit the task."""
+        check_at_least(self, "num_layers", "children", "population", "retrain_top", "num_seeds", "retrain_steps")
+        if self.time_budget is not None and not self.time_budget > 0:
+            raise ValueError(f"{spelled(self, 'time_budget')} is {self.time_budget}; give seconds above 0")
+        check_share(self, "target_fpr")
+        STRATEGIES.named(self.strategy)
+        self.controller.check()
+        if self.strategy == "autoad" and self.controller.keep > self.population:
+            name, most = spelled(self, "controller.keep"), spelled(self, "population")
+            raise ValueError(f"{name} is {self.controller.keep}; the most is {most} {self.population}")
+        settings = self.trial_config()
+        if task is not None and settings.of_pixels and (task.valid.masks is None or not task.valid.masks.any()):
+            reward = spelled(self, "reward")
+            raise ValueError(f"{reward} {self.reward} needs masks, and {task.name} has none: give mvtec:PATH/CATEGORY")
+
+    def trial_config(self) -> TrialConfig:
+        """How one child trains and is rewarded."""
+        child = ChildConfig(
+            optimiser=self.optimiser, learning_rate=self.learning_rate, regulariser=self.regulariser
+        )  # fmt: skip
+        return TrialConfig(steps=self.steps, batch_size=self.batch_size, reward=self.reward, child=child)
