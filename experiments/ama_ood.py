@@ -24,7 +24,7 @@ from jaxad import data, report
 from jaxad._utils import compile as backend
 from jaxad._utils import files
 from jaxad.data.batches import to_float
-from jaxad.data.resize import fit_size
+from jaxad.data.fitting import fit_size
 from jaxad.methods.ama import AMAConfig, Variant, ama, draw_negatives, variant
 from jaxad.methods.ama.inference import views
 from jaxad.methods.ama.networks import next_size

@@ -34,10 +34,9 @@ import tyro
 
 from jaxad._utils.compile import enable_compilation_cache
 from jaxad._utils.files import write_atomic, write_text
-from jaxad.data import decode, to_channels, to_dtype
+from jaxad.data import decode, load, to_channels, to_dtype
+from jaxad.data.fitting import fit_images
 from jaxad.data.images import IMAGE_SUFFIXES
-from jaxad.data.resize import fit_images
-from jaxad.data.sources import folders as files
 from jaxad.metrics import thresholds
 from jaxad.report.overlays import colour_scale, overlay
 from jaxad.runs import cli
@@ -132,7 +131,7 @@ def find(path: Path) -> Iterator[Source]:
         raise ValueError(f"{path} does not exist: check the path")
     elif path.suffix.lower() == ".npz":
         try:
-            archive = files.npz(path, lambda labels, n, names: np.arange(n)).images
+            archive = load(f"npz:{path}").images
         except ValueError as error:
             yield Source(str(path), functools.partial(_raise, error))
         else:

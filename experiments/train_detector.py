@@ -15,7 +15,7 @@ import dataclasses
 import math
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import numpy as np
@@ -39,7 +39,7 @@ from jaxad.types import Detector, State
 class Config(cli.RunConfig, data.TaskConfig):
     """Train one detector and test it once."""
 
-    detector: str = "nearest_neighbours"
+    detector: Annotated[str, DETECTORS] = "nearest_neighbours"
     """Name of the method; see --list."""
     settings: tuple[str, ...] = ()
     """Settings of the method as NAME=VALUE, such as steps=500 learning_rate=1e-3."""

@@ -12,8 +12,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from jaxad import data
+from jaxad.data.image_set import class_indices
 from jaxad.data.sources import tfds as prepared
-from jaxad.data.sources.registry import class_indices
 
 TFDS = os.environ.get("TFDS_DATA_DIR")
 MVTEC = os.environ.get("JAXAD_MVTEC_DIR")

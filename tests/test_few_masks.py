@@ -2,7 +2,6 @@
 
 import json
 import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +9,7 @@ from PIL import Image
 
 from jaxad import data
 from jaxad.data.protocols import few_masks
-from jaxad.data.sources.synthetic import KINDS
+from jaxad.data.sources.painted import KINDS
 
 CRACKFOREST = os.environ.get("JAXAD_CRACKFOREST_DIR")
 
@@ -184,22 +183,22 @@ def test_pairs_of_images_and_masks(tmp_path, rng):
         mask = np.zeros((6, 9), np.uint8)
         mask[i, 2:7] = 255 * (i > 0)
         save(tmp_path / "masks" / f"{i}.png", mask)
-    found = data.pairs(tmp_path)
+    found = data.load(f"pairs:{tmp_path}")
     assert found.images.shape == (4, 6, 9, 3)
     np.testing.assert_array_equal(found.labels, [0, 1, 1, 1])
     np.testing.assert_array_equal(found.masks.sum((1, 2)), [0, 5, 5, 5])
-    assert data.pairs(tmp_path, 12).masks.sum() == pytest.approx(15 * 144 / 54, rel=0.3)
+    assert data.load(f"pairs:{tmp_path}", image_size=12).masks.sum() == pytest.approx(15 * 144 / 54, rel=0.3)
     task = data.load_labelled(f"pairs:{tmp_path}", labelled=2, image_size=(12, 18))
     assert task.test.masks.shape == (2, 12, 18)
 
     save(tmp_path / "masks" / "3.png", np.zeros((6, 8), np.uint8))
     with pytest.raises(ValueError, match=r"3.png is \(6, 8\), its image \(6, 9\)"):
-        data.pairs(tmp_path, 12)
+        data.load(f"pairs:{tmp_path}", image_size=12)
     (tmp_path / "masks" / "3.png").unlink()
     with pytest.raises(ValueError, match=r"no mask .*3"):
-        data.pairs(tmp_path)
+        data.load(f"pairs:{tmp_path}")
     with pytest.raises(ValueError, match="image/mask pairs are in"):
-        data.pairs(tmp_path / "images")
+        data.load(f"pairs:{tmp_path / 'images'}")
 
 
 def test_an_mvtec_category_gives_its_test_part_and_good_images_to_learn_from(tmp_path, rng):
@@ -219,7 +218,7 @@ def test_an_mvtec_category_gives_its_test_part_and_good_images_to_learn_from(tmp
 @pytest.mark.data
 @pytest.mark.skipif(CRACKFOREST is None, reason="JAXAD_CRACKFOREST_DIR is not set")
 def test_crackforest():
-    found = data.pairs(Path(CRACKFOREST))
+    found = data.load(f"pairs:{CRACKFOREST}")
     assert found.images.shape == (118, 320, 480, 3)
     assert found.masks.mean() == pytest.approx(0.0162, abs=1e-4)
     assert found.labels.all()

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from jaxad.data import load_task, task_from_arrays
+from jaxad.data.fitting import fit_size
 from jaxad.data.images import resize
-from jaxad.data.resize import fit_size
 
 
 @pytest.fixture

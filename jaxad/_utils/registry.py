@@ -11,13 +11,28 @@ import importlib
 import importlib.util
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-Entry = TypeVar("Entry")
+
+class Registered(Protocol):
+    """What every entry tells of itself."""
+
+    @property
+    def usage(self) -> str:
+        """How it is written on a command line."""
+
+    @property
+    def summary(self) -> str:
+        """What it is, in one sentence."""
+
+
+Entry = TypeVar("Entry", bound=Registered)
 
 
 class Registry(Mapping[str, Entry]):
     """A mapping from name to entry, in the order of names; importing what there is to register happens on demand.
+
+    As metadata of a field of a config, `Annotated[str, REGISTRY]`, it has the command line's help list its entries.
 
     Args:
       kind: what the entries are, for messages, such as "detector".
@@ -80,6 +95,8 @@ class Registry(Mapping[str, Entry]):
     def __len__(self) -> int:
         self._import_all()
         return len(self._entries)
+
+    __hash__, __eq__ = object.__hash__, object.__eq__  # a registry is only itself
 
     def __repr__(self) -> str:
         return f"<{len(self)} {self.kind}s: {', '.join(self)}>"

@@ -1,25 +1,28 @@
 """Image sets and tasks: from the name of a set, or from arrays, to training, validation and test parts."""
 
 from jaxad.data.config import TaskConfig
-from jaxad.data.image_set import ImageSet, take
+from jaxad.data.image_set import ImageSet, from_arrays, take
 from jaxad.data.images import check_images, decode, read_images, resize, to_channels, to_dtype
-from jaxad.data.load import load_task
+from jaxad.data.loading import load_task
 from jaxad.data.protocols.class_sets import ClassSets, load_class_sets
 from jaxad.data.protocols.default import one_class, out_of_distribution, segmentation, task_from_arrays
 from jaxad.data.protocols.few_labels import Gamma, gamma_name, labelled_one_class, with_labelled
-from jaxad.data.protocols.few_masks import LabelledTask, check_labelled, few_labels, load_labelled, pairs
+from jaxad.data.protocols.few_masks import LabelledTask, check_labelled, few_labels, load_labelled
 from jaxad.data.protocols.official_test import official_split
-from jaxad.data.sources.bundled import digits, noise, textures
-from jaxad.data.sources.folders import from_arrays
-from jaxad.data.sources.registry import available, load
-from jaxad.data.sources.synthetic import painted
+from jaxad.data.sources.digits import digits
+from jaxad.data.sources.noise import noise
+from jaxad.data.sources.painted import painted
+from jaxad.data.sources.registry import SOURCES, Request, available, load, source
+from jaxad.data.sources.textures import textures
 from jaxad.data.task import Row, Split, Task, check_task, describe, held_out_normals, parts, table
 
 __all__ = [
+    "SOURCES",
     "ClassSets",
     "Gamma",
     "ImageSet",
     "LabelledTask",
+    "Request",
     "Row",
     "Split",
     "Task",
@@ -45,11 +48,11 @@ __all__ = [
     "one_class",
     "out_of_distribution",
     "painted",
-    "pairs",
     "parts",
     "read_images",
     "resize",
     "segmentation",
+    "source",
     "table",
     "take",
     "task_from_arrays",

@@ -1,22 +1,21 @@
 """The task as flags, which the configs of experiments inherit."""
 
 import dataclasses
+from typing import Annotated
 
-from jaxad.data.load import load_task
+from jaxad.data.loading import load_task
+from jaxad.data.sources.registry import SOURCES, source_of
 from jaxad.data.task import Task, check_task
-
-SMALL = ("digits", "textures")  # at 5 % their held-out parts would hold a handful of anomalies
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TaskConfig:
     """What to find anomalies in. An experiment changes a default by naming the field again, with or without help."""
 
-    dataset: str = "textures:16"
-    """Normal images: a TFDS name (fashion_mnist), digits, textures:SIZE, idx:DIR, folder:DIR, npz:FILE, mvtec:DIR,
-    or painted:TEXTURE:SIZE."""
+    dataset: Annotated[str, SOURCES] = "textures:16"
+    """Normal images, in one of the forms listed above."""
     ood: tuple[str, ...] = ()
-    """Anomalous image sets, resized to the normal ones: TFDS names, gaussian, uniform, folders ..."""
+    """Anomalous image sets, in the same forms; they are resized to the normal ones."""
     normal_classes: tuple[str, ...] = ()
     """Classes of the dataset that are normal, by name or number; the others are anomalous."""
     data_dir: str | None = None
@@ -40,7 +39,7 @@ class TaskConfig:
         """
         anomaly_ratio = self.anomaly_ratio
         if anomaly_ratio is None:
-            anomaly_ratio = 0.2 if self.dataset.partition(":")[0] in SMALL else 0.05
+            anomaly_ratio = source_of(self.dataset).anomaly_ratio
         task = load_task(
             self.dataset,
             ood=self.ood,

@@ -1,8 +1,11 @@
 """An image set: the images of one source with what is known about each."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+
+from jaxad.data.images import check_images, check_masks
 
 
 class ImageSet(NamedTuple):
@@ -29,3 +32,76 @@ def take(dataset: ImageSet, index: np.ndarray) -> ImageSet:
 def numbered(prefix: str, n: int) -> np.ndarray:
     """The ids "prefix/0" ... "prefix/n-1"."""
     return np.array([f"{prefix}/{i}" for i in range(n)])
+
+
+def from_arrays(
+    images: np.ndarray,
+    labels: np.ndarray | None = None,
+    masks: np.ndarray | None = None,
+    *,
+    name: str = "arrays",
+    class_names: Sequence[str] | None = None,
+    ids: Sequence[str] | None = None,
+) -> ImageSet:
+    """Makes an ImageSet of arrays.
+
+    Args:
+      images: [N, H, W, C] uint8, or floats in [0, 1] (kept as float32); any number of channels.
+      labels: [N] class of each image: names or numbers, or indices into `class_names` where these are given.
+      masks: [N, H, W] 0 and 1.
+      ids: [N] unique names; "name/0", "name/1" ... where None.
+
+    Raises:
+      ValueError: shapes, values or ids that do not fit.
+    """
+    images = check_images(images, f"{name}: images")
+    if images.dtype != np.uint8:
+        images = images.astype(np.float32)
+    names = tuple(class_names or ())
+    if labels is not None:
+        labels = np.asarray(labels)
+        if labels.shape != (len(images),):
+            raise ValueError(f"{name}: labels have shape {labels.shape}, but {len(images)} images need one each")
+        if not names:
+            labels, names = class_index(labels)
+        elif labels.min() < 0 or labels.max() >= len(names):
+            raise ValueError(f"{name}: labels reach from {labels.min()} to {labels.max()} for {len(names)} class names")
+        labels = labels.astype(np.int32)
+    if masks is not None:
+        masks = check_masks(masks, images, f"{name}: masks")
+    ids = numbered(name, len(images)) if ids is None else np.asarray(ids, str)
+    if len(np.unique(ids)) != len(images) or ids.shape != (len(images),):
+        raise ValueError(f"{name}: {len(images)} images need {len(images)} different ids, not {len(np.unique(ids))}")
+    return ImageSet(name, images, labels, names, masks, ids)
+
+
+def class_index(values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Turns labels of any kind (numbers, names) into indices [N] int32 and the sorted class names."""
+    names, index = np.unique(np.asarray(values), return_inverse=True)
+    return index.reshape(-1).astype(np.int32), tuple(str(name) for name in names)
+
+
+def class_indices(dataset: str, class_names: Sequence[str], wanted: Sequence[str | int]) -> list[int]:
+    """Finds classes by name, or else by index.
+
+    Raises:
+      ValueError: an unknown class or none, listing the classes.
+    """
+    found = []
+    for item in wanted:
+        if str(item) in class_names:
+            found.append(class_names.index(str(item)))
+        elif str(item).isdecimal() and int(item) < len(class_names):
+            found.append(int(item))
+        else:
+            raise ValueError(f"{dataset} has no class {item!r}: choose from {list_classes(class_names)}")
+    if not found:
+        raise ValueError(f"no normal class of {dataset} given: choose from {list_classes(class_names)}")
+    return sorted(set(found))
+
+
+def list_classes(class_names: Sequence[str]) -> str:
+    """ "0 T-shirt/top, 1 Trouser, ..." for messages; names that are their own index appear once."""
+    shown = [name if name == str(i) else f"{i} {name}" for i, name in enumerate(class_names[:20])]
+    more = f" and {len(class_names) - 20} more" if len(class_names) > 20 else ""
+    return ", ".join(shown) + more if shown else "no labels"

@@ -161,3 +161,16 @@ def read_images(files: Sequence[Path], image_size: int | Sequence[int] | None = 
     channels = max(image.shape[2] for image in images)
     dtype = np.uint8 if all(image.dtype == np.uint8 for image in images) else np.float32
     return np.stack([to_channels(to_dtype(image, dtype)[None], channels)[0] for image in images])
+
+
+def image_files(path: Path) -> list[Path]:
+    """All image files directly in a folder, sorted by name; hidden files are left out."""
+    files = (f for f in path.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES and not f.name.startswith("."))
+    return sorted(files)
+
+
+def subfolders(path: Path) -> list[Path]:
+    """All folders directly in a folder, sorted by name; hidden ones are left out."""
+    if not path.is_dir():
+        raise ValueError(f"no folder {path}: check the path")
+    return sorted(f for f in path.iterdir() if f.is_dir() and not f.name.startswith("."))

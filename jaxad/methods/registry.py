@@ -28,6 +28,11 @@ class DetectorEntry(NamedTuple):
     tiny: Mapping[str, Any]  # configs by the name of a case: so small that tests train them in seconds
     whole: bool  # every step learns from all images, so that a loop of its own trains it instead of `jaxad.fit`
 
+    @property
+    def usage(self) -> str:
+        """How it is written on a command line."""
+        return self.name
+
     def described(self) -> tuple[str, str, str]:
         """(name, what it is, the names of its settings), a row of the table of detectors."""
         return self.name, self.summary, " ".join(field.name for field in dataclasses.fields(self.config))

@@ -3,11 +3,12 @@
 import dataclasses
 import sys
 import typing
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from jaxad._utils.files import from_json
+from jaxad._utils.registry import Registry
 from jaxad.runs import folder as runs
 
 Config = TypeVar("Config")
@@ -102,7 +103,18 @@ def _parse(
     if "resume" in fields and (folder := _value(arguments, "--resume")):
         default = stored_settings(config_class, folder) | {"resume": folder}
     start = {"default": config_class(**default)} if default else {}
+    if {"-h", "--help"} & set(arguments):
+        description = "\n\n".join([description or "", *_choices(config_class)])
     return tyro.cli(config_class, args=arguments, description=description, **start)
+
+
+def _choices(config_class: type) -> Iterator[str]:
+    """For every field that names something registered: what there is to name."""
+    for field, hint in typing.get_type_hints(config_class, include_extras=True).items():
+        for registry in getattr(hint, "__metadata__", ()):
+            if isinstance(registry, Registry):
+                entries = (f"    {entry.usage}: {entry.summary}" for entry in registry.values())
+                yield "\n".join([f"--{field.replace('_', '-')} is one of", *entries])
 
 
 def stored_settings(config_class: type, folder: str | Path) -> dict[str, Any]:

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from jaxad.data.image_set import ImageSet
+from jaxad.data.image_set import ImageSet, class_indices
 from jaxad.data.images import resize
-from jaxad.data.sources.registry import class_indices, load
+from jaxad.data.sources.registry import load
 
 
 class ClassSets(NamedTuple):
@@ -39,9 +39,7 @@ def load_class_sets(
     Raises:
       ValueError: what `load` refuses, a set without labels, an unknown class.
     """
-    options = {"data_dir": data_dir, "seed": seed}
-    if dataset.startswith("folder:"):
-        options["image_size"] = image_size  # folders may mix sizes
+    options = {"data_dir": data_dir, "image_size": image_size, "seed": seed}
     train, test = load(dataset, **options), None
     if train.labels is None:
         raise ValueError(f"{dataset} has no labels, so no class can be normal: give a labelled set")

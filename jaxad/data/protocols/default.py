@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxad.data.image_set import ImageSet, take
+from jaxad.data.image_set import ImageSet, from_arrays, list_classes, take
 from jaxad.data.protocols.splits import (
     anomaly_pool,
     check_enough,
@@ -17,8 +17,6 @@ from jaxad.data.protocols.splits import (
     present,
     with_shape,
 )
-from jaxad.data.sources.folders import from_arrays
-from jaxad.data.sources.registry import list_classes
 from jaxad.data.task import Split, Task, check_task, first_of_equals
 
 

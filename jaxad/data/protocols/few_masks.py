@@ -5,27 +5,18 @@ Inductive: images to segment come later, and no part of training sees one.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from jaxad.data.image_set import ImageSet, take
-from jaxad.data.images import check_images, check_masks, decode, read_images, resize_mask, to_dtype
-from jaxad.data.sources.folders import image_files
-from jaxad.data.sources.registry import load
-from jaxad.data.sources.synthetic import load_painted
+from jaxad.data.images import check_images, check_masks
+from jaxad.data.sources.registry import SOURCES, load, source_of
 from jaxad.data.task import Split, first_of_equals
 
 Setting = Literal["transductive", "inductive"]
 SETTINGS = ("transductive", "inductive")
 REDRAWS = 1000
-SOURCES = (
-    "painted:TEXTURE or painted:TEXTURE:SIZE (brick, grass, gravel)",
-    "pairs:FOLDER (images/NAME.*, masks/NAME.*)",
-    "mvtec:PATH/CATEGORY",
-    "npz:FILE (arrays images, masks)",
-)
 
 
 class LabelledTask(NamedTuple):
@@ -52,8 +43,9 @@ def load_labelled(
     """A task by the name of its images.
 
     Args:
-      source: one of the forms in `SOURCES`. Of an MVTec category the test part is used, as in the thesis; train/good
-        becomes `normal`; of painted crops, two thirds of the good ones do.
+      source: of images with masks: painted:TEXTURE:SIZE, pairs:FOLDER, mvtec:PATH/CATEGORY, npz:FILE, or another that
+        is registered. Of an MVTec category the test part is used, as in the thesis; train/good becomes `normal`; of
+        painted crops, two thirds of the good ones do.
       labelled: images with masks, drawn at random and again until one has an anomalous pixel.
       setting, test_share, limit, seed: see `few_labels`.
       image_size: side or (height, width) to resize images and masks to.
@@ -61,21 +53,16 @@ def load_labelled(
     Raises:
       ValueError: one clear line that names the remedy.
     """
-    kind, _, rest = source.partition(":")
-    normal = None
-    if kind == "painted":
-        aside, dataset = load_painted(source, seed=seed, image_size=image_size)
-        normal = Split(aside.images, aside.labels, None, aside.ids) if len(aside.ids) else None
-    elif kind == "pairs":
-        dataset = pairs(Path(rest).expanduser(), image_size)
-    elif kind == "mvtec":
-        dataset = load(source, split="test", image_size=image_size)
-        good = load(source, split="train", image_size=image_size)
-        normal = Split(good.images, np.zeros(len(good.ids), np.int32), None, good.ids)
-    elif kind == "npz":
-        dataset = load(source, image_size=image_size)
+    entry, normal = source_of(source), None
+    if not entry.masks:
+        forms = ", ".join(other.usage for other in SOURCES.values() if other.masks)
+        raise ValueError(f"no segmentation data {source!r}: write {forms}")
+    common = {"image_size": image_size, "seed": seed}
+    if entry.defects:
+        dataset, good = (load(source, split=part, **common) for part in ("test", "train"))
+        normal = Split(good.images, np.zeros(len(good.ids), np.int32), None, good.ids) if len(good.ids) else None
     else:
-        raise ValueError(f"no segmentation data {source!r}: write {', '.join(SOURCES)}")
+        dataset = load(source, **common)
     options = {"setting": setting, "test_share": test_share, "limit": limit, "seed": seed}
     return few_labels(dataset, labelled=labelled, normal=normal, **options)
 
@@ -198,37 +185,6 @@ def check_labelled(task: LabelledTask) -> LabelledTask:
     if len(shared) > 0 and not np.array_equal(task.unlabelled.ids, task.test.ids):
         raise ValueError(f"{task.name}: {shared[0]} is in unlabelled and test: share all images or none")
     return task
-
-
-def pairs(path: Path, image_size: int | Sequence[int] | None = None) -> ImageSet:
-    """Reads `images/NAME.*` and `masks/NAME.*` of a folder, such as CrackForest's; in masks, above half is anomalous.
-
-    Class 0 "good" has no anomalous pixel, class 1 "defect" has one. Masks are resized by nearest neighbour.
-
-    Raises:
-      ValueError: another layout, an image without a mask, a mask of another size than its image.
-    """
-    folders = [path / name for name in ("images", "masks")]
-    for folder in folders:
-        if not folder.is_dir():
-            raise ValueError(f"no folder {folder}: image/mask pairs are in {path}/images and {path}/masks")
-    files, masks = image_files(folders[0]), {file.stem: file for file in image_files(folders[1])}
-    if not files:
-        raise ValueError(f"no images in {folders[0]}")
-    missing = [file for file in files if file.stem not in masks]
-    if missing:
-        raise ValueError(f"no mask {folders[1] / missing[0].stem}.* for {missing[0]} and {len(missing) - 1} other(s)")
-    images = read_images(files, image_size)
-    read = []
-    for file in files:
-        mask = (to_dtype(decode(masks[file.stem]), np.float32).max(axis=2) > 0.5).astype(np.uint8)
-        shape = decode(file).shape[:2]
-        if mask.shape != shape:
-            raise ValueError(f"mask {masks[file.stem]} is {mask.shape}, its image {shape}: resize one of them")
-        read.append(mask if image_size is None else resize_mask(mask, image_size))
-    read = np.stack(read)
-    ids = np.array([str(file) for file in files])
-    return ImageSet(path.name, images, read.any((1, 2)).astype(np.int32), ("good", "defect"), read, ids)
 
 
 def table(task: LabelledTask) -> str:

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxad.data.image_set import ImageSet
+from jaxad.data.image_set import ImageSet, class_indices
 from jaxad.data.images import resize, to_channels, to_dtype
-from jaxad.data.sources.registry import class_indices
 from jaxad.data.task import Split, Task
 
 

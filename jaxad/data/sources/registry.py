@@ -1,31 +1,123 @@
-"""From the name of an image set to its arrays: one function, `load`, for all kinds of sources."""
+"""Image sources by name: `@source` on a function that reads one is all that adds it, to `load`, tasks and help texts.
+
+@source("mine", "mine:FILE", "Images of my camera.")
+def mine(request: Request) -> ImageSet:
+    return from_arrays(read(request.path()), name=request.spec)
+"""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from jaxad._utils.registry import Registry
 from jaxad.data.image_set import ImageSet, take
-from jaxad.data.images import check_images, image_shape, resize
-from jaxad.data.sources import bundled
-from jaxad.data.sources import folders as files
-from jaxad.data.sources import tfds as prepared
-from jaxad.data.sources.bundled import NOISE
-from jaxad.data.sources.folders import Choose, Labels
+from jaxad.data.images import check_images, image_shape, resize, resize_mask
 
-KINDS = {
-    "idx": "idx:FOLDER (IDX files named as MNIST's)",
-    "folder": "folder:PATH (a sub-folder of images for each class)",
-    "mvtec": "mvtec:PATH/CATEGORY (train/good, test/DEFECT, ground_truth/DEFECT)",
-    "npz": "npz:FILE (arrays images, labels, masks)",
-}
-BUNDLED = ("digits", "textures", *NOISE)
+Labels = Callable[[], np.ndarray | None]  # a function, because reading the labels of a large set takes time
+Choose = Callable[[Labels, int, tuple[str, ...]], np.ndarray]
+ANY = "tfds"  # the source of all names that are no other's
+
+
+class Request(NamedTuple):
+    """What somebody wants of a source. A source may leave to `load` what it has no use for."""
+
+    spec: str  # as they wrote it, such as "mvtec:DATA/bottle"
+    argument: str  # what follows the name and its colon; empty where nothing does
+    usage: str  # how the source is written
+    split: str  # which part of the set
+    choose: Choose  # which images to read, so that a small sample of a large set costs little
+    image_size: tuple[int, int] | None  # (height, width) to resize to
+    data_dir: str | os.PathLike | None  # of prepared sets
+    shape: tuple[int, int, int]  # (height, width, channels), of a source that makes images of any shape
+    count: int | None  # how many images are wanted, of a source that makes as many
+    defective: float | None  # share of images with defects, of a source that makes them
+    seed: int  # of what is drawn
+
+    def path(self) -> Path:
+        """The argument as a path; ValueError where there is none."""
+        if not self.argument:
+            raise ValueError(f"{self.spec!r} names no path: write {self.usage}")
+        return Path(self.argument).expanduser()
+
+    def without_argument(self) -> None:
+        """Raise ValueError where there is an argument, which this source does not know."""
+        if self.spec != self.usage:
+            raise ValueError(f"{self.spec!r} is no image set: write {self.usage}")
+
+    def sample(self, dataset: ImageSet) -> ImageSet:
+        """The chosen images of a set that has been read as a whole."""
+        index = self.choose(lambda: dataset.labels, len(dataset.images), dataset.class_names)
+        return take(dataset, index)
+
+
+class SourceEntry(NamedTuple):
+    """Where images come from."""
+
+    name: str
+    usage: str  # how it is written, such as "idx:FOLDER"
+    summary: str  # what it is, in one sentence
+    read: Callable[[Request], ImageSet]
+    parts: tuple[str, ...] | None  # names of its parts, (): it has only one; None: they depend on the set
+    masks: bool  # whether its images may have masks of defects
+    defects: bool  # whether part "train" is free of anomalies and part "test" has masks: a segmentation task as it is
+    normal: tuple[str, ...]  # classes that are normal where nobody says which; (): somebody has to
+    anomaly_ratio: float  # share of anomalies in the held-out parts of a task, where nobody says
+    any_shape: bool  # whether it makes images of any shape, as many as wanted
+
+
+Read = TypeVar("Read", bound=Callable[[Request], ImageSet])
+
+SOURCES: Registry[SourceEntry] = Registry("image source", "jaxad.data.sources")
+"""Every image source by name."""
+
+
+def source(
+    name: str,
+    usage: str,
+    summary: str,
+    *,
+    parts: tuple[str, ...] | None = (),
+    masks: bool = False,
+    defects: bool = False,
+    normal: tuple[str, ...] = (),
+    anomaly_ratio: float = 0.05,
+    any_shape: bool = False,
+) -> Callable[[Read], Read]:
+    """Register a function that reads an image set: a decorator that leaves it as it is.
+
+    Args:
+      name: what stands before the colon in the name of a set; a Python name.
+      usage: how users write it, with its argument in capitals.
+      summary: what it is, in one sentence.
+      parts, masks, defects, normal, anomaly_ratio, any_shape: see `SourceEntry`; by default a set of one part without
+        masks, of which users say what is normal.
+
+    Raises:
+      ValueError: a name that something else has.
+    """
+
+    def register(read: Read) -> Read:
+        entry = SourceEntry(
+            name, usage, summary, read, parts, masks or defects, defects, normal, anomaly_ratio, any_shape
+        )
+        SOURCES.add(name, entry, read)
+        return read
+
+    return register
+
+
+def source_of(spec: str) -> SourceEntry:
+    """The source that reads a set of that name."""
+    name = spec.partition(":")[0]
+    return SOURCES[name if name in SOURCES else ANY]
 
 
 def available() -> tuple[str, ...]:
-    """What `load` understands, for help texts: bundled names, common TFDS names, and the forms KIND:PATH."""
-    return (*BUNDLED, "mnist", "fashion_mnist", "cifar10", "any other TFDS name", *KINDS.values())
+    """What `load` understands, for help texts."""
+    return tuple(f"{entry.usage} ({entry.summary.rstrip('.')})" for entry in SOURCES.values())
 
 
 def load(
@@ -37,21 +129,22 @@ def load(
     shape: Sequence[int] = (28, 28, 1),
     limit: int | None = None,
     choose: Choose | None = None,
+    defective: float | None = None,
     seed: int = 0,
 ) -> ImageSet:
     """Loads an image set by name.
 
     Args:
-      spec: "digits"; "textures" or "textures:SIZE" (crop side in pixels, 32); "gaussian" or "uniform" noise;
-        "idx:FOLDER"; "folder:PATH"; "mvtec:PATH/CATEGORY"; "npz:FILE"; or a TFDS name.
+      spec: one of the forms that `available` lists, such as "textures:32", "folder:PATH" or a TFDS name.
       data_dir: folder of prepared TFDS sets; TFDS_DATA_DIR when None.
-      split: the part of TFDS (also "train[:10%]"), IDX and MVTec sets; other sets have one part.
+      split: the part of TFDS (also "train[:10%]"), IDX, MVTec and painted sets; other sets have one part.
       image_size: resize to this side or (height, width); needed where a folder mixes sizes.
       shape: (height, width, channels) of noise images.
       limit: load at most this many images, drawn by `seed`; noise: how many to make, 1,000 when None.
       choose: instead of `limit`, a function (labels, n, class_names) -> indices of the images to load, where
         labels() gives the [N] labels.
-      seed: of noise and of the draw of `limit`.
+      defective: share of images with defects, where a source paints them; its own choice when None.
+      seed: of noise, of painted defects and of the draw of `limit`.
 
     Returns:
       An ImageSet of uint8 images (float32 in [0, 1] for noise, 16-bit files and float arrays).
@@ -61,32 +154,32 @@ def load(
     """
     if limit is not None and limit < 1:
         raise ValueError(f"limit {limit} is too small: at least 1 image is needed")
-    if image_size is not None:
-        image_size = image_shape(image_size)
-    choose = choose or _sample(limit, seed)
-    kind, _, rest = spec.partition(":")
-    path = Path(rest).expanduser()
-    if spec in NOISE:
-        dataset = bundled.noise(spec, shape, n=limit or 1000, seed=seed)
-    elif spec == "digits" or kind == "textures":
-        dataset = bundled.digits() if spec == "digits" else bundled.textures(_crop_size(spec))
-        labels = dataset.labels
-        dataset = take(dataset, choose(lambda: labels, len(dataset.images), dataset.class_names))
-    elif kind in KINDS and not rest:
-        raise ValueError(f"{spec!r} names no path: write {KINDS[kind]}")
-    elif kind == "idx":
-        dataset = files.idx(path, split, choose)
-    elif kind == "folder":
-        dataset = files.folder(path, choose, image_size)
-    elif kind == "mvtec":
-        dataset = files.mvtec(path, split, choose, image_size)
-    elif kind == "npz":
-        dataset = files.npz(path, choose, image_size)
-    else:
-        dataset = prepared.tfds(spec, split, choose, data_dir, image_size, available())
+    entry = source_of(spec)
+    name, _, argument = spec.partition(":")
+    request = Request(
+        spec=spec,
+        argument=argument if name == entry.name else spec,
+        usage=entry.usage,
+        split=split,
+        choose=choose or _sample(limit, seed),
+        image_size=None if image_size is None else image_shape(image_size),
+        data_dir=data_dir,
+        shape=tuple(shape),
+        count=limit,
+        defective=defective,
+        seed=seed,
+    )
+    dataset = entry.read(request)
     check_images(dataset.images, dataset.name)
-    # Readers of folders resize file by file and their masks too; for the other sets it is done here.
-    return dataset if image_size is None else dataset._replace(images=resize(dataset.images, image_size))
+    return dataset if request.image_size is None else _resized(dataset, request.image_size)
+
+
+def _resized(dataset: ImageSet, size: tuple[int, int]) -> ImageSet:
+    """Readers of files resize one by one, with masks; here it is done for all others."""
+    masks = dataset.masks
+    if masks is not None and masks.shape[1:] != size:
+        masks = np.stack([resize_mask(mask, size) for mask in masks])
+    return dataset._replace(images=resize(dataset.images, size), masks=masks)
 
 
 def _sample(limit: int | None, seed: int) -> Choose:
@@ -96,36 +189,3 @@ def _sample(limit: int | None, seed: int) -> Choose:
         return np.sort(np.random.default_rng(seed).permutation(n)[:limit])
 
     return choose
-
-
-def _crop_size(spec: str) -> int:
-    size = spec.partition(":")[2] or "32"
-    if not size.isdecimal():
-        raise ValueError(f"{spec!r} is no texture set: write textures or textures:SIZE, with the crop side in pixels")
-    return int(size)
-
-
-def class_indices(dataset: str, class_names: Sequence[str], wanted: Sequence[str | int]) -> list[int]:
-    """Finds classes by name, or else by index.
-
-    Raises:
-      ValueError: an unknown class or none, listing the classes.
-    """
-    found = []
-    for item in wanted:
-        if str(item) in class_names:
-            found.append(class_names.index(str(item)))
-        elif str(item).isdecimal() and int(item) < len(class_names):
-            found.append(int(item))
-        else:
-            raise ValueError(f"{dataset} has no class {item!r}: choose from {list_classes(class_names)}")
-    if not found:
-        raise ValueError(f"no normal class of {dataset} given: choose from {list_classes(class_names)}")
-    return sorted(set(found))
-
-
-def list_classes(class_names: Sequence[str]) -> str:
-    """ "0 T-shirt/top, 1 Trouser, ..." for messages; names that are their own index appear once."""
-    shown = [name if name == str(i) else f"{i} {name}" for i, name in enumerate(class_names[:20])]
-    more = f" and {len(class_names) - 20} more" if len(class_names) > 20 else ""
-    return ", ".join(shown) + more if shown else "no labels"

@@ -11,33 +11,31 @@ import numpy as np
 
 from jaxad.data.image_set import ImageSet
 from jaxad.data.images import decode, resize
-from jaxad.data.sources.folders import Choose
+from jaxad.data.sources.registry import SOURCES, Request, source
+
+COMMON = ("fashion_mnist", "mnist", "cifar10")
 
 
-def tfds(
-    name: str,
-    split: str,
-    choose: Choose,
-    data_dir: str | os.PathLike | None = None,
-    image_size: tuple[int, int] | None = None,
-    known: Sequence[str] = (),
-) -> ImageSet:
+@source(
+    "tfds",
+    f"{', '.join(COMMON)} or any other TFDS name",
+    "An image set of TensorFlow Datasets, read without TensorFlow.",
+    parts=None,
+)
+def tfds(request: Request) -> ImageSet:
     """Reads an image classification set by its TFDS name, such as "fashion_mnist" or "mnist_corrupted/fog".
 
-    Args:
-      split: a part of the set, or an expression such as "train[:10%]".
-      choose: which images to decode; labels are read for all only if it asks for them.
-      data_dir: folder of prepared sets; the environment variable TFDS_DATA_DIR, then ~/tensorflow_datasets
-        when None.
-      image_size: (height, width) to resize to.
-      known: names of other sets, to suggest where this one is unknown.
+    The part is one of the set's own, or an expression such as "train[:10%]". Only images that are chosen are decoded,
+    and labels are read for all only if the choice asks for them. Prepared sets are in `data_dir`, else in the folder
+    that the environment variable TFDS_DATA_DIR names, else in ~/tensorflow_datasets.
 
     Raises:
       ValueError: an unknown set or part, a set that is not prepared and cannot be, a set without images.
     """
     import tensorflow_datasets as library
 
-    builder = _builder(library, name, data_dir, known)
+    name, split, image_size = request.argument, request.split, request.image_size
+    builder = _builder(library, name, request.data_dir)
     features = builder.info.features
     image_key = _only(features, library.features.Image, name)
     label_key = next((k for k, f in features.items() if isinstance(f, library.features.ClassLabel)), None)
@@ -59,7 +57,7 @@ def tfds(
         read(list(range(len(source))))
         return np.array([examples[i][0] for i in range(len(source))], np.int32)
 
-    index = choose(labels, len(source), class_names).tolist()
+    index = request.choose(labels, len(source), class_names).tolist()
     read([i for i in index if i not in examples])
     images = [decode(examples[i][1]) for i in index]
     if image_size is not None:
@@ -92,13 +90,14 @@ def _positions(library: Any, builder: Any, name: str, split: str) -> np.ndarray:
     return np.array(ids)
 
 
-def _builder(library: Any, name: str, data_dir: str | os.PathLike | None, known: Sequence[str]) -> Any:
+def _builder(library: Any, name: str, data_dir: str | os.PathLike | None) -> Any:
     data_dir = data_dir or os.environ.get("TFDS_DATA_DIR") or None
     place = data_dir or "~/tensorflow_datasets"
     try:
         builder = library.builder(name, data_dir=data_dir)
     except Exception as error:  # TFDS raises many types here, most of them its own
-        names = {*known, *library.list_builders(with_community_datasets=False)}
+        known = [entry.usage for entry in SOURCES.values()]
+        names = {*SOURCES, *library.list_builders(with_community_datasets=False)}
         close = difflib.get_close_matches(name, sorted(names))
         hint = f"did you mean {' or '.join(close)}?" if close else f"choose from {', '.join(known)}"
         raise ValueError(f"unknown dataset {name!r}: {hint}") from error

@@ -24,6 +24,11 @@ class StrategyEntry(NamedTuple):
     build: Callable[..., Search]  # (space, *, population, ...) -> search
     uniform: float  # so many first proposals are uniform, whatever their rewards; those of the first `ask` always are
 
+    @property
+    def usage(self) -> str:
+        """How it is written on a command line."""
+        return self.name
+
     def num_uniform(self, children: int, population: int) -> int:
         """How many of all children were proposed before the strategy had anything to learn from."""
         return int(min(children, max(self.uniform, population)))

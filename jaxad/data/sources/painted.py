@@ -9,40 +9,15 @@ Crops of scikit-image's brick, grass or gravel; on most of them one or two defec
 Outside its mask an image equals its crop, bit for bit. Crops do not overlap, so images share no pixel.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 
 from jaxad.data.image_set import ImageSet, take
-from jaxad.data.sources.bundled import TEXTURES, textures
+from jaxad.data.sources.registry import Request, source
+from jaxad.data.sources.textures import TEXTURES, textures
 
 KINDS = ("blob", "scratch", "patch")
 DEFECTIVE = 0.7  # share of images that have defects
 CONTRAST = (0.25, 0.5)  # by how much a blob or scratch is darker or lighter, as a share of the range
-
-
-class Painted(NamedTuple):
-    """Painted crops, some good ones apart."""
-
-    good: ImageSet
-    others: ImageSet
-
-
-def load_painted(source: str, *, seed: int = 0, defective: float = DEFECTIVE, image_size: object = None) -> Painted:
-    """The crops of "painted:TEXTURE" or "painted:TEXTURE:SIZE" (64 pixels); two thirds of the good ones apart.
-
-    Raises:
-      ValueError: another form, or an `image_size` other than None, as the size is part of the name.
-    """
-    texture, _, size = source.partition(":")[2].partition(":")
-    if size and not size.isdecimal():
-        raise ValueError(f"{source!r} is no painted set: write painted:TEXTURE or painted:TEXTURE:SIZE")
-    if image_size is not None:
-        raise ValueError(f"{source} has no image_size; write its size as painted:{texture}:SIZE")
-    dataset = painted(texture, int(size or 64), seed=seed, defective=defective)
-    good = np.flatnonzero(dataset.labels == 0)
-    aside = take(dataset, good[: 2 * len(good) // 3])
-    return Painted(aside, take(dataset, ~np.isin(dataset.ids, aside.ids)))
 
 
 def painted(texture: str, size: int = 64, *, seed: int = 0, defective: float = DEFECTIVE) -> ImageSet:
@@ -79,6 +54,29 @@ def painted(texture: str, size: int = 64, *, seed: int = 0, defective: float = D
     name = f"painted:{texture}:{size}"
     ids = np.char.add(f"{name}/seed{seed}/", crops.ids[own])
     return ImageSet(name, images[order], labels[order], ("good", *KINDS), masks[order], ids[order])
+
+
+@source(
+    "painted",
+    "painted:TEXTURE:SIZE",
+    "Crops of brick, grass or gravel (64 pixels), on some of them painted defects, with masks.",
+    parts=("train", "test"),
+    defects=True,
+)
+def read_painted(request: Request) -> ImageSet:
+    """Two thirds of the good crops are the part "train", all others the part "test"."""
+    texture, _, size = request.argument.partition(":")
+    if size and not size.isdecimal():
+        raise ValueError(f"{request.spec!r} is no painted set: write painted:TEXTURE or painted:TEXTURE:SIZE")
+    if request.image_size is not None:
+        raise ValueError(f"{request.spec} has no image_size; write its size as painted:{texture}:SIZE")
+    if request.split not in ("train", "test"):
+        raise ValueError(f"painted sets have no part {request.split!r}: choose train or test")
+    share = DEFECTIVE if request.defective is None else request.defective
+    dataset = painted(texture, int(size or 64), seed=request.seed, defective=share)
+    good = np.flatnonzero(dataset.labels == 0)
+    train = np.isin(np.arange(len(dataset.ids)), good[: 2 * len(good) // 3])
+    return request.sample(take(dataset, train if request.split == "train" else ~train))
 
 
 def _paint(kind: str, image: np.ndarray, mask: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> None:

@@ -8,14 +8,9 @@ import numpy as np
 from jaxad.data.protocols.default import one_class, out_of_distribution, segmentation
 from jaxad.data.protocols.official_test import official_split
 from jaxad.data.protocols.splits import anomalies_wanted, check_options, normal_mask
-from jaxad.data.sources.bundled import NOISE
-from jaxad.data.sources.folders import Choose, Labels
-from jaxad.data.sources.registry import BUNDLED, KINDS, load
-from jaxad.data.sources.synthetic import load_painted
+from jaxad.data.sources.registry import Choose, Labels, load, source_of
 from jaxad.data.task import Task
 
-# The tasks of the bundled sets when nothing is chosen.
-DEFAULT_NORMAL = {"digits": ("0", "1", "2", "3", "4"), "textures": ("brick",)}
 PAINTED = 0.4  # share of painted crops with defects: two fifths of all crops are good and train
 
 
@@ -41,7 +36,7 @@ def load_task(
     classes alone, where these are given too); `normal_classes` a one-class task; digits and textures have a default.
 
     Args:
-      dataset: a name that `load` understands, or "painted:TEXTURE:SIZE", see `data.painted`.
+      dataset: a name that `load` understands.
       ood: names of anomalous sets; noise takes the shape of the normal images.
       normal_classes: names or indices of classes.
       normal_split: part of a TFDS or IDX set that is split into train, validation and test; a one-class task
@@ -74,26 +69,23 @@ def load_task(
         "seed": seed,
     }
     common = {"data_dir": data_dir, "image_size": image_size, "seed": seed}
-    kind = dataset.partition(":")[0]
-    if kind in ("mvtec", "painted"):
+    entry = source_of(dataset)
+    if entry.defects:
         if ood or normal_classes:
             raise ValueError(f"{dataset} has its own anomalies: leave out ood and normal classes")
         if valid_anomalies is not None or test_split is not None:
             raise ValueError(f"{dataset} has its own test part, to be halved: leave out valid_anomalies and test_split")
-        if kind == "painted":
-            train, test = load_painted(dataset, seed=seed, defective=PAINTED, image_size=image_size)
-        else:
-            train, test = (load(dataset, split=part, **common) for part in ("train", "test"))
+        train, test = (load(dataset, split=part, defective=PAINTED, **common) for part in ("train", "test"))
         return segmentation(train, test, limit=limit, seed=seed)
     if not ood and not normal_classes:
-        if kind not in DEFAULT_NORMAL:
+        if not entry.normal:
             names = load(dataset, split=normal_split, limit=1, **common).class_names
             classes = ", ".join(names[:20]) or "none, it has no labels"
             raise ValueError(
                 f"what is anomalous for {dataset}? Name other sets (ood) or normal classes among: {classes}"
             )
-        normal_classes = list(DEFAULT_NORMAL[kind])
-    if test_split is not None and kind != "idx" and kind in (*KINDS, *BUNDLED):
+        normal_classes = list(entry.normal)
+    if test_split is not None and entry.parts == ():
         raise ValueError(
             f"{dataset} has no part {test_split!r} to test on: leave out test_split, or name a TFDS or IDX set"
         )
@@ -115,8 +107,8 @@ def load_task(
             data_dir=data_dir,
             split=anomaly_split,
             shape=shape,
-            limit=None if name in NOISE else spare,
-            image_size=None if name in NOISE else shape[:2],
+            limit=None if source_of(name).any_shape else spare,
+            image_size=None if source_of(name).any_shape else shape[:2],
             seed=seed,
         )
         for name in ood
