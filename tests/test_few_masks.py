@@ -170,8 +170,8 @@ def test_painted_by_name():
         ("painted:brick:x", {}, "write painted:TEXTURE"),
         ("painted:brick:8", {}, "outside 16..256"),
         ("painted:brick", {"image_size": 32}, "painted:brick:SIZE"),
-        ("crackforest", {}, "write painted:TEXTURE"),
-        ("painted:brick:256", {}, "too few for 5 labelled"),
+        ("crackforest", {}, "write mvtec:PATH/CATEGORY, .*painted:TEXTURE:SIZE"),
+        ("painted:brick:256", {}, "has 4 crops, too few to set good ones aside"),
     ]:
         with pytest.raises(ValueError, match=words):
             data.load_labelled(source, **options)

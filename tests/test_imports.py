@@ -25,7 +25,7 @@ ORDER = (
 # What is made for another library imports it.
 ADAPTERS = ("sklearn",)
 
-HEAVY = ("flax", "matplotlib", "rich", "tyro", "tensorflow_datasets", "tensorflow", "skimage", "sklearn", "jinja2")
+HEAVY = ("matplotlib", "tyro", "tensorflow_datasets", "tensorflow", "skimage", "sklearn", "jinja2")
 
 
 def name_of(path):

@@ -56,7 +56,8 @@ def test_experiments_have_all_flags_with_help_and_resume_with_them(experiment, t
     shown = capsys.readouterr().out
     for words in (
         "--dataset STR",
-        "Normal images: a TFDS name",
+        "Normal images, in one of the forms listed above",
+        "painted:TEXTURE:SIZE: Crops",
         "Exactly so many anomalies in validation",
         "--test-split",
     ):

@@ -109,12 +109,17 @@ def _parse(
 
 
 def _choices(config_class: type) -> Iterator[str]:
-    """For every field that names something registered: what there is to name."""
-    for field, hint in typing.get_type_hints(config_class, include_extras=True).items():
-        for registry in getattr(hint, "__metadata__", ()):
-            if isinstance(registry, Registry):
-                entries = (f"    {entry.usage}: {entry.summary}" for entry in registry.values())
-                yield "\n".join([f"--{field.replace('_', '-')} is one of", *entries])
+    """For every field that names something registered, be it said by a base class: what there is to name."""
+    registries = {
+        field: registry
+        for kind in reversed(config_class.__mro__)
+        for field, hint in typing.get_type_hints(kind, include_extras=True).items()
+        for registry in getattr(hint, "__metadata__", ())
+        if isinstance(registry, Registry)
+    }
+    for field, registry in registries.items():
+        entries = (f"    {entry.usage}: {entry.summary}" for entry in registry.values())
+        yield "\n".join([f"--{field.replace('_', '-')} is one of", *entries])
 
 
 def stored_settings(config_class: type, folder: str | Path) -> dict[str, Any]:

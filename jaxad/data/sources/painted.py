@@ -76,6 +76,8 @@ def read_painted(request: Request) -> ImageSet:
     dataset = painted(texture, int(size or 64), seed=request.seed, defective=share)
     good = np.flatnonzero(dataset.labels == 0)
     train = np.isin(np.arange(len(dataset.ids)), good[: 2 * len(good) // 3])
+    if not train.any():
+        raise ValueError(f"{request.spec} has {len(train)} crops, too few to set good ones aside: write a smaller SIZE")
     return request.sample(take(dataset, train if request.split == "train" else ~train))
 
 
