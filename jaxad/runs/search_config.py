@@ -1,7 +1,7 @@
 """What a search is told."""
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
 
 from jaxad._utils.validate import check_at_least, check_share, spelled
 from jaxad.data import Task
@@ -16,7 +16,7 @@ class SearchConfig:
     """How to find a detector; the defaults take minutes on a laptop. Flags of `autoad_search.py` are these fields."""
 
     # ---- the search
-    strategy: str = "autoad"
+    strategy: Annotated[str, STRATEGIES] = "autoad"
     """Who proposes architectures: autoad (the learned controller), random, evolution, or another that is registered."""
     controller: AutoADConfig = dataclasses.field(default_factory=AutoADConfig)
     """Settings of the learned controller."""
