@@ -14,6 +14,7 @@ from flax.linen.dtypes import promote_dtype
 from jax import lax
 
 from jaxad.nn.conv import conv
+from jaxad.nn.layers import activate
 from jaxad.nn.resampling import dilated_conv, doubling_conv, half_conv3, halving_conv, patch_doubling
 from jaxad.types import Array
 
@@ -122,7 +123,7 @@ def _product(images: Array, kernel: Array) -> Array:
 
 
 def _compute_in(inputs: Array, kernel: Array, bias: Array | None, dtype: Any = None) -> list[Array | None]:
-    """Flax's promotion of number types, but a bias keeps its own: it is added to what is float32 by then."""
+    """Flax's promotion of number types, of images and kernel alone."""
     return [*promote_dtype(inputs, kernel, dtype=dtype), bias]
 
 
@@ -140,6 +141,23 @@ class Conv(nn.Conv):
 
     conv_general_dilated: Any = conv_general_dilated
     promote_dtype: Any = _compute_in
+
+    @nn.compact
+    def __call__(self, inputs: Array) -> Array:
+        """Convolve inputs [..., H, W, I] -> [..., h, w, features]."""
+        if not self.use_bias:
+            return super().__call__(inputs)
+        # Flax's gradient of a bias is a sum over leading axes, with which an iteration of AMA takes 3 % longer on CPU.
+        bare = self.clone(use_bias=False, parent=self)
+        nn.share_scope(self, bare)
+        images = bare(inputs)
+        bias = self.param("bias", self.bias_init, (self.features,), self.param_dtype)
+        return add_bias(images, bias)
+
+
+def add_bias(images: Array, bias: Array) -> Array:
+    """Add a bias [C] to images [..., C]: the gradient of the bias is a sum that is fast on CPU."""
+    return activate(images.reshape(1, 1, -1, bias.size), "linear", None, bias).reshape(images.shape)
 
 
 def conv_transpose(features: int, size: int, **options: Any) -> Conv:

@@ -15,6 +15,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
+from jaxad.nn.initializers import redraw
 from jaxad.types import Array, Key, Network, Params
 
 STATISTICS = "batch_stats"
@@ -24,8 +25,8 @@ def make_network(module: nn.Module) -> Network:
     """The two functions of a module whose `__call__` takes `train` by name.
 
     Returns:
-      init: (key, *inputs) -> variables. Inputs give shapes alone and may be `jax.ShapeDtypeStruct`. Compile it without
-        optimisation, as `fit` does: a random draw takes a second to optimise and runs for a moment.
+      init: (key, *inputs) -> variables. Inputs give shapes alone and may be `jax.ShapeDtypeStruct`. Weights of the
+        initialisers of `jaxad.nn.initializers` are drawn at once, which compiles fast.
       apply: (variables, *inputs, train=False, **options) -> what the module returns; with `train`, that and the
         variables with statistics brought forward by this batch.
 
@@ -44,7 +45,9 @@ def make_network(module: nn.Module) -> Network:
 
     def init(key: Key, *inputs: Any) -> Params:
         shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in inputs]
-        return module.lazy_init(key, *shapes, train=False)
+        # The key of these draws is of no account: all that counts is drawn again.
+        drawn, key = jax.random.split(key)
+        return redraw(key, module.lazy_init(drawn, *shapes, train=False))
 
     def apply(variables: Params, *inputs: Array, train: bool = False, **options: Any) -> Any:
         if not train:
@@ -75,9 +78,9 @@ def replaced(tree: Mapping[str, Any], by: Mapping[str, Any]) -> dict[str, Any]:
     """
     new = dict(tree)
     for name, value in by.items():
-        if name not in tree:
-            raise KeyError(f"there is no {name!r}; there are {', '.join(tree)}")
-        new[name] = replaced(tree[name], value) if isinstance(value, Mapping) else value
+        if name not in new:
+            raise KeyError(f"there is no {name!r} to replace; choose from {', '.join(map(str, tree))}")
+        new[name] = replaced(new[name], value) if isinstance(value, Mapping) else value
     return new
 
 
