@@ -1,0 +1,31 @@
+"""What methods are told of their training images, where all of these are normal."""
+
+from typing import Any
+
+import numpy as np
+
+from jaxad.data import Task
+
+
+def training_labels(name: str, config: Any, task: Task) -> np.ndarray | None:
+    """Classes [N] int32 from 0 for a method that learns to tell normal classes apart, None for others.
+
+    Args:
+      name, config: of the method; the class attribute `labels` of its config says what it learns from.
+
+    Raises:
+      ValueError: a method that learns from masks, and one that needs classes where the task has not at least two.
+    """
+    wanted = getattr(config, "labels", None)
+    if wanted == "masks":
+        raise ValueError(f"{name} learns from masks of defects, and {task.name} trains on normal images")
+    if wanted != "classes":
+        return None
+    if task.train.classes is None:
+        raise ValueError(f"{name} needs the class of every normal image, and {task.name} has none")
+    classes, labels = np.unique(task.train.classes, return_inverse=True)
+    if len(classes) < 2:
+        raise ValueError(f"{name} needs two normal classes at least, and {task.name} has {len(classes)}")
+    if len(classes) > config.classes:
+        raise ValueError(f"{task.name} has {len(classes)} normal classes; give --settings classes={len(classes)}")
+    return labels.astype(np.int32)
