@@ -118,6 +118,7 @@ def test_choices_as_numbers_equal_choices_by_name(rng):
         pool: jax.Array
         norm: jax.Array
         activation: jax.Array
+        extra: tuple = ()
 
     params = random_params(rng, TWO)
     images = rng.random((4, *SHAPE), dtype=np.float32)

@@ -10,7 +10,6 @@ from jax import lax
 from scipy.special import expit
 
 from jaxad._utils.compile import accepts
-from jaxad.nas import space
 from jaxad.nn import layers as nn
 
 REDUCE = {"max": np.max, "average": np.mean}
@@ -35,10 +34,11 @@ def assert_close(got, expected, atol=2e-5):
         np.testing.assert_allclose(g, e, atol=atol)
 
 
-def test_names_and_their_order_are_those_of_the_space():
-    assert tuple(nn.POOLS) == space.POOLS
-    assert tuple(nn.NORMS) == space.NORMS
-    assert tuple(nn.ACTIVATIONS) == space.ACTIVATIONS
+def test_the_order_of_names_is_that_of_the_tokens():
+    assert nn.POOLS.standard == ("max", "average")
+    assert nn.NORMS.standard == ("none", "batch", "instance")
+    assert nn.ACTIVATIONS.standard[:4] == ("sigmoid", "tanh", "relu", "linear")
+    assert nn.ACTIVATIONS.standard[4:] == ("softplus", "leaky_relu", "relu6", "elu")
 
 
 # ---- POOL and UPPOOL -------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score
 from sklearn.metrics import roc_curve as sklearn_roc
 
+from jaxad.nn.actions import ACTIONS
 from jaxad.report import plots
 from jaxad.report.plots import detection
 from jaxad.report.plots import style as look
@@ -162,7 +163,7 @@ def test_reward_by_action_boxes_hold_the_medians(rng):
     rewards[0] = np.nan
     figure = draw(plots.reward_by_action(population, rewards))
     panels = {ax.get_title("left"): ax for ax in figure.axes}
-    assert list(panels) == [name.replace("_", " ") for name in look.ACTIONS]
+    assert list(panels) == [action.name.replace("_", " ") for action in ACTIONS]
     for name in ("distance", "channels"):
         ax = panels[name]
         medians = [line.get_ydata()[0] for line in ax.get_lines() if line.get_color() == look.BLUE]

@@ -9,16 +9,18 @@ import numpy as np
 import pytest
 
 from jaxad.nas import supernet, trial
-from jaxad.nas.executors import vmapped
+from jaxad.nas.executors import runtime, vmapped
 from jaxad.nas.executors.sequential import Sequential
 from jaxad.nas.executors.vmapped import Vmapped
 from jaxad.nas.space import SearchSpace
 from jaxad.nas.trial import Job, TrialConfig, TrialData, Verdict
-from jaxad.nn.architecture import ACTIVATIONS, DISTANCES, HYPOTHESES, NORMS, POOLS, Architecture, Layer
+from jaxad.nn.architecture import Architecture, Layer
 from jaxad.nn.objectives.child import ChildConfig
 from jaxad.nn.objectives.distances import get_distance
 
 SPACE = SearchSpace(num_layers=1, channels=(3, 4), kernels=(1, 3))
+HYPOTHESES, DISTANCES = SPACE.hypotheses, SPACE.distances
+POOLS, NORMS, ACTIVATIONS = SPACE.pools, SPACE.norms, SPACE.activations
 
 
 @pytest.fixture
@@ -105,11 +107,11 @@ def test_maps_are_rewarded_as_one_by_one(data, reward):
 
 def test_run_time_distances_equal_named_ones_and_do_not_meet(rng):
     names = [*DISTANCES, "l21+ssim", "l1+l1"]  # all in one batch
-    counts = np.stack([vmapped.choices_of(replace_distance(name)).distance for name in names])
+    counts = np.stack([runtime.choices_of(replace_distance(name)).distance for name in names])
     x_hat, x = rng.random((2, 8, 8, 1), np.float32)
 
     def value_and_gradient(counts, x_hat):
-        return jax.value_and_grad(vmapped.runtime_distance(counts).score)(x_hat, x)
+        return jax.value_and_grad(runtime.distance_of(counts).score)(x_hat, x)
 
     run = jax.jit(jax.vmap(value_and_gradient, in_axes=(0, None)))
     values, _ = run(counts, x_hat)
@@ -128,10 +130,10 @@ def replace_distance(name: str) -> Architecture:
 # ---- grouping, with a trial that costs nothing --------------------------------------------------------------------
 
 
-def cheap_trial(shape, config, batch_size, network, choices, key, data):
+def cheap_trial(shape, options, config, batch_size, network, chosen, key, data):
     """One more on every weight; the reward is the child's own random number, the loss tells its activation."""
     trained = jax.tree.map(lambda weights: weights + 1, network)
-    loss = choices.activation[0].astype(jnp.float32)
+    loss = chosen.activation[0].astype(jnp.float32)
     return trained, Verdict(jax.random.uniform(key) * data.train.shape[0], loss, jnp.bool_(True))
 
 
@@ -191,10 +193,10 @@ def test_a_group_that_does_not_fit_halves_its_batch_and_then_fails_alone(data, c
 
     compile_program = Vmapped._compile
 
-    def compile_small_memory(self, shape, impl, size, members):
+    def compile_small_memory(self, shape, options, impl, size, members):
         if shape[0][0] == 3 and size > fits:
             return raise_out_of_memory
-        return compile_program(self, shape, impl, size, members)
+        return compile_program(self, shape, options, impl, size, members)
 
     monkeypatch.setattr(Vmapped, "_compile", compile_small_memory)
     executor = Vmapped(data, TrialConfig(batch_size=64), jax.devices()[:1])

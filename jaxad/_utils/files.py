@@ -9,7 +9,7 @@ import math
 import os
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -64,8 +64,8 @@ def write_atomic(path: str | Path, chunks: Iterable[Any]) -> None:
 def to_json(value: Any) -> Any:
     """What JSON can hold of `value`: NaN and infinities become None, arrays lists, dataclasses dicts.
 
-    Takes NumPy and JAX scalars and arrays, dataclasses, NamedTuples, enums (by name), paths, sets (sorted).
-    Raises ValueError for anything else, naming it.
+    Takes NumPy and JAX scalars and arrays, dataclasses (by their method `to_json`, if any), NamedTuples, enums (by
+    name), paths, sets (sorted). Raises ValueError for anything else, naming it.
     """
     if value is None or isinstance(value, bool):
         return value
@@ -80,6 +80,8 @@ def to_json(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        if hasattr(value, "to_json"):
+            return to_json(value.to_json())
         return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, dict):
         return {str(key): to_json(item) for key, item in value.items()}
@@ -98,8 +100,9 @@ def from_json(hint: Any, value: Any, name: str) -> Any:
     """What `to_json` made JSON of, as its type hint says that it was.
 
     Args:
-      hint: a dataclass or NamedTuple, of which all fields and no others must be there, tuple[X, ...], tuple[X, Y],
-        dict[str, X], a Literal, a union such as X | None, a plain type, or Any.
+      hint: a dataclass or NamedTuple, of which all fields and no others must be there (one with a class method
+        `from_json(value, name)` reads itself), tuple[X, ...], tuple[X, Y], dict[str, X], a Literal, a union such as
+        X | None, a plain type, or Any.
       value: what JSON gave.
       name: of the value, for errors; its parts are named like "architecture.layers[1].kernel".
 
@@ -117,12 +120,10 @@ def from_json(hint: Any, value: Any, name: str) -> Any:
                 return from_json(choice, value, name)
         return from_json(last, value, name)
     if dataclasses.is_dataclass(hint) or hasattr(hint, "_fields"):
+        if hasattr(hint, "from_json"):
+            return hint.from_json(value, name)
         fields = getattr(hint, "_fields", None) or [field.name for field in dataclasses.fields(hint)]
-        if not isinstance(value, dict) or set(value) != set(fields):
-            found = sorted(value) if isinstance(value, dict) else type(value).__name__
-            raise ValueError(f"{name} has fields {found}; give exactly {', '.join(fields)}")
-        hints = typing.get_type_hints(hint)
-        return hint(**{field: from_json(hints[field], value[field], f"{name}.{field}") for field in fields})
+        return hint(**fields_from_json(hint, value, name, fields))
     if origin is tuple:
         if not isinstance(value, list | tuple):
             raise ValueError(f"{name} is {value!r}; give a list")
@@ -141,6 +142,15 @@ def from_json(hint: Any, value: Any, name: str) -> Any:
     if hint is Any or (isinstance(value, kinds) and isinstance(value, bool) == (hint is bool)):
         return value
     raise ValueError(f"{name} is {value!r}; give a value of type {getattr(hint, '__name__', hint)}")
+
+
+def fields_from_json(hint: type, value: Any, name: str, fields: Sequence[str]) -> dict[str, Any]:
+    """The fields of a dataclass or NamedTuple, all of these and no others, as `from_json` reads each of them."""
+    if not isinstance(value, dict) or set(value) != set(fields):
+        found = sorted(value) if isinstance(value, dict) else type(value).__name__
+        raise ValueError(f"{name} has fields {found}; give exactly {', '.join(fields)}")
+    hints = typing.get_type_hints(hint)
+    return {field: from_json(hints[field], value[field], f"{name}.{field}") for field in fields}
 
 
 def write_json(path: str | Path, value: Any) -> None:

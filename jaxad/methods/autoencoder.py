@@ -2,8 +2,9 @@
 
     score = DIST(g(f(x)), x) + lambda * REG(f(x))
 
-The same child as in the search, with weights of its own. In training, batch normalisation uses the batch; a score
-must not depend on which other images are scored with it, so `calibrate` freezes the statistics.
+The same child as in the search, with weights of its own (and no Flax module: `nn.autoencoder` says why). In training,
+batch normalisation uses the batch; a score must not depend on which other images are scored with it, so `calibrate`
+freezes the statistics.
 """
 
 import dataclasses
@@ -124,8 +125,7 @@ def autoencoder(config: AutoencoderConfig | None = None, **fields: Any) -> Detec
         moments = _merge(lax.map(moments_of, jnp.arange(count)))
 
         def latents_of(batch: Array) -> Array:
-            layers = architecture.layers
-            return network.apply(state.params, layers, batch, moments=moments, with_decoder=False).latent
+            return apply(architecture, state._replace(moments=moments), batch, with_decoder=False).latent
 
         latents = map_batches(latents_of, images, CALIBRATION_BATCH)
         return state._replace(moments=moments, stats=hypothesis.fit(state.params["hypothesis"], latents))
@@ -145,7 +145,21 @@ def autoencoder(config: AutoencoderConfig | None = None, **fields: Any) -> Detec
 def reconstruct(architecture: Architecture, state: AutoencoderState, images: Array) -> Array:
     """What the autoencoder makes of images [B, H, W, C] float32: same shape, not clipped to [0, 1]."""
     chex.assert_rank(images, 4)
-    return network.apply(state.params, architecture.layers, images, moments=state.moments).reconstruction
+    return apply(architecture, state, images).reconstruction
+
+
+def apply(
+    architecture: Architecture, state: AutoencoderState, images: Array, *, with_decoder: bool = True
+) -> network.Output:
+    """The network with its frozen statistics, see `nn.autoencoder.apply`."""
+    return network.apply(
+        state.params,
+        architecture.layers,
+        images,
+        extra=architecture.extra,
+        moments=state.moments,
+        with_decoder=with_decoder,
+    )
 
 
 def _merge(moments: tuple[Moments, ...]) -> tuple[Moments, ...]:

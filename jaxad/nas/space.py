@@ -4,10 +4,10 @@ An `Architecture` is what a person reads; a token sequence is what a strategy pl
 one onto the other and draws, mutates, counts and enumerates. Nothing here knows how a network is built.
 """
 
-import dataclasses
+import functools
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,23 +16,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxad.nn.architecture import (
-    ACTIVATIONS,
-    DISTANCES,
-    HYPOTHESES,
-    NORMS,
-    POOLS,
-    Architecture,
-    Layer,
-    check_name,
-    check_positive,
-)
+from jaxad.nn.actions import ACTIONS, EXTRA_ACTIONS, Action, check_positive, known_actions
+from jaxad.nn.architecture import Architecture, Layer
 from jaxad.types import Array, Key
 
 # Spaces up to this size can be listed in about a second.
 ENUMERATION_LIMIT = 1_000_000
 
-_LAYER_ROLES = ("channels", "kernel", "pool", "pool_kernel", "norm", "activation")
+_PAPER = {action.name: action.standard for action in ACTIONS}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,55 +32,86 @@ class SearchSpace:
 
     Tokens are [hypothesis, distance], then per layer [channels, kernel, pool, pool_kernel, norm, activation];
     each is an index into the choice list of that name. The decoder mirrors the encoder and has no tokens.
-    Every list may be replaced by a shorter or other one. Raises ValueError for an empty list, a repeated
-    or an unknown choice, and for kernels that are not odd.
+    Every list may be replaced by a shorter or other one, of any names their tables know (`nn.choices`). `extra` names
+    further actions (`nn.actions`) that are decided too: after the distance those of the child, after the activation
+    those of a layer. Raises ValueError for an empty list, a repeated or an unknown choice, and for kernels that are
+    not odd.
     """
 
     num_layers: int = 3
-    hypotheses: tuple[str, ...] = HYPOTHESES
-    distances: tuple[str, ...] = DISTANCES
-    channels: tuple[int, ...] = (3, 8, 16, 32, 64, 128, 256)
-    kernels: tuple[int, ...] = (1, 3, 5, 7)
-    pools: tuple[str, ...] = POOLS
-    pool_kernels: tuple[int, ...] = (1, 3, 5, 7)
-    norms: tuple[str, ...] = NORMS
-    activations: tuple[str, ...] = ACTIVATIONS
+    hypotheses: tuple[str, ...] = _PAPER["hypothesis"]
+    distances: tuple[str, ...] = _PAPER["distance"]
+    channels: tuple[int, ...] = _PAPER["channels"]
+    kernels: tuple[int, ...] = _PAPER["kernel"]
+    pools: tuple[str, ...] = _PAPER["pool"]
+    pool_kernels: tuple[int, ...] = _PAPER["pool_kernel"]
+    norms: tuple[str, ...] = _PAPER["norm"]
+    activations: tuple[str, ...] = _PAPER["activation"]
+    extra: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_positive("num_layers", self.num_layers)
-        known = {
-            "hypotheses": HYPOTHESES,
-            "distances": DISTANCES,
-            "pools": POOLS,
-            "norms": NORMS,
-            "activations": ACTIVATIONS,
-        }
-        for field in dataclasses.fields(self)[1:]:
-            choices = getattr(self, field.name)
-            if isinstance(choices, str) or not isinstance(choices, Sequence):
-                raise ValueError(f"{field.name} is {choices!r}; give a tuple of choices")
-            choices = tuple(choices)
-            object.__setattr__(self, field.name, choices)  # lists would not hash
+        for action in ACTIONS:
+            choices = self._tuple(action.plural)
             if not choices or len(set(choices)) != len(choices):
-                raise ValueError(f"{field.name} is {choices!r}; give at least one choice and each only once")
+                raise ValueError(f"{action.plural} is {choices!r}; give at least one choice and each only once")
             for choice in choices:
-                if field.name in known:
-                    check_name(f"an entry of {field.name}", choice, known[field.name])
-                else:
-                    check_positive(f"an entry of {field.name}", choice, odd=field.name.endswith("kernels"))
+                action.check(f"an entry of {action.plural}", choice)
+        for name in self._tuple("extra"):
+            EXTRA_ACTIONS.check("an entry of extra", name)
+        if len(set(self.extra)) != len(self.extra):
+            raise ValueError(f"extra is {self.extra!r}; give each action only once")
+        for name, (guard, _) in self._idle.items():
+            if guard not in self._layer or guard in self._idle:
+                raise ValueError(
+                    f"action {name!r} may be idle by {guard!r}; that must be an action of this space's layers which is "
+                    "never idle itself"
+                )
 
-    @property
-    def _layer_lists(self) -> tuple[tuple, ...]:
-        return (self.channels, self.kernels, self.pools, self.pool_kernels, self.norms, self.activations)
+    def _tuple(self, field: str) -> tuple:
+        values = getattr(self, field)
+        if isinstance(values, str) or not isinstance(values, Sequence):
+            raise ValueError(f"{field} is {values!r}; give a tuple of choices")
+        object.__setattr__(self, field, tuple(values))  # lists would not hash
+        return tuple(values)
+
+    # ---- what the table of actions says of this space, in the order of the tokens -----------------------------------
+
+    def _actions(self, scope: str) -> list[Action]:
+        known = known_actions(scope)
+        return [known[action.name] for action in ACTIONS if action.name in known] + [
+            known[name] for name in self.extra if name in known
+        ]
+
+    def _choices(self, scope: str) -> dict[str, tuple]:
+        return {
+            action.name: getattr(self, action.plural) if action.plural else action.standard
+            for action in self._actions(scope)
+        }
+
+    @functools.cached_property
+    def _child(self) -> dict[str, tuple]:
+        """Choices of the actions that a child decides once."""
+        return self._choices("child")
+
+    @functools.cached_property
+    def _layer(self) -> dict[str, tuple]:
+        """Choices of the actions that every layer decides."""
+        return self._choices("layer")
+
+    @functools.cached_property
+    def _idle(self) -> dict[str, tuple[str, Any]]:
+        """Actions of a layer that make no difference beside a choice of another: name -> (other, choice)."""
+        return {action.name: action.idle for action in self._actions("layer") if action.idle is not None}
 
     @property
     def _lists(self) -> tuple[tuple, ...]:
-        return (self.hypotheses, self.distances, *self._layer_lists * self.num_layers)
+        return (*self._child.values(), *tuple(self._layer.values()) * self.num_layers)
 
     @property
     def num_tokens(self) -> int:
         """T, the length of a token sequence."""
-        return 6 * self.num_layers + 2
+        return len(self._child) + len(self._layer) * self.num_layers
 
     @property
     def choices_per_token(self) -> tuple[int, ...]:
@@ -100,12 +122,12 @@ class SearchSpace:
     def position_names(self) -> tuple[str, ...]:
         """What each of the T tokens decides: "hypothesis", "distance", "layer1.channels", ..."""
         layers = range(1, self.num_layers + 1)
-        return ("hypothesis", "distance", *(f"layer{i}.{role}" for i in layers for role in _LAYER_ROLES))
+        return (*self._child, *(f"layer{i}.{name}" for i in layers for name in self._layer))
 
     @property
     def values_by_action(self) -> dict[str, tuple]:
         """The choices of each action class, by the names in `position_names` without their layer."""
-        return dict(zip(("hypothesis", "distance", *_LAYER_ROLES), self._lists))
+        return self._child | self._layer
 
     @property
     def cardinality(self) -> int:
@@ -115,10 +137,19 @@ class SearchSpace:
     @property
     def canonical_cardinality(self) -> int:
         """Number of different functions: sequences that are their own `canonical` form."""
-        pooling = sum(1 if kernel == 1 else len(self.pools) for kernel in self.pool_kernels)
-        others = (self.channels, self.kernels, self.norms, self.activations)
-        per_layer = pooling * math.prod(len(choices) for choices in others)
-        return len(self.hypotheses) * len(self.distances) * per_layer**self.num_layers
+        involved = set(self._idle) | {guard for guard, _ in self._idle.values()}
+        layers = itertools.product(*(range(len(self._layer[name])) for name in self._layer if name in involved))
+        names = [name for name in self._layer if name in involved]
+        different = sum(self._is_canonical(dict(zip(names, layer))) for layer in layers)
+        others = math.prod(len(choices) for name, choices in self._layer.items() if name not in involved)
+        return math.prod(map(len, self._child.values())) * (different * others) ** self.num_layers
+
+    def _is_canonical(self, layer: Mapping[str, int]) -> bool:
+        """Whether all idle actions of a layer, given as tokens by name, have their first choice."""
+        return all(
+            layer[name] == 0 or self._layer[guard][layer[guard]] != choice
+            for name, (guard, choice) in self._idle.items()
+        )
 
     def to_architecture(self, tokens: Any) -> Architecture:
         """Read a token sequence [T]; ValueError names position, value and limit of a token out of range."""
@@ -133,8 +164,14 @@ class SearchSpace:
             if not 0 <= token < len(choices):
                 raise ValueError(f"token {name} is {token}; give an integer from 0 to {len(choices) - 1}")
             values.append(choices[token])
-        layers = (dict(zip(_LAYER_ROLES, values[i : i + 6])) for i in range(2, len(values), 6))
-        return Architecture(hypothesis=values[0], distance=values[1], layers=tuple(Layer(**layer) for layer in layers))
+        start, size = len(self._child), len(self._layer)
+        layers = (Layer(**self._fields(self._layer, values[i : i + size])) for i in range(start, self.num_tokens, size))
+        return Architecture(**self._fields(self._child, values[:start]), layers=tuple(layers))
+
+    def _fields(self, names: Iterable[str], values: Iterable[Any]) -> dict[str, Any]:
+        """Values as fields of a `Layer` or an `Architecture`."""
+        named = dict(zip(names, values))
+        return {"extra": {name: named.pop(name) for name in self.extra if name in named}} | named
 
     def to_tokens(self, architecture: Architecture) -> np.ndarray:
         """Tokens [T] int32 of an architecture; ValueError names the position of a choice not in the space."""
@@ -142,8 +179,12 @@ class SearchSpace:
             raise ValueError(
                 f"architecture has {len(architecture.layers)} layers; this space holds only {self.num_layers}"
             )
-        layer_values = (getattr(layer, role) for layer in architecture.layers for role in _LAYER_ROLES)
-        values = (architecture.hypothesis, architecture.distance, *layer_values)
+        for owner in (architecture, *architecture.layers):
+            for name, choice in owner.extra:
+                if name not in self.extra:
+                    raise ValueError(f"{name} is {choice!r}; this space does not decide it: name it in extra")
+        layer_values = (layer.choice(name) for layer in architecture.layers for name in self._layer)
+        values = (*(architecture.choice(name) for name in self._child), *layer_values)
         tokens = []
         for name, value, choices in zip(self.position_names, values, self._lists):
             if value not in choices:
@@ -178,22 +219,24 @@ class SearchSpace:
     def canonical(self, tokens: Any) -> Any:
         """The representative of all sequences that describe the same function; tokens [..., T], same out.
 
-        Pooling with kernel 1 does nothing, so the pool type becomes the first one there. NumPy in, NumPy out;
-        a JAX array stays on device.
+        Where an action is idle its choice becomes the first one: pooling with kernel 1 does nothing, so the pool type
+        does not matter there. NumPy in, NumPy out; a JAX array stays on device.
         """
         xp = jnp if isinstance(tokens, jax.Array) else np
         tokens = xp.asarray(tokens)
         if tokens.ndim < 1 or tokens.shape[-1] != self.num_tokens:
             raise ValueError(f"tokens have shape {tokens.shape}; the last axis must hold {self.num_tokens}")
-        if 1 not in self.pool_kernels:
-            return tokens
-        idle = tokens[..., 5::6] == self.pool_kernels.index(1)
-        pools = xp.where(idle, 0, tokens[..., 4::6])
-        if xp is jnp:
-            return tokens.at[..., 4::6].set(pools)
-        tokens = tokens.copy()
-        tokens[..., 4::6] = pools
-        return tokens
+        places = {name: slice(i, None, len(self._layer)) for i, name in enumerate(self._layer, start=len(self._child))}
+        result = tokens if xp is jnp else tokens.copy()
+        for name, (guard, choice) in self._idle.items():
+            if choice in self._layer[guard]:
+                idle = tokens[..., places[guard]] == self._layer[guard].index(choice)
+                first = xp.where(idle, 0, tokens[..., places[name]])
+                if xp is jnp:
+                    result = result.at[..., places[name]].set(first)
+                else:
+                    result[..., places[name]] = first
+        return result
 
     def enumerate(self, *, canonical: bool = False) -> Iterator[tuple[int, ...]]:
         """Every token sequence as a tuple of integers, in lexicographic order; only canonical ones if asked.
@@ -205,12 +248,12 @@ class SearchSpace:
             raise ValueError(
                 f"the space holds {count:.3g} sequences, at most {ENUMERATION_LIMIT} can be listed; sample it"
             )
+        names = tuple(self._layer)
         layer = [
             tokens
-            for tokens in itertools.product(*(range(len(choices)) for choices in self._layer_lists))
-            if not (canonical and tokens[2] > 0 and self.pool_kernels[tokens[3]] == 1)
+            for tokens in itertools.product(*(range(len(choices)) for choices in self._layer.values()))
+            if not canonical or self._is_canonical(dict(zip(names, tokens)))
         ]
-        children = itertools.product(
-            range(len(self.hypotheses)), range(len(self.distances)), *[layer] * self.num_layers
-        )
-        return ((hypothesis, distance, *sum(layers, ())) for hypothesis, distance, *layers in children)
+        first = itertools.product(*(range(len(choices)) for choices in self._child.values()))
+        children = itertools.product(first, *[layer] * self.num_layers)
+        return (sum(parts, ()) for parts in children)

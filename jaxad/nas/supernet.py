@@ -5,6 +5,12 @@ middle k x k taps of the first i and o channels. The papers do not say which par
 taps are ours. Omega lives on the host, in NumPy: it is touched once a population, and slicing it on a device would
 compile a program for every shape.
 
+The vectors beside a kernel, of normalisations and of actions beyond the paper's, are shared as the offsets are: a child
+uses those its choices train, of its leading channels.
+
+Children are pure functions over slices of these arrays and not Flax modules, whose variables would have to be sliced,
+bound and taken apart again for every child.
+
 A kernel is stored with unit variance and scaled by 1 / sqrt(fan-in) where a child uses it, so that every child
 starts as if initialised for its own width; its training is scaled back when it is merged.
 """
@@ -16,7 +22,8 @@ import jax
 import numpy as np
 
 from jaxad.nas.space import SearchSpace
-from jaxad.nn.architecture import Architecture
+from jaxad.nn.actions import EXTRA_ACTIONS
+from jaxad.nn.architecture import Architecture, Layer
 from jaxad.nn.autoencoder import LATENT_SIZE
 from jaxad.nn.conv import crop
 from jaxad.types import Params
@@ -27,16 +34,18 @@ def init(rng: np.random.Generator, space: SearchSpace, image_channels: int) -> P
 
     Returns:
       {"encoder": [...], "decoder": [...], "projection": {...}} of NumPy float32 arrays, each layer with kernel
-      [K, K, I, O] ~ N(0, 1), scale [O] = 1, offset [O] = 0, where K, I and O are the largest choices.
+      [K, K, I, O] ~ N(0, 1), scale [O] = 1, offset [O] = 0, and the vectors [O] of the space's further actions, where
+      K, I and O are the largest choices.
     """
     size, widest = max(space.kernels), max(space.channels)
+    vectors = {"scale": 1.0, "offset": 0.0}
+    for action in (EXTRA_ACTIONS[name] for name in space.extra):
+        for choice in action.standard:
+            vectors |= {action.key(vector): value for vector, value in action.vectors(choice).items()}
 
     def layer(inner: int, outer: int) -> Params:
-        return {
-            "kernel": rng.standard_normal((size, size, inner, outer), np.float32),
-            "scale": np.ones(outer, np.float32),
-            "offset": np.zeros(outer, np.float32),
-        }
+        kernel = {"kernel": rng.standard_normal((size, size, inner, outer), np.float32)}
+        return kernel | {name: np.full(outer, value, np.float32) for name, value in vectors.items()}
 
     channels = [image_channels] + [widest] * space.num_layers
     pairs = list(itertools.pairwise(channels))
@@ -95,11 +104,9 @@ def _parts(shared: Params, architecture: Architecture) -> Params:
     channels = [weights["kernel"].shape[2] for weights in shared["encoder"][:1]]
     channels += [layer.channels for layer in architecture.layers]
 
-    def layer_parts(weights: Params, layer: object, inner: int, outer: int) -> Params:
-        parts = {"kernel": crop(weights["kernel"], layer.kernel, layer.kernel)[:, :, :inner, :outer]}
-        if layer.norm != "none":
-            parts["scale"] = weights["scale"][:outer]
-        return parts | {"offset": weights["offset"][:outer]}
+    def layer_parts(weights: Params, layer: Layer, inner: int, outer: int) -> Params:
+        kernel = {"kernel": crop(weights["kernel"], layer.kernel, layer.kernel)[:, :, :inner, :outer]}
+        return kernel | {name: weights[name][:outer] for name in layer.vectors}
 
     pairs = list(zip(architecture.layers, channels, channels[1:]))
     return {

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from jaxad.nn.actions import EXTRA_ACTIONS
 from jaxad.nn.architecture import Architecture
 
 # Width of the vector the hypotheses see: global average pool of the last latent, then a linear map.
@@ -29,16 +30,15 @@ def feature_sizes(architecture: Architecture, image_shape: Sequence[int]) -> lis
 def parameter_count(architecture: Architecture, image_shape: Sequence[int]) -> int:
     """Trainable numbers of the stand-alone child: encoder, decoder and projection.
 
-    Every layer has one bias per channel, the projection too; a layer that normalises also has a scale. (A bias of
-    its own before a normalisation would be cancelled by it.)
+    Every layer has one bias per channel, the projection too; a layer that normalises also has a scale, and one that
+    takes a further action may have vectors of it. (A bias of its own before a normalisation would be cancelled by it.)
     The parameters of the hypothesis itself (mixture, centres, radius) are not counted.
     """
     sizes = feature_sizes(architecture, image_shape)
     count = (sizes[-1][2] + 1) * PROJECTION_DIM
     for layer, (_, _, inner), (_, _, outer) in zip(architecture.layers, sizes, sizes[1:]):
         weights = layer.kernel**2 * inner * outer
-        affine = 1 if layer.norm == "none" else 2
-        count += 2 * weights + affine * (inner + outer)
+        count += 2 * weights + len(layer.vectors) * (inner + outer)
     return count
 
 
@@ -46,7 +46,7 @@ def flops(architecture: Architecture, image_shape: Sequence[int]) -> int:
     """Floating-point operations of one image's forward pass: twice the multiply-adds of all linear maps.
 
     Counts the convolutions of encoder and decoder, borders as if full, and the projection; bias, pooling,
-    normalisation, activation and upsampling are left out, as is usual.
+    normalisation, activation and upsampling are left out, as is usual. Further actions count for what they say.
     """
     sizes = feature_sizes(architecture, image_shape)
     multiply_adds = sizes[-1][2] * PROJECTION_DIM
@@ -56,4 +56,21 @@ def flops(architecture: Architecture, image_shape: Sequence[int]) -> int:
         # The encoder convolves before it pools, the decoder before it upsamples.
         pixels = height * width + pooled_height * pooled_width
         multiply_adds += pixels * layer.kernel**2 * before * after
-    return 2 * multiply_adds
+    return 2 * multiply_adds + _extra_flops(architecture, sizes)
+
+
+def _extra_flops(architecture: Architecture, sizes: Sequence[tuple[int, int, int]]) -> int:
+    """Operations of the actions beyond the paper's."""
+    count = 0
+    for name, choice in architecture.extra:
+        action = EXTRA_ACTIONS[name]
+        count += action.flops(choice, *(sizes[-1] if action.after == "latent" else sizes[0]))
+    for layer, received, returned in zip(architecture.layers, sizes, sizes[1:]):
+        for name, choice in layer.extra:
+            action = EXTRA_ACTIONS[name]
+            # The encoder acts on what it makes of `received`, the decoder on its way back there.
+            before, after = (*received[:2], returned[2]), (*returned[:2], received[2])
+            encoded = before if action.after == "conv" else returned
+            decoded = received if action.after == "pool" else after
+            count += action.flops(choice, *encoded) + action.flops(choice, *decoded)
+    return count

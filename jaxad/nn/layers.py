@@ -5,36 +5,35 @@ sums over images and pixels are products with a vector of ones, which XLA runs s
 a reduction over leading axes; gradients that autodiff would make slow are spelled out.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxad.nn.choices import Choices, OneOf, choose
 from jaxad.types import Array
 
 NORM_EPSILON = 1e-5
 
 
-def choose(options: Mapping[str, Callable[..., Any]], choice: str | Array, *operands: Any) -> Any:
-    """Call the option named `choice`, or, where `choice` is an integer array, branch on it at run time."""
-    if isinstance(choice, str):
-        return options[choice](*operands)
-    return lax.switch(choice, list(options.values()), *operands)
+def identity(images: Array) -> Array:
+    """What does nothing: no normalisation, or no activation."""
+    return images
 
 
 # ---- POOL and UPPOOL -------------------------------------------------------------------------------------------
 
 
-def pool(images: Array, kind: str | Array, size: int) -> Array:
+def pool(images: Array, kind: str | OneOf | Array, size: int) -> Array:
     """Maximum or average over windows of size x size, stride = size, partial windows at the far edges.
 
     Args:
       images: [B, H, W, C].
-      kind: "max" or "average", or its index among `POOLS`.
+      kind: a name among `POOLS`, or a choice at run time.
       size: window and stride; 1 is the identity.
 
     Returns:
@@ -124,7 +123,11 @@ def _maxima_backward(size: int, height: int, width: int, places: Places, gradien
 
 _maxima.defvjp(_maxima_forward, _maxima_backward)
 
-POOLS = {"max": _max_pool, "average": _average_pool}
+POOLS = Choices("pool", {"max": _max_pool, "average": _average_pool})
+"""Name -> function (images [B, H, W, C], size) -> [B, ceil(H / size), ceil(W / size), C], size > 1.
+
+It sees every image and every channel by itself: the sequential executor cuts channels into blocks.
+"""
 
 
 # ---- NORMA -----------------------------------------------------------------------------------------------------
@@ -137,21 +140,31 @@ class Moments(NamedTuple):
     variance: Array  # [C]
 
 
-def normalise(images: Array, kind: str | Array, moments: Moments | None = None) -> Array:
+class Norm(NamedTuple):
+    """A normalisation, and what comes with it."""
+
+    apply: Callable[[Array], Array]  # [B, H, W, C] -> the same shape, every channel by itself
+    scaled: bool = True  # whether a scale per channel is trained after it: one more parameter
+    # (images, moments) -> images: the same by given statistics, for one that looks at the batch; None where images are
+    # normalised one by one.
+    frozen: Callable[[Array, Moments], Array] | None = None
+
+
+def normalise(images: Array, kind: str | OneOf | Array, moments: Moments | None = None) -> Array:
     """Bring channels to mean 0, variance 1: over the batch, per image, or not at all. No parameters.
 
     Args:
       images: [B, H, W, C].
-      kind: "none", "batch" or "instance", or its index among `NORMS`.
-      moments: frozen statistics for "batch"; by default those of this batch.
+      kind: a name among `NORMS`, or a choice at run time.
+      moments: frozen statistics for a normalisation that looks at the batch; by default those of this batch.
 
     Returns:
       [B, H, W, C]. Instance normalisation of a single pixel would erase it and is the identity there.
     """
     chex.assert_rank(images, 4)
-    if moments is not None and kind == "batch":
-        return (images - moments.mean[None, None, None]) * lax.rsqrt(moments.variance + NORM_EPSILON)[None, None, None]
-    return choose(NORMS, kind, images)
+    if moments is not None and isinstance(kind, str) and NORMS[kind].frozen is not None:
+        return NORMS[kind].frozen(images, moments)
+    return choose({name: norm.apply for name, norm in NORMS.items()}, kind, images)
 
 
 def batch_moments(images: Array) -> Moments:
@@ -195,6 +208,10 @@ def _batch_norm(images: Array) -> Array:
     return _standardise(images.reshape(1, -1, images.shape[-1])).reshape(images.shape)
 
 
+def _frozen_batch_norm(images: Array, moments: Moments) -> Array:
+    return (images - moments.mean[None, None, None]) * lax.rsqrt(moments.variance + NORM_EPSILON)[None, None, None]
+
+
 def _instance_norm(images: Array) -> Array:
     batch, height, width, channels = images.shape
     if height * width == 1:
@@ -202,31 +219,43 @@ def _instance_norm(images: Array) -> Array:
     return _standardise(images.reshape(batch, height * width, channels)).reshape(images.shape)
 
 
-NORMS = {"none": lambda images: images, "batch": _batch_norm, "instance": _instance_norm}
+NORMS = Choices(
+    "norm",
+    {
+        "none": Norm(identity, scaled=False),
+        "batch": Norm(_batch_norm, frozen=_frozen_batch_norm),
+        "instance": Norm(_instance_norm),
+    },
+)
+"""Name -> `Norm`."""
 
 
 # ---- ACT -------------------------------------------------------------------------------------------------------
 
-ACTIVATIONS = {
-    "sigmoid": jax.nn.sigmoid,
-    "tanh": jnp.tanh,
-    "relu": jax.nn.relu,
-    "linear": lambda images: images,
-    "softplus": jax.nn.softplus,
-    "leaky_relu": jax.nn.leaky_relu,  # slope 0.01: the paper states none
-    "relu6": jax.nn.relu6,
-    "elu": jax.nn.elu,
-}
+ACTIVATIONS = Choices(
+    "activation",
+    {
+        "sigmoid": jax.nn.sigmoid,
+        "tanh": jnp.tanh,
+        "relu": jax.nn.relu,
+        "linear": identity,
+        "softplus": jax.nn.softplus,
+        "leaky_relu": jax.nn.leaky_relu,  # slope 0.01: the paper states none
+        "relu6": jax.nn.relu6,
+        "elu": jax.nn.elu,
+    },
+)
+"""Name -> function of one number, element by element."""
 
 
-def activate(images: Array, kind: str | Array, scale: Array | None, offset: Array) -> Array:
+def activate(images: Array, kind: str | OneOf | Array, scale: Array | None, offset: Array) -> Array:
     """ACT(images * scale + offset): the affine part of a normalisation, or a bias alone, then the activation.
 
     A convolution's bias can wait until here: pooling and upsampling commute with it, normalisation cancels it.
 
     Args:
       images: [B, H, W, C].
-      kind: a name among `ACTIVATIONS`, or its index.
+      kind: a name among `ACTIVATIONS`, or a choice at run time.
       scale: [C], or None for a bias alone.
       offset: [C].
     """

@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from jaxad.nn.actions import known_actions
 from jaxad.report.html import Facts, number
 
 METRICS = {  # name in results["test"]: (name on the page, what it means)
@@ -64,8 +65,15 @@ def architecture_line(architecture: Mapping[str, Any] | None) -> str:
             words.append(f"{layer['pool']}-pool {layer['pool_kernel']}")
         if layer["norm"] not in (None, "none", "no"):
             words.append(f"{layer['norm']} norm")
-        layers.append(" ".join([*words, str(layer["activation"])]))
-    return f"{architecture['hypothesis']} + {architecture['distance']}: " + " → ".join(layers)
+        layers.append(" ".join([*words, str(layer["activation"]), *_extra(layer, "layer")]))
+    whole = " ".join([f"{architecture['hypothesis']} + {architecture['distance']}", *_extra(architecture, "child")])
+    return f"{whole}: " + " → ".join(layers)
+
+
+def _extra(owner: Mapping[str, Any], scope: str) -> list[str]:
+    """What an architecture or a layer decides beyond the paper's actions."""
+    paper = {name for name, action in known_actions(scope).items() if action.after is None}
+    return [f"{name.replace('_', ' ')} {owner[name]}" for name in sorted(set(owner) - paper - {"layers"})]
 
 
 def command(config: Mapping[str, Any], program: str = "python experiments/autoad_search.py") -> str:

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from jaxad.nn.actions import known_actions
 from jaxad.report import plots
 from jaxad.report.format import METRICS, PIXEL_METRICS, architecture_line, facts
 from jaxad.report.html import Code, Details, Figure, Table, Text, duration, number
-from jaxad.report.plots.style import LAYER_ACTIONS
 
 
 def search_parts(config: Mapping, trials: Sequence[Mapping], search: Mapping) -> list[Any]:
@@ -89,16 +89,17 @@ def best_parts(best: Mapping, trials: Sequence[Mapping], retrain: Mapping) -> li
 
 def _table_iv(architectures: Sequence[Mapping], heads: Sequence[str]) -> Table:
     """Architectures side by side in the form of the paper's Table IV: an action a row."""
-    names = {"hypothesis": "Definition hypothesis", "distance": "Distance measurement"}
-    names |= {"channels": "Output channels", "kernel": "Convolution kernel", "pool": "Pooling type"}
-    names |= {"pool_kernel": "Pooling kernel", "norm": "Normalization type", "activation": "Activation"}
+    known = known_actions("child") | known_actions("layer")
     rows: list[Sequence[Any] | str] = []
-    for (action, layer), values in plots.action_columns(architectures).items():
-        if layer and action == LAYER_ACTIONS[0]:
+    above = 0
+    for (name, layer), values in plots.action_columns(architectures).items():
+        if layer > above:
             rows.append(f"Layer-{layer}")
-        if action in ("kernel", "pool_kernel"):
+            above = layer
+        if name in known and known[name].window:
             values = [v if v is None else f"{v}×{v}" for v in values]
-        rows.append([names[action], *("–" if v is None else str(v) for v in values)])
+        label = known[name].label if name in known else name
+        rows.append([label, *("–" if v is None else str(v) for v in values)])
     return Table(columns=["Action", *heads], rows=rows)
 
 

@@ -1,5 +1,6 @@
 """An architecture as text: in one line, and as in the paper's Table IV."""
 
+from jaxad.nn.actions import Action, known_actions
 from jaxad.nn.architecture import Architecture
 
 
@@ -7,28 +8,31 @@ def summary(architecture: Architecture) -> str:
     """One line, such as "centroid/l2 | 32 k5 max3 batch relu | 64 k3 average1 none elu"."""
     layers = (
         f"{layer.channels} k{layer.kernel} {layer.pool}{layer.pool_kernel} {layer.norm} {layer.activation}"
+        + "".join(f" {name}={choice}" for name, choice in layer.extra)
         for layer in architecture.layers
     )
-    return " | ".join((f"{architecture.hypothesis}/{architecture.distance}", *layers))
+    whole = "".join(f" {name}={choice}" for name, choice in architecture.extra)
+    return " | ".join((f"{architecture.hypothesis}/{architecture.distance}{whole}", *layers))
 
 
 def render(architecture: Architecture) -> str:
-    """The architecture as a text table in the form of the paper's Table IV: actions and their values."""
-    rows = [
-        ("Actions", "Value"),
-        ("Definition hypothesis", architecture.hypothesis),
-        ("Distance measurement", architecture.distance),
-    ]
+    """The architecture as a text table in the form of the paper's Table IV: actions and their values.
+
+    Further actions (`nn.actions`) have a row where any part of the architecture chose something else than the default.
+    """
+    used = {name for owner in (architecture, *architecture.layers) for name, _ in owner.extra}
+
+    def rows_of(owner: object, scope: str, indent: str) -> list[tuple[str, str]]:
+        actions = [a for a in known_actions(scope).values() if a.after is None or a.name in used]
+        return [(indent + action.label, _text(action, owner.choice(action.name))) for action in actions]
+
+    rows = [("Actions", "Value"), *rows_of(architecture, "child", "")]
     for i, layer in enumerate(architecture.layers, start=1):
-        rows += [
-            (f"Layer-{i}", ""),
-            ("  Output-channel", f"{layer.channels}"),
-            ("  Convolution kernel", f"{layer.kernel}x{layer.kernel}"),
-            ("  Pooling type", layer.pool),
-            ("  Pooling kernel", f"{layer.pool_kernel}x{layer.pool_kernel}"),
-            ("  Normalization type", layer.norm),
-            ("  Activation function", layer.activation),
-        ]
+        rows += [(f"Layer-{i}", ""), *rows_of(layer, "layer", "  ")]
     width = max(len(action) for action, _ in rows)
     lines = [f"{action:<{width}}  {value}".rstrip() for action, value in rows]
     return "\n".join((lines[0], "-" * max(map(len, lines)), *lines[1:]))
+
+
+def _text(action: Action, value: object) -> str:
+    return f"{value}x{value}" if action.window else str(value)

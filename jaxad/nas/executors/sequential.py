@@ -18,12 +18,13 @@ from jaxad.metrics.pixel_jax import PixelTruth
 from jaxad.nas import trial
 from jaxad.nas.executors.blocks import Layout
 from jaxad.nas.executors.kernels import CompileAhead, Kernel, Plan, Signature, launch
-from jaxad.nas.executors.tape import ADD, Blocks, Parameter, Tape
+from jaxad.nas.executors.operations import ADD
+from jaxad.nas.executors.tape import Blocks, Parameter, Tape
 from jaxad.nas.trial import Job, Result, TrialConfig, TrialData, Verdict
 from jaxad.nn import autoencoder
-from jaxad.nn.objectives import make_hypothesis
+from jaxad.nn.objectives import HYPOTHESES, HypothesisChoice, make_hypothesis
 from jaxad.nn.objectives.child import make_optimiser, squared_errors
-from jaxad.nn.objectives.distances import get_distance
+from jaxad.nn.objectives.distances import DISTANCES, Distance, get_distance
 from jaxad.types import Array, Key, Params
 
 
@@ -78,7 +79,11 @@ class Sequential:
         kernels = trial_kernels(config, batch_size)
         distance = distance_kernels(architecture.distance)
         hypothesis = hypothesis_kernels(architecture.hypothesis, config.child.regulariser)
-        layers, sizes = architecture.layers, autoencoder.sizes_of(architecture.layers, *data.train.shape[1:3])
+        layers, extra, sizes = (
+            architecture.layers,
+            architecture.extra,
+            autoencoder.sizes_of(architecture.layers, *data.train.shape[1:3]),
+        )
         layout = Layout(architecture, data.train.shape[1:])
         weights = _parameters(launch, kernels.state, layout, params)
 
@@ -88,8 +93,11 @@ class Sequential:
 
         def encode(images: Array, *, training: bool = False) -> tuple[Tape, Blocks, Blocks]:
             tape = Tape(launch, kernels.update, recording=training)
-            latent = autoencoder.encode(tape.ops, weights, layers, Blocks([images], is_input=True))
+            latent = autoencoder.encode(tape.ops, weights, layers, Blocks([images], is_input=True), extra)
             return tape, latent, autoencoder.latent_vector(tape.ops, weights, latent)
+
+        def decode(tape: Tape, latent: Blocks, images: Array) -> Blocks:
+            return autoencoder.decode(tape.ops, weights, layers, sizes, latent, Blocks([images], is_input=True), extra)
 
         # Start: the order of the images, and the hypothesis' first beliefs from the first latents.
         order, hypothesis_key = launch(kernels.start, key, data.train)
@@ -101,7 +109,7 @@ class Sequential:
         for step in repeat(config.steps):
             images = launch(kernels.batch, data.train, order, step)
             tape, latent, vector = encode(images, training=True)
-            output = autoencoder.decode(tape.ops, weights, layers, sizes, latent)
+            output = decode(tape, latent, images)
             errors = launch(ERRORS, output.values[0], images)
             regulariser, gradients = launch(hypothesis.loss, beliefs.value, vector.values[0], errors, step)
             to_beliefs, to_vector, to_errors = gradients
@@ -121,7 +129,7 @@ class Sequential:
         for index in repeat(count):
             images = launch(kernels.window, data.valid, index)
             tape, latent, vector = encode(images)
-            output = autoencoder.decode(tape.ops, weights, layers, sizes, latent).values[0]
+            output = decode(tape, latent, images).values[0]
             if config.of_pixels:
                 found.append(launch(distance.map, output, images))
             else:
@@ -147,8 +155,8 @@ def _parameters(launch: Callable, state: Callable, layout: Layout, params: Param
     weights = jax.tree.map(lambda value: Parameter(value, state(value)), blocks)
     for role, shift in (("encoder", 1), ("decoder", 0)):
         for position, layer in enumerate(weights[role]):
-            for offset, mask in zip(layer["offset"], layout.masks(position + shift)):
-                offset.mask = mask
+            for offset, kernel, mask in zip(layer["offset"], layer["kernel"][0], layout.masks(position + shift)):
+                offset.mask = kernel.mask = mask
     return weights
 
 
@@ -209,10 +217,15 @@ class DistanceKernels(NamedTuple):
     map: Kernel  # (x_hat, x) -> [B, H, W]
 
 
-@functools.cache
 def distance_kernels(name: str) -> DistanceKernels:
     """The kernels of a distance, which also carry the gradient of the squared errors back."""
-    score, to_map = jax.vmap(get_distance(name).score), jax.vmap(get_distance(name).map)
+    return _distance_kernels(name, tuple(DISTANCES[part.strip()] for part in name.split("+")))
+
+
+@functools.cache
+def _distance_kernels(name: str, meaning: tuple[Distance, ...]) -> DistanceKernels:
+    distance = get_distance(name)
+    score, to_map = jax.vmap(distance.score), jax.vmap(distance.map)
 
     def loss(x_hat: Array, x: Array, to_errors: Array) -> tuple[Array, Array]:
         def both(x_hat: Array) -> tuple[Array, Array]:
@@ -233,9 +246,13 @@ class HypothesisKernels(NamedTuple):
     score: Kernel  # (beliefs, statistics, z, errors, distances) -> [B], DIST + lambda REG
 
 
-@functools.cache
 def hypothesis_kernels(name: str, weight: float) -> HypothesisKernels:
     """The kernels of a hypothesis of weight lambda."""
+    return _hypothesis_kernels(name, weight, HYPOTHESES[name])
+
+
+@functools.cache
+def _hypothesis_kernels(name: str, weight: float, meaning: HypothesisChoice) -> HypothesisKernels:
     hypothesis = make_hypothesis(name)
 
     def loss(beliefs: Any, vector: Array, errors: Array, step: Array) -> Array:
@@ -248,9 +265,13 @@ def hypothesis_kernels(name: str, weight: float) -> HypothesisKernels:
     return HypothesisKernels(**{role: Kernel(kernel, name=f"{name}.{role}") for role, kernel in kernels.items()})
 
 
-@functools.cache
 def fit_kernel(name: str, images: int) -> Kernel:
     """(beliefs, [z, ...]) -> statistics of a hypothesis on the first so many latents."""
+    return _fit_kernel(name, images, HYPOTHESES[name])
+
+
+@functools.cache
+def _fit_kernel(name: str, images: int, meaning: HypothesisChoice) -> Kernel:
     hypothesis = make_hypothesis(name)
     return Kernel(
         lambda beliefs, vectors: hypothesis.fit(beliefs, jnp.concatenate(vectors)[:images]), name=f"{name}.fit"

@@ -11,14 +11,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
+from jaxad.nas.executors import operations as op
 from jaxad.nas.executors.fourier import FourierKernels, fourier_kernels
 from jaxad.nas.executors.kernels import Kernel
 from jaxad.nn import conv as convolutions
 from jaxad.nn import layers as nn
+from jaxad.nn.actions import Action
 from jaxad.nn.autoencoder import Ops
 from jaxad.types import Array
 
@@ -31,7 +31,7 @@ class Parameter:
 
     value: Any
     state: Any
-    mask: Array | None = None  # on offsets: [width] 1 for true channels, 0 for padding; None where all are true
+    mask: Array | None = None  # of its output channels: [width] 1 for true ones, 0 for padding; None where all are true
 
 
 @dataclass
@@ -41,6 +41,13 @@ class Blocks:
     values: list[Array]
     is_input: bool = False
     gradients: list[Array] | None = None
+    masks: Sequence[Array | None] = (None,)  # of each block, as in `Parameter`
+
+    def is_like(self, other: "Blocks") -> bool:
+        """Whether two activations have the same height, width and channels."""
+        return [x.shape for x in self.values] == [x.shape for x in other.values] and all(
+            np.array_equal(own, others) for own, others in zip(self.masks, other.masks, strict=True)
+        )
 
 
 @dataclass
@@ -55,7 +62,7 @@ class Tape:
     @property
     def ops(self) -> Ops:
         """The operations as `nn.autoencoder` asks for them."""
-        return Ops(self.conv, self.pool, self.upsample, self.normalise, self.activate, self.project)
+        return Ops(self.conv, self.pool, self.upsample, self.normalise, self.activate, self.project, self.act)
 
     def backward(self) -> None:
         """Go back from the gradients received so far, training every parameter on the way."""
@@ -71,7 +78,7 @@ class Tape:
         if blocks.gradients is None:
             blocks.gradients = list(gradients)
         else:
-            blocks.gradients = [self.launch(ADD, old, new) for old, new in zip(blocks.gradients, gradients)]
+            blocks.gradients = [self.launch(op.ADD, old, new) for old, new in zip(blocks.gradients, gradients)]
 
     def conv(self, images: Blocks, kernel: list[list[Parameter]]) -> Blocks:
         """`kernel[i][o]` connects block i of the images to block o of the output."""
@@ -81,18 +88,19 @@ class Tape:
         if convolutions.by_fourier(size, taps, inner, outer):
             return self._conv_by_fourier(images, kernel, fourier_kernels(size, taps))
         outputs = Blocks(
-            [self._sum(CONV, images.values, [row[o].value for row in kernel]) for o in range(len(kernel[0]))]
+            [self._sum(op.CONV, images.values, [row[o].value for row in kernel]) for o in range(len(kernel[0]))],
+            masks=_masks(kernel[0]),
         )
 
         def step_back() -> None:
-            left, right, differentiate = images.values, outputs.gradients, POINTWISE_GRADIENT
+            left, right, differentiate = images.values, outputs.gradients, op.POINTWISE_GRADIENT
             if taps != (1, 1):
-                left = [self.launch(AS_BATCH, x) for x in left]
-                right = [self.launch(AS_KERNEL, dy) for dy in right]
-                differentiate = kernel_gradient(taps)
+                left = [self.launch(op.AS_BATCH, x) for x in left]
+                right = [self.launch(op.AS_KERNEL, dy) for dy in right]
+                differentiate = op.kernel_gradient(taps)
             if not images.is_input:
-                flipped = [[self.launch(FLIP, parameter.value) for parameter in row] for row in kernel]
-                self.receive(images, [self._sum(CONV, outputs.gradients, row) for row in flipped])
+                flipped = [[self.launch(op.FLIP, parameter.value) for parameter in row] for row in kernel]
+                self.receive(images, [self._sum(op.CONV, outputs.gradients, row) for row in flipped])
             for x, row in zip(left, kernel):
                 for dy, parameter in zip(right, row):
                     self.train(parameter, self.launch(differentiate, x, dy))
@@ -105,7 +113,7 @@ class Tape:
         values = [[parameter.value for parameter in row] for row in kernel]
         spectra = [self.launch(through.spectrum, x) for x in images.values]
         products = [self._accumulate(through.multiply, spectra, column) for column in zip(*values)]
-        outputs = Blocks([self.launch(through.image, product) for product in products])
+        outputs = Blocks([self.launch(through.image, product) for product in products], masks=_masks(kernel[0]))
 
         def step_back() -> None:
             gradients = [self.launch(through.to_spectrum, dy) for dy in outputs.gradients]
@@ -126,24 +134,26 @@ class Tape:
         return total
 
     def pool(self, images: Blocks, kind: str, size: int) -> Blocks:
-        return images if size == 1 else self._each(images, pool_kernels(kind, size))
+        return images if size == 1 else self._each(images, op.pool_kernels(kind, size, nn.POOLS[kind]))
 
     def upsample(self, images: Blocks, size: int, height: int, width: int) -> Blocks:
-        return images if size == 1 else self._each(images, upsample_kernels(size, height, width))
+        return images if size == 1 else self._each(images, op.upsample_kernels(size, height, width))
 
     def normalise(self, images: Blocks, kind: str) -> Blocks:
-        return images if kind == "none" else self._each(images, normalise_kernels(kind))
+        if nn.NORMS[kind].apply is nn.identity:
+            return images
+        return self._each(images, op.normalise_kernels(kind, nn.NORMS[kind].apply))
 
     def activate(self, images: Blocks, kind: str, scale: list[Parameter] | None, offset: list[Parameter]) -> Blocks:
-        forward, gradient = activate_kernels(kind)
+        forward, gradient = op.activate_kernels(kind, nn.ACTIVATIONS[kind])
         # A layer that does not normalise has a bias only; one program serves both.
         scales = [np.ones(o.value.shape, np.float32) for o in offset] if scale is None else [s.value for s in scale]
         operands = [(x, s, o.value, o.mask) for x, s, o in zip(images.values, scales, offset)]
-        outputs = Blocks([self.launch(forward, *operand) for operand in operands])
+        outputs = Blocks([self.launch(forward, *operand) for operand in operands], masks=_masks(offset))
 
         def step_back() -> None:
             back = [
-                self.launch(AFFINE_GRADIENT, self.launch(gradient, dy, *operand), *operand[:2])
+                self.launch(op.AFFINE_GRADIENT, self.launch(gradient, dy, *operand), *operand[:2])
                 for dy, operand in zip(outputs.gradients, operands)
             ]
             self.receive(images, [to_images for to_images, _, _ in back])
@@ -156,18 +166,46 @@ class Tape:
         return outputs
 
     def project(self, images: Blocks, kernel: list[Parameter], bias: Parameter) -> Blocks:
-        vector = self._sum(PROJECT, images.values, [parameter.value for parameter in kernel])
-        outputs = Blocks([self.launch(ADD_BIAS, vector, bias.value)])
+        vector = self._sum(op.PROJECT, images.values, [parameter.value for parameter in kernel])
+        outputs = Blocks([self.launch(op.ADD_BIAS, vector, bias.value)])
 
         def step_back() -> None:
             (gradient,) = outputs.gradients
-            back = [self.launch(PROJECT_GRADIENT, gradient, x, p.value) for x, p in zip(images.values, kernel)]
+            back = [self.launch(op.PROJECT_GRADIENT, gradient, x, p.value) for x, p in zip(images.values, kernel)]
             self.receive(images, [to_images for to_images, _ in back])
             for parameter, (_, to_kernel) in zip(kernel, back):
                 self.train(parameter, to_kernel)
-            self.train(bias, self.launch(BIAS_GRADIENT, gradient))
+            self.train(bias, self.launch(op.BIAS_GRADIENT, gradient))
 
         self._record(step_back)
+        return outputs
+
+    def act(
+        self, action: Action, choice: str, images: Blocks, inputs: Blocks | None, vectors: dict[str, list[Parameter]]
+    ) -> Blocks:
+        """`Action.apply`, block by block."""
+        forward, gradient = op.action_kernels(action, choice)
+        if inputs is not None and not inputs.is_like(images):
+            inputs = None
+        seen = [None] * len(images.values) if inputs is None else inputs.values
+        own = [{name: vectors[name][block] for name in action.vectors(choice)} for block in range(len(images.values))]
+        operands = [
+            (x, y, {name: parameter.value for name, parameter in block.items()}, mask)
+            for x, y, block, mask in zip(images.values, seen, own, images.masks, strict=True)
+        ]
+        outputs = Blocks([self.launch(forward, *operand) for operand in operands], images.is_input, masks=images.masks)
+
+        def step_back() -> None:
+            back = [self.launch(gradient, dy, *operand) for dy, operand in zip(outputs.gradients, operands)]
+            self.receive(images, [to_images for to_images, _, _ in back])
+            if inputs is not None and not inputs.is_input:
+                self.receive(inputs, [to_inputs for _, to_inputs, _ in back])
+            for block, (_, _, to_vectors) in zip(own, back):
+                for name, parameter in block.items():
+                    self.train(parameter, to_vectors[name])
+
+        if not images.is_input:
+            self._record(step_back)
         return outputs
 
     def _record(self, step_back: Callable[[], None]) -> None:
@@ -176,7 +214,7 @@ class Tape:
 
     def _each(self, images: Blocks, kernels: tuple[Kernel, Kernel]) -> Blocks:
         forward, gradient = kernels
-        outputs = Blocks([self.launch(forward, x) for x in images.values])
+        outputs = Blocks([self.launch(forward, x) for x in images.values], masks=images.masks)
 
         def step_back() -> None:
             self.receive(images, [self.launch(gradient, dy, x) for dy, x in zip(outputs.gradients, images.values)])
@@ -186,92 +224,8 @@ class Tape:
 
     def _sum(self, kernel: Kernel, left: Sequence[Array], right: Sequence[Array]) -> Array:
         terms = [self.launch(kernel, x, w) for x, w in zip(left, right)]
-        return functools.reduce(functools.partial(self.launch, ADD), terms)
+        return functools.reduce(functools.partial(self.launch, op.ADD), terms)
 
 
-# ---- the kernels -------------------------------------------------------------------------------------------------
-
-
-def _gradient(function: Callable[..., Array]) -> Callable[..., Any]:
-    """(gradient of the output, *inputs) -> gradients of the inputs."""
-
-    def backward(gradient: Array, *inputs: Array) -> Any:
-        return jax.vjp(function, *inputs)[1](gradient)
-
-    return backward
-
-
-def _unary(function: Callable[[Array], Array], name: str) -> tuple[Kernel, Kernel]:
-    def backward(gradient: Array, images: Array) -> Array:
-        return _gradient(function)(gradient, images)[0]
-
-    return Kernel(function, name=name), Kernel(backward, name=f"{name}.gradient")
-
-
-CONV = Kernel(convolutions.conv)
-FLIP = Kernel(convolutions.flip)
-AS_BATCH = Kernel(convolutions.as_batch)
-AS_KERNEL = Kernel(convolutions.as_kernel)
-ADD = Kernel(jnp.add)
-PROJECT = Kernel(nn.project)
-PROJECT_GRADIENT = Kernel(_gradient(nn.project), name="project.gradient")
-ADD_BIAS = Kernel(lambda vector, bias: vector + bias[None], name="add_bias")
-BIAS_GRADIENT = Kernel(lambda gradient: jnp.sum(gradient, axis=0), name="bias.gradient")
-POINTWISE_GRADIENT = Kernel(
-    lambda images, gradient: jnp.einsum("bhwi,bhwo->io", images, gradient)[None, None], name="pointwise.gradient"
-)
-
-
-@functools.cache
-def kernel_gradient(taps: tuple[int, int]) -> Kernel:
-    """(as_batch(images), as_kernel(gradient)) -> gradient of a kernel with these taps."""
-    return Kernel(
-        lambda images, gradient: convolutions.kernel_gradient(images, gradient, taps), name=f"kernel{taps}.gradient"
-    )
-
-
-@functools.cache
-def pool_kernels(kind: str, size: int) -> tuple[Kernel, Kernel]:
-    """Forward and backward of a pooling."""
-    return _unary(lambda images: nn.pool(images, kind, size), f"{kind}{size}")
-
-
-@functools.cache
-def upsample_kernels(size: int, height: int, width: int) -> tuple[Kernel, Kernel]:
-    """Forward and backward of an upsampling; the sizes are those of its output."""
-    return _unary(lambda images: nn.upsample(images, size, height, width), f"upsample{size}")
-
-
-@functools.cache
-def normalise_kernels(kind: str) -> tuple[Kernel, Kernel]:
-    """Forward and backward of a normalisation by the batch's own statistics."""
-    return _unary(lambda images: nn.normalise(images, kind), kind)
-
-
-@functools.cache
-def activate_kernels(kind: str) -> tuple[Kernel, Kernel]:
-    """Forward (images, scale, offset, mask), and the way back from the output to before the activation.
-
-    The way back through scale and offset, `AFFINE_GRADIENT`, is the same for all activations.
-    """
-
-    def forward(images: Array, scale: Array, offset: Array, mask: Array | None) -> Array:
-        images = nn.activate(images, kind, scale, offset)
-        # Sigmoid and softplus of padding are not zero, and would leak into the gradient of the next kernel.
-        return images if mask is None else images * mask[None, None, None]
-
-    def backward(gradient: Array, images: Array, scale: Array, offset: Array, mask: Array | None) -> Array:
-        before = nn.activate(images, "linear", scale, offset)
-        (gradient,) = _gradient(nn.ACTIVATIONS[kind])(gradient, before)
-        return gradient if mask is None else gradient * mask[None, None, None]
-
-    return Kernel(forward, name=kind), Kernel(backward, name=f"{kind}.gradient")
-
-
-def _affine_gradient(gradient: Array, images: Array, scale: Array) -> tuple[Array, Array, Array]:
-    return _gradient(lambda *operands: nn.activate(operands[0], "linear", *operands[1:]))(
-        gradient, images, scale, jnp.zeros_like(scale)
-    )
-
-
-AFFINE_GRADIENT = Kernel(_affine_gradient, name="affine.gradient")
+def _masks(parameters: Sequence[Parameter]) -> list[Array | None]:
+    return [parameter.mask for parameter in parameters]

@@ -1,14 +1,15 @@
 """What "normal" means to a detector (AutoAD, Table I, REG): four assumptions about latents and errors.
 
 Each hypothesis is a regulariser while training and, with statistics frozen from the training set, a score
-for one instance. The order of `HYPOTHESES` is the order of the hypothesis token in the search space.
+for one instance. The standard order of `HYPOTHESES` is the order of the hypothesis token in the search space.
 Letters: B instances, n training instances, d latent size, K components or clusters.
 """
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
+from jaxad.nn.choices import Choices
 from jaxad.nn.objectives.base import Hypothesis
 from jaxad.nn.objectives.centroid import CentroidConfig, CentroidParams, CentroidStats, centroid
 from jaxad.nn.objectives.cluster import ClusterConfig, ClusterParams, ClusterStats, cluster
@@ -16,7 +17,6 @@ from jaxad.nn.objectives.density import DensityConfig, DensityParams, Mixture, d
 from jaxad.nn.objectives.reconstruction import ReconstructionConfig, reconstruction
 
 __all__ = [
-    "CONFIGS",
     "HYPOTHESES",
     "CentroidConfig",
     "CentroidParams",
@@ -27,6 +27,7 @@ __all__ = [
     "DensityConfig",
     "DensityParams",
     "Hypothesis",
+    "HypothesisChoice",
     "Mixture",
     "ReconstructionConfig",
     "centroid",
@@ -37,29 +38,35 @@ __all__ = [
     "reconstruction",
 ]
 
-HYPOTHESES: dict[str, Callable[..., Hypothesis]] = {
-    "density": density,
-    "cluster": cluster,
-    "centroid": centroid,
-    "reconstruction": reconstruction,
-}
 
-CONFIGS: dict[str, type] = {
-    "density": DensityConfig,
-    "cluster": ClusterConfig,
-    "centroid": CentroidConfig,
-    "reconstruction": ReconstructionConfig,
-}
+class HypothesisChoice(NamedTuple):
+    """A hypothesis by name: its constructor, and what that takes."""
+
+    make: Callable[..., Hypothesis]  # (config) -> hypothesis
+    config: type  # a frozen dataclass, all of whose fields have defaults
+
+
+HYPOTHESES: Choices[HypothesisChoice] = Choices(
+    "hypothesis",
+    {
+        "density": HypothesisChoice(density, DensityConfig),
+        "cluster": HypothesisChoice(cluster, ClusterConfig),
+        "centroid": HypothesisChoice(centroid, CentroidConfig),
+        "reconstruction": HypothesisChoice(reconstruction, ReconstructionConfig),
+    },
+)
+"""Name -> `HypothesisChoice`."""
 
 
 def make_hypothesis(name: str, **options: Any) -> Hypothesis:
     """A hypothesis by its name, with options of its config; ValueError for unknown names, options, values."""
     if name not in HYPOTHESES:
         raise ValueError(f"hypothesis {name!r} is unknown: use one of {', '.join(HYPOTHESES)}")
-    known = [field.name for field in dataclasses.fields(CONFIGS[name])]
+    make, config = HYPOTHESES[name]
+    known = [field.name for field in dataclasses.fields(config)]
     unknown = [option for option in options if option not in known]
     if unknown:
         raise ValueError(
             f"hypothesis {name!r} has no option {', '.join(unknown)}: it knows {', '.join(known) or 'none'}"
         )
-    return HYPOTHESES[name](CONFIGS[name](**options))
+    return make(config(**options))

@@ -78,7 +78,8 @@ def make_child(architecture: Architecture, config: ChildConfig) -> Child:
         get_distance(architecture.distance),
         make_hypothesis(architecture.hypothesis),
         config,
-        lambda key, shape: autoencoder.init(key, architecture, shape),
+        extra=architecture.extra,
+        init_network=lambda key, shape: autoencoder.init(key, architecture, shape),
     )
 
 
@@ -87,9 +88,11 @@ def objective(
     distance: Distance,
     hypothesis: Hypothesis,
     config: ChildConfig,
+    *,
+    extra: autoencoder.Extra = (),
     init_network: Callable[[Key, tuple[int, int, int]], Params] | None = None,
 ) -> Child:
-    """Join network, distance and hypothesis. `layers` may hold run-time choices, as in `autoencoder.apply`."""
+    """Join network, distance and hypothesis. `layers` and `extra` may hold run-time choices: `autoencoder.apply`."""
 
     def init(key: Key, images: Array) -> Params:
         network_key, hypothesis_key = jax.random.split(key)
@@ -97,11 +100,11 @@ def objective(
         return network | {"hypothesis": start(hypothesis_key, network, images)}
 
     def start(key: Key, network: Params, images: Array) -> Params:
-        latent = autoencoder.apply(network, layers, images, with_decoder=False).latent
+        latent = autoencoder.apply(network, layers, images, extra=extra, with_decoder=False).latent
         return hypothesis.init(key, latent)
 
     def apply(params: Params, images: Array, moments: Any = None) -> autoencoder.Output:
-        return autoencoder.apply(params, layers, images, moments=moments)
+        return autoencoder.apply(params, layers, images, extra=extra, moments=moments)
 
     def loss(params: Params, images: Array, step: Array) -> tuple[Array, Parts]:
         output = apply(params, images)
@@ -112,7 +115,7 @@ def objective(
         return terms.distance + config.regulariser * terms.regulariser, terms
 
     def fit(params: Params, images: Array, moments: Any = None) -> Any:
-        output = autoencoder.apply(params, layers, images, moments=moments, with_decoder=False)
+        output = autoencoder.apply(params, layers, images, extra=extra, moments=moments, with_decoder=False)
         return hypothesis.fit(params["hypothesis"], output.latent)
 
     def parts(params: Params, stats: Any, images: Array, moments: Any = None) -> Parts:

@@ -1,6 +1,6 @@
 """How far a reconstruction is from its image (Eq. 2, DIST), as one number and as a map over pixels.
 
-Every function sees one image; `jax.vmap` makes it see many. The order of `DISTANCES` is the order of the
+Every function sees one image; `jax.vmap` makes it see many. The standard order of `DISTANCES` is the order of the
 distance token in the AutoAD search space. Images are float32 in [0, 1]; distances of zero mean "equal".
 """
 
@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxad.nn.choices import Choices
 from jaxad.types import Array
 
 SSIM_WINDOW = 11
@@ -156,7 +157,8 @@ Three channels become grey by luma, any other number by the mean. Images smaller
 largest odd window that fits, sigma scaled along.
 """
 
-DISTANCES: dict[str, Distance] = {"l1": l1, "l2": l2, "l21": l21, "ssim": ssim}
+DISTANCES: Choices[Distance] = Choices("distance", {"l1": l1, "l2": l2, "l21": l21, "ssim": ssim})
+"""Name -> `Distance`."""
 
 
 def combine(*names: str) -> Distance:

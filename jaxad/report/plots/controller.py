@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxad.report.plots.style import BLUE, COLOURS, INK, ORANGE, canvas, note, style
+from jaxad.report.plots.style import BLUE, COLOURS, INK, ORANGE, canvas, note, panels, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,11 +33,12 @@ def controller_entropy(num_evaluated, entropies, position_names: Sequence[str], 
     if not len(num_evaluated):
         note(ax, "no population has been told")
         return figure
-    for (action, positions), colour in zip(by_action(position_names).items(), COLOURS):
+    for number, (action, positions) in enumerate(by_action(position_names).items()):
         free = [p for p in positions if choices[p] > 1]
         if free:
             share = entropies[:, free] / np.log(choices[free])
-            ax.plot(num_evaluated, share.mean(1), color=colour, label=action.replace("_", " "))
+            look = {"color": COLOURS[number % len(COLOURS)], "ls": "--" if number >= len(COLOURS) else "-"}
+            ax.plot(num_evaluated, share.mean(1), label=action.replace("_", " "), **look)
     ax.set_ylim(top=1.02)
     ax.legend(loc="lower left", ncols=2)
     return figure
@@ -53,10 +54,8 @@ def controller_probabilities(
     """
     probabilities = np.asarray(probabilities, float)
     classes = by_action(position_names)
-    figure, axes = canvas(9.6, 4.9, 2, 4)
-    for ax in axes.flat[len(classes) :]:
-        ax.set_visible(False)
-    for ax, (action, positions) in zip(axes.flat, classes.items()):
+    figure, axes = panels(len(classes))
+    for ax, (action, positions) in zip(axes, classes.items()):
         names = [str(value) for value in values[action]]
         ax.barh(names, probabilities[positions, : len(names)].mean(0), color=BLUE)
         ax.axvline(1 / len(names), color=ORANGE, lw=1.2, ls="--")

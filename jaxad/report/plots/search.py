@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jaxad.nn.actions import known_actions
 from jaxad.report.plots.style import (
-    ACTIONS,
     BLUE,
     GREEN,
     GRID,
     INK,
-    LAYER_ACTIONS,
     MUTED,
     ORANGE,
     REWARD_COLOURS,
@@ -22,6 +21,7 @@ from jaxad.report.plots.style import (
     floats,
     label_decades,
     note,
+    panels,
     style,
 )
 
@@ -112,15 +112,28 @@ def window_mean(rewards, *, window: int = 20, metric: str = "validation AUROC") 
 def action_columns(architectures: Sequence[Mapping]) -> dict[tuple[str, int], list]:
     """What was chosen at each position: (action, layer) -> a value per architecture, None where absent.
 
-    Layers count from 1; hypothesis and distance belong to layer 0.
+    Layers count from 1; what a child decides as a whole, such as hypothesis and distance, belongs to layer 0. An action
+    beyond the paper's has columns where any architecture mentions it; one that does not has its default.
     """
-    columns = {(name, 0): [a.get(name) for a in architectures] for name in ("hypothesis", "distance")}
-    for layer in range(max((len(a["layers"]) for a in architectures), default=0)):
-        for name in LAYER_ACTIONS:
+    layers = max((len(a["layers"]) for a in architectures), default=0)
+    columns = {(name, 0): [a.get(name, default) for a in architectures] for name, default in _shown(architectures)}
+    per_layer = _shown([layer for a in architectures for layer in a["layers"]], "layer")
+    for layer in range(layers):
+        for name, default in per_layer:
             columns[name, layer + 1] = [
-                a["layers"][layer].get(name) if layer < len(a["layers"]) else None for a in architectures
+                a["layers"][layer].get(name, default) if layer < len(a["layers"]) else None for a in architectures
             ]
     return columns
+
+
+def _shown(owners: Sequence[Mapping], scope: str = "child") -> list[tuple[str, str | None]]:
+    """(name, default) of the actions of a scope: the paper's, then what else is mentioned, known here or not."""
+    known = known_actions(scope)
+    paper = [name for name, action in known.items() if action.after is None]
+    others = sorted({name for owner in owners for name in owner} - {*paper, "layers"})
+    return [(name, None) for name in paper] + [
+        (name, known[name].default if name in known else None) for name in others
+    ]
 
 
 def _levels(values: Sequence) -> list:
@@ -182,8 +195,9 @@ def parallel_coordinates(
         drawn.set_clim(limits)
         ax.add_collection(drawn)
     figure.colorbar(drawn, ax=ax, label=metric, pad=0.01, aspect=30).outline.set_visible(False)
+    first = next((name for name, layer in columns if layer), None)
     for (name, layer), start in zip(columns, x):
-        if name == LAYER_ACTIONS[0]:
+        if name == first:
             ax.text(start, 1.02, f"layer {layer}", fontsize=8, weight="bold", color=MUTED)
             ax.axvline(start - 0.13, color=MUTED, lw=0.8, zorder=0)
     names = [name.replace("_", " ") for name, _ in columns]
@@ -196,19 +210,20 @@ def parallel_coordinates(
 
 @style
 def reward_by_action(architectures: Sequence[Mapping], rewards, *, metric: str = "validation AUROC") -> Figure:
-    """How rewards spread for each value of each of the eight actions: points, quartile box, median.
+    """How rewards spread for each value of each action: points, quartile box, median.
 
     A child counts once for each layer that took the value. Named values are sorted by their median.
     architectures [n] dicts of hypothesis, distance, layers; rewards [n].
     """
     rewards = floats(rewards, "rewards", like=architectures)
     columns = action_columns(architectures)
-    figure, axes = canvas(9.6, 4.9, 2, 4, sharey=True)
+    names = list(dict.fromkeys(name for name, _ in columns))
+    figure, axes = panels(len(names), sharey=True)
     jitter = np.random.default_rng(0)
     thin = {"color": INK, "lw": 0.8}
     box = {"widths": 0.62, "showfliers": False, "whis": (5, 95), "manage_ticks": False, "boxprops": thin}
     box |= {"whiskerprops": thin, "capprops": {"lw": 0}, "medianprops": {"color": BLUE, "lw": 2}}
-    for ax, name in zip(axes.flat, ACTIONS):
+    for ax, name in zip(axes, names):
         ax.set_title(name.replace("_", " "))
         ax.grid(axis="x", visible=False)
         values = [v for (action, _), column in columns.items() if action == name for v in column]

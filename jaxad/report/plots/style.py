@@ -48,8 +48,6 @@ RC = {
     "image.composite_image": False,
 }
 MANY = 400  # from so many marks on, a layer is drawn as pixels inside the vector picture
-LAYER_ACTIONS = ("channels", "kernel", "pool", "pool_kernel", "norm", "activation")
-ACTIONS = ("hypothesis", "distance", *LAYER_ACTIONS)
 
 
 def style(draw: Callable[..., Figure]) -> Callable[..., Figure]:
@@ -71,6 +69,15 @@ def canvas(width: float = 4.8, height: float = 3.1, rows: int = 1, columns: int 
 
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(rows, columns, **kwargs)
+
+
+def panels(count: int, **kwargs):
+    """A wide figure of that many axes, four in a row, and the axes."""
+    rows = max(-(-count // 4), 1)
+    figure, axes = canvas(9.6, 2.45 * rows, rows, 4, squeeze=False, **kwargs)
+    for ax in axes.flat[count:]:
+        ax.set_visible(False)
+    return figure, axes.flat[:count]
 
 
 def dots(ax: Axes, x, y, **kwargs) -> None:

@@ -1,0 +1,104 @@
+"""Tables of choices: what each name that an action may take means, said in one place.
+
+A table maps a name to what it does. The names it is made with are its `standard` ones: a search space holds them
+unless it is told otherwise, and their order is the order of the token. `add` makes a further name legal everywhere: in
+architectures and search spaces, both executors, the stand-alone detector, costs, files and reports. It changes neither
+what a known name means nor what any space holds, so that importing a module that adds names changes no search.
+
+    >>> import jax
+    >>> from jaxad.nas.space import SearchSpace
+    >>> from jaxad.nn.layers import ACTIVATIONS
+    >>> _ = ACTIVATIONS.add("mish", jax.nn.mish)
+    >>> SearchSpace(activations=("relu", "mish")).choices_per_token[-1]
+    2
+    >>> "mish" in SearchSpace().activations
+    False
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+from jax import lax
+
+from jaxad.types import Array
+
+Entry = TypeVar("Entry")
+
+
+class Choices(Mapping[str, Entry]):
+    """The names that one action may take, and what they mean; the standard ones first, in their order.
+
+    Args:
+      action: what is chosen, for messages, such as "activation".
+      standard: the names every search space holds unless it is told otherwise.
+    """
+
+    def __init__(self, action: str, standard: Mapping[str, Entry]) -> None:
+        self.action = action
+        self.standard = tuple(standard)
+        self._entries = dict(standard)
+
+    def add(self, name: str, entry: Entry, *, replace: bool = False) -> Entry:
+        """Make a name legal, and return its entry.
+
+        Args:
+          entry: what the table holds for each name, see where it is defined.
+          replace: whether a name that was added before may get another meaning, as when a notebook's cell runs again.
+
+        Raises:
+          ValueError: a name that is no identifier or that is known already; standard names are never replaced.
+        """
+        if not isinstance(name, str) or not name.isidentifier():
+            raise ValueError(f"{self.action} {name!r} is no name: use letters, digits and underscores")
+        if name in self.standard or (name in self._entries and not replace):
+            raise ValueError(f"{self.action} {name!r} is known already; give another name")
+        self._entries[name] = entry
+        return entry
+
+    @contextlib.contextmanager
+    def temporarily(self, name: str, entry: Entry) -> Iterator[Entry]:
+        """`add` a name for as long as the context lasts."""
+        self.add(name, entry)
+        try:
+            yield entry
+        finally:
+            del self._entries[name]
+
+    def check(self, role: str, name: Any) -> None:
+        """ValueError, which says that `role` is this, unless the name is known."""
+        if not isinstance(name, str) or name not in self._entries:
+            remedy = f"choose one of {', '.join(self)}, or import" if self else "import"
+            raise ValueError(f"{role} is {name!r}; {remedy} first what adds this {self.action}")
+
+    def __getitem__(self, name: str) -> Entry:
+        return self._entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __repr__(self) -> str:
+        return f"<choices of {self.action}: {', '.join(self)}>"
+
+
+class OneOf(NamedTuple):
+    """A choice that is known at run time only: one of some names, by its place among them."""
+
+    names: tuple[str, ...]  # static
+    index: Array  # scalar int32
+
+
+def choose(options: Mapping[str, Callable[..., Any]], choice: str | OneOf | Array, *operands: Any) -> Any:
+    """Call the option of a name or, for a choice at run time, branch on it; a bare integer counts all options."""
+    if isinstance(choice, str):
+        return options[choice](*operands)
+    names, index = at_run_time(options, choice)
+    return lax.switch(index, [options[name] for name in names], *operands)
+
+
+def at_run_time(options: Mapping[str, Any], choice: OneOf | Array) -> OneOf:
+    """The names among which a choice at run time falls, and its place among them."""
+    return choice if isinstance(choice, OneOf) else OneOf(tuple(options), choice)
