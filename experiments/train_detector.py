@@ -19,21 +19,21 @@ import jax
 
 from jaxad import data, report
 from jaxad._utils.tree import member
-from jaxad._utils.validate import check_at_least, check_share
+from jaxad._utils.validate import check_at_least
 from jaxad.methods import DETECTORS, config_of
 from jaxad.methods.common.labels import training_labels
 from jaxad.runs import cli
 from jaxad.runs.evaluation import pictures
 from jaxad.runs.folder import Run
 from jaxad.runs.progress import Progress, table
-from jaxad.runs.runner import finish, keep, named_keys, plain_config, run_test, say_end, session, task_results
+from jaxad.runs.runner import finish, keep, made_by, named_keys, run_test, say_end, session, task_results
 from jaxad.training.calibration import calibrate
 from jaxad.training.resumable import Trained, fit_saved
 from jaxad.types import Detector
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(cli.RunConfig, data.TaskConfig):
+class Config(cli.TrainingConfig, data.TaskConfig):
     """Train one detector and test it once."""
 
     detector: Annotated[str, DETECTORS] = "nearest_neighbours"
@@ -47,19 +47,13 @@ class Config(cli.RunConfig, data.TaskConfig):
     """Settings where flags give none: default (minutes on a laptop), smoke (seconds), paper (for a GPU)."""
     steps: int | None = None
     """Training steps; by default those of the method's settings, or one pass over the images where it has none."""
-    batch_size: int = 32
-    """Images of one training step."""
-    seed: int = 0
-    """Seed of everything random: the same seed gives the same result."""
-    target_fpr: float = 0.05
-    """Share of normal images that the threshold may flag; it is set on held-out normal images."""
     checkpoints: int = 5
     """Number of times that the training is saved on its way."""
 
     def check(self) -> None:
         """Raise ValueError for values out of range."""
-        check_at_least(self, "steps", "batch_size", "checkpoints")
-        check_share(self, "target_fpr")
+        super().check()
+        check_at_least(self, "steps", "checkpoints")
         self.method()
 
     def method(self) -> Any:
@@ -107,8 +101,7 @@ def run(config: Config) -> None:
             shown = pictures(detector, state, task, tested.evaluation, pixels=tested.pixels)
             curves = report.training_sections(trained.steps, member(trained.curves, 0))
             return report.render_training(
-                method=config.detector, config=plain_config(config), results=results, pictures=shown, sections=curves,
-                program="python experiments/train_detector.py",
+                method=config.detector, results=results, pictures=shown, sections=curves, **made_by(config)
             )  # fmt: skip
 
         say_end(config, folder, finish(folder, results, page))

@@ -19,9 +19,9 @@ experiment = importlib.import_module("ama_ood")
 
 SCRIPT = "ama_ood.py"
 TINY = (
-    *("--dataset", "digits", "--limit", "150", "--valid-anomalies", "10", "--batch-size", "10", "--evals", "3"),
+    *("--dataset", "digits", "--limit", "150", "--valid-anomalies", "10", "--batch-size", "10", "--checkpoints", "3"),
     *("--ama.width", "0.03", "--ama.latent-dim", "6", "--ama.steps", "6", "--ama.critic-steps", "2"),
-    *("--compare", "r-score", "--train-seeds", "2"),
+    *("--compare", "r-score", "--num-seeds", "2"),
 )
 
 
@@ -107,7 +107,7 @@ def test_the_saved_detector_is_the_tested_one(finished):
 
 
 @pytest.mark.slow
-def test_killed_after_a_look_and_resumed_equals_uninterrupted(finished, tmp_path, cache):
+def test_killed_after_a_checkpoint_and_resumed_equals_uninterrupted(finished, tmp_path, cache):
     folder = tmp_path / "killed"
     process = start(SCRIPT, *TINY, "--output", folder, cache=cache)
     kill_once(process, lambda: (folder / "checkpoint" / "ama.safetensors").exists())
@@ -133,27 +133,27 @@ def test_resuming_a_finished_run_changes_nothing(finished):
     assert (finished / "results.json").read_bytes() == before
 
 
-def test_epochs_and_looks_of_the_paper():
+def test_epochs_and_checkpoints_of_the_paper():
     """100 epochs, 30 to 90 of them with a lower rate, and a look after each from the 21st on (facts of section 4.1)."""
     config = experiment.Config(**experiment.PRESETS["paper"]).scheduled(2560)
     assert (config.ama.steps, config.epochs) == (1000, None)
-    assert config.eval_steps() == tuple(range(210, 1001, 10))
-    even = dataclasses.replace(config, first_look=None, evals=4)
-    assert even.eval_steps() == (250, 500, 750, 1000)
-    assert dataclasses.replace(even, evals=1).eval_steps() == (1000,)
+    assert config.evals() == tuple(range(210, 1001, 10))
+    even = dataclasses.replace(config, first_checkpoint=None, checkpoints=4)
+    assert even.evals() == (250, 500, 750, 1000)
+    assert dataclasses.replace(even, checkpoints=1).evals() == (1000,)
 
 
 def test_padding_starts_from_the_images_as_they_are():
     config = experiment.Config(dataset="digits", image_size=16, fit="pad", limit=300, valid_anomalies=10)
-    task = experiment.load(config)
+    task = config.load()
     assert task.details["fitted_from"] == [8, 8, "pad"]
     assert not task.train.images[:, :4].any()
     with pytest.raises(ValueError, match="images of 20x20 do not fit into 16x16"):
-        experiment.load(experiment.Config(dataset="textures:20", image_size=16, fit="pad", valid_anomalies=10))
+        experiment.Config(dataset="textures:20", image_size=16, fit="pad", valid_anomalies=10).load()
 
 
 SMALL = {
-    "dataset": "digits", "limit": 150, "valid_anomalies": 10, "batch_size": 10, "evals": 3, "compare": (),
+    "dataset": "digits", "limit": 150, "valid_anomalies": 10, "batch_size": 10, "checkpoints": 3, "compare": (),
     "ama": AMAConfig(width=0.03, latent_dim=6, steps=6), "quiet": True,
 }  # fmt: skip
 
@@ -162,16 +162,16 @@ SMALL = {
     ("fields", "message"),
     [
         ({"image_size": 12}, "--image-size is 12"),
-        ({"evals": 999}, "--evals is 999"),
+        ({"checkpoints": 999}, "--checkpoints is 999"),
         ({"batch_size": 0}, "--batch-size is 0"),
         ({"batch_size": 3}, "ama: a batch of 3 has no room for negatives"),
         (
             {"ama": AMAConfig(negatives="none"), "batch_size": 3, "compare": ("sipple",)},
             "sipple: a batch of 3 has no room",
         ),
-        ({"first_look": 1.5}, "--first-look is 1.5"),
+        ({"first_checkpoint": 1.5}, "--first-checkpoint is 1.5"),
         ({"epochs": 0}, "--epochs is 0"),
-        ({"epochs": 1, "evals": 50}, "--evals is 50"),
+        ({"epochs": 1, "checkpoints": 50}, "--checkpoints is 50"),
         ({"ama": AMAConfig(width=-1.0)}, "width is -1"),
         ({"ama": AMAConfig(steps=0)}, "steps is 0"),
         ({"compare": ("mirror",)}, "there is no variant 'mirror'"),

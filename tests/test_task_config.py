@@ -58,7 +58,7 @@ def test_experiments_have_all_flags_with_help_and_resume_with_them(experiment, t
         "--dataset STR",
         "Normal images, in one of the forms listed above",
         "painted:TEXTURE:SIZE: Crops",
-        "Exactly so many anomalies in validation",
+        "Put exactly so many anomalies into validation",
         "--test-split",
     ):
         assert words in shown

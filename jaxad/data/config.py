@@ -1,8 +1,10 @@
 """The task as flags, which the configs of experiments inherit."""
 
 import dataclasses
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
 
+from jaxad.data.fitting import fit_size
 from jaxad.data.loading import load_task
 from jaxad.data.sources.registry import SOURCES, source_of
 from jaxad.data.task import Task, check_task
@@ -17,17 +19,17 @@ class TaskConfig:
     ood: tuple[str, ...] = ()
     """Anomalous image sets, in the same forms; they are resized to the normal ones."""
     normal_classes: tuple[str, ...] = ()
-    """Classes of the dataset that are normal, by name or number; the others are anomalous."""
+    """Classes of the dataset that are normal, by name or number; all others are anomalous."""
     data_dir: str | None = None
-    """Where prepared TFDS sets are; by default TFDS_DATA_DIR."""
+    """Folder of prepared TFDS sets; by default what TFDS_DATA_DIR says."""
     image_size: int | None = None
     """Resize all images to this side."""
     limit: int | None = None
     """Use at most so many normal images over the three parts; with --test-split over train and validation."""
     anomaly_ratio: float | None = None
-    """Anomalous share of validation and test; by default 0.05, and 0.2 for the small bundled sets."""
+    """Share of anomalies in validation and test; by default 0.05, and 0.2 for the small bundled sets."""
     valid_anomalies: int | None = None
-    """Exactly so many anomalies in validation, whatever the anomaly ratio; by default as many as that says."""
+    """Put exactly so many anomalies into validation; by default as many as the anomaly ratio says."""
     test_split: str | None = None
     """Test on this part of a TFDS or IDX set, such as test, as it is published; by default on a fifth of train."""
 
@@ -53,3 +55,35 @@ class TaskConfig:
             seed=seed,
         )
         return check_task(task)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FittedTaskConfig(TaskConfig):
+    """The same for methods whose networks take squares of certain sides alone."""
+
+    fit: Literal["resize", "pad"] = "resize"
+    """How images of other sizes become squares of 8, 16, 32 ... pixels."""
+
+    def load_fitted_task(
+        self, seed: int, next_size: Callable[[int], int], *, valid_anomalies: int | None = None
+    ) -> Task:
+        """The task with squares of `image_size` pixels, by default of the least side that the images fit into.
+
+        Args:
+          next_size: the least side that the networks take and that is not below a number of pixels.
+          valid_anomalies: put so many into validation where this config does not say, and the set has no test part
+            that is shared with validation.
+
+        Raises:
+          ValueError: a side that the networks do not take; what `load_task`, `fit_size` and `check_task` refuse.
+        """
+        side = self.image_size
+        if side is not None and side != next_size(side):
+            raise ValueError(f"--image-size is {side}; the networks take 8, 16, 32 ...: give {next_size(side)}")
+        asked: dict[str, Any] = {}
+        if self.fit == "pad":
+            asked["image_size"] = None  # the border goes around the images as they are
+        if self.valid_anomalies is None and not self.dataset.startswith("mvtec:"):
+            asked["valid_anomalies"] = valid_anomalies
+        task = dataclasses.replace(self, **asked).load_task(seed)
+        return check_task(fit_size(task, side or next_size(max(task.train.images.shape[1:3])), how=self.fit))

@@ -2,7 +2,7 @@
 parts of one method."""
 
 from jaxad.report.agad import auroc_table, render_one_class
-from jaxad.report.ama import ama_sections
+from jaxad.report.ama import ama_pictures, ama_sections
 from jaxad.report.comparison import HEADS, Curves, comparison_rows, render_comparison
 from jaxad.report.controller import controller_parts
 from jaxad.report.search import render_report
@@ -13,6 +13,7 @@ __all__ = [
     "HEADS",
     "PIXELS",
     "Curves",
+    "ama_pictures",
     "ama_sections",
     "auroc_table",
     "comparison_rows",

@@ -4,10 +4,19 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
+from jaxad.data import Task
+from jaxad.data.batches import to_float
+from jaxad.methods.ama import AMAConfig, AMAState, ama, draw_negatives, views
 from jaxad.report import plots
 from jaxad.report.html import Figure, Section
+from jaxad.training.calibration import CALIBRATION_IMAGES, subsample
+from jaxad.training.scoring import score_images
+from jaxad.types import Key
+
+SHOWN = 8  # images in a row
 
 # Title of the panel -> {name of the curve: field of the info}.
 PANELS = {
@@ -66,3 +75,47 @@ def ama_sections(
         Section(title="Latent space", parts=[grids.get("interpolated"), grids.get("negative"), figure(codes, latent)]),
         Section(title="Training", parts=[figure(curves, "What happened while training; a line for every seed.", True)]),
     ]
+
+
+def ama_pictures(
+    config: AMAConfig,
+    state: AMAState,
+    task: Task,
+    shown: Mapping[str, Any],
+    *,
+    key: Key,
+    plain: tuple[AMAConfig, AMAState] | None = None,
+) -> dict[str, Any]:
+    """What `ama_sections` shows of a trained AMA: its `images`, `r_scores`, `norms`, `gaussian` and `latent_dim`.
+
+    Args:
+      shown: test images as "inputs" and "reconstructions", both [k, H, W, C].
+      key: of the synthetic negatives; consumed.
+      plain: config and state of an AMA without the mirror, to compare with.
+    """
+    view = jax.tree.map(jax.jit, views(config))
+    train, labels = subsample(task.train.images, CALIBRATION_IMAGES), task.test.labels
+    groups = {"train": train}
+    for kind, name in enumerate(("normal", "anomalous")):
+        groups[f"test, {name}"] = task.test.images[labels == kind][:CALIBRATION_IMAGES]
+    rebuilt = [("input", shown["inputs"]), ("AMA", shown["reconstructions"])]
+    if plain is not None:
+        other, weights = plain
+        rebuilt.append(("without mirror", jax.jit(views(other).reconstruct)(weights, shown["inputs"])))
+    codes = view.encode(state, to_float(train[: 4 * SHOWN]))
+    share = np.linspace(0, 1, SHOWN, dtype=np.float32)[:, None]
+    between = [(1 - share) * codes[2 * i] + share * codes[2 * i + 1] for i in range(3)]
+    images = {
+        "rebuilt": rebuilt,
+        "interpolated": [(f"pair {i + 1}", view.decode(state, row)) for i, row in enumerate(between)],
+    }
+    if config.negatives != "none":
+        images["negative"] = [(config.negatives, view.decode(state, draw_negatives(config, key, codes, SHOWN)))]
+    by_r = ama(config, score="r")
+    return {
+        "images": images,
+        "r_scores": {name: score_images(by_r, state, part) for name, part in groups.items()},
+        "norms": {name: np.linalg.norm(view.encode(state, to_float(part)), axis=1) for name, part in groups.items()},
+        "gaussian": (float(state.r_mean), float(state.r_sd)),
+        "latent_dim": config.latent_dim,
+    }

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from jaxad._utils.files import from_json
 from jaxad._utils.registry import Registry
+from jaxad._utils.validate import check_at_least, check_share
 from jaxad.runs import folder as runs
 
 Config = TypeVar("Config")
@@ -53,6 +54,23 @@ class RunConfig:
         if finished:
             self.say(f"{folder.path} is finished: open {folder.path / 'report.html'}")
         return finished
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingConfig(RunConfig):
+    """What everything that trains detectors for batches of images is told."""
+
+    seed: int = 0
+    """Seed of everything random: the same seed gives the same result."""
+    batch_size: int = 32
+    """Images of one training step."""
+    target_fpr: float = 0.05
+    """Share of normal images that the threshold may flag; it is set on held-out normal images."""
+
+    def check(self) -> None:
+        """Raise ValueError for values out of range."""
+        check_at_least(self, "batch_size")
+        check_share(self, "target_fpr")
 
 
 def main(

@@ -13,8 +13,10 @@ def run(config):
         say_end(config, folder, results)
 """
 
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -156,9 +158,10 @@ def finish(
     return plain
 
 
-def plain_config(config: RunConfig) -> dict[str, Any]:
-    """The settings of a run as its report shows them."""
-    return files.to_json(config) | {"resume": None}
+def made_by(config: RunConfig) -> dict[str, Any]:
+    """What a report says of how it was made: "config", plain data, and "program", the start of the command line."""
+    script = Path(sys.modules[type(config).__module__].__file__ or "").name
+    return {"config": files.to_json(config) | {"resume": None}, "program": f"python experiments/{script}"}
 
 
 def say_end(config: RunConfig, folder: Run, results: Mapping[str, Any] | None = None, *, scores: bool = True) -> None:

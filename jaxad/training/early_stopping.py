@@ -38,6 +38,23 @@ def eval_steps(steps: int, first: int = 10) -> tuple[int, ...]:
     return (*doubled, steps)
 
 
+def spread_evals(steps: int, count: int, first: float | None = None) -> tuple[int, ...]:
+    """When to evaluate: `count` times, the last after `steps` steps, and the others evenly.
+
+    Args:
+      first: share of the steps before the first of several evaluations; by default all are evenly spread.
+
+    Raises:
+      ValueError: more evaluations than steps.
+    """
+    if not 1 <= count <= steps:
+        raise ValueError(f"{count} evaluations do not fit into {steps} steps; give 1 to {steps}")
+    if count == 1:
+        return (steps,)
+    begin = max(1, steps / count if first is None else first * steps)
+    return tuple(np.unique(np.linspace(begin, steps, count).round().astype(int)).tolist())
+
+
 def fit_selected(
     detector: Detector,
     keys: Key,
