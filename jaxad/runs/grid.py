@@ -1,0 +1,211 @@
+"""A grid of cells that are never repeated: what a killed comparison has finished stays finished.
+
+    records = Records(folder.path / "cells.jsonl")
+    fill({f"{method}-seed{seed}": (method, seed) for ...}, records, train_and_test, label="trainings")
+
+A cell is one detector of a table, one search of a comparison, one run of an experiment: whatever has a name and ends in
+a record of plain data. The record is kept as soon as it is there. Cells are worked on one after another (`fill`), in
+fresh processes (`fill` with `jobs`), or several in one program (`fill_groups`). Progress says what is happening now.
+"""
+
+import itertools
+import multiprocessing
+import threading
+from collections import UserDict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any, TypeVar
+
+from jaxad._utils.files import append_line, read_lines, to_json
+from jaxad.runs.progress import Progress
+
+Cell = TypeVar("Cell")
+Group = TypeVar("Group")
+Trained = TypeVar("Trained")
+Record = Mapping[str, Any]
+OnSteps = Callable[[int], None]
+OnError = Callable[[str, ValueError], None]
+
+
+class Records(UserDict[str, Record]):
+    """The record of every finished cell by its name, as plain data, in the order in which they were finished.
+
+    Each is a line {"cell": name, ...} of a file: to assign one is to append it. A line that a crash has torn is as if
+    it had not been written. Of a name that is assigned twice the last counts.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "cells.jsonl"
+    >>> Records(path)["first"] = {"auroc": 0.5}
+    >>> Records(path)
+    {'first': {'auroc': 0.5}}
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._path, self._lock = Path(path), threading.Lock()
+        lines = (line for line in read_lines(path) if isinstance(line, dict) and isinstance(line.get("cell"), str))
+        self.data = {line.pop("cell"): line for line in lines}
+
+    def __setitem__(self, name: str, record: Record) -> None:
+        """Append the record; ValueError where it has a field "cell", holds what is no JSON, or cannot be written."""
+        if "cell" in record:
+            raise ValueError(f"the record of {name} has a field 'cell', which names the cell itself: name it otherwise")
+        plain = to_json(dict(record))
+        with self._lock:
+            append_line(self._path, {"cell": name} | plain)
+            self.data[name] = plain
+
+
+def fill(
+    cells: Mapping[str, Cell],
+    records: MutableMapping[str, Record],
+    work: Callable[[Cell], Record],
+    *,
+    jobs: int | None = None,
+    label: str = "cells",
+    quiet: bool = False,
+    outcome: Callable[[Record], str] = lambda record: "",
+    on_error: OnError | None = None,
+) -> None:
+    """Work on every cell that has no record yet, and keep its record.
+
+    Args:
+      cells: by name, in order.
+      records: what is known, such as `Records`; records are assigned to it.
+      work: ends in the record of a cell.
+      jobs: processes at a time; by default all happens in this one. Each cell then has a fresh process, which has
+        compiled nothing and gives back what it holds; `work` must be a function of a module, or a partial of one.
+      label: what the progress counts.
+      quiet: show no progress.
+      outcome: of a record, in a few words, which the progress shows.
+      on_error: told the name of a cell whose work raised ValueError; the others go on. By default it is raised.
+
+    Raises:
+      Whatever a cell raised; what was finished by then is kept, what has not begun is left for another call.
+    """
+    if jobs is not None:
+        _fill_in_processes(cells, records, work, jobs, label, quiet, outcome, on_error)
+        return
+    fill_groups(
+        (((name,), cell) for name, cell in cells.items()), records,
+        lambda cell, on_steps: work(cell), lambda cell, record, index: record,
+        total=len(cells), label=label, quiet=quiet, outcome=outcome, on_error=on_error,
+    )  # fmt: skip
+
+
+def fill_groups(
+    groups: Iterable[tuple[Sequence[str], Group]],
+    records: MutableMapping[str, Record],
+    train: Callable[[Group, OnSteps], Trained],
+    finish: Callable[[Group, Trained, int], Record],
+    *,
+    total: int,
+    steps: int = 1,
+    label: str = "cells",
+    quiet: bool = False,
+    outcome: Callable[[Record], str] = lambda record: "",
+    on_error: OnError | None = None,
+) -> None:
+    """Work on groups of cells that share a program, unless all cells of a group have their records.
+
+    Args:
+      groups: names of the cells and whatever `train` takes; made when their turn comes.
+      records, label, quiet, outcome, on_error: as in `fill`.
+      train: of a group; it may tell how many steps its cells have taken together.
+      finish: of a group, what `train` has returned, and the number of a cell in the group: the record of that cell.
+        Called for those cells alone that have none.
+      total: number of cells in all groups.
+      steps: of one cell, which the progress counts.
+    """
+    done = min(len(records), total)
+    with Progress(total * steps, label=label, start=done * steps, quiet=quiet) as progress:
+        for names, group in groups:
+            waiting = [index for index, name in enumerate(names) if name not in records]
+            if not waiting:
+                continue
+            about = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+            share = len(waiting) / len(names)  # others of the group have been counted already
+
+            def on_steps(taken: int, before: int = done * steps, share: float = share, about: str = about) -> None:
+                progress.update(before + int(taken * share), note=about)
+
+            on_steps(0)
+            try:
+                trained = train(group, on_steps)
+                for index in waiting:
+                    records[names[index]] = finish(group, trained, index)
+                    said = outcome(records[names[index]])
+            except ValueError as error:
+                if on_error is None:
+                    raise
+                said = str(error)
+                for index in waiting:
+                    if names[index] not in records:
+                        on_error(names[index], error)
+            done += len(waiting)
+            progress.update(done * steps, note=f"{about}{said and ': '}{said}")
+
+
+def together(items: Iterable[Cell], key: Callable[[Cell], Hashable], most: int) -> Iterator[tuple[Cell, ...]]:
+    """Items in order, as groups of at most `most` neighbours whose keys are equal; made when their turn comes.
+
+    >>> list(together("aaabba", key=str, most=2))
+    [('a', 'a'), ('a',), ('b', 'b'), ('a',)]
+    """
+    for _, equal in itertools.groupby(items, key):
+        while group := tuple(itertools.islice(equal, most)):
+            yield group
+
+
+def _fill_in_processes(
+    cells: Mapping[str, Cell],
+    records: MutableMapping[str, Record],
+    work: Callable[[Cell], Record],
+    jobs: int,
+    label: str,
+    quiet: bool,
+    outcome: Callable[[Record], str],
+    on_error: OnError | None,
+) -> None:
+    waiting = {name: cell for name, cell in cells.items() if name not in records}
+    done, running, lock = len(cells) - len(waiting), [], threading.Lock()
+
+    def one(name: str, cell: Cell) -> None:
+        nonlocal done
+        with lock:
+            running.append(name)
+            progress.update(done, note=", ".join(running))
+        try:
+            record = _in_process(work, cell)
+        except ValueError as error:
+            if on_error is None:
+                raise
+            said = str(error)
+            on_error(name, error)
+        else:
+            records[name] = record
+            said = outcome(record)
+        finally:
+            with lock:
+                running.remove(name)
+        with lock:
+            done += 1
+            progress.update(done, note=f"{name}{said and ': '}{said}")
+
+    with (
+        Progress(len(cells), label=label, start=done, quiet=quiet) as progress,
+        ThreadPoolExecutor(jobs) as threads,
+    ):
+        futures = [threads.submit(one, name, cell) for name, cell in waiting.items()]
+        try:
+            for future in as_completed(futures):
+                future.result()
+        except BaseException:
+            threads.shutdown(cancel_futures=True)
+            raise
+
+
+def _in_process(work: Callable[[Cell], Record], cell: Cell) -> Record:
+    # Spawned: a fork of a process with threads, as JAX has them, may hang.
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(work, cell).result()
