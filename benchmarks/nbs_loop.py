@@ -28,11 +28,11 @@ from jaxad._utils.compile import kernel_options
 from jaxad.data.batches import to_float
 from jaxad.methods.nbs import (
     EnvironmentConfig,
+    ImagePool,
     NBSConfig,
     NBSState,
-    Pile,
     losses,
-    make_pile,
+    make_image_pool,
     train_nbs,
     training,
     updates,
@@ -69,7 +69,7 @@ def arguments() -> argparse.Namespace:
     return args
 
 
-def setup(args: argparse.Namespace) -> tuple[NBSConfig, Pile]:
+def setup(args: argparse.Namespace) -> tuple[NBSConfig, ImagePool]:
     """The config, and random images with a square defect on each."""
     environment = EnvironmentConfig(patch=args.patch, shift=3 * args.patch // 8, window=2 * args.patch)
     config = NBSConfig(
@@ -81,30 +81,32 @@ def setup(args: argparse.Namespace) -> tuple[NBSConfig, Pile]:
     images = rng.integers(0, 256, (args.images, side, side, args.channels), dtype=np.uint8)
     masks = np.zeros((args.labelled, side, side), np.uint8)
     masks[:, : side // 8, : side // 8] = 1
-    return config, make_pile(config, images[: args.labelled], masks, images[args.labelled :])
+    return config, make_image_pool(config, images[: args.labelled], masks, images[args.labelled :])
 
 
-def measure_steps(config: NBSConfig, pile: Pile, periods: int, rounds: int) -> tuple[dict[str, Any], NBSState]:
+def measure_steps(config: NBSConfig, pool: ImagePool, periods: int, rounds: int) -> tuple[dict[str, Any], NBSState]:
     """Seconds to compile and of every round, and a state with full profiles."""
     steps, key = periods * config.period, jax.random.key(0)
     began = time.perf_counter()
-    state, _ = train_nbs(config, key, pile, steps=steps, chunk=steps)
+    state, _ = train_nbs(config, key, pool, steps=steps, chunk=steps)
     first, seconds = time.perf_counter() - began, []
     for turn in range(1, rounds + 1):
         start, began = turn * steps, time.perf_counter()
-        state, _ = train_nbs(config, key, pile, steps=start + steps, chunk=steps, state=state, start_step=start)
+        state, _ = train_nbs(config, key, pool, steps=start + steps, chunk=steps, state=state, start_step=start)
         seconds.append(time.perf_counter() - began)
     programs = training._program(config, -(-steps // training.ROOM) * training.ROOM)._cache_size()
     if programs != 1:
         raise RuntimeError(f"{programs} programs were compiled for one loop")
     start, whole = (rounds + 1) * steps, config.profile
-    state, _ = train_nbs(config, key, pile, steps=start + whole, chunk=whole, state=state, start_step=start)
+    state, _ = train_nbs(config, key, pool, steps=start + whole, chunk=whole, state=state, start_step=start)
     return {"steps": steps, "first": first, "seconds": seconds}, state
 
 
-def pieces(config: NBSConfig, pile: Pile, state: NBSState) -> dict[str, tuple[Callable[..., Any], tuple[Any, ...]]]:
+def pieces(
+    config: NBSConfig, pool: ImagePool, state: NBSState
+) -> dict[str, tuple[Callable[..., Any], tuple[Any, ...]]]:
     """What a step consists of, as functions with their arguments."""
-    images, masks, key, state = to_float(pile.images), pile.masks, jax.random.key(1), state.opt_state
+    images, masks, key, state = to_float(pool.images), pool.masks, jax.random.key(1), state.opt_state
     labelled, size = masks.shape[0], config.environment.patch
     optimiser, alpha = optax.adam(config.learning_rate), losses.anomalous_ratio(masks)
     seen = jax.jit(
@@ -171,16 +173,16 @@ def time_piece(function: Callable[..., Any], inputs: tuple[Any, ...], seconds: f
 def main() -> None:
     """Measure and report."""
     args = arguments()
-    config, pile = setup(args)
+    config, pool = setup(args)
     device, load = jax.devices()[0].device_kind, os.getloadavg()[0]
     print(f"JAX {jax.__version__} on {device}, {os.cpu_count()} cores, load {load:.1f} before")
-    measured, state = measure_steps(config, pile, args.periods, args.rounds)
+    measured, state = measure_steps(config, pool, args.periods, args.rounds)
     whole = 1000 * statistics.median(measured["seconds"]) / measured["steps"]
     compiled = measured["first"] - statistics.median(measured["seconds"])
     print(f"{1000 / whole:.2f} steps/s, {whole:.1f} ms a step; one program, {compiled:.1f} s to compile")
     print(f"{'piece':32}{'ms':>10}{'of steps':>10}{'ms a step':>12}{'share':>8}")
     records, total = [], 0.0
-    for name, (function, inputs) in pieces(config, pile, state).items():
+    for name, (function, inputs) in pieces(config, pool, state).items():
         duration, often = time_piece(function, inputs, args.seconds), share_of_steps(config, name)
         total += duration * often
         print(f"{name:32}{duration:>10.2f}{often:>10.2f}{duration * often:>12.2f}{duration * often / whole:>8.0%}")

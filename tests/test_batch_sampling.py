@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_nbs import SMALL, parts, pile, same  # noqa: F401
+from tiny_nbs import SMALL, parts, pool, same  # noqa: F401
 
 from jaxad.methods.nbs import known_logits, losses, nbs, sampling, segment, train_nbs, without_images
 from jaxad.methods.nbs import networks as nets
@@ -19,9 +19,9 @@ STEPS = 14
 
 
 @pytest.fixture(scope="module")
-def journey(pile):  # noqa: F811
+def journey(pool):  # noqa: F811
     """The states before and after each of the first steps, and their infos."""
-    batch = Batch(pile.images / 255.0, None, pile.masks)
+    batch = Batch(pool.images / 255.0, None, pool.masks)
     first = jax.jit(nbs(SMALL).init)(jax.random.split(jax.random.key(1))[0], batch.images)
     states, infos = [jax.tree.map(np.array, first)], []
 
@@ -29,7 +29,7 @@ def journey(pile):  # noqa: F811
         states.append(jax.tree.map(np.array, state))
         infos.append(jax.tree.map(lambda leaf: leaf[0], info))
 
-    train_nbs(SMALL, jax.random.key(1), pile, steps=STEPS, chunk=1, on_chunk=on_chunk)
+    train_nbs(SMALL, jax.random.key(1), pool, steps=STEPS, chunk=1, on_chunk=on_chunk)
     return batch, states, infos
 
 
@@ -142,18 +142,18 @@ def test_uniform_patches_are_everywhere():
 
 
 @pytest.mark.parametrize("strategy", ["uniform", "normal"])
-def test_other_patches_need_no_sampler(journey, pile, strategy):  # noqa: F811
+def test_other_patches_need_no_sampler(journey, pool, strategy):  # noqa: F811
     _, states, _ = journey
     before = of_strategy(states[3], strategy)  # profiles are full after the next step; then the sampler would learn
-    after, info = train_nbs(SMALL, jax.random.key(1), pile, steps=5, state=before, start_step=3)
+    after, info = train_nbs(SMALL, jax.random.key(1), pool, steps=5, state=before, start_step=3)
     assert same(after.opt_state.sampler, before.opt_state.sampler)
     assert np.isnan([info.entropy, info.clone, info.cover, info.jumps]).all()
     assert np.isfinite([info.reconstruction, info.prediction, info.normal_loss, info.anomalous_loss]).all()
     assert strategy != "normal" or (info.anomalous_pixels == 0).all()
 
 
-def test_the_strategy_of_a_config_is_in_the_state(pile):  # noqa: F811
-    start = jax.jit(nbs(SMALL, strategy="normal").init)(jax.random.key(0), pile.images[:1] / 255.0)
+def test_the_strategy_of_a_config_is_in_the_state(pool):  # noqa: F811
+    start = jax.jit(nbs(SMALL, strategy="normal").init)(jax.random.key(0), pool.images[:1] / 255.0)
     assert int(start.opt_state.strategy) == STRATEGIES.index("normal")
 
 

@@ -5,17 +5,17 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from tiny_nbs import SMALL, parts, pile, same  # noqa: F401
+from tiny_nbs import SMALL, parts, pool, same  # noqa: F401
 
 from jaxad.methods.nbs import (
     EnvironmentConfig,
     known_logits,
     labelled_visits,
-    make_pile,
+    make_image_pool,
     nbs,
     pixel_profiles,
     train_nbs,
-    train_saved,
+    train_nbs_saved,
     training,
     visit_counts,
 )
@@ -24,52 +24,53 @@ from jaxad.metrics.pixel import pixel_auroc
 # ---- training --------------------------------------------------------------------------------------------------
 
 
-def test_training_in_chunks_and_resumed_is_the_same_bit_for_bit_and_one_program(pile):  # noqa: F811
+def test_training_in_chunks_and_resumed_is_the_same_bit_for_bit_and_one_program(pool):  # noqa: F811
     saved = {}
 
     def on_chunk(done, state, info):
         saved[done] = jax.tree.map(np.array, state)
 
     options = {"steps": 9, "chunk": 4}
-    whole, told = train_nbs(SMALL, jax.random.key(4), pile, on_chunk=on_chunk, **options)
+    whole, told = train_nbs(SMALL, jax.random.key(4), pool, on_chunk=on_chunk, **options)
     assert sorted(saved) == [4, 8, 9]
     assert told.reconstruction.shape == (9,)
-    train_nbs(dataclasses.replace(SMALL, strategy="uniform"), jax.random.key(4), pile, steps=3)
+    train_nbs(dataclasses.replace(SMALL, strategy="uniform"), jax.random.key(4), pool, steps=3)
     assert training._program(SMALL, training.ROOM)._cache_size() == 1
-    resumed, rest = train_nbs(SMALL, jax.random.key(4), pile, state=saved[4], start_step=4, **options)
+    resumed, rest = train_nbs(SMALL, jax.random.key(4), pool, state=saved[4], start_step=4, **options)
     assert same(whole, resumed)
     np.testing.assert_array_equal(rest.reconstruction, told.reconstruction[4:])
     counts = visit_counts(
-        SMALL, jax.random.key(0), whole.best.sampler, pile.images / 255.0, whole.opt_state.profiles[..., -1], 3
+        SMALL, jax.random.key(0), whole.best.sampler, pool.images / 255.0, whole.opt_state.profiles[..., -1], 3
     )
     assert int(counts.sum()) == 3 * 4 * 64
 
 
-def test_a_training_goes_on_from_its_file_bit_for_bit(pile, tmp_path):  # noqa: F811
-    """Stopped between telling and saving a look, which is then told again."""
-    told = []
+def test_a_training_goes_on_from_its_file_bit_for_bit(pool, tmp_path):  # noqa: F811
+    """Stopped between training to a checkpoint and saving it: those steps are repeated."""
+    done = []
 
-    def stop(done, info):
-        told.append((done, info))
-        if len(told) == 2:
+    def stop(step, state, info):
+        done.append(step)
+        if step == 6:
             raise KeyboardInterrupt
 
-    options = {"steps": 9, "evals": 3, "on_eval": lambda done, info: told.append((done, info))}
-    whole = train_saved(SMALL, jax.random.key(4), pile, tmp_path / "whole", **options)
-    told.clear()
+    options = {"steps": 9, "checkpoints": 3, "on_chunk": lambda step, state, info: done.append(step)}
+    whole = train_nbs_saved(SMALL, jax.random.key(4), pool, path=tmp_path / "whole", **options)
+    assert whole.curves["prediction"].shape == (1, 9)
+    done.clear()
     with pytest.raises(KeyboardInterrupt):
-        train_saved(SMALL, jax.random.key(4), pile, tmp_path / "parts", **options | {"on_eval": stop})
-    resumed = train_saved(SMALL, jax.random.key(4), pile, tmp_path / "parts", **options)
-    assert same(whole, resumed)
-    assert [done for done, _ in told] == [3, 6, 6, 9]
-    jax.tree.map(np.testing.assert_array_equal, told[1][1], told[2][1])
-    finished = train_saved(SMALL, jax.random.key(4), pile, tmp_path / "parts", **options)
-    assert same(whole, finished)
+        train_nbs_saved(SMALL, jax.random.key(4), pool, path=tmp_path / "parts", **options | {"on_chunk": stop})
+    resumed = train_nbs_saved(SMALL, jax.random.key(4), pool, path=tmp_path / "parts", **options)
+    assert done == [3, 6, 6, 9]
+    finished = train_nbs_saved(SMALL, jax.random.key(4), pool, path=tmp_path / "parts", **options)
+    for again in (resumed, finished):
+        assert same(whole.state, again.state)
+        jax.tree.map(np.testing.assert_array_equal, whole.curves, again.curves)
 
 
-def test_inspection_counts_and_normalises(pile):  # noqa: F811
-    state, _ = train_nbs(SMALL, jax.random.key(4), pile, steps=9)
-    images = pile.images / 255.0
+def test_inspection_counts_and_normalises(pool):  # noqa: F811
+    state, _ = train_nbs(SMALL, jax.random.key(4), pool, steps=9)
+    images = pool.images / 255.0
     visits = labelled_visits(SMALL, state, images[:3], episodes=2)
     assert visits.shape == (3, 16, 16)
     assert visits.sum() == 2 * 4 * 64
@@ -91,7 +92,7 @@ def test_the_predictor_learns(rng):
         image[i : i + 5, j : j + 5] = rng.random((5, 5, 1))
         mask[i : i + 5, j : j + 5] = 1
     images = np.rint(255 * images).astype(np.uint8)
-    own = make_pile(SMALL, images[:3], masks[:3], images[3:])
+    own = make_image_pool(SMALL, images[:3], masks[:3], images[3:])
     state, _ = train_nbs(SMALL, jax.random.key(0), own, steps=60)
     assert pixel_auroc(jax.jit(known_logits)(state)[3:], masks[3:]) > 0.8
 
@@ -134,7 +135,7 @@ def test_images_and_masks_that_do_not_fit_are_refused(parts):  # noqa: F811
         (SMALL, (images[:3], masks[:3], constant[3:]), "1 of 8 images are constant, first number 5"),
     ]:
         with pytest.raises(ValueError, match=words):
-            make_pile(config, *arguments)
+            make_image_pool(config, *arguments)
     with pytest.raises(ValueError, match="the least of both is 1"):
         train_nbs(SMALL, jax.random.key(0), None, steps=0)
     with pytest.raises(ValueError, match="give the state after"):

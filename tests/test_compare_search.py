@@ -3,22 +3,21 @@
 import importlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from jaxad.nas.strategies.autoad import AutoADConfig
+from jaxad.runs.grid import Records
 
 SCRIPT = Path(__file__).parents[1] / "experiments" / "compare_search.py"
 sys.path.append(str(SCRIPT.parent))
 compare_search = importlib.import_module("compare_search")
 TINY = (
     *("--space", "tiny", "--limit", "150", "--steps", "2", "--batch-size", "16"),
-    *("--seeds", "4", "--children", "10", "--controller.units", "6"),
+    *("--num-seeds", "4", "--children", "10", "--controller.units", "6"),
 )
 
 
@@ -51,42 +50,47 @@ def test_a_table_is_searched_and_goes_on_where_it_was_stopped(tmp_path):
     # Stopped after ten children of the table, and after one strategy.
     half = tmp_path / "half"
     half.mkdir()
-    for name in ("config.json", "random.npy"):
-        (half / name).write_bytes((whole / name).read_bytes())
+    (half / "config.json").write_bytes((whole / "config.json").read_bytes())
     (half / "trials.jsonl").write_text("\n".join(lines[:10]) + "\n")
+    (half / "cells.jsonl").write_text((whole / "cells.jsonl").read_text().splitlines()[0] + "\n")
     results_of(run("--resume", half), half)
-    for name in METHODS:
-        np.testing.assert_array_equal(np.load(half / f"{name}.npy"), np.load(whole / f"{name}.npy"))
+    assert dict(Records(half / "cells.jsonl")) == dict(Records(whole / "cells.jsonl"))
+    assert set(Records(half / "cells.jsonl")) == METHODS
 
 
 @pytest.mark.slow
 def test_real_searches_are_compared_and_go_on_where_they_were_stopped(tmp_path):
     whole = tmp_path / "whole"
-    flags = ("--mode", "search", *TINY, "--seeds", "2", "--correlate", "1", "--retrain-steps", "3", "--jobs", "2")
+    flags = ("--mode", "search", *TINY, "--num-seeds", "2", "--correlate", "1", "--retrain-steps", "3", "--jobs", "2")
     results = results_of(run(*flags, "--output", whole), whole)
     for what in ("children", "seconds"):
         assert set(results["outcomes"][f"test AUROC after equal {what}"]) == METHODS | {"random-from-scratch"}
     assert set(results["outcomes"]["best reward of a search"]) == METHODS
     assert results["shared against from scratch"]["children"] == 10
-    assert len(list((whole / "cells").iterdir())) == 2 * (len(METHODS) + 1 + 1)
+    expected = Records(whole / "cells.jsonl")
+    assert len(expected) == 2 * (len(METHODS) + 1 + 1)
 
-    half = tmp_path / "half"
-    shutil.copytree(whole, half)
-    for name in ("results.json", "report.html", "cells/0-autoad.json", "cells/1-random-from-scratch.json"):
-        (half / name).unlink()
+    half, again = tmp_path / "half", ("0-autoad", "1-random-from-scratch")
+    half.mkdir()
+    (half / "config.json").write_bytes((whole / "config.json").read_bytes())
+    lines = (whole / "cells.jsonl").read_text().splitlines()
+    kept = [line for line in lines if json.loads(line)["cell"] not in again]
+    (half / "cells.jsonl").write_text("\n".join(kept) + "\n")
     results_of(run("--resume", half), half)
-    for name in ("0-autoad", "1-random-from-scratch"):
-        a, b = (json.loads((folder / "cells" / f"{name}.json").read_text()) for folder in (whole, half))
-        assert (a["tokens"], a["rewards"]) == (b["tokens"], b["rewards"])  # and seconds of their own
+    found = Records(half / "cells.jsonl")
+    assert found.keys() == expected.keys()
+    for name in again:
+        for field in ("tokens", "rewards"):
+            assert found[name][field] == expected[name][field]  # and seconds of their own
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"children": 7}, "--children is 7; give a multiple of --population 5"),
-        ({"seeds": 1}, "--seeds is 1; a comparison needs at least 2"),
+        ({"num_seeds": 1}, "--num-seeds is 1; a comparison needs at least 2"),
         ({"retrain_steps": 0}, "--retrain-steps is 0; the least is 1"),
-        ({"correlate": 101}, "--correlate is 101; give a number from 0 to --seeds 100"),
+        ({"correlate": 101}, "--correlate is 101; give a number from 0 to --num-seeds 100"),
         ({"space": "medium"}, "--space medium is too large for a table"),
         ({"without": ("random",)}, "--without random: choose among no-curiosity"),
         ({"controller": AutoADConfig(curiosity=-1)}, "curiosity is -1"),

@@ -10,7 +10,7 @@ from scripts import kill_once, one_line, run, same_weights, start
 
 SCRIPT = "nbs_segmentation.py"
 SMOKE = ("--preset", "smoke", "--quiet")
-SAMPLED = (*SMOKE, "--methods", "nbs", "unet", "--repetitions", "2")
+SAMPLED = (*SMOKE, "--methods", "nbs", "unet", "--num-seeds", "2")
 
 
 @pytest.fixture(scope="module")

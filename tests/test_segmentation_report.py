@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxad.methods.nbs import NBSInfo, joined, sampling_rows
+from jaxad.methods.nbs import NBSInfo, sampling_rows, training_curves
 from jaxad.report import PIXELS, comparison_table, render_segmentation, sampling_table
 from jaxad.runs.segmentation import mean_over_seeds, over_seeds
 
@@ -40,19 +40,16 @@ def render(records, curves, **changes):
 
 
 @pytest.fixture
-def lines():
-    """Two seeds, two looks of two steps each; one of them told twice, the second time what counts."""
-    found = [{"method": "nbs", "seed": 0, "done": 4, "info": {name: [7.0, 7.0] for name in NBSInfo._fields}}]
-    for seed in (0, 1):
-        for done in (2, 4):
-            info = {name: [None, float(done)] for name in NBSInfo._fields}
-            found.append({"method": "nbs", "seed": seed, "done": done, "info": info})
-    return found
+def trained():
+    """Records of two seeds of four steps, and of a method without curves."""
+    curves = [{name: [[None, 2.0 + seed, None, 4.0]] for name in NBSInfo._fields} for seed in (0, 1)]
+    return [*({"method": "nbs", "curves": one} for one in curves), {"method": "l2"}]
 
 
-def test_curves_are_joined_and_their_late_half_is_summed_up(lines):
-    curves = joined(lines)
-    np.testing.assert_array_equal(curves["nbs"].prediction, 2 * [[np.nan, 2, np.nan, 4]])
+def test_curves_are_joined_and_their_late_half_is_summed_up(trained):
+    curves = training_curves(trained)
+    assert list(curves) == ["nbs"]
+    np.testing.assert_array_equal(curves["nbs"].prediction, [[np.nan, 2, np.nan, 4], [np.nan, 3, np.nan, 4]])
     info = NBSInfo(*np.ones((len(NBSInfo._fields), 2, 6)))
     info = info._replace(prediction=np.tile([9, 9, 9, np.nan, 1.0, 3], (2, 1)), entropy=np.full((2, 6), np.nan))
     info = info._replace(anomalous_loss=np.tile([0, 0, 0, 2.0, 4, 6], (2, 1)))
@@ -66,8 +63,8 @@ def test_curves_are_joined_and_their_late_half_is_summed_up(lines):
     assert rows[0] == ["uniform", "1.0000", "1.0000", "4.0000", "2.0000", "1.0000", ""]
 
 
-def test_the_page_shows_everything(lines):
-    text = render(RECORDS, joined(lines)["nbs"]._asdict())
+def test_the_page_shows_everything(trained):
+    text = render(RECORDS, training_curves(trained)["nbs"]._asdict())
     for title in ("Comparison", "Masks", "From maps to masks", "Training", "Where the sampler goes", "All figures"):
         assert f">{title}<" in text
     assert "painted:&lt;brick&gt;" in text

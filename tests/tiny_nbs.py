@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jaxad import data
-from jaxad.methods.nbs import EnvironmentConfig, NBSConfig, make_pile
+from jaxad.methods.nbs import EnvironmentConfig, NBSConfig, make_image_pool
 
 SMALL = NBSConfig(
     environment=EnvironmentConfig(patch=8, shift=3, window=16),
@@ -22,9 +22,9 @@ def parts():
 
 
 @pytest.fixture(scope="module")
-def pile(parts):
+def pool(parts):
     images, masks = parts
-    return make_pile(SMALL, images[:3], masks[:3], images[3:])
+    return make_image_pool(SMALL, images[:3], masks[:3], images[3:])
 
 
 def same(one, other):

@@ -1,4 +1,4 @@
-"""The task as flags, which the configs of experiments inherit."""
+"""Tasks as flags, which the configs of experiments inherit."""
 
 import dataclasses
 from collections.abc import Callable
@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from jaxad.data.fitting import fit_size
 from jaxad.data.loading import load_task
+from jaxad.data.protocols.few_masks import LabelledTask, Setting, load_labelled
 from jaxad.data.sources.registry import SOURCES, source_of
 from jaxad.data.task import Task, check_task
 
@@ -87,3 +88,26 @@ class FittedTaskConfig(TaskConfig):
             asked["valid_anomalies"] = valid_anomalies
         task = dataclasses.replace(self, **asked).load_task(seed)
         return check_task(fit_size(task, side or next_size(max(task.train.images.shape[1:3])), how=self.fit))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FewMasksConfig:
+    """What to segment. An experiment changes a default by naming the field again, with or without help."""
+
+    dataset: str = "painted:brick:64"
+    """Images with masks: painted:TEXTURE:SIZE (brick, grass, gravel), pairs:DIR, mvtec:DIR/CATEGORY or npz:FILE."""
+    labelled: int = 5
+    """Number of images whose masks training may see."""
+    setting: Setting = "transductive"
+    """Test on the unlabelled images, as the thesis does, or on images that no training saw."""
+    image_size: tuple[int, int] | None = None
+    """Resize all images to this height and width."""
+    limit: int | None = None
+    """Use at most so many images in all."""
+
+    def load_labelled(self, seed: int) -> LabelledTask:
+        """The task, drawn by `seed`; ValueError where it cannot be."""
+        return load_labelled(
+            self.dataset, labelled=self.labelled, setting=self.setting, image_size=self.image_size, limit=self.limit,
+            seed=seed,
+        )  # fmt: skip

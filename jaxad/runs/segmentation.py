@@ -136,3 +136,18 @@ def student_interval(values: Sequence[float], level: float = 0.95) -> tuple[floa
         return None
     mean, half = np.mean(values), t.ppf((1 + level) / 2, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5
     return float(mean - half), float(mean + half)
+
+
+def summary(records: Sequence[Record], seeds: Sequence[int], metrics: Sequence[str]) -> dict[str, Any]:
+    """What results.json says of the records of all methods and seeds, those of the method that is shown first."""
+    over = "seeds, by Student's t" if len(seeds) > 1 else "test images, by bootstrap"
+    trainings = [{name: one[name] for name in one if name not in ("images", "curves")} for one in records]
+    return {
+        "method": records[0]["method"],
+        "seeds": list(seeds),
+        "segmentation": mean_over_seeds(records[: len(seeds)]),
+        "intervals": f"Intervals are 95 % intervals over {over}.",
+        "comparison": over_seeds(records, metrics),
+        "trainings": trainings,
+        "seconds": sum(record["seconds"] for record in records),
+    }

@@ -1,4 +1,4 @@
-"""Segmentation with few labels: a handful of images with masks, a pile without, and masks to test on.
+"""Segmentation with few labels: a handful of images with masks, many without, and masks to test on.
 
 Two settings. Transductive, as in the thesis on neural batch sampling: the unlabelled images are the ones to segment.
 Inductive: images to segment come later, and no part of training sees one.

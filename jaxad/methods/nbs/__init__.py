@@ -8,30 +8,30 @@ does is what the policy is rewarded for. A dense CRF draws the edges.
 from jaxad.methods.nbs.config import NBSConfig
 from jaxad.methods.nbs.detector import known_logits, nbs, segment, without_images
 from jaxad.methods.nbs.environment import EnvironmentConfig
-from jaxad.methods.nbs.inspection import joined, labelled_visits, pixel_profiles, sampling_rows, visit_counts
+from jaxad.methods.nbs.inspection import labelled_visits, pixel_profiles, sampling_rows, training_curves, visit_counts
 from jaxad.methods.nbs.state import Best, NBSInfo, NBSState
-from jaxad.methods.nbs.training import Pile, make_pile, train_nbs, train_saved
+from jaxad.methods.nbs.training import ImagePool, make_image_pool, train_nbs, train_nbs_saved
 from jaxad.nn.crf import CRFConfig, refine
 
 __all__ = [
     "Best",
     "CRFConfig",
     "EnvironmentConfig",
+    "ImagePool",
     "NBSConfig",
     "NBSInfo",
     "NBSState",
-    "Pile",
-    "joined",
     "known_logits",
     "labelled_visits",
-    "make_pile",
+    "make_image_pool",
     "nbs",
     "pixel_profiles",
     "refine",
     "sampling_rows",
     "segment",
     "train_nbs",
-    "train_saved",
+    "train_nbs_saved",
+    "training_curves",
     "visit_counts",
     "without_images",
 ]

@@ -55,22 +55,19 @@ def pixel_profiles(state: NBSState, masks: np.ndarray, limit: int = 2000, seed: 
     return found
 
 
-def joined(lines: Sequence[Mapping[str, Any]]) -> dict[str, NBSInfo]:
-    """What every method told while it trained, each field [seeds, steps], from what runs keep of it.
+def training_curves(records: Sequence[Mapping[str, Any]]) -> dict[str, NBSInfo]:
+    """The infos of every method that has any, each field [seeds, steps], from the records of trainings.
 
-    lines: {"method", "seed", "done" steps, "info": {field: values of the steps since the last}}; of what was told
-    twice, the last counts.
+    records: {"method", "curves": {field of the info: [1, steps], None for NaN}}, where it was trained by `train_nbs`;
+    of every method in the order of seeds.
     """
-    evals = {(line["method"], line["seed"], line["done"]): line["info"] for line in lines}
-    seeds = {method: sorted({seed for m, seed, _ in evals if m == method}) for method, _, _ in evals}
-
-    def curve(method: str, seed: int, field: str) -> np.ndarray:
-        own = sorted(done for m, s, done in evals if (m, s) == (method, seed))
-        return np.concatenate([np.array(evals[method, seed, done][field], float) for done in own])
-
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for record in records:
+        if record.get("curves"):
+            found.setdefault(record["method"], []).append(record["curves"])
     return {
-        method: NBSInfo(*(np.stack([curve(method, seed, field) for seed in own]) for field in NBSInfo._fields))
-        for method, own in seeds.items()
+        method: NBSInfo(*(np.concatenate([np.array(one[field], float) for one in own]) for field in NBSInfo._fields))
+        for method, own in found.items()
     }
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,26 +18,24 @@ from jaxad.methods.nbs import sampling
 from jaxad.methods.nbs.config import STRATEGIES, NBSConfig
 from jaxad.methods.nbs.detector import nbs
 from jaxad.methods.nbs.state import NBSInfo, NBSState
-from jaxad.training import checkpoint
+from jaxad.training.resumable import Trained, even_stops, train_saved
 from jaxad.types import Array, Batch, Key
 
 ROOM = 128  # infos that a program holds, or a multiple: chunks of up to as many steps share one program
 
 OnChunk = Callable[[int, NBSState, NBSInfo], None]
 """(steps done, the state then, what the steps since the last call were like, [n] each)."""
-OnEval = Callable[[int, NBSInfo], None]
-"""(steps done, what the steps since the last call were like, [n] each)."""
 
 
-class Pile(NamedTuple):
+class ImagePool(NamedTuple):
     """All images of a task on the device, labelled ones first."""
 
     images: Array  # [N, H, W, C] uint8 or float32 in [0, 1]
     masks: Array  # [n, H, W] uint8, of the first n images
 
 
-def make_pile(config: NBSConfig, labelled: np.ndarray, masks: np.ndarray, unlabelled: np.ndarray) -> Pile:
-    """The pile of labelled images [n, H, W, C] with masks [n, H, W] and unlabelled ones [m, H, W, C].
+def make_image_pool(config: NBSConfig, labelled: np.ndarray, masks: np.ndarray, unlabelled: np.ndarray) -> ImagePool:
+    """The pool of labelled images [n, H, W, C] with masks [n, H, W] and unlabelled ones [m, H, W, C].
 
     Raises:
       ValueError: images or masks that do not fit, no anomalous or no normal pixel in the masks, constant images.
@@ -60,13 +58,13 @@ def make_pile(config: NBSConfig, labelled: np.ndarray, masks: np.ndarray, unlabe
     config.check_images(images.shape[1:])
     if config.strategy == "normal" and int(np.min(sampling.patch_sums(masks, config.environment.patch))) > 0:
         raise ValueError("every patch of the labelled images holds an anomalous pixel: take smaller patches")
-    return Pile(jnp.asarray(images), jnp.asarray(masks))
+    return ImagePool(jnp.asarray(images), jnp.asarray(masks))
 
 
 def train_nbs(
     config: NBSConfig,
     key: Key,
-    pile: Pile,
+    pool: ImagePool,
     *,
     steps: int,
     chunk: int = 100,
@@ -79,7 +77,7 @@ def train_nbs(
     Args:
       config: see `NBSConfig`.
       key: consumed; to continue a training, give it the key it began with.
-      pile: from `make_pile`.
+      pool: from `make_image_pool`.
       chunk: steps between two returns to the host; changes no number of the result.
       on_chunk: called after each chunk.
       state: to go on from, as it was after `start_step` steps; a fresh one by default.
@@ -96,7 +94,7 @@ def train_nbs(
         raise ValueError(f"start_step is {start_step} of {steps}; to go on, give the state after that many steps")
     initial, stepping = jax.random.split(key)
     if state is None:
-        state = _initialiser(config)(initial, pile)
+        state = _initialiser(config)(initial, pool)
     else:
         state = jax.tree.map(jnp.copy, state)  # the program takes over the memory of its state
     # The strategy is in the state: one program serves all.
@@ -104,7 +102,7 @@ def train_nbs(
     infos = []
     for start in range(start_step, steps, chunk):
         count = min(chunk, steps - start)
-        state, info = run(state, stepping, pile, np.int32(start), np.int32(count))
+        state, info = run(state, stepping, pool, np.int32(start), np.int32(count))
         infos.append(jax.tree.map(lambda leaf, n=count: leaf[:n], jax.device_get(info)))
         if on_chunk is not None:
             on_chunk(start + count, state, infos[-1])
@@ -112,41 +110,48 @@ def train_nbs(
     return state, jax.tree.map(lambda *leaves: np.concatenate(leaves), empty, *infos)
 
 
-def train_saved(
-    config: NBSConfig, key: Key, pile: Pile, path: Path, *, steps: int, evals: int, on_eval: OnEval
-) -> NBSState:
-    """`train_nbs` that can be stopped at any time: it goes on from the checkpoint at `path`, where there is one.
+def train_nbs_saved(
+    config: NBSConfig, key: Key, pool: ImagePool, *, path: str | Path, steps: int, checkpoints: int, **options: Any
+) -> Trained:
+    """As `train_nbs`, saved on the way; the same call after a kill ends where an uninterrupted one does.
 
-    `evals` times on the way the state is saved there, after `on_eval` was told of the steps since the last time; of a
-    training that was stopped in between, steps may be told twice.
+    Args:
+      config, key, pool: of `train_nbs`, the same in every session.
+      path: the file; that of a training with other settings is refused.
+      steps: number of the last step.
+      checkpoints: how often to save, the end included; at most every step.
+      options: others of `train_nbs`.
+
+    Returns:
+      The state, and the fields of `NBSInfo` as curves [1, steps].
     """
-    state, start = None, 0
-    if path.exists():
-        state = checkpoint.restore(path, jax.eval_shape(_initialiser(config), jax.random.key(0), pile))
-        start = int(state.opt_state.step)
 
-    def on_chunk(done: int, state: NBSState, info: NBSInfo) -> None:
-        on_eval(done, info)
-        checkpoint.save(path, state)
+    def advance(state: NBSState | None, start: int, stop: int) -> tuple[NBSState, dict[str, np.ndarray]]:
+        # Consumed once in all: the same key says what every step does.
+        own = jax.random.clone(key)
+        state, info = train_nbs(config, own, pool, steps=stop, state=state, start_step=start, **options)
+        return state, {name: values[None] for name, values in info._asdict().items()}
 
-    options = {"chunk": -(-steps // evals), "on_chunk": on_chunk, "state": state, "start_step": start}
-    return train_nbs(config, key, pile, steps=steps, **options)[0]
+    return train_saved(
+        advance, path=path, stops=even_stops(steps, checkpoints), points=steps,
+        like=lambda: jax.eval_shape(_initialiser(config), jax.random.key(0), pool),
+    )  # fmt: skip
 
 
 @functools.lru_cache(maxsize=8)
-def _initialiser(config: NBSConfig) -> Callable[[Key, Pile], NBSState]:
+def _initialiser(config: NBSConfig) -> Callable[[Key, ImagePool], NBSState]:
     # Run once: what it takes to compile random weights goes into optimising what runs for a millisecond.
     options = kernel_options() | ({"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {})
-    return jax.jit(lambda key, pile: nbs(config).init(key, to_float(pile.images)), compiler_options=options)
+    return jax.jit(lambda key, pool: nbs(config).init(key, to_float(pool.images)), compiler_options=options)
 
 
 @functools.lru_cache(maxsize=8)
 def _program(config: NBSConfig, capacity: int) -> Callable[..., tuple[NBSState, NBSInfo]]:
-    """Up to `capacity` steps: (state, key, pile, start, count) -> (state, infos, of which `count` count)."""
+    """Up to `capacity` steps: (state, key, pool, start, count) -> (state, infos, of which `count` count)."""
     detector = nbs(config)
 
-    def run(state: NBSState, key: Key, pile: Pile, start: Array, count: Array) -> tuple[NBSState, NBSInfo]:
-        batch = Batch(to_float(pile.images), None, pile.masks)
+    def run(state: NBSState, key: Key, pool: ImagePool, start: Array, count: Array) -> tuple[NBSState, NBSInfo]:
+        batch = Batch(to_float(pool.images), None, pool.masks)
 
         def body(index: Array, carry: tuple[NBSState, NBSInfo]) -> tuple[NBSState, NBSInfo]:
             state, infos = carry

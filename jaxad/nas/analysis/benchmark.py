@@ -1,8 +1,8 @@
-"""Comparing strategies by real searches: a cell is one method on one seed.
+"""Comparing strategies by real searches, each of one strategy on one seed.
 
-Each cell trains children as a search of a user does. What it found is judged apart from the search: the favourite
-architecture is trained from scratch, with weights that depend on the seed and the architecture alone, so that methods
-that found the same architecture get the same result.
+Each trains children as a search of a user does. What it found is tested apart from the search: the favourite
+architecture is trained from scratch, with weights that depend on the seed and the architecture alone, so that
+strategies that found the same architecture get the same result.
 """
 
 import time
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxad.data import Task
+from jaxad.data import Split, Task
 from jaxad.nas import loop, supernet, trial
 from jaxad.nas.executors.population import make_executor
 from jaxad.nas.space import SearchSpace
@@ -21,7 +21,7 @@ from jaxad.nas.trial import TrialConfig
 from jaxad.types import Key, Search
 
 
-class Cell(NamedTuple):
+class SearchRecord(NamedTuple):
     """What a search evaluated, in order."""
 
     tokens: list[list[int]]  # [children][T]
@@ -29,7 +29,7 @@ class Cell(NamedTuple):
     elapsed: list[float]  # [children] seconds from the start, compilation and strategy included
 
 
-def search_cell(
+def record_search(
     search: Search,
     space: SearchSpace,
     task: Task,
@@ -39,7 +39,7 @@ def search_cell(
     children: int,
     population: int,
     share: bool = True,
-) -> Cell:
+) -> SearchRecord:
     """Search for real.
 
     Args:
@@ -63,7 +63,8 @@ def search_cell(
                 search, space, executor, state, key=search_key, children=goal, image_shape=image_shape,
                 trials=tuple(trials), elapsed=time.perf_counter() - started, on_trial=trials.append,
             ).state  # fmt: skip
-    return Cell([t.tokens for t in trials], [t.reward for t in trials], [t.elapsed for t in trials])
+    tokens, rewards, elapsed = zip(*((one.tokens, one.reward, one.elapsed) for one in trials))
+    return SearchRecord(list(tokens), list(rewards), list(elapsed))
 
 
 def rewards_from_scratch(
@@ -82,18 +83,56 @@ def rewards_from_scratch(
         yield float(result.verdict.reward) if usable else trial.WORST_REWARD
 
 
-def favourite(cell: Cell, seconds: float = np.inf) -> list[int]:
+def favourite(record: SearchRecord, seconds: float = np.inf) -> list[int]:
     """Tokens of the best child that had ended after so many seconds; the first child, if none had."""
-    ended = np.asarray(cell.elapsed) <= seconds
-    return cell.tokens[int(np.argmax(np.where(ended, cell.rewards, -np.inf)))]
+    ended = np.asarray(record.elapsed) <= seconds
+    return record.tokens[int(np.argmax(np.where(ended, record.rewards, -np.inf)))]
 
 
-def fair_seconds(cells: Mapping[str, Cell]) -> float:
-    """Wall-clock that all methods of one seed can be given: what the quickest took for all its children."""
-    return min(cell.elapsed[-1] for cell in cells.values())
+def fair_seconds(records: Iterable[SearchRecord]) -> float:
+    """Wall-clock that all strategies can be given on one seed: what the quickest took for all its children."""
+    return min(record.elapsed[-1] for record in records)
 
 
-def best_at(cell: Cell, seconds: np.ndarray) -> np.ndarray:
-    """Best reward that a cell had found at each of `seconds` [n]; NaN before its first child ended."""
-    best = np.concatenate([[np.nan], np.maximum.accumulate(cell.rewards)])
-    return best[np.searchsorted(cell.elapsed, seconds, side="right")]
+def best_at(record: SearchRecord, seconds: np.ndarray) -> np.ndarray:
+    """Best reward that a search had found at each of `seconds` [n]; NaN before its first child ended."""
+    best = np.concatenate([[np.nan], np.maximum.accumulate(record.rewards)])
+    return best[np.searchsorted(record.elapsed, seconds, side="right")]
+
+
+def evaluate_favourites(
+    space: SearchSpace,
+    task: Task,
+    settings: TrialConfig,
+    records: Mapping[str, SearchRecord],
+    *,
+    seed: int,
+    correlate: str | None = None,
+) -> dict[str, Any]:
+    """Train what the searches of a seed have found from scratch, each architecture once, and test it once.
+
+    Args:
+      settings: of a training from scratch.
+      records: by the name of a strategy.
+      seed: with the tokens it decides weights and batches of a training.
+      correlate: the strategy whose children are all trained from scratch, too, to see whether ranks agree.
+
+    Returns:
+      {"auroc": {"NAME children": the test AUROC of a strategy's favourite, "NAME seconds": that of its favourite after
+      the `fair_seconds`}, "ranks": [(reward in the search, from scratch)] of the children that are correlated}.
+    """
+    channels, quickest = task.train.images.shape[-1], fair_seconds(records.values())
+
+    def rewards(tokens: Iterable[Iterable[int]], part: Split) -> list[float]:
+        images = trial.put(task.train.images, part.images, part.labels)
+        with closing(make_executor("auto", images, settings)) as executor:
+            rows = np.array([list(row) for row in tokens])
+            return list(rewards_from_scratch(space, rows, executor, seed=seed, image_channels=channels))
+
+    found = {f"{name} children": tuple(favourite(record)) for name, record in records.items()}
+    found |= {f"{name} seconds": tuple(favourite(record, quickest)) for name, record in records.items()}
+    unique = sorted(set(found.values()))
+    tested = dict(zip(unique, rewards(unique, task.test)))
+    drawn = None if correlate is None else records[correlate]
+    ranks = [] if drawn is None else list(zip(drawn.rewards, rewards(drawn.tokens, task.valid)))
+    return {"auroc": {what: tested[tokens] for what, tokens in found.items()}, "ranks": ranks}

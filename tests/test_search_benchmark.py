@@ -1,4 +1,4 @@
-"""Cells of a comparison: the clock, the favourite, and children that share nothing."""
+"""Searches that are compared: the clock, the favourite, and children that share nothing."""
 
 import jax
 import numpy as np
@@ -6,31 +6,38 @@ import pytest
 
 from jaxad.data import Split, Task
 from jaxad.nas import trial
-from jaxad.nas.analysis.benchmark import Cell, best_at, fair_seconds, favourite, rewards_from_scratch, search_cell
+from jaxad.nas.analysis.benchmark import (
+    SearchRecord,
+    best_at,
+    fair_seconds,
+    favourite,
+    record_search,
+    rewards_from_scratch,
+)
 from jaxad.nas.strategies.registry import make_strategy
 from spaces import TINY
 
-CELL = Cell([[0], [1], [2], [3]], [0.5, 0.9, 0.2, 0.95], [1.0, 2.5, 3.0, 7.0])
+RECORD = SearchRecord([[0], [1], [2], [3]], [0.5, 0.9, 0.2, 0.95], [1.0, 2.5, 3.0, 7.0])
 
 
 def test_the_favourite_is_the_best_that_had_ended():
-    assert favourite(CELL) == [3]
-    assert favourite(CELL, 7.0) == [3]
-    assert favourite(CELL, 6.9) == [1]
-    assert favourite(CELL, 1.0) == [0]
-    assert favourite(CELL, 0.5) == [0]  # nothing had ended
+    assert favourite(RECORD) == [3]
+    assert favourite(RECORD, 7.0) == [3]
+    assert favourite(RECORD, 6.9) == [1]
+    assert favourite(RECORD, 1.0) == [0]
+    assert favourite(RECORD, 0.5) == [0]  # nothing had ended
 
 
 def test_the_best_at_a_time_is_that_of_the_children_that_had_ended():
     seconds = np.array([0.5, 1.0, 2.4, 2.5, 6.0, 100.0])
     expected = [
-        max((r for r, e in zip(CELL.rewards, CELL.elapsed) if e <= s), default=np.nan) for s in seconds.tolist()
+        max((r for r, e in zip(RECORD.rewards, RECORD.elapsed) if e <= s), default=np.nan) for s in seconds.tolist()
     ]
-    np.testing.assert_array_equal(best_at(CELL, seconds), expected)
+    np.testing.assert_array_equal(best_at(RECORD, seconds), expected)
 
 
 def test_fair_seconds_are_those_of_the_quickest():
-    assert fair_seconds({"a": CELL, "b": CELL._replace(elapsed=[1.0, 2.0, 3.0, 4.0])}) == 4.0
+    assert fair_seconds([RECORD, RECORD._replace(elapsed=[1.0, 2.0, 3.0, 4.0])]) == 4.0
 
 
 class Recorder:
@@ -81,11 +88,11 @@ def task(rng):
 
 
 @pytest.mark.parametrize("share", [True, False])
-def test_a_cell_is_complete_and_ordered_in_time(share, rng):
+def test_a_record_is_complete_and_ordered_in_time(share, rng):
     settings = trial.TrialConfig(steps=1, batch_size=8)
     search = make_strategy("random", TINY, population=2)
     options = {"children": 4, "population": 2, "share": share}
-    cell = search_cell(search, TINY, task(rng), settings, key=jax.random.key(0), **options)
-    assert len({tuple(tokens) for tokens in cell.tokens}) == len(cell.rewards) == 4
-    assert (np.diff([0.0, *cell.elapsed]) > 0).all()
-    assert all(0 <= reward <= 1 for reward in cell.rewards)
+    record = record_search(search, TINY, task(rng), settings, key=jax.random.key(0), **options)
+    assert len({tuple(tokens) for tokens in record.tokens}) == len(record.rewards) == 4
+    assert (np.diff([0.0, *record.elapsed]) > 0).all()
+    assert all(0 <= reward <= 1 for reward in record.rewards)

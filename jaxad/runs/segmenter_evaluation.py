@@ -1,0 +1,133 @@
+"""The one test of a trained segmenter, and what a run folder keeps of it: masks, pictures and the detector itself.
+
+masks/METHOD.npy       predicted masks of every method, first seed
+masks/NUMBER.png       those of the method that is shown, in the order of the test images
+overlays/NUMBER.png    its maps on a few of them
+best/                  its detector
+profiles/, visits.npy  where it is neural batch sampling: loss profiles of test pixels, and where the sampler goes
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxad._utils import files
+from jaxad.data.batches import to_float
+from jaxad.data.protocols.few_masks import LabelledTask
+from jaxad.methods import nbs as sampling
+from jaxad.metrics import thresholds
+from jaxad.metrics.pixel import pixel_scores, summarise_segmentation
+from jaxad.nn.crf import CRFConfig
+from jaxad.report import overlays
+from jaxad.runs.folder import Run
+from jaxad.runs.saving import save_detector
+from jaxad.runs.segmentation import Reading, choose_reading, image_rows, read, readings_of
+from jaxad.runs.segmenters import Segmenter, image_maps, segmenter_maps
+
+SHOWN = 8  # images of a row
+Rows = list[tuple[str, np.ndarray]]
+
+
+class EvaluatedSegmenter(NamedTuple):
+    """A trained method and its test."""
+
+    segmenter: Segmenter
+    reading: Reading  # by which its maps become masks
+    maps: np.ndarray  # [m, H, W] of the test images
+    masks: np.ndarray  # [m, H, W] bool, predicted
+    record: dict[str, Any]  # plain data: all that a comparison needs to know
+
+
+def evaluate_segmenter(segmenter: Segmenter, task: LabelledTask, *, crf: CRFConfig, seed: int) -> EvaluatedSegmenter:
+    """Choose by the labelled images alone how maps become masks, and test that once.
+
+    Args:
+      crf: what may refine maps that are logits.
+      seed: of the training, for the record, and of the bootstrap over test images.
+    """
+    labelled, test = task.labelled, task.test
+    known, maps = segmenter_maps(segmenter, task)
+    readings = readings_of(known, labelled.masks, None if segmenter.method == "l2" else crf)
+    chosen, labelled_f1 = choose_reading(readings, known, labelled.masks, labelled.images)
+    predicted = {name: read(reading, maps, test.images) for name, reading in readings.items()}
+    # Anomaly-free images that no training saw set the threshold of RPRO.
+    normal = None if task.normal is None else image_maps(segmenter, task.normal.images)
+    record = {
+        "method": segmenter.method,
+        "seed": seed,
+        "reading": chosen,
+        "threshold": readings[chosen].threshold,
+        "labelled_f1": labelled_f1,
+        "test": summarise_segmentation(maps, predicted[chosen], test.masks, normal_maps=normal, seed=seed),
+        "readings": {name: pixel_scores(masks, test.masks)._asdict() for name, masks in predicted.items()},
+        "images": image_rows(test.ids, predicted[chosen], test.masks, maps),
+        "curves": segmenter.curves,
+    }
+    return EvaluatedSegmenter(segmenter, readings[chosen], maps, predicted[chosen], record)
+
+
+def keep_masks(folder: Run, evaluated: EvaluatedSegmenter) -> None:
+    """Keep the predicted masks of a method, for the report."""
+    files.write_array(folder.path / "masks" / f"{evaluated.segmenter.method}.npy", evaluated.masks)
+
+
+def keep_segmenter(folder: Run, task: LabelledTask, evaluated: EvaluatedSegmenter, *, seed: int) -> None:
+    """Save the detector, its masks and overlays as PNG and, of neural batch sampling, what the report shows of it."""
+    segmenter, state, scale = evaluated.segmenter, evaluated.segmenter.state, overlays.colour_scale(evaluated.maps)
+    is_sampler = segmenter.name == "nbs"
+    save_detector(
+        folder.best, name=segmenter.name, config=segmenter.config,
+        state=sampling.without_images(segmenter.config, state) if is_sampler else state,
+        image_shape=task.labelled.images.shape[1:], threshold=thresholds.fixed(evaluated.reading.threshold),
+        details={"task": task.name, "seed": seed, "map_scale": scale},
+    )  # fmt: skip
+    overlays.write_masks(folder.path / "masks", evaluated.masks)
+    images = to_float(task.test.images)
+    overlays.write_overlays(folder.path / "overlays", images, evaluated.maps, scale=scale, numbers=shown_images(task))
+    if is_sampler and task.details["setting"] == "transductive":
+        for kind, profiles in sampling.pixel_profiles(state, task.test.masks).items():
+            files.write_array(folder.path / "profiles" / f"{kind}.npy", profiles)
+    if is_sampler and segmenter.config.strategy == "learned":
+        visits = sampling.labelled_visits(segmenter.config, state, to_float(task.labelled.images))
+        files.write_array(folder.path / "visits.npy", visits)
+
+
+# ---- what the report shows -------------------------------------------------------------------------------------
+
+
+def shown_images(task: LabelledTask) -> np.ndarray:
+    """Up to eight test images, from those with most anomalous pixels to those with none."""
+    order = np.argsort(-task.test.masks.mean((1, 2)), kind="stable")
+    return order[np.linspace(0, len(order) - 1, min(SHOWN, len(order))).astype(int)]
+
+
+def segmentation_pictures(folder: Path, task: LabelledTask, methods: Sequence[str]) -> dict[str, Any]:
+    """What `report.render_segmentation` draws of the arrays in a run folder: masks, visits and profiles."""
+    profiles = {file.stem: np.load(file) for file in sorted((folder / "profiles").glob("*.npy"), reverse=True)}
+    return {"masks": mask_rows(folder, task, methods), "visits": visit_rows(folder, task), "profiles": profiles}
+
+
+def mask_rows(folder: Path, task: LabelledTask, methods: Sequence[str]) -> Rows:
+    """Rows of test images, of the masks that every method predicts, and of the truth."""
+    chosen = shown_images(task)
+    rows = [("image", to_float(task.test.images[chosen]))]
+    rows += [(method, _drawn(np.load(folder / "masks" / f"{method}.npy")[chosen])) for method in methods]
+    return [*rows, ("truth", _drawn(task.test.masks[chosen]))]
+
+
+def visit_rows(folder: Path, task: LabelledTask) -> Rows:
+    """Rows of labelled images, their masks, and how often the sampler visits each pixel; none without a sampler."""
+    if not (folder / "visits.npy").exists():
+        return []
+    visits = _drawn(np.load(folder / "visits.npy"))
+    return [
+        ("image", to_float(task.labelled.images)), ("mask", _drawn(task.labelled.masks)),
+        ("visits", visits / visits.max()),
+    ]  # fmt: skip
+
+
+def _drawn(masks: np.ndarray) -> np.ndarray:
+    """Masks or counts [k, H, W] as images [k, H, W, 1]."""
+    return masks[..., None].astype(float)
