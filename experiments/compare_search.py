@@ -15,7 +15,7 @@ a killed run goes on; open report.html.
 """
 
 import dataclasses
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from jaxad import data, report
 from jaxad._utils import files
@@ -33,7 +33,7 @@ from jaxad.runs.search_comparison import ComparisonConfig, by_search, by_table
 class Config(ComparisonConfig):
     """Compare search strategies."""
 
-    dataset: str = "digits"
+    dataset: Annotated[str, data.SOURCES] = "digits"
     anomaly_ratio: float = 0.2
     mode: Literal["table", "search"] = "table"
     """Look rewards up in a table of a small space, or search for real."""

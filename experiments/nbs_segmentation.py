@@ -41,11 +41,11 @@ class Config(cli.RunConfig, SegmentersConfig, data.FewMasksConfig):
     """Segment defects from a handful of labelled images."""
 
     preset: Literal["default", "smoke", "paper"] = "default"
-    """What holds where no flag is given: default (minutes on a laptop), smoke (a minute) or paper (for a GPU)."""
+    """Settings where flags give none: default (minutes on a laptop), smoke (a minute), paper (for a GPU)."""
     methods: tuple[Method, ...] = ("nbs", "uniform", "normal", "l2", "unet")
     """Methods to compare. The first is the one that is saved and shown."""
     seed: int = 0
-    """The first seed. It decides everything random: the same seed gives the same result."""
+    """First seed of everything random: the same seed gives the same result."""
     num_seeds: int = 1
     """Number of seeds, each with labelled images (and painted defects) and weights of its own."""
 

@@ -56,7 +56,7 @@ class ComparisonConfig(RunConfig, TaskConfig):
     population: int = 5
     """Number of proposals in one iteration."""
     seed: int = 0
-    """The first seed. It decides everything random: the same seed gives the same result."""
+    """First seed of everything random: the same seed gives the same result."""
     without: tuple[str, ...] = ()
     """Leave these out: no-curiosity, no-replay, no-sharpening, plain-lstm, paper, evolution, random-from-scratch."""
     controller: AutoADConfig = dataclasses.field(default_factory=AutoADConfig)
