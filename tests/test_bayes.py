@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxad.nas.strategies import posterior as bayes
-from jaxad.nas.strategies.posterior import Posterior, ScaleMixture
+from jaxad.nas.strategies.autoad import posterior as bayes
+from jaxad.nas.strategies.autoad.posterior import Posterior, ScaleMixture
 
 
 def posterior_of(rng, scale=1.0):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.special import expit, log_softmax
 
-from jaxad.nas.strategies.controller import carry_over, first_carries, make_controller, no_carry
-from jaxad.nas.strategies.reinforce import (
+from jaxad.nas.strategies.autoad.controller import carry_over, first_carries, make_controller, no_carry
+from jaxad.nas.strategies.autoad.reinforce import (
     init_baseline,
     reinforce_loss,
     self_imitation_loss,

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxad.nas.strategies import replay
-from jaxad.nas.strategies.replay import init_buffer
+from jaxad.nas.strategies.autoad import replay
+from jaxad.nas.strategies.autoad.replay import init_buffer
 
 CARRY = np.zeros((1, 2))
 insert, draw = jax.jit(replay.insert), jax.jit(replay.draw, static_argnums=2)

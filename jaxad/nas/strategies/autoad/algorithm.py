@@ -1,0 +1,204 @@
+"""Algorithm 1 of AutoAD, lines 8 to 22, as the functions of a `Search` (Li et al., TNNLS 2022).
+
+`ask` writes a population of architectures with weights phi ~ q. `tell`, one compiled program, learns from their
+rewards in three kinds of steps on mean and rho of q and the sharpening step sizes eta. Each kind has an Adam of its
+own: the divergence from the prior has gradients that would drown those of the rewards in one Adam for all.
+
+    explore    `losses.exploration_loss` (Eq. 16), and what its step taught about every architecture (Eqs. 6-7)
+    reinforce  `losses.policy_loss` (Eqs. 4-5) with rewards shaped by that (Eq. 7)
+    imitate    `losses.imitation_loss` (Eqs. 18-19) over the buffer of the best
+
+Each part can be switched off, as in Table V. Readings where the paper is silent: the likelihood is of actions,
+weighted with their advantages (the plain one would reinforce whatever was drawn); C is the number of sequences of an
+iteration; actions are drawn before there is anything to sharpen with, so theta is used in losses only; g is a constant
+in the gradient; the gain is computed for each architecture from an update with it alone.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jax.flatten_util import ravel_pytree
+
+from jaxad._utils.random import uniform_like
+from jaxad.nas.space import SearchSpace
+from jaxad.nas.strategies.autoad import losses, replay
+from jaxad.nas.strategies.autoad import posterior as bayes
+from jaxad.nas.strategies.autoad.config import AutoADConfig
+from jaxad.nas.strategies.autoad.controller import (
+    Carried,
+    Episode,
+    carry_over,
+    first_carries,
+    make_controller,
+    no_carry,
+)
+from jaxad.nas.strategies.autoad.losses import Data, Learned
+from jaxad.nas.strategies.autoad.reinforce import Baseline, init_baseline, shaped_rewards, update_baseline
+from jaxad.types import Array, Key, Params, Search
+
+
+class Optimisers(NamedTuple):
+    """States of Adam, one for each kind of step."""
+
+    explore: optax.OptState
+    reinforce: optax.OptState
+    imitate: optax.OptState
+
+
+class AutoADState(NamedTuple):
+    """All that the rest of a search depends on."""
+
+    learned: Learned
+    optimisers: Optimisers
+    baseline: Baseline
+    normaliser: bayes.Normaliser
+    buffer: replay.Buffer
+    carried: Carried
+    num_evaluated: Array  # [] int32 children so far
+
+
+class AutoADInfo(NamedTuple):
+    """What a person wants to see after each `tell`."""
+
+    num_evaluated: Array  # [] int32
+    entropies: Array  # [T] nats, of the controller with its mean weights, averaged over the population
+    probabilities: Array  # [T, V] likewise
+    rewards: Array  # [P] external
+    gains: Array  # [P] information gain before normalisation, nats
+    curiosity: Array  # [P] what it added to the reward
+    baseline: Array  # []
+    advantages: Array  # [P] of the shaped rewards
+    kl_prior: Array  # [] one-sample estimate of KL[q || p], nats
+    kl_sharpening: Array  # [] nats
+    imitated: Array  # [] mean clipped advantage of the last imitation step
+    buffer_tokens: Array  # [S, T]
+    buffer_rewards: Array  # [S], -inf where a place is free
+
+
+def make_algorithm(space: SearchSpace, population: int, config: AutoADConfig) -> Search:
+    """The functions of `autoad`, which has checked the arguments."""
+    controller = make_controller(space, units=config.units, tanh=config.tanh, temperature=config.temperature)
+    optimiser = optax.adam(config.learning_rate)
+    # Outside the network weights are one vector [W]: what is done with a posterior is one operation, not one a leaf.
+    shapes = jax.eval_shape(controller.init, jax.random.key(0))
+    _, unravel = ravel_pytree(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
+
+    def policy(weights: Array, tokens: Array, carries: Array) -> Episode:
+        return jax.vmap(controller.replay, (None, 0, 0))(unravel(weights), tokens, carries)
+
+    def init(key: Key) -> AutoADState:
+        weights_key, rho_key, eta_key = jax.random.split(key, 3)
+        weights = controller.init(weights_key)
+        mean, rho = (ravel_pytree(tree)[0] for tree in (weights, _initial_rho(rho_key, weights)))
+        eta = config.eta * jax.random.normal(eta_key, mean.shape)
+        learned = Learned(bayes.Posterior(mean, rho), eta)
+        buffer = replay.init_buffer(config.buffer, space.num_tokens, controller.carry())
+        carried = no_carry(controller, config.keep)
+        optimisers = Optimisers(*[optimiser.init(learned)] * 3)
+        normaliser = bayes.init_normaliser(config.history)
+        return AutoADState(learned, optimisers, init_baseline(), normaliser, buffer, carried, jnp.int32(0))
+
+    def ask(key: Key, state: AutoADState) -> tuple[AutoADState, Array]:
+        weights_key, actions_key = jax.random.split(key)
+        phi = losses.draw_weights(config, state.learned, weights_key)
+        carries = first_carries(controller, state.carried, population)
+        keys = jax.random.split(actions_key, population)
+        return state, jax.vmap(controller.sample, (None, 0, 0))(unravel(phi), keys, carries).tokens
+
+    def descend(learned: Learned, opt_state: Any, gradients: Learned) -> tuple[Learned, Any]:
+        updates, opt_state = optimiser.update(gradients, opt_state, learned)
+        return optax.apply_updates(learned, updates), opt_state
+
+    # ---- Algorithm 1, lines 10 to 22 -----------------------------------------------------------------------------
+
+    exploration = jax.grad(functools.partial(losses.exploration_loss, policy, config), has_aux=True)
+    surprise = jax.grad(functools.partial(losses.surprise_loss, policy))
+    reinforcement = jax.grad(functools.partial(losses.policy_loss, policy, config))
+    imitation = jax.grad(functools.partial(losses.imitation_loss, policy, config))
+
+    def information_gains(learned: Learned, opt_state: Any, key: Key, data: Data) -> Array:
+        """What each sequence [n] would teach alone -> [n] nats (Eqs. 6-7)."""
+        count = len(data.tokens)
+        alone = jax.tree.map(lambda leaf: leaf[:, None], data)  # as populations of one
+
+        def natural(data: Data) -> Array:
+            return bayes.natural_gain(learned.posterior, surprise(learned.posterior, key, data))
+
+        def of_update(data: Data) -> Array:
+            gradients, _ = exploration(learned, key, data, count)
+            after, _ = descend(learned, opt_state, gradients)
+            return bayes.information_gain(after.posterior, learned.posterior)
+
+        return jax.vmap(natural if config.gain == "natural" else of_update)(alone)
+
+    def imitate(
+        learned: Learned, opt_state: Any, key: Key, buffer: replay.Buffer, count: int, baseline: Array
+    ) -> tuple[Learned, Any, Array]:
+        """The self-imitation steps; also the mean clipped advantage of the last (Eqs. 18-19)."""
+
+        def step(moving: tuple[Learned, Any], number: Array) -> tuple[tuple[Learned, Any], Array]:
+            draw_key, phi_key = jax.random.split(jax.random.fold_in(key, number))
+            chosen = replay.draw(draw_key, buffer, count)
+            gradients = imitation(moving[0], phi_key, chosen, baseline)
+            return descend(*moving, gradients), jnp.mean(jnp.clip(chosen.rewards - baseline, 0, 1))
+
+        (learned, opt_state), advantages = lax.scan(step, (learned, opt_state), jnp.arange(config.imitations))
+        return learned, opt_state, advantages[-1]
+
+    def tell(key: Key, state: AutoADState, tokens: Array, rewards: Array) -> tuple[AutoADState, AutoADInfo]:
+        chex.assert_shape(tokens, (None, space.num_tokens))
+        chex.assert_shape(rewards, (tokens.shape[0],))
+        count = tokens.shape[0]
+        rewards = jnp.where(jnp.isfinite(rewards), rewards, 0.0).astype(jnp.float32)
+        carries = first_carries(controller, state.carried, population)[:count]
+        explore_key, surprise_key, policy_key, imitate_key = jax.random.split(key, 4)
+        baseline = update_baseline(state.baseline, rewards, config.baseline_decay)
+        learned, (exploring, reinforcing, imitating) = state.learned, state.optimisers
+        data = Data(tokens, carries, rewards - baseline.value)
+
+        gains, divergences = jnp.zeros(count), losses.Divergences(jnp.float32(0), jnp.float32(0))
+        if config.bayesian:
+            gains = information_gains(learned, exploring, surprise_key, data)
+            gradients, divergences = exploration(learned, explore_key, data, count)
+            learned, exploring = descend(learned, exploring, gradients)
+        normaliser, normalised = bayes.normalise_gain(state.normaliser, gains)
+        shaped = shaped_rewards(rewards, normalised, config.curiosity)
+
+        gradients = reinforcement(learned, policy_key, data, shaped, baseline.value)
+        learned, reinforcing = descend(learned, reinforcing, gradients)
+
+        buffer, imitated = replay.insert(state.buffer, tokens, rewards, carries), jnp.float32(0)
+        if config.imitations:
+            learned, imitating, imitated = imitate(learned, imitating, imitate_key, buffer, count, baseline.value)
+
+        shown = policy(learned.posterior.mean, tokens, carries)
+        carried = state.carried
+        if config.keep <= count:  # a last population may be too small to fill the places
+            carried = carry_over(carried, shown.carry, rewards)
+        num_evaluated = state.num_evaluated + count
+        info = AutoADInfo(
+            num_evaluated, shown.entropies.mean(0), shown.probabilities.mean(0), rewards, gains,
+            config.curiosity * normalised, baseline.value, shaped - baseline.value,
+            divergences.prior, divergences.sharpening, imitated, buffer.tokens, buffer.rewards,
+        )  # fmt: skip
+        optimisers = Optimisers(exploring, reinforcing, imitating)
+        return AutoADState(learned, optimisers, baseline, normaliser, buffer, carried, num_evaluated), info
+
+    def revisit(key: Key, state: AutoADState) -> Array:
+        return replay.draw(key, state.buffer, config.revisits).tokens
+
+    return Search(init, ask, tell, revisit if config.revisits else None)
+
+
+def _initial_rho(key: Key, mean: Params) -> Params:
+    """Deviations uniform between a quarter and a half of the prior's for the LSTM, twice that for all else (sonnet)."""
+    sd, share = losses.PRIOR.sd, uniform_like(key, mean, 0.25, 0.5)
+    return {
+        part: jax.tree.map(lambda u, part=part: bayes.rho_of(u * sd * (1 if part.startswith("lstm") else 2)), leaves)
+        for part, leaves in share.items()
+    }

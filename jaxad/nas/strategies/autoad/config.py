@@ -1,0 +1,92 @@
+"""Settings of AutoAD, and the variants of its ablations (Table V)."""
+
+import dataclasses
+
+LIKELIHOODS = ("weighted", "plain")
+GAINS = ("natural", "update")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AutoADConfig:
+    """The controller's settings; the constants are the paper's but for learning rate and gain, see `paper`."""
+
+    learning_rate: float = 1e-2
+    """Of Adam, for mean, rho and eta. The paper's 3.5e-4 learns nothing within a hundred children."""
+    curiosity: float = 0.01
+    """eta_cur, weight of the normalised information gain in the reward (Table V: 0, 0.01, 0.1)."""
+    buffer: int = 10
+    """Architectures in the replay buffer (Table V: 0, 5, 10); 0 needs imitations and revisits of 0."""
+    imitations: int = 4
+    """Self-imitation steps after every population."""
+    revisits: int = 1
+    """Architectures of the buffer that train the shared weights once more after every population (line 20)."""
+    sharpening: bool = True
+    """Sharpen the posterior inside the losses (Eqs. 13-17)."""
+    bayesian: bool = True
+    """Weights have a posterior; False is a plain LSTM, without curiosity and sharpening."""
+    gain: str = "natural"
+    """Information gain: of a natural-gradient step on the likelihood (VIME), or of the actual update (Algorithm 1)."""
+    likelihood: str = "weighted"
+    """Of a population in Eq. 10: weighted by advantage, or plain."""
+    keep: int = 0
+    """K of Fig. 1: final LSTM states of the best K candidates that the next population starts from."""
+    baseline_decay: float = 0.95
+    """Of the moving average of rewards."""
+    entropy: float = 0.0
+    """Weight of an entropy bonus; the paper mentions none."""
+    tanh: float = 2.5
+    """Bound of the logits."""
+    temperature: float = 5.0
+    """Divides the logits before the tanh."""
+    units: int = 50
+    """Of each of the two LSTM layers."""
+    prior: float = 1.0
+    """Weight of KL[q || p] / C in Eq. 16."""
+    sigma0: float = 0.02
+    """Standard deviation of a sharpened sample."""
+    eta: float = 0.01
+    """Standard deviation of the initial sharpening step sizes."""
+    history: int = 10
+    """Populations whose median gains scale the gain."""
+
+    def check(self) -> None:
+        """Raise ValueError for values out of range, and for parts that need each other; `autoad` does so, too."""
+        for name in ("learning_rate", "temperature", "tanh", "sigma0"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} is {getattr(self, name)}; give a positive number")
+        for name in ("curiosity", "entropy", "eta", "prior"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} is {getattr(self, name)}; give a number from 0 upwards")
+        for name in ("buffer", "imitations", "revisits", "keep", "units", "history"):
+            value, least = getattr(self, name), int(name in ("units", "history"))
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(f"{name} is {value!r}; give a whole number from {least} upwards")
+        if not 0 <= self.baseline_decay < 1:
+            raise ValueError(f"baseline_decay is {self.baseline_decay}; give a number from 0 to below 1")
+        for name, choices in (("likelihood", LIKELIHOODS), ("gain", GAINS)):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(choices)}")
+        if not self.buffer and (self.imitations or self.revisits):
+            raise ValueError("with a buffer of 0 there is nothing to imitate; set imitations and revisits to 0, too")
+        if not self.bayesian and (self.curiosity or self.sharpening):
+            raise ValueError("a plain LSTM has no posterior to be curious about or to sharpen: set both off with it")
+
+    @classmethod
+    def paper(cls) -> "AutoADConfig":
+        """The constants of the paper and of the codes it rests on, and its own information gain."""
+        return cls(
+            learning_rate=3.5e-4, curiosity=0.01, buffer=10, imitations=4, gain="update", likelihood="weighted",
+            baseline_decay=0.95, entropy=0.0, tanh=2.5, temperature=5.0, units=50, prior=1.0, sigma0=0.02, eta=0.01,
+        )  # fmt: skip
+
+
+def ablations(config: AutoADConfig) -> dict[str, AutoADConfig]:
+    """The full method and each of its parts left out, by name."""
+    without = {
+        "autoad": {},
+        "no-curiosity": {"curiosity": 0.0},
+        "no-replay": {"buffer": 0, "imitations": 0, "revisits": 0},
+        "no-sharpening": {"sharpening": False},
+        "plain-lstm": {"bayesian": False, "curiosity": 0.0, "sharpening": False},
+    }
+    return {name: dataclasses.replace(config, **changes) for name, changes in without.items()}
