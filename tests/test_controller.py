@@ -2,13 +2,20 @@
 
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.special import expit, log_softmax
 
-from jaxad.nas.strategies.autoad.controller import carry_over, first_carries, make_controller, no_carry
+from jaxad.nas.strategies.autoad.controller import (
+    FusedLSTMCell,
+    carry_over,
+    first_carries,
+    make_controller,
+    no_carry,
+)
 from jaxad.nas.strategies.autoad.reinforce import (
     init_baseline,
     reinforce_loss,
@@ -38,8 +45,9 @@ def numpy_log_probs(params, tokens, carry):
     carry, x, log_probs = np.asarray(carry, np.float64), np.zeros(5), []
     for position, token in enumerate(tokens):
         after = []
-        for (kernel, bias), (cell, output) in zip(params["lstm"], carry):
-            i, f, g, o = np.split(np.concatenate([x, output]) @ kernel + bias, 4)
+        for layer, (cell, output) in zip(("lstm_0", "lstm_1"), carry):
+            gates = params[layer]["gates"]
+            i, f, g, o = np.split(np.concatenate([x, output]) @ gates["kernel"] + gates["bias"], 4)
             cell = expit(f) * cell + expit(i) * np.tanh(g)
             x = expit(o) * np.tanh(cell)
             after.append([cell, x])
@@ -47,7 +55,7 @@ def numpy_log_probs(params, tokens, carry):
         count = TINY.choices_per_token[position]
         raw = x @ params["head"]["kernel"][position] + params["head"]["bias"][position]
         log_probs.append(log_softmax(2.5 * np.tanh(raw[:count] / 5))[token])
-        x = params["embedding"][position, token]
+        x = params["embedding"]["embedding"][position, token]
     return np.array(log_probs), carry
 
 
@@ -58,6 +66,47 @@ def test_log_probabilities_equal_numpy(rng):
         log_probs, after = numpy_log_probs(params, tokens, carry)
         np.testing.assert_allclose(episode.log_probs, log_probs, atol=1e-4)
         np.testing.assert_allclose(episode.carry, after, atol=1e-4)
+
+
+def cells(rng):
+    """The weights of a cell of 4 units and 3 inputs, its carry and a sequence of inputs."""
+    gates = {"kernel": rng.normal(size=(7, 16)).astype(np.float32), "bias": rng.normal(size=16).astype(np.float32)}
+    carry = tuple(rng.normal(size=4).astype(np.float32) for _ in range(2))
+    return gates, carry, rng.normal(size=(6, 3)).astype(np.float32)
+
+
+def outputs_of(cell, variables, carry, inputs):
+    outputs = []
+    for x in inputs:
+        carry, y = cell.apply(variables, carry, x)
+        outputs.append(y)
+    return np.stack([*outputs, *carry])
+
+
+def test_the_cell_is_flaxs_with_its_weights_in_one_matrix(rng):
+    gates, carry, inputs = cells(rng)
+    parts = zip("ifgo", np.split(gates["kernel"], 4, axis=1), np.split(gates["bias"], 4))
+    theirs = {}
+    for gate, kernel, bias in parts:
+        theirs |= {f"i{gate}": {"kernel": kernel[:3]}, f"h{gate}": {"kernel": kernel[3:], "bias": bias}}
+    expected = outputs_of(nn.OptimizedLSTMCell(4), {"params": theirs}, carry, inputs)
+    found = outputs_of(FusedLSTMCell(4), {"params": {"gates": gates}}, carry, inputs)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_the_cell_is_pytorchs(rng):
+    torch = pytest.importorskip("torch")
+    gates, carry, inputs = cells(rng)
+    layer = torch.nn.LSTM(3, 4)
+    with torch.no_grad():
+        layer.weight_ih_l0.copy_(torch.tensor(gates["kernel"][:3].T))
+        layer.weight_hh_l0.copy_(torch.tensor(gates["kernel"][3:].T))
+        layer.bias_ih_l0.copy_(torch.tensor(gates["bias"]))
+        layer.bias_hh_l0.zero_()
+        cell, output = (torch.tensor(part)[None] for part in carry)
+        outputs, (output, cell) = layer(torch.tensor(inputs), (output, cell))
+    found = outputs_of(FusedLSTMCell(4), {"params": {"gates": gates}}, carry, inputs)
+    np.testing.assert_allclose(found, np.concatenate([outputs, cell, output]), atol=1e-6)
 
 
 def test_probabilities_of_all_sequences_sum_to_one():

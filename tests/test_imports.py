@@ -121,3 +121,19 @@ def test_importing_everything_stays_light():
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
     assert result.stdout.strip() == "[]"
+
+
+def test_only_the_learned_strategy_imports_distrax():
+    """It takes a second; naming the strategies' settings, random search and evolution do without."""
+    program = (
+        "import sys\n"
+        "import jaxad, jaxad.nas.loop\n"
+        "from jaxad.nas.space import SearchSpace\n"
+        "from jaxad.nas.strategies.autoad import AutoADConfig\n"
+        "from jaxad.nas.strategies.registry import make_strategy\n"
+        "for name in ('random', 'evolution', 'autoad'):\n"
+        "    make_strategy(name, SearchSpace(num_layers=1))\n"
+        "    print(name, 'distrax' in sys.modules)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
+    assert result.stdout.split() == ["random", "False", "evolution", "False", "autoad", "True"]

@@ -27,11 +27,22 @@ from jaxad.types import Array, Key, Params
 IMPOSSIBLE = -1e9  # logit of a choice that does not exist: its probability is exactly 0, its gradient too
 
 
-class LSTMCell(nn.Module):
+class FusedLSTMCell(nn.Module):
+    """`flax.linen.OptimizedLSTMCell` with its eight kernels and four biases in one `Dense`, for one sequence.
+
+        i, f, g, o = W [x, h] + b
+        c <- sigmoid(f) * c + sigmoid(i) * tanh(g)
+        h <- sigmoid(o) * tanh(c)                         (Hochreiter & Schmidhuber 1997; Gers et al. 2000)
+
+    The three lines are by hand for the time that compiling takes, which a short search waits for: `tell` contains the
+    LSTM seven times with its gradients, and each carries every leaf of the weights along.
+    """
+
     features: int
 
     @nn.compact
     def __call__(self, carry: tuple[Array, Array], x: Array) -> tuple[tuple[Array, Array], Array]:
+        """(cell [F], output [F]) and an input [I] -> the next (cell, output), and the output."""
         cell, output = carry
         i, f, g, o = jnp.split(nn.Dense(4 * self.features, name="gates")(jnp.concatenate([x, output])), 4)
         cell = nn.sigmoid(f) * cell + nn.sigmoid(i) * nn.tanh(g)
@@ -47,7 +58,7 @@ class Position(nn.Module):
     choices: int  # V, of the position that has most
 
     def setup(self) -> None:
-        self.lstm = [LSTMCell(self.units) for _ in range(self.layers)]
+        self.lstm = [FusedLSTMCell(self.units) for _ in range(self.layers)]
         self.head = nn.Dense(self.choices)
         self.embedding = nn.Embed(self.choices, self.units)
 
