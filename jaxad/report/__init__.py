@@ -5,6 +5,7 @@ from jaxad.report.agad import auroc_table, render_one_class
 from jaxad.report.ama import ama_pictures, ama_sections
 from jaxad.report.comparison import HEADS, Curves, comparison_rows, render_comparison
 from jaxad.report.controller import controller_parts
+from jaxad.report.refinement import refinement_table, render_refinement
 from jaxad.report.search import render_report
 from jaxad.report.segmentation import PIXELS, comparison_table, render_segmentation, sampling_table
 from jaxad.report.training import render_training, training_sections
@@ -19,8 +20,10 @@ __all__ = [
     "comparison_rows",
     "comparison_table",
     "controller_parts",
+    "refinement_table",
     "render_comparison",
     "render_one_class",
+    "render_refinement",
     "render_report",
     "render_segmentation",
     "render_training",
