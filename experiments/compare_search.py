@@ -25,7 +25,7 @@ from jaxad.report.search_outcomes import Outcomes
 from jaxad.runs import cli
 from jaxad.runs.folder import Run
 from jaxad.runs.progress import table
-from jaxad.runs.runner import finish, plain_config, session
+from jaxad.runs.runner import finish, made_by, session
 from jaxad.runs.search_comparison import ComparisonConfig, by_search, by_table
 
 
@@ -74,7 +74,7 @@ def conclude(config: Config, task: data.Task, folder: Run, known: Outcomes) -> N
         "population": config.population, **known.facts,
     }  # fmt: skip
     said = sentence(found, "autoad", [name for name in ("random", "evolution") if name in names])
-    page = report.render_comparison(said, rows, known.curves, files.to_json(facts), plain_config(config))
+    page = report.render_comparison(said, rows, known.curves, files.to_json(facts), **made_by(config))
     finish(folder, facts | as_json(known.outcomes, found), lambda results: page)
     config.say(said, f"report: {folder.path / 'report.html'}")
 

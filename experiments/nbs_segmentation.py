@@ -31,7 +31,7 @@ from jaxad.runs import cli, segmentation
 from jaxad.runs.folder import Run
 from jaxad.runs.grid import Record, Records, fill
 from jaxad.runs.progress import table
-from jaxad.runs.runner import finish, plain_config, say_end, session
+from jaxad.runs.runner import finish, made_by, say_end, session
 from jaxad.runs.segmenter_evaluation import evaluate_segmenter, keep_masks, keep_segmenter, segmentation_pictures
 from jaxad.runs.segmenters import Method, SegmentersConfig, check_methods, train_segmenter
 
@@ -127,10 +127,9 @@ def conclude(config: Config, task: LabelledTask, folder: Run, found: list[Record
 
     def page(plain: dict[str, Any]) -> str:
         shown = curves.get(config.methods[0])
-        return report.render_segmentation(
-            config=plain_config(config), results=plain, curves={} if shown is None else shown._asdict(),
-            **segmentation_pictures(folder.path, task, config.methods), program="python experiments/nbs_segmentation.py"
-        )  # fmt: skip
+        drawn = segmentation_pictures(folder.path, task, config.methods)
+        info = {} if shown is None else shown._asdict()
+        return report.render_segmentation(results=plain, curves=info, **drawn, **made_by(config))
 
     files.write_text(folder.path / "predictions.csv", segmentation.image_table(found))
     return finish(folder, results, page)

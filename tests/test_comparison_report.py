@@ -34,8 +34,9 @@ def test_the_page_is_complete(rng):
     curves = Curves({"autoad": rng.random((5, 7))}, np.arange(1, 8), "children", "best so far", "How it went.")
     facts = {"task": "digits", "table": {"p10": 0.25}}
     page = render_comparison(
-        "Nothing & more.", comparison_rows(found), [curves], facts, {"seed": 0, "controller": {"units": 6}}
-    )
+        "Nothing & more.", comparison_rows(found), [curves], facts,
+        config={"seed": 0, "controller": {"units": 6}}, program="python experiments/compare_search.py",
+    )  # fmt: skip
     for text in (
         "Nothing &amp; more.",
         "How it went.",

@@ -35,7 +35,9 @@ def render_comparison(
     rows: Sequence[tuple[str, ...]],
     curves: Sequence[Curves],
     facts: Mapping[str, Any],
+    *,
     config: Mapping[str, Any],
+    program: str,
 ) -> str:
     """The page: self-contained HTML.
 
@@ -44,6 +46,7 @@ def render_comparison(
       rows: from `comparison_rows`.
       facts: names and values, or names and dicts of values, of what was compared.
       config: settings as plain data.
+      program: the start of the command line.
     """
     table: list[Any] = []
     for what, group in itertools.groupby(rows, key=lambda row: row[0]):
@@ -66,7 +69,7 @@ def render_comparison(
         pages.Section(title="What was compared", parts=about),
         pages.Section(
             title="Settings",
-            parts=[pages.Code(text=words.command(config, "python experiments/compare_search.py")), settings],
+            parts=[pages.Code(text=words.command(config, program)), settings],
         ),
     ]
     return pages.page("Search strategies compared", summary, sections)
