@@ -15,7 +15,7 @@ reconstructions alone; the generator's blocks have no biases.
 
 from jaxad.methods.ama.config import AMAConfig
 from jaxad.methods.ama.detector import AMAInfo, ama, draw_negatives
-from jaxad.methods.ama.inference import AMAState, AMAViews, views
+from jaxad.methods.ama.inference import AMAInference, AMAState
 from jaxad.methods.ama.variants import Variant, variant
 
-__all__ = ["AMAConfig", "AMAInfo", "AMAState", "AMAViews", "Variant", "ama", "draw_negatives", "variant", "views"]
+__all__ = ["AMAConfig", "AMAInference", "AMAInfo", "AMAState", "Variant", "ama", "draw_negatives", "variant"]

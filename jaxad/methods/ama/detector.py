@@ -1,6 +1,7 @@
 """The training iteration of AMA (Eqs. 1 to 4) and its anomaly score (Eq. 6)."""
 
 import dataclasses
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -13,13 +14,11 @@ from jax.scipy.stats import norm as gaussian
 
 from jaxad.data.batches import map_batches
 from jaxad.methods.ama import latents, losses
-from jaxad.methods.ama import networks as sngan
 from jaxad.methods.ama import spectral_norm as spectral
 from jaxad.methods.ama.config import AMAConfig
-from jaxad.methods.ama.inference import AMAState, Networks, effective, in_use, pair, views
+from jaxad.methods.ama.inference import AMAState, effective, frozen, inference, networks_of, pair
+from jaxad.methods.ama.networks import Networks, make_networks
 from jaxad.methods.registry import detector
-from jaxad.nn.layers import Moments
-from jaxad.nn.norm import averaged, fresh_moments
 from jaxad.types import Array, Batch, Detector, Key, Params
 
 CALIBRATION_BATCH = 64
@@ -90,21 +89,22 @@ def ama(config: AMAConfig | None = None, **fields: Any) -> Detector:
         "generator": _adam(config, config.steps, b1=0.0),
         "critic": _adam(config, config.steps * config.critic_steps, b1=0.0),
     }
-    view = views(config)
+    view = inference(config)
 
     def init(key: Key, images: Array) -> AMAState:
         chex.assert_rank(images, 4)
         shape = images.shape[1:]
         keys = dict(zip(("encoder", "generator", "critic", "vectors"), jax.random.split(key, 4)))
-        pair_shape = (*shape[:2], shape[2] * (2 if config.mirrored else 1))
-        params = {
-            "encoder": sngan.init_encoder(keys["encoder"], shape, config.latent_dim, config.width),
-            "generator": sngan.init_generator(keys["generator"], shape, config.latent_dim, config.width),
-            "critic": sngan.init_critic(keys["critic"], pair_shape, config.width),
+        networks = make_networks(shape, config.latent_dim, config.width, config.compute)
+        codes, pairs = jnp.zeros((1, config.latent_dim)), pair(config, images[:1], images[:1])
+        variables = {
+            name: getattr(networks, name).init(keys[name], inputs)
+            for name, inputs in (("encoder", images[:1]), ("generator", codes), ("critic", pairs))
         }
+        params = {name: variables[name]["params"] for name in variables}
         state = AMAState(
             **params,
-            moments=_fresh_moments(Networks(params["encoder"], params["generator"]), images),
+            statistics={name: variables[name]["batch_stats"] for name in ("encoder", "generator")},
             vectors=spectral.init_vectors(keys["vectors"], params["critic"]) if config.spectral_norm else (),
             opt_state={name: optimisers[name].init(params[name]) for name in params},
             step=jnp.int32(0),
@@ -128,14 +128,17 @@ def ama(config: AMAConfig | None = None, **fields: Any) -> Detector:
             negatives=drawn,
         )
         # Encoder and generator run forward once, and backward after the critic has learnt from what they made.
-        networks = Networks(state.encoder, state.generator)
-        made, backward, moments = jax.vjp(lambda n: _make(config, n, scene), networks, has_aux=True)
+        networks = networks_of(config, state)
+        trained = {name: getattr(state, name) for name in ("encoder", "generator")}
+        make = functools.partial(_make, config, networks, state.statistics, scene)
+        made, backward, statistics = jax.vjp(make, trained, has_aux=True)
 
         def improve_critic(carry: tuple[Any, ...], update: Array) -> tuple[tuple[Any, ...], tuple[Array, ...]]:
             critic, vectors, opt_state = carry
             vectors = spectral.power_iteration(critic, vectors) if config.spectral_norm else vectors
             key = jax.random.fold_in(penalty, update)
-            gradients, terms = jax.grad(_critic_loss, 1, has_aux=True)(config, critic, vectors, key, scene, made)
+            loss = functools.partial(_critic_loss, config, networks)
+            gradients, terms = jax.grad(loss, has_aux=True)(critic, vectors, key, scene, made)
             critic, opt_state = _updated(optimisers["critic"], gradients, opt_state, critic)
             return (critic, vectors, opt_state), terms
 
@@ -143,22 +146,18 @@ def ama(config: AMAConfig | None = None, **fields: Any) -> Detector:
         (critic, vectors, critic_opt), terms = lax.scan(improve_critic, carry, jnp.arange(config.critic_steps))
 
         used = effective(config, critic, vectors)
-        value, to_made = jax.value_and_grad(_generator_loss, 3)(config, used, scene, made)
+        value, to_made = jax.value_and_grad(_generator_loss, 4)(config, networks, used, scene, made)
         (gradients,) = backward(to_made)
-        encoder, encoder_opt = _updated(
-            optimisers["encoder"], gradients.encoder, state.opt_state["encoder"], state.encoder
-        )
-        generator, generator_opt = _updated(
-            optimisers["generator"], gradients.generator, state.opt_state["generator"], state.generator
-        )
+        moved = {
+            name: _updated(optimisers[name], gradients[name], state.opt_state[name], trained[name]) for name in trained
+        }
         state = state._replace(
-            encoder=encoder,
-            generator=generator,
             critic=critic,
-            moments=averaged(state.moments, moments),
+            statistics=statistics,
             vectors=vectors,
-            opt_state={"encoder": encoder_opt, "generator": generator_opt, "critic": critic_opt},
+            opt_state={"critic": critic_opt} | {name: opt_state for name, (_, opt_state) in moved.items()},
             step=state.step + 1,
+            **{name: params for name, (params, _) in moved.items()},
         )
         norms, error = jnp.linalg.norm(made.codes, axis=1), jnp.mean(jnp.abs(images - made.rebuilt)) / 2
         return state, AMAInfo(*(term[-1] for term in terms), value, norms.mean(), norms.std(), error)
@@ -191,22 +190,27 @@ def draw_negatives(config: AMAConfig, key: Key, codes: Array, count: int) -> Arr
     return latents.cube(key, count, codes)
 
 
-def _make(config: AMAConfig, networks: Networks, scene: _Scene) -> tuple[_Made, dict[str, tuple[Moments, ...]]]:
-    """Codes, reconstructions and interpolations, and the batch's statistics on the way to the reconstructions."""
-    networks = in_use(config, networks)
-    codes = sngan.encode(networks.encoder, scene.images)
-    rebuilt = sngan.generate(networks.generator, codes.output)
+def _make(
+    config: AMAConfig, networks: Networks, statistics: dict[str, Params], scene: _Scene, params: dict[str, Params]
+) -> tuple[_Made, dict[str, Params]]:
+    """Codes, reconstructions and interpolations, and running averages after the batch's reconstructions."""
+    variables = {name: {"params": params[name], "batch_stats": statistics[name]} for name in params}
+    codes, encoder = networks.encoder.apply(variables["encoder"], scene.images, train=True)
+    rebuilt, generator = networks.generator.apply(variables["generator"], codes, train=True)
     mixed = None
     if config.interpolation:
-        mixed = sngan.generate(networks.generator, latents.mix_codes(codes.output, scene.simplex)).output
-    moments = {"encoder": codes.moments, "generator": rebuilt.moments}
-    beside = rebuilt.output
+        # Its statistics are not remembered: running averages are those of reconstructions alone.
+        mixed, _ = networks.generator.apply(variables["generator"], latents.mix_codes(codes, scene.simplex), train=True)
+    remembered = {"encoder": encoder["batch_stats"], "generator": generator["batch_stats"]}
+    beside = rebuilt
     if scene.negatives.made is not None and config.negative_pair == "normal":
         beside = jnp.where(scene.negatives.synthetic[:, None, None, None], scene.negatives.made, beside)
-    return _Made(codes.output, beside, mixed), moments
+    return _Made(codes, beside, mixed), lax.stop_gradient(remembered)
 
 
-def _distances(config: AMAConfig, critic: Params, scene: _Scene, made: _Made, *, real: bool) -> tuple[Array, Array]:
+def _distances(
+    config: AMAConfig, networks: Networks, critic: Params, scene: _Scene, made: _Made, *, real: bool
+) -> tuple[Array, Array]:
     """The first two terms of Eq. 3 over all weights, as the critic sees them; D(x, x) counts as 0 unless `real`."""
     images = scene.images
     pairs = [pair(config, images, images)] if real else []
@@ -215,7 +219,7 @@ def _distances(config: AMAConfig, critic: Params, scene: _Scene, made: _Made, *,
     parents = scene.simplex.parents[:, : config.parents if config.mirrored else 1]
     if made.mixed is not None:
         pairs += [pair(config, images[parent], made.mixed) for parent in parents.T]
-    values = sngan.judge(critic, jnp.concatenate(pairs)).values.reshape(len(pairs), -1)
+    values = networks.critic.apply({"params": critic}, jnp.concatenate(pairs)).values.reshape(len(pairs), -1)
     same = values[0] if real else jnp.zeros_like(values[0])
     other, *interpolated = values[1:] if real else values
     distance = losses.wasserstein(same, other, scene.weights)
@@ -226,22 +230,32 @@ def _distances(config: AMAConfig, critic: Params, scene: _Scene, made: _Made, *,
 
 
 def _critic_loss(
-    config: AMAConfig, critic: Params, vectors: tuple[Array, ...], key: Key, scene: _Scene, made: _Made
+    config: AMAConfig,
+    networks: Networks,
+    critic: Params,
+    vectors: tuple[Array, ...],
+    key: Key,
+    scene: _Scene,
+    made: _Made,
 ) -> tuple[Array, tuple[Array, ...]]:
     """What an update of the critic minimises, and the first four fields of `AMAInfo`."""
     critic = effective(config, critic, vectors)
-    distance, gap = _distances(config, critic, scene, made, real=True)
+    distance, gap = _distances(config, networks, critic, scene, made, real=True)
     share = jax.random.uniform(key, scene.images.shape[:1])
     halfway = pair(config, scene.images, losses.between(scene.images, made.rebuilt, share))
-    penalty = losses.gradient_penalty(lambda p: sngan.judge(critic, p).values, halfway, config.penalty_norm)
+
+    def values(pairs: Array) -> Array:
+        return networks.critic.apply({"params": critic}, pairs).values
+
+    penalty = losses.gradient_penalty(values, halfway, config.penalty_norm)
     weights = {"interpolation": config.interpolation, "penalty_weight": config.penalty}
     total = losses.critic_loss(distance, gap, penalty, **weights)
     return total, (distance, gap, penalty, total)
 
 
-def _generator_loss(config: AMAConfig, critic: Params, scene: _Scene, made: _Made) -> Array:
+def _generator_loss(config: AMAConfig, networks: Networks, critic: Params, scene: _Scene, made: _Made) -> Array:
     """What an update of encoder and generator minimises."""
-    distance, gap = _distances(config, critic, scene, made, real=False)
+    distance, gap = _distances(config, networks, critic, scene, made, real=False)
     norm = losses.code_norm(made.codes, scene.normal)
     return losses.generator_loss(distance, gap, norm, interpolation=config.interpolation, latent=config.latent_weight)
 
@@ -253,10 +267,10 @@ def _negatives(config: AMAConfig, key: Key, state: AMAState, images: Array, labe
     count = config.negatives_of(size)
     if count == 0:
         return _Negatives(labelled, jnp.zeros(size, bool), None)
-    networks = in_use(config, state)
-    codes = sngan.encode(networks.encoder, images, state.moments["encoder"]).output
+    networks = networks_of(config, state)
+    codes = networks.encoder.apply(frozen(state, "encoder"), images)
     drawn = draw_negatives(config, key, codes, count)
-    made = sngan.generate(networks.generator, drawn, state.moments["generator"]).output
+    made = networks.generator.apply(frozen(state, "generator"), drawn)
     due = (state.step >= round(config.negative_start * config.steps)) & ~jnp.any(labelled > 0)
     synthetic = (jnp.arange(size) >= size - count) & due
     return _Negatives(jnp.where(synthetic, 1.0, labelled), synthetic, jnp.concatenate([images[: size - count], made]))
@@ -277,13 +291,3 @@ def _updated(
 ) -> tuple[Params, optax.OptState]:
     updates, state = optimiser.update(gradients, state, params)
     return optax.apply_updates(params, updates), state
-
-
-def _fresh_moments(networks: Networks, images: Array) -> dict[str, tuple[Moments, ...]]:
-    """Mean 0 and variance 1 of every normalisation, as running averages start."""
-
-    def met(networks: Networks, images: Array) -> dict[str, tuple[Moments, ...]]:
-        codes = sngan.encode(networks.encoder, images)
-        return {"encoder": codes.moments, "generator": sngan.generate(networks.generator, codes.output).moments}
-
-    return {name: fresh_moments(shapes) for name, shapes in jax.eval_shape(met, networks, images).items()}

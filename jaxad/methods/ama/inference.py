@@ -8,11 +8,9 @@ import jax.numpy as jnp
 import optax
 
 from jaxad.methods.ama import losses
-from jaxad.methods.ama import networks as sngan
 from jaxad.methods.ama import spectral_norm as spectral
 from jaxad.methods.ama.config import AMAConfig
-from jaxad.nn.initializers import convolve_in
-from jaxad.nn.layers import Moments
+from jaxad.methods.ama.networks import Networks, image_shape_of, make_networks
 from jaxad.types import Array, Params
 
 
@@ -22,7 +20,7 @@ class AMAState(NamedTuple):
     encoder: Params
     generator: Params
     critic: Params
-    moments: dict[str, tuple[Moments, ...]]  # running averages of "encoder" and "generator", frozen for scoring
+    statistics: dict[str, Params]  # running averages of "encoder" and "generator", frozen for scoring
     vectors: tuple[Array, ...]  # of spectral normalisation; none without it
     opt_state: dict[str, optax.OptState]
     step: Array  # int32, steps trained
@@ -30,14 +28,7 @@ class AMAState(NamedTuple):
     r_sd: Array
 
 
-class Networks(NamedTuple):
-    """The weights that train together."""
-
-    encoder: Params
-    generator: Params
-
-
-class AMAViews(NamedTuple):
+class AMAInference(NamedTuple):
     """What a trained state sees, for pictures and research: pure functions, statistics frozen, images in [0, 1]."""
 
     reconstruct: Callable[[AMAState, Array], Array]  # (state, [B, H, W, C]) -> the same
@@ -46,29 +37,27 @@ class AMAViews(NamedTuple):
     r_score: Callable[[AMAState, Array], Array]  # (state, [B, H, W, C]) -> [B], Eq. 5
 
 
-def views(config: AMAConfig) -> AMAViews:
+def inference(config: AMAConfig) -> AMAInference:
     """What a state of the detector with this config sees."""
 
     def encode(state: AMAState, images: Array) -> Array:
         chex.assert_rank(images, 4)
-        networks = in_use(config, state)
-        return sngan.encode(networks.encoder, 2 * images - 1, state.moments["encoder"]).output
+        return networks_of(config, state).encoder.apply(frozen(state, "encoder"), 2 * images - 1)
 
     def decode(state: AMAState, codes: Array) -> Array:
         chex.assert_rank(codes, 2)
-        networks = in_use(config, state)
-        return (sngan.generate(networks.generator, codes, state.moments["generator"]).output + 1) / 2
+        return (networks_of(config, state).generator.apply(frozen(state, "generator"), codes) + 1) / 2
 
     def reconstruct(state: AMAState, images: Array) -> Array:
         return decode(state, encode(state, images))
 
     def r_score(state: AMAState, images: Array) -> Array:
         inputs, rebuilt = 2 * images - 1, 2 * reconstruct(state, images) - 1
-        critic = effective(config, state.critic, state.vectors)
-        same = sngan.judge(critic, pair(config, inputs, inputs)).features
-        return jnp.sum(jnp.abs(same - sngan.judge(critic, pair(config, inputs, rebuilt)).features), 1)
+        params, critic = effective(config, state.critic, state.vectors), networks_of(config, state).critic
+        same = critic.apply({"params": params}, pair(config, inputs, inputs)).features
+        return jnp.sum(jnp.abs(same - critic.apply({"params": params}, pair(config, inputs, rebuilt)).features), 1)
 
-    return AMAViews(reconstruct, encode, decode, r_score)
+    return AMAInference(reconstruct, encode, decode, r_score)
 
 
 def pair(config: AMAConfig, first: Array, second: Array) -> Array:
@@ -76,13 +65,16 @@ def pair(config: AMAConfig, first: Array, second: Array) -> Array:
     return losses.stack_pairs(first, second) if config.mirrored else second
 
 
-def in_use(config: AMAConfig, networks: AMAState | Networks) -> Networks:
-    """The weights of encoder and generator as they are used."""
-    both = (networks.encoder, networks.generator)
-    return Networks(*(convolve_in(config.compute, params) for params in both))
+def networks_of(config: AMAConfig, state: AMAState) -> Networks:
+    """The networks whose weights a state holds."""
+    return make_networks(image_shape_of(state.generator), config.latent_dim, config.width, config.compute)
+
+
+def frozen(state: AMAState, name: str) -> Params:
+    """The variables of "encoder" or "generator" with running averages, for `Network.apply`."""
+    return {"params": getattr(state, name), "batch_stats": state.statistics[name]}
 
 
 def effective(config: AMAConfig, critic: Params, vectors: tuple[Array, ...]) -> Params:
     """The critic's weights as they are used."""
-    critic = spectral.normalise_kernels(critic, vectors) if config.spectral_norm else critic
-    return convolve_in(config.compute, critic)
+    return spectral.normalise_kernels(critic, vectors) if config.spectral_norm else critic

@@ -7,29 +7,28 @@
 Images are square, 4 * 2^n pixels wide (n >= 1), in [-1, 1]. Widths are those of the AMA authors' code for 32x32 (E 64,
 128, 256; G 256; D 128) times a multiplier; larger images get more blocks of the last width, smaller ones fewer.
 
-Convolutions compute in the number type of their kernels (`weights.convolve_in`), all between them in float32.
+Convolutions may compute in a shorter number type (`dtype`), all between them is float32.
 """
 
 import math
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import chex
-import jax
+import flax.linen as nn
 import jax.numpy as jnp
 
-from jaxad.nn import layers as nn
-from jaxad.nn.conv import conv
-from jaxad.nn.initializers import draw_uniform, glorot
-from jaxad.nn.layers import Moments
-from jaxad.nn.norm import BatchNorm, Normalised
-from jaxad.nn.resampling import halving_conv
-from jaxad.types import Array, Key, Params
+from jaxad.nn import layers
+from jaxad.nn.convolution import Conv
+from jaxad.nn.initializers import glorot_uniform
+from jaxad.nn.network import make_network
+from jaxad.nn.normalization import BatchNorm
+from jaxad.types import Array, Network, Params
 
 ENCODER_WIDTHS, GENERATOR_WIDTH, CRITIC_WIDTH = (64, 128, 256), 256, 128
 SMALLEST = 4  # side of the feature maps between encoder and code, and between code and generator
 LEAK = 0.2  # slope of LeakyReLU
 CRITIC_BLOCKS = 4  # of the authors' critic; larger images get more
+
+GLOROT, IN_BLOCK = glorot_uniform(), glorot_uniform(math.sqrt(2))  # SNGAN has the larger gain inside residual blocks
 
 
 # ---- sizes -----------------------------------------------------------------------------------------------------
@@ -64,124 +63,141 @@ def _critic_blocks(side: int) -> list[bool]:
     return [True] * halving + [False] * max(CRITIC_BLOCKS - halving, 2)
 
 
-# ---- encoder ---------------------------------------------------------------------------------------------------
+# ---- networks --------------------------------------------------------------------------------------------------
 
 
-def init_encoder(key: Key, image_shape: tuple[int, int, int], latent_dim: int, multiplier: float = 1.0) -> Params:
-    """Weights of E for images [H, W, C]: {"blocks": [...], "dense": ...}."""
-    widths = _encoder_widths(doublings(image_shape), multiplier)
-    blocks = [
-        {"kernel": glorot(1.0, 4, 4, before, after), "norm": _affine(after)}
-        for before, after in zip([image_shape[2], *widths], widths)
-    ]
-    dense = glorot(1.0, SMALLEST, SMALLEST, widths[-1], latent_dim)
-    return draw_uniform(key, {"blocks": blocks, "dense": {"kernel": dense}})
+class Encoder(nn.Module):
+    """E: images [B, H, W, C] in [-1, 1] -> codes [B, d]."""
+
+    latent_dim: int
+    width: float = 1.0  # multiplier of the numbers of channels
+    dtype: Any = None  # of convolutions
+
+    @nn.compact
+    def __call__(self, images: Array, *, train: bool = False) -> Array:
+        def conv(width: int, name: str, **options: Any) -> Conv:
+            options |= {"use_bias": False, "kernel_init": GLOROT, "dtype": self.dtype}
+            return Conv(width, (4, 4), name=name, **options)
+
+        for index, width in enumerate(_encoder_widths(doublings(images.shape[1:]), self.width)):
+            images = conv(width, f"conv{index}", strides=2, padding=1)(images)
+            images = nn.leaky_relu(BatchNorm(not train, name=f"norm{index}")(images), LEAK)
+        return conv(self.latent_dim, "dense", padding="VALID")(images)[:, 0, 0]
 
 
-def encode(params: Params, images: Array, moments: tuple[Moments, ...] | None = None) -> Normalised:
-    """Codes [B, d] of images [B, H, W, C]; `moments` are frozen statistics, by default the batch's own."""
-    chex.assert_rank(images, 4)
-    norm = BatchNorm(moments)
-    for block in params["blocks"]:
-        images = norm(halving_conv(images, block["kernel"]), block["norm"], "linear")
-        images = jax.nn.leaky_relu(images, LEAK)
-    kernel = params["dense"]["kernel"]
-    codes = _as(images, kernel).reshape(images.shape[0], -1) @ kernel.reshape(-1, kernel.shape[-1])
-    return Normalised(codes.astype(jnp.float32), norm.seen)
+class GeneratorBlock(nn.Module):
+    """A residual block that doubles the side of feature maps [B, H, W, F].
 
+    Its convolutions have no biases, which the authors' have: normalisation cancels them, so that their gradients are
+    rounding, of which Adam would make steps of full size that the running averages lag behind.
+    """
 
-# ---- generator -------------------------------------------------------------------------------------------------
+    dtype: Any = None
 
+    @nn.compact
+    def __call__(self, images: Array, *, train: bool = False) -> Array:
+        width, side = images.shape[-1], 2 * images.shape[1]
 
-def init_generator(key: Key, image_shape: tuple[int, int, int], latent_dim: int, multiplier: float = 1.0) -> Params:
-    """Weights of G for images [H, W, C]: {"dense", "blocks": [...], "norm", "conv"}."""
-    width = scaled(GENERATOR_WIDTH, multiplier)
-    # Without biases, which the authors' blocks have: normalisation cancels them, so that their gradients are rounding,
-    # of which Adam would make steps of full size that the running averages lag behind.
-    block = {
-        "norm1": _affine(width), "conv1": {"kernel": glorot(math.sqrt(2), 3, 3, width, width)},
-        "norm2": _affine(width), "conv2": {"kernel": glorot(math.sqrt(2), 3, 3, width, width)},
-        "shortcut": {"kernel": glorot(1.0, 1, 1, width, width)},
-    }  # fmt: skip
-    pixels = SMALLEST * SMALLEST
-    shapes = {
-        "dense": {"kernel": glorot(1.0, latent_dim, pixels * width), "bias": jnp.zeros(pixels * width)},
-        "blocks": [block for _ in range(doublings(image_shape))],
-        "norm": _affine(width),
-        "conv": _conv_weights(1.0, 3, width, image_shape[2]),
-    }
-    return draw_uniform(key, shapes)
+        def conv(size: int, init: Any, name: str) -> Conv:
+            return Conv(width, (size, size), use_bias=False, kernel_init=init, dtype=self.dtype, name=name)
 
-
-def generate(params: Params, codes: Array, moments: tuple[Moments, ...] | None = None) -> Normalised:
-    """Images [B, H, W, C] in [-1, 1] of codes [B, d]; `moments` as in `encode`."""
-    chex.assert_rank(codes, 2)
-    norm = BatchNorm(moments)
-    images = codes @ params["dense"]["kernel"] + params["dense"]["bias"][None]
-    images = images.reshape(codes.shape[0], SMALLEST, SMALLEST, -1)
-    for block in params["blocks"]:
-        side = 2 * images.shape[1]
-        inner = nn.upsample(norm(images, block["norm1"], "relu"), 2, side, side)
-        inner = _conv(norm(_conv(inner, block["conv1"]), block["norm2"], "relu"), block["conv2"])
+        inner = layers.upsample(nn.relu(BatchNorm(not train, name="norm1")(images)), 2, side, side)
+        inner = nn.relu(BatchNorm(not train, name="norm2")(conv(3, IN_BLOCK, "conv1")(inner)))
+        inner = conv(3, IN_BLOCK, "conv2")(inner)
         # Repeating pixels commutes with a 1x1 convolution: last is the same for a quarter of the work.
-        images = inner + nn.upsample(_conv(images, block["shortcut"]), 2, side, side)
-    images = norm(images, params["norm"], "relu")
-    return Normalised(jnp.tanh(_conv(images, params["conv"])), norm.seen)
+        return inner + layers.upsample(conv(1, GLOROT, "shortcut")(images), 2, side, side)
 
 
-# ---- critic ----------------------------------------------------------------------------------------------------
+class Generator(nn.Module):
+    """G: codes [B, d] -> images [B, S, S, C] in [-1, 1]."""
+
+    image_shape: tuple[int, ...]  # [S, S, C]
+    width: float = 1.0
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, codes: Array, *, train: bool = False) -> Array:
+        width = scaled(GENERATOR_WIDTH, self.width)
+        images = nn.Dense(SMALLEST * SMALLEST * width, kernel_init=GLOROT, name="dense")(codes)
+        images = images.reshape(-1, SMALLEST, SMALLEST, width)
+        for index in range(doublings(self.image_shape)):
+            images = GeneratorBlock(self.dtype, name=f"block{index}")(images, train=train)
+        images = nn.relu(BatchNorm(not train, name="norm")(images))
+        return jnp.tanh(Conv(self.image_shape[2], (3, 3), kernel_init=GLOROT, dtype=self.dtype, name="conv")(images))
 
 
-def init_critic(key: Key, pair_shape: tuple[int, int, int], multiplier: float = 1.0) -> Params:
-    """Weights of D for stacked pairs [H, W, 2C] (or images [H, W, C]): {"blocks": [...], "dense"}."""
-    doublings(pair_shape)
-    width, before, blocks = scaled(CRITIC_WIDTH, multiplier), pair_shape[2], []
-    for halves in _critic_blocks(pair_shape[0]):
-        block = {
-            "conv1": _conv_weights(math.sqrt(2), 3, before, width),
-            "conv2": _conv_weights(math.sqrt(2), 3, width, width),
-        }
-        blocks.append(block | ({"shortcut": _conv_weights(1.0, 1, before, width)} if halves else {}))
-        before = width
-    return draw_uniform(key, {"blocks": blocks, "dense": {"kernel": glorot(1.0, width, 1)}})
-
-
-class Judgement(NamedTuple):
+class Criticism(NamedTuple):
     """What the critic says of pairs."""
 
     values: Array  # [B]
     features: Array  # [B, F], the layer before: f of Eq. 5
 
 
-def judge(params: Params, pairs: Array) -> Judgement:
-    """Values and features of pairs [B, H, W, 2C]. Each is judged by itself: there is no batch normalisation."""
-    chex.assert_rank(pairs, 4)
-    images = pairs
-    for index, block in enumerate(params["blocks"]):
-        inner = images if index == 0 else jax.nn.relu(images)
-        inner = _conv(jax.nn.relu(_conv(inner, block["conv1"])), block["conv2"])
-        if "shortcut" in block:  # a block that halves; pooling commutes with a 1x1 convolution, so it comes first
-            inner, images = nn.pool(inner, "average", 2), _conv(nn.pool(images, "average", 2), block["shortcut"])
-        images = images + inner
-    features = jnp.sum(jax.nn.relu(images), (1, 2))
-    return Judgement((features @ params["dense"]["kernel"])[:, 0], features)
+class CriticBlock(nn.Module):
+    """A residual block of the critic, which may halve the side of its feature maps."""
+
+    width: int
+    halves: bool
+    first: bool  # it sees the images themselves, which are not rectified
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, images: Array) -> Array:
+        def conv(size: int, init: Any, name: str) -> Conv:
+            return Conv(self.width, (size, size), kernel_init=init, dtype=self.dtype, name=name)
+
+        inner = images if self.first else nn.relu(images)
+        inner = conv(3, IN_BLOCK, "conv2")(nn.relu(conv(3, IN_BLOCK, "conv1")(inner)))
+        if self.halves:  # pooling commutes with a 1x1 convolution, so it comes first
+            inner = layers.pool(inner, "average", 2)
+            images = conv(1, GLOROT, "shortcut")(layers.pool(images, "average", 2))
+        return images + inner
 
 
-# ---- pieces ----------------------------------------------------------------------------------------------------
+class Critic(nn.Module):
+    """D: stacked pairs [B, H, W, 2C] (or images) -> `Criticism`. Each is judged by itself, without normalisation."""
+
+    width: float = 1.0
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, pairs: Array, *, train: bool = False) -> Criticism:
+        doublings(pairs.shape[1:])
+        images, width = pairs, scaled(CRITIC_WIDTH, self.width)
+        for index, halves in enumerate(_critic_blocks(pairs.shape[1])):
+            images = CriticBlock(width, halves, index == 0, self.dtype, name=f"block{index}")(images)
+        features = jnp.sum(nn.relu(images), (1, 2))
+        values = nn.Dense(1, use_bias=False, kernel_init=GLOROT, name="dense")(features)
+        return Criticism(values[:, 0], features)
 
 
-def _conv(images: Array, params: Params) -> Array:
-    images = conv(_as(images, params["kernel"]), params["kernel"]).astype(jnp.float32)
-    return nn.activate(images, "linear", None, params["bias"]) if "bias" in params else images
+def image_shape_of(generator: Params) -> tuple[int, int, int]:
+    """(S, S, C) of the images that a generator with these params makes."""
+    side = SMALLEST * 2 ** sum(name.startswith("block") for name in generator)
+    return side, side, generator["conv"]["bias"].shape[0]
 
 
-def _as(images: Array, kernel: Array) -> Array:
-    return images.astype(kernel.dtype)
+class Networks(NamedTuple):
+    """The three networks, each as pure functions of its variables {"params", perhaps "batch_stats"}."""
+
+    encoder: Network
+    generator: Network
+    critic: Network
 
 
-def _conv_weights(gain: float, size: int, before: int, after: int) -> Mapping[str, Any]:
-    return {"kernel": glorot(gain, size, size, before, after), "bias": jnp.zeros(after)}
+def make_networks(
+    image_shape: tuple[int, ...], latent_dim: int, width: float = 1.0, compute: str = "float32"
+) -> Networks:
+    """E, G and D for images [H, W, C].
 
-
-def _affine(width: int) -> Params:
-    return {"scale": jnp.ones(width), "offset": jnp.zeros(width)}
+    Args:
+      latent_dim: d.
+      width: multiplier of all numbers of channels.
+      compute: number type of the convolutions, "float32" or "bfloat16".
+    """
+    dtype = None if compute == "float32" else jnp.dtype(compute)
+    return Networks(
+        make_network(Encoder(latent_dim, width, dtype)),
+        make_network(Generator(tuple(image_shape), width, dtype)),
+        make_network(Critic(width, dtype)),
+    )
