@@ -9,6 +9,7 @@ The one difference: PyTorch keeps running averages of the unbiased variance, whi
 """
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -162,17 +163,24 @@ def initialise(network: nn.Module) -> None:
 # ---- weights of ours ---------------------------------------------------------------------------------------------
 
 
+# Blocks of the encoder are layers beside each other in Flax, and blocks of all networks modules of their own.
+NAMES = {r"^conv(\d+)\.": r"blocks.\1.", r"^norm(\d+)\.": r"blocks.\1.norm.", r"^block(\d+)\.": r"blocks.\1."}
+
+
 def named_arrays(params: Params) -> dict[str, np.ndarray]:
     """The leaves of one of jaxad's networks by the names, and in the layout, of the network here.
 
     Kernels [h, w, I, O] become [O, I, h, w], and [I, O] become [O, I].
     """
-    names = {"kernel": "weight", "scale": "weight", "offset": "bias", "bias": "bias"}
+    names = {"kernel": "weight", "scale": "weight", "bias": "bias"}
     arrays = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         *module, last = (str(getattr(entry, "key", getattr(entry, "idx", entry))) for entry in path)
         order = {4: (3, 2, 0, 1), 2: (1, 0)}.get(leaf.ndim)
-        arrays[".".join([*module, names[last]])] = np.transpose(leaf, order) if order else np.asarray(leaf)
+        name = ".".join([*module, names[last]])
+        for pattern, ours in NAMES.items():
+            name = re.sub(pattern, ours, name)
+        arrays[name] = np.transpose(leaf, order) if order else np.asarray(leaf)
     return arrays
 
 

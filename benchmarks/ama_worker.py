@@ -15,8 +15,8 @@ from interleaved import serve
 
 from jaxad._utils.compile import kernel_options
 from jaxad.methods.ama import AMAConfig, AMAState, ama, draw_negatives, latents, losses
-from jaxad.methods.ama import networks as sngan
 from jaxad.methods.ama import spectral_norm as spectral
+from jaxad.methods.ama.inference import frozen, networks_of
 from jaxad.training import loop as training
 from jaxad.types import Array, Params
 
@@ -133,18 +133,18 @@ def pieces(config: AMAConfig, state: AMAState, images: Array) -> list[Piece]:
     normal = (jnp.arange(size) < size - count).astype(jnp.float32)
     weights = losses.image_weights(1 - normal, config.negative_weight)
     all_normal = jnp.prod(normal[simplex.parents], 1)
-    networks = (state.encoder, state.generator)
+    nets, networks = networks_of(config, state), (state.encoder, state.generator)
     adam = optax.adam(config.learning_rate, b1=0.0, b2=0.9)
     adams = adam.init(state.critic), adam.init(networks)
 
     def negatives(generator: Params, key: Array) -> Array:
         codes = draw_negatives(config, key, jnp.zeros((size, config.latent_dim)), count)
-        return sngan.generate(generator, codes, state.moments["generator"]).output
+        return nets.generator.apply(frozen(state, "generator") | {"params": generator}, codes)
 
     def autoencode(networks: tuple[Params, Params]) -> tuple[Array, Array, Array]:
-        codes = sngan.encode(networks[0], images).output
+        codes, _ = nets.encoder.apply({"params": networks[0]}, images, train=True)
         mixed = latents.mix_codes(codes, simplex)
-        return codes, *(sngan.generate(networks[1], which).output for which in (codes, mixed))
+        return codes, *(nets.generator.apply({"params": networks[1]}, which, train=True)[0] for which in (codes, mixed))
 
     def stack(rebuilt: Array, mixed: Array, *, real: bool) -> Array:
         pairs = [(images, images)] if real else []
@@ -156,7 +156,7 @@ def pieces(config: AMAConfig, state: AMAState, images: Array) -> list[Piece]:
         return spectral.normalise_kernels(critic, vectors), vectors
 
     def judged(critic: Params, pairs: Array) -> Array:
-        return sngan.judge(critic, pairs).values
+        return nets.critic.apply({"params": critic}, pairs).values
 
     def distances(critic: Params, pairs: Array) -> Array:
         same, other, *interpolated = judged(critic, pairs).reshape(-1, size)

@@ -10,19 +10,34 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax import lax
 from scipy.stats import norm
 
 from jaxad.data import digits
 from jaxad.methods.ama import AMAConfig, ama, draw_negatives, latents, losses, variant
-from jaxad.methods.ama import inference as views
-from jaxad.methods.ama import networks as sngan
 from jaxad.methods.ama import spectral_norm as spectral
 from jaxad.methods.ama.detector import learning_rate
+from jaxad.methods.ama.inference import frozen, inference
+from jaxad.methods.ama.networks import make_networks
 from jaxad.types import Batch
 
 SMALL = AMAConfig(width=0.03, latent_dim=5, steps=10, critic_steps=2, negatives="none")
 LATE = dataclasses.replace(SMALL, negatives="shell", negative_start=0.5)  # negatives from step 5 on
 IMAGES = digits().images[:12].astype(np.float32) / 255
+NETWORKS = make_networks(IMAGES.shape[1:], SMALL.latent_dim, SMALL.width)
+
+
+def encode(params, images):
+    """With the statistics of the batch."""
+    return NETWORKS.encoder.apply({"params": params}, images, train=True)[0]
+
+
+def generate(params, codes):
+    return NETWORKS.generator.apply({"params": params}, codes, train=True)[0]
+
+
+def criticise(params, pairs):
+    return NETWORKS.critic.apply({"params": params}, pairs)
 
 
 @functools.cache
@@ -54,9 +69,9 @@ def restated(config, state, key):
     simplex = latents.draw_simplex(simplex_key, len(x), config.parents)
     normal = [True] * len(x)
     if config.negatives != "none":  # the last tenth, made by networks in evaluation mode
-        codes = sngan.encode(state.encoder, x, state.moments["encoder"]).output
+        codes = NETWORKS.encoder.apply(frozen(state, "encoder"), x)
         drawn = draw_negatives(config, negatives_key, codes, 1)
-        made = sngan.generate(state.generator, drawn, state.moments["generator"]).output
+        made = NETWORKS.generator.apply(frozen(state, "generator"), drawn)
         x, normal[-1] = x.at[-1].set(made[0]), False
     weights = jnp.array([1.0 if kind else -config.negative_weight for kind in normal])
     # An interpolation with a negative among its parents does not count.
@@ -64,12 +79,12 @@ def restated(config, state, key):
 
     def look(critic, first, second):
         pairs = jnp.concatenate([first, second], -1) if config.mirrored else second
-        return sngan.judge(critic, pairs).values
+        return criticise(critic, pairs).values
 
     def autoencoded(encoder, generator):
-        codes = sngan.encode(encoder, x).output
+        codes = encode(encoder, x)
         mixed = sum(simplex.weights[:, j, None] * codes[simplex.parents[:, j]] for j in range(config.parents))
-        return codes, sngan.generate(generator, codes).output, sngan.generate(generator, mixed).output
+        return codes, generate(generator, codes), generate(generator, mixed)
 
     def objective(encoder, generator, critic):
         """Eq. 2 with the negatives of Eq. 4."""
@@ -92,7 +107,7 @@ def restated(config, state, key):
         def loss(critic):
             critic = spectral.normalise_kernels(critic, vectors)
             pairs = jnp.concatenate([x, between], -1) if config.mirrored else between
-            slopes = jax.vmap(jax.grad(lambda pair: sngan.judge(critic, pair[None]).values[0]))(pairs)
+            slopes = jax.vmap(jax.grad(lambda pair: criticise(critic, pair[None]).values[0]))(pairs)
             penalty = jnp.mean((jnp.sqrt(jnp.sum(slopes**2, (1, 2, 3))) - 1) ** 2)
             return config.penalty * penalty - objective(state.encoder, state.generator, critic)
 
@@ -112,7 +127,7 @@ def restated(config, state, key):
 
 def averages():
     """Running averages like those of a trained state."""
-    return jax.tree.map(lambda leaf: 0.5 * leaf + 0.1, started(SMALL).moments)
+    return jax.tree.map(lambda leaf: 0.5 * leaf + 0.1, started(SMALL).statistics)
 
 
 def adam(b1):
@@ -129,7 +144,7 @@ def adam(b1):
 )
 def test_an_iteration_equals_its_restatement(config):
     # At this step there are negatives. Averages as they start would hide which mode a network is in.
-    state = started(config)._replace(step=jnp.int32(5), moments=averages())
+    state = started(config)._replace(step=jnp.int32(5), statistics=averages())
     after, _ = stepped(config, state)
     expected = jax.jit(partial(restated, config))(state, jax.random.key(1))
     for name, params in expected.items():
@@ -209,17 +224,17 @@ def test_negatives_wait_for_their_time():
 def test_negatives_paired_with_normal_images_train_the_critic_alone():
     """(x, x_n) instead of (x_n, G(E(x_n))): an estimate of Eq. 4 from passes of its own, and no gradient beyond it."""
     config = dataclasses.replace(SMALL, negatives="shell", negative_pair="normal", critic_steps=1)
-    state = started(SMALL)._replace(step=jnp.int32(5), moments=averages())
+    state = started(SMALL)._replace(step=jnp.int32(5), statistics=averages())
     _, info = stepped(config, state)
 
     def estimate(state):
         key = jax.random.split(jax.random.key(1), 3)[0]
         x = 2 * jnp.asarray(IMAGES) - 1
-        codes = sngan.encode(state.encoder, x, state.moments["encoder"]).output
-        made = sngan.generate(state.generator, draw_negatives(config, key, codes, 1), state.moments["generator"]).output
-        beside = sngan.generate(state.generator, sngan.encode(state.encoder, x).output).output.at[-1].set(made[0])
+        codes = NETWORKS.encoder.apply(frozen(state, "encoder"), x)
+        made = NETWORKS.generator.apply(frozen(state, "generator"), draw_negatives(config, key, codes, 1))
+        beside = generate(state.generator, encode(state.encoder, x)).at[-1].set(made[0])
         critic = spectral.normalise_kernels(state.critic, spectral.power_iteration(state.critic, state.vectors))
-        same, other = (sngan.judge(critic, jnp.concatenate([x, y], -1)).values for y in (x, beside))
+        same, other = (criticise(critic, jnp.concatenate([x, y], -1)).values for y in (x, beside))
         return jnp.mean(jnp.where(jnp.arange(12) == 11, -5.0, 1.0) * (same - other))
 
     np.testing.assert_allclose(info.wasserstein, jax.jit(estimate)(state), rtol=1e-3, atol=1e-6)
@@ -245,9 +260,12 @@ def test_running_averages_move_towards_the_batch():
     state = started(SMALL)
     after, _ = stepped(SMALL, state)
     x = 2 * jnp.asarray(IMAGES) - 1
-    codes = jax.jit(partial(sngan.encode, state.encoder))(x)
-    np.testing.assert_allclose(after.moments["encoder"][0].mean, 0.1 * codes.moments[0].mean, rtol=1e-3, atol=1e-6)
-    np.testing.assert_allclose(after.moments["encoder"][0].variance, 0.9 + 0.1 * codes.moments[0].variance, rtol=1e-4)
+    images = lax.conv_general_dilated(
+        x, state.encoder["conv0"]["kernel"], (2, 2), [(1, 1)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    kept = after.statistics["encoder"]["norm0"]
+    np.testing.assert_allclose(kept["mean"], 0.1 * images.mean((0, 1, 2)), rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(kept["var"], 0.9 + 0.1 * images.var((0, 1, 2)), rtol=1e-4)
 
 
 # ---- the score -------------------------------------------------------------------------------------------------
@@ -255,13 +273,13 @@ def test_running_averages_move_towards_the_batch():
 
 def test_the_r_score_is_the_distance_of_features_and_calibration_its_mean_and_sd():
     state = started(SMALL)
-    images, view = jnp.asarray(IMAGES), views(SMALL)
+    images, view = jnp.asarray(IMAGES), inference(SMALL)
     r = np.asarray(jax.jit(view.r_score)(state, images))
 
     def plain(state):
         x, rebuilt = 2 * images - 1, 2 * view.reconstruct(state, images) - 1
         critic = spectral.normalise_kernels(state.critic, state.vectors)
-        return [sngan.judge(critic, jnp.concatenate([x, y], -1)).features for y in (x, rebuilt)]
+        return [criticise(critic, jnp.concatenate([x, y], -1)).features for y in (x, rebuilt)]
 
     features = [np.asarray(f) for f in jax.jit(plain)(state)]
     np.testing.assert_allclose(r, np.abs(features[0] - features[1]).sum(1), rtol=1e-4)
@@ -270,7 +288,7 @@ def test_the_r_score_is_the_distance_of_features_and_calibration_its_mean_and_sd
 
 def test_the_a_score_is_scipys_log_density_on_both_sides_and_far_out():
     state = started(SMALL)
-    r = np.asarray(jax.jit(views(SMALL).r_score)(state, jnp.asarray(IMAGES)), np.float64)
+    r = np.asarray(jax.jit(inference(SMALL).r_score)(state, jnp.asarray(IMAGES)), np.float64)
     score = compiled(SMALL, "score")
     np.testing.assert_allclose(
         score(state, IMAGES), -norm.logpdf(r, float(state.r_mean), float(state.r_sd)), rtol=1e-4, atol=1e-4
@@ -348,7 +366,7 @@ def test_the_objective_falls_into_the_named_terms():
 def test_bfloat16_convolutions_are_near_and_weights_stay_float32():
     state = started(SMALL)
     config = dataclasses.replace(SMALL, compute="bfloat16")
-    exact, near = (jax.jit(views(c).reconstruct)(state, jnp.asarray(IMAGES)) for c in (SMALL, config))
+    exact, near = (jax.jit(inference(c).reconstruct)(state, jnp.asarray(IMAGES)) for c in (SMALL, config))
     np.testing.assert_allclose(near, exact, atol=0.03)
     assert not np.array_equal(near, exact)
     after, info = stepped(config, state)

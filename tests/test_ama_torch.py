@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -11,8 +12,9 @@ import optax
 import pytest
 
 from jaxad.methods.ama import AMAConfig, ama, draw_negatives, latents, losses
-from jaxad.methods.ama import networks as sngan
 from jaxad.methods.ama import spectral_norm as spectral
+from jaxad.methods.ama.inference import frozen
+from jaxad.methods.ama.networks import make_networks
 from jaxad.types import Batch
 
 torch = pytest.importorskip("torch")
@@ -22,6 +24,7 @@ ama_torch = importlib.import_module("ama_torch")
 SIDE, CHANNELS, SIZE = 16, 3, 12
 # In steps this small the critic hardly changes within an iteration, so that rounding is not amplified.
 CONFIG = AMAConfig(width=1 / 16, latent_dim=8, negative_start=0.0, learning_rate=1e-5)
+NETWORKS = make_networks((SIDE, SIDE, CHANNELS), CONFIG.latent_dim, CONFIG.width)
 
 
 def perturbed(params, rng):
@@ -83,18 +86,18 @@ def agree_by_name(theirs, ours, tolerance=1e-4):
 def test_codes_and_images(state, trainer, rng):
     images, codes = rng.uniform(-1, 1, (SIZE, SIDE, SIDE, CHANNELS)).astype(np.float32), rng.normal(size=(SIZE, 8))
     codes = codes.astype(np.float32)
-    encode, generate = jax.jit(sngan.encode), jax.jit(sngan.generate)
-    agree(to_numpy(trainer.encoder(to_torch(images), "batch")), encode(state.encoder, images).output)
-    agree(to_numpy(trainer.generator(to_torch(codes), "batch")), generate(state.generator, codes).output)
-    frozen = generate(state.generator, codes, state.moments["generator"]).output
-    agree(to_numpy(trainer.generator(to_torch(codes), "frozen")), frozen)
+    for name, inputs in (("encoder", images), ("generator", codes)):
+        ours, _ = jax.jit(partial(getattr(NETWORKS, name).apply, train=True))(frozen(state, name), inputs)
+        agree(to_numpy(getattr(trainer, name)(to_torch(inputs), "batch")), ours)
+    ours = jax.jit(NETWORKS.generator.apply)(frozen(state, "generator"), codes)
+    agree(to_numpy(trainer.generator(to_torch(codes), "frozen")), ours)
 
 
 def critic_terms(critic, vectors, pairs, halfway):
     """Values, features, penalty, and one loss of them all."""
     critic = spectral.normalise_kernels(critic, vectors)
-    values, features = sngan.judge(critic, pairs)
-    penalty = losses.gradient_penalty(lambda p: sngan.judge(critic, p).values, halfway)
+    values, features = NETWORKS.critic.apply({"params": critic}, pairs)
+    penalty = losses.gradient_penalty(lambda p: NETWORKS.critic.apply({"params": critic}, p).values, halfway)
     return values.mean() + 10 * penalty, (values, features, penalty)
 
 
@@ -117,6 +120,10 @@ def test_critic_and_its_gradient(state, trainer, rng):
     agree(theirs.item(), penalty)
     (judged[0].mean() + 10 * theirs).backward()
     agree_by_name({name: p.grad for name, p in trainer.critic.named_parameters()}, gradient)
+
+
+def is_statistics(node):
+    return "mean" in node
 
 
 def our_draws(seed):
@@ -155,9 +162,10 @@ def test_a_step_has_our_gradients_and_arrives_where_ours_does(state, rng):
 
     for name in ("encoder", "generator"):
         norms = [m for m in getattr(trainer, name).modules() if isinstance(m, torch.nn.BatchNorm2d)]
-        for norm, moments in zip(norms, ours.moments[name], strict=True):
-            agree(norm.running_mean, moments.mean, 1e-3)
-            np.testing.assert_allclose(norm.running_var, moments.variance, rtol=1e-2)  # theirs is unbiased
+        kept = jax.tree.leaves(ours.statistics[name], is_leaf=is_statistics)
+        for norm, statistics in zip(norms, kept, strict=True):
+            agree(norm.running_mean, statistics["mean"], 1e-3)
+            np.testing.assert_allclose(norm.running_var, statistics["var"], rtol=1e-2)  # theirs is unbiased
 
 
 def test_draws():
