@@ -20,7 +20,7 @@ import jax
 from jaxad import data, report
 from jaxad._utils.tree import member
 from jaxad._utils.validate import check_at_least, check_share
-from jaxad.methods.ama import AMAConfig, Variant, ama, variant, views
+from jaxad.methods.ama import AMAConfig, Variant, ama, make_inference, variant
 from jaxad.methods.ama.networks import next_size
 from jaxad.runs import cli, runner
 from jaxad.runs import variants as runs
@@ -124,7 +124,7 @@ def run(asked: Config) -> None:
         runner.keep(folder, task, tested, chosen_by=config.choose, fit=config.fit)
 
         def page(results: dict[str, Any]) -> str:
-            rebuilt, other = jax.jit(views(main.config).reconstruct), trained.get("no-mirror")
+            rebuilt, other = jax.jit(make_inference(main.config).reconstruct), trained.get("no-mirror")
             shown = pictures(main.detector, tested.state, task, tested.evaluation, lambda x: rebuilt(tested.state, x))
             plain = other and (other.config, member(other.states[config.choose], seed))
             parts = report.ama_pictures(main.config, tested.state, task, shown, key=keys["pictures"], plain=plain)

@@ -17,7 +17,7 @@ from jaxad.data import digits
 from jaxad.methods.ama import AMAConfig, ama, draw_negatives, latents, losses, variant
 from jaxad.methods.ama import spectral_norm as spectral
 from jaxad.methods.ama.detector import learning_rate
-from jaxad.methods.ama.inference import frozen, inference
+from jaxad.methods.ama.inference import frozen, make_inference
 from jaxad.methods.ama.networks import make_networks
 from jaxad.types import Batch
 
@@ -273,7 +273,7 @@ def test_running_averages_move_towards_the_batch():
 
 def test_the_r_score_is_the_distance_of_features_and_calibration_its_mean_and_sd():
     state = started(SMALL)
-    images, view = jnp.asarray(IMAGES), inference(SMALL)
+    images, view = jnp.asarray(IMAGES), make_inference(SMALL)
     r = np.asarray(jax.jit(view.r_score)(state, images))
 
     def plain(state):
@@ -288,7 +288,7 @@ def test_the_r_score_is_the_distance_of_features_and_calibration_its_mean_and_sd
 
 def test_the_a_score_is_scipys_log_density_on_both_sides_and_far_out():
     state = started(SMALL)
-    r = np.asarray(jax.jit(inference(SMALL).r_score)(state, jnp.asarray(IMAGES)), np.float64)
+    r = np.asarray(jax.jit(make_inference(SMALL).r_score)(state, jnp.asarray(IMAGES)), np.float64)
     score = compiled(SMALL, "score")
     np.testing.assert_allclose(
         score(state, IMAGES), -norm.logpdf(r, float(state.r_mean), float(state.r_sd)), rtol=1e-4, atol=1e-4
@@ -366,7 +366,7 @@ def test_the_objective_falls_into_the_named_terms():
 def test_bfloat16_convolutions_are_near_and_weights_stay_float32():
     state = started(SMALL)
     config = dataclasses.replace(SMALL, compute="bfloat16")
-    exact, near = (jax.jit(inference(c).reconstruct)(state, jnp.asarray(IMAGES)) for c in (SMALL, config))
+    exact, near = (jax.jit(make_inference(c).reconstruct)(state, jnp.asarray(IMAGES)) for c in (SMALL, config))
     np.testing.assert_allclose(near, exact, atol=0.03)
     assert not np.array_equal(near, exact)
     after, info = stepped(config, state)

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxad.data import Task
 from jaxad.data.batches import to_float
-from jaxad.methods.ama import AMAConfig, AMAState, ama, draw_negatives, views
+from jaxad.methods.ama import AMAConfig, AMAState, ama, draw_negatives, make_inference
 from jaxad.report import plots
 from jaxad.report.html import Figure, Section
 from jaxad.training.calibration import CALIBRATION_IMAGES, subsample
@@ -93,7 +93,7 @@ def ama_pictures(
       key: of the synthetic negatives; consumed.
       plain: config and state of an AMA without the mirror, to compare with.
     """
-    view = jax.tree.map(jax.jit, views(config))
+    view = jax.tree.map(jax.jit, make_inference(config))
     train, labels = subsample(task.train.images, CALIBRATION_IMAGES), task.test.labels
     groups = {"train": train}
     for kind, name in enumerate(("normal", "anomalous")):
@@ -101,7 +101,7 @@ def ama_pictures(
     rebuilt = [("input", shown["inputs"]), ("AMA", shown["reconstructions"])]
     if plain is not None:
         other, weights = plain
-        rebuilt.append(("without mirror", jax.jit(views(other).reconstruct)(weights, shown["inputs"])))
+        rebuilt.append(("without mirror", jax.jit(make_inference(other).reconstruct)(weights, shown["inputs"])))
     codes = view.encode(state, to_float(train[: 4 * SHOWN]))
     share = np.linspace(0, 1, SHOWN, dtype=np.float32)[:, None]
     between = [(1 - share) * codes[2 * i] + share * codes[2 * i + 1] for i in range(3)]

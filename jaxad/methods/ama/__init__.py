@@ -15,7 +15,17 @@ reconstructions alone; the generator's blocks have no biases.
 
 from jaxad.methods.ama.config import AMAConfig
 from jaxad.methods.ama.detector import AMAInfo, ama, draw_negatives
-from jaxad.methods.ama.inference import AMAInference, AMAState
+from jaxad.methods.ama.inference import AMAInference, AMAState, make_inference
 from jaxad.methods.ama.variants import Variant, variant
 
-__all__ = ["AMAConfig", "AMAInference", "AMAInfo", "AMAState", "Variant", "ama", "draw_negatives", "variant"]
+__all__ = [
+    "AMAConfig",
+    "AMAInference",
+    "AMAInfo",
+    "AMAState",
+    "Variant",
+    "ama",
+    "draw_negatives",
+    "make_inference",
+    "variant",
+]

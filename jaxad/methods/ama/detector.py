@@ -16,7 +16,7 @@ from jaxad.data.batches import map_batches
 from jaxad.methods.ama import latents, losses
 from jaxad.methods.ama import spectral_norm as spectral
 from jaxad.methods.ama.config import AMAConfig
-from jaxad.methods.ama.inference import AMAState, effective, frozen, inference, networks_of, pair
+from jaxad.methods.ama.inference import AMAState, effective, frozen, make_inference, networks_of, pair
 from jaxad.methods.ama.networks import Networks, make_networks
 from jaxad.methods.registry import detector
 from jaxad.types import Array, Batch, Detector, Key, Params
@@ -89,7 +89,7 @@ def ama(config: AMAConfig | None = None, **fields: Any) -> Detector:
         "generator": _adam(config, config.steps, b1=0.0),
         "critic": _adam(config, config.steps * config.critic_steps, b1=0.0),
     }
-    view = inference(config)
+    view = make_inference(config)
 
     def init(key: Key, images: Array) -> AMAState:
         chex.assert_rank(images, 4)

@@ -37,7 +37,7 @@ class AMAInference(NamedTuple):
     r_score: Callable[[AMAState, Array], Array]  # (state, [B, H, W, C]) -> [B], Eq. 5
 
 
-def inference(config: AMAConfig) -> AMAInference:
+def make_inference(config: AMAConfig) -> AMAInference:
     """What a state of the detector with this config sees."""
 
     def encode(state: AMAState, images: Array) -> Array:
