@@ -8,7 +8,7 @@ import functools
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import chex
@@ -27,7 +27,33 @@ _PAPER = {action.name: action.standard for action in ACTIONS}
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchSpace:
+class SpaceChoices:
+    """What a search space is made of; settings of a search have these fields, too."""
+
+    num_layers: int = 3
+    """Number of encoder layers N; the paper's space then has architectures of 6N + 2 tokens."""
+    hypotheses: tuple[str, ...] = _PAPER["hypothesis"]
+    """Anomaly hypotheses to choose from (REG of Eq. 2)."""
+    distances: tuple[str, ...] = _PAPER["distance"]
+    """Distances between reconstruction and image to choose from (DIST of Eq. 2)."""
+    channels: tuple[int, ...] = _PAPER["channels"]
+    """Numbers of output channels to choose from, layer by layer as all that follows."""
+    kernels: tuple[int, ...] = _PAPER["kernel"]
+    """Sizes of convolution kernels to choose from; odd."""
+    pools: tuple[str, ...] = _PAPER["pool"]
+    """Kinds of pooling to choose from."""
+    pool_kernels: tuple[int, ...] = _PAPER["pool_kernel"]
+    """Sizes and strides of pooling to choose from; odd, and 1 keeps the resolution."""
+    norms: tuple[str, ...] = _PAPER["norm"]
+    """Normalisations to choose from."""
+    activations: tuple[str, ...] = _PAPER["activation"]
+    """Activation functions to choose from."""
+    extra: tuple[str, ...] = ()
+    """Names of further actions to decide, beyond the paper's eight (see `jaxad.nn.actions`)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSpace(SpaceChoices):
     """All children a search may choose from: T = 6 N + 2 tokens for N layers (Sec. III-A of AutoAD).
 
     Tokens are [hypothesis, distance], then per layer [channels, kernel, pool, pool_kernel, norm, activation];
@@ -37,17 +63,6 @@ class SearchSpace:
     those of a layer. Raises ValueError for an empty list, a repeated or an unknown choice, and for kernels that are
     not odd.
     """
-
-    num_layers: int = 3
-    hypotheses: tuple[str, ...] = _PAPER["hypothesis"]
-    distances: tuple[str, ...] = _PAPER["distance"]
-    channels: tuple[int, ...] = _PAPER["channels"]
-    kernels: tuple[int, ...] = _PAPER["kernel"]
-    pools: tuple[str, ...] = _PAPER["pool"]
-    pool_kernels: tuple[int, ...] = _PAPER["pool_kernel"]
-    norms: tuple[str, ...] = _PAPER["norm"]
-    activations: tuple[str, ...] = _PAPER["activation"]
-    extra: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_positive("num_layers", self.num_layers)
@@ -67,6 +82,11 @@ class SearchSpace:
                     f"action {name!r} may be idle by {guard!r}; that must be an action of this space's layers which is "
                     "never idle itself"
                 )
+
+    @classmethod
+    def of(cls, settings: SpaceChoices) -> "SearchSpace":
+        """The space of settings that have its fields among others; raises as the constructor does."""
+        return cls(**{field.name: getattr(settings, field.name) for field in fields(SpaceChoices)})
 
     def _tuple(self, field: str) -> tuple:
         values = getattr(self, field)

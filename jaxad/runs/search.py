@@ -109,7 +109,7 @@ def search(
         if run is not None and runner.is_finished(run):
             return _loaded(run)
         keys = runner.named_keys(config.seed, "start", "search", "retrain", "test")
-        space = SearchSpace(num_layers=config.num_layers)
+        space = SearchSpace.of(config)
         options = dataclasses.asdict(config.controller) if config.strategy == "autoad" else {}
         strategy = make_strategy(config.strategy, space, population=config.population, **options)
         explored = explore_task(

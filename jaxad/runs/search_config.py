@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from jaxad._utils.validate import check_at_least, check_share, spelled
 from jaxad.data import Task
+from jaxad.nas.space import SearchSpace, SpaceChoices
 from jaxad.nas.strategies.autoad import AutoADConfig
 from jaxad.nas.strategies.registry import STRATEGIES
 from jaxad.nas.trial import TrialConfig
@@ -12,8 +13,11 @@ from jaxad.nn.objectives.child import ChildConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SearchConfig:
-    """How to find a detector; the defaults take minutes on a laptop. Flags of `autoad_search.py` are these fields."""
+class SearchConfig(SpaceChoices):
+    """How to find a detector; the defaults take minutes on a laptop. Flags of `autoad_search.py` are these fields.
+
+    Those of the search space come first; `SearchSpace.of` makes it of them.
+    """
 
     # ---- the search
     strategy: Annotated[str, STRATEGIES] = "autoad"
@@ -22,8 +26,6 @@ class SearchConfig:
     """Settings of the learned controller."""
     seed: int = 0
     """Seed of everything random: the same seed gives the same result."""
-    num_layers: int = 3
-    """Number of encoder layers N; the space then has architectures of 6N + 2 tokens."""
     children: int = 30
     """Number of architectures to try; none is tried twice."""
     population: int = 6
@@ -61,6 +63,7 @@ class SearchConfig:
         if self.time_budget is not None and not self.time_budget > 0:
             raise ValueError(f"{spelled(self, 'time_budget')} is {self.time_budget}; give seconds above 0")
         check_share(self, "target_fpr")
+        SearchSpace.of(self)
         STRATEGIES.named(self.strategy)
         self.controller.check()
         if self.strategy == "autoad" and self.controller.keep > self.population:
