@@ -19,7 +19,7 @@ from jaxad.nas.analysis.render import render, summary
 from jaxad.nas.executors.sequential import Sequential
 from jaxad.nas.executors.vmapped import Vmapped
 from jaxad.nas.space import SearchSpace
-from jaxad.nas.strategies.controller import make_controller
+from jaxad.nas.strategies.autoad.controller import make_controller
 from jaxad.nas.trial import Job, TrialConfig
 from jaxad.nn.actions import ACTIONS, EXTRA_ACTIONS, Action, Step, add_action
 from jaxad.nn.architecture import Architecture, Layer
