@@ -94,7 +94,7 @@ def test_without_a_table_all_are_listed(folder):
     ("flags", "message"),
     [
         (("--tables", "ama-9"), "ama-9"),
-        (("--tables", "ama-1", "--seeds", "0"), "--seeds is 0"),
+        (("--tables", "ama-1", "--num-seeds", "0"), "--num-seeds is 0"),
         (("--tables", "ama-1", "--methods", "nobody"), "--methods nobody"),
     ],
 )

@@ -186,6 +186,20 @@ def _task(entry: Any, where: str) -> Task:
     return Task(entry["name"], _strings(entry["flags"], f"{where}: flags"))
 
 
+def selected(spec: TableSpec, *, methods: Sequence[str] = (), tasks: Sequence[str] = ()) -> TableSpec:
+    """The table with the named methods and tasks alone; none named are all. ValueError where it has none of them."""
+    parts: dict[str, Any] = {}
+    for what, wanted in (("methods", methods), ("tasks", tasks)):
+        have = getattr(spec, what)
+        parts[what] = tuple(entry for entry in have if not wanted or entry.name in wanted)
+        if not parts[what]:
+            names = ", ".join(entry.name for entry in have)
+            raise ValueError(f"--{what} {' '.join(wanted)}: {spec.title} has none of them; it has {names}")
+    kept = {task.name for task in parts["tasks"]}
+    paper = {place: value for place, value in spec.paper.items() if not tasks or place[1] in kept}
+    return spec._replace(**parts, paper=paper)
+
+
 # ---- filling -----------------------------------------------------------------------------------------------------
 
 
