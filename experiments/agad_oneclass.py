@@ -34,11 +34,10 @@ from jaxad.data.protocols.few_labels import check_gamma
 from jaxad.methods.agad import AGADConfig, Variant, agad, auroc_by_batches, learns_from, variant
 from jaxad.methods.agad.inference import views
 from jaxad.metrics.aggregate import group_cells
-from jaxad.runs import cli
+from jaxad.runs import cli, saving
 from jaxad.runs import folder as runs
 from jaxad.runs.evaluation import evaluate, predictions
 from jaxad.runs.progress import Progress, table
-from jaxad.runs.saving import save_detector
 from jaxad.training import checkpoint
 from jaxad.training.resumable import Trained, fit_saved
 from jaxad.types import Detector, State
@@ -408,8 +407,8 @@ def conclude(
         "notes": notes(config, sets, task),
         **runs.environment(),
     }
-    save_detector(
-        folder.best, name="agad", config=config.agad, state=states[best], image_shape=task.train.images.shape[1:],
+    saving.save(
+        folder.best, config=config.agad, state=states[best], image_shape=task.train.images.shape[1:],
         threshold=evaluation.threshold, details={"task": task.name, "gamma": best.gamma, "chosen_by": "last"},
     )  # fmt: skip
     files.write_predictions(folder.path / "predictions.csv", predictions(task, evaluation))

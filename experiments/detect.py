@@ -28,9 +28,8 @@ import tyro
 from jaxad._utils.compile import enable_compilation_cache
 from jaxad.data.lazy import find_images
 from jaxad.metrics import thresholds
-from jaxad.runs import cli
+from jaxad.runs import cli, saving
 from jaxad.runs.detection import draw_overlays, score_files, show_scores, write_scores
-from jaxad.runs.saving import load_detector
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,7 +74,7 @@ class Config:
 def detect(config: Config) -> int:
     """The whole experiment; returns the exit status."""
     config.check()
-    loaded = load_detector(config.run if (config.run / "detector.json").exists() else config.run / "best")
+    loaded = saving.load(config.run)
     threshold = loaded.threshold if config.threshold is None else thresholds.fixed(config.threshold)
     images = find_images(config.images)
     output = config.make_folder()

@@ -21,7 +21,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from jaxad.data import check_images
-from jaxad.methods import DETECTORS
+from jaxad.methods import DETECTORS, entry_of
 from jaxad.metrics.thresholds import Threshold, false_positive_rate
 from jaxad.training.calibration import calibrate
 from jaxad.training.loop import fit
@@ -197,17 +197,14 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
 
 def _method(wanted: Any) -> tuple[str, Any]:
     """The name and config of a method that is given by either."""
-    for name, entry in DETECTORS.items():
-        config_class = entry.config
-        if type(wanted) is config_class:
-            return name, wanted
-        if isinstance(wanted, str) and wanted == name:
-            try:
-                return name, config_class()
-            except TypeError as error:  # a setting without a default
-                remedy = f"give a {config_class.__name__} instead of its name"
-                raise ValueError(f"detector {name!r} has no default settings; {remedy}") from error
-    raise ValueError(f"detector is {wanted!r}; give one of {', '.join(DETECTORS)}, or a config of one of them")
+    if not isinstance(wanted, str):
+        return entry_of(wanted).name, wanted
+    entry = DETECTORS.named(wanted)
+    try:
+        return wanted, entry.config()
+    except TypeError as error:  # a setting without a default
+        remedy = f"give a {entry.config.__name__} instead of its name"
+        raise ValueError(f"detector {wanted!r} has no default settings; {remedy}") from error
 
 
 def _images(X: Any) -> np.ndarray:

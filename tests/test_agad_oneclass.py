@@ -10,7 +10,7 @@ from scripts import EXPERIMENTS, call, kill_once, one_line, run, same_weights, s
 
 from jaxad import data
 from jaxad.methods.agad import AGADConfig
-from jaxad.runs.saving import load_detector
+from jaxad.runs import saving
 
 sys.path.append(str(EXPERIMENTS))
 detect = importlib.import_module("detect")
@@ -76,7 +76,7 @@ def test_a_run_leaves_everything_a_person_wants(finished):
 
 
 def test_the_saved_detector_is_the_one_of_the_first_class_and_the_largest_gamma(finished):
-    loaded = load_detector(finished / "best")
+    loaded = saving.load(finished / "best")
     assert (loaded.name, loaded.details["gamma"], loaded.image_shape) == ("agad", 0.05, (8, 8, 1))
     assert loaded.threshold.value == results(finished)["threshold"]["value"]
     images = finished.parent / "images.npz"

@@ -11,7 +11,7 @@ import pytest
 from scripts import EXPERIMENTS, call, kill_once, killed_and_resumed, one_line, run, same_weights, start
 
 from jaxad.methods.ama import AMAConfig
-from jaxad.runs.saving import load_detector
+from jaxad.runs import saving
 
 sys.path.append(str(EXPERIMENTS))
 detect = importlib.import_module("detect")
@@ -95,7 +95,7 @@ def test_variants_train_beside_it_and_are_shown(tmp_path, cache):
 
 
 def test_the_saved_detector_is_the_tested_one(finished):
-    loaded = load_detector(finished / "best")
+    loaded = saving.load(finished / "best")
     assert loaded.name == "ama"
     assert loaded.image_shape == (8, 8, 1)
     assert loaded.threshold.value == results(finished)["threshold"]["value"]

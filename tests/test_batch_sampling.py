@@ -12,7 +12,7 @@ from jaxad.methods.nbs import known_logits, losses, nbs, sampling, segment, trai
 from jaxad.methods.nbs import networks as nets
 from jaxad.methods.nbs.config import STRATEGIES
 from jaxad.methods.nbs.profiles import append, loss_maps
-from jaxad.runs.saving import load_detector, save_detector
+from jaxad.runs import saving
 from jaxad.types import Batch
 
 STEPS = 14
@@ -178,9 +178,9 @@ def of_strategy(state, strategy):
 
 def test_what_is_saved_knows_all_that_new_images_need(journey, tmp_path):
     batch, states, _ = journey
-    form = {"name": "nbs", "config": SMALL, "image_shape": batch.images.shape[1:]}
-    save_detector(tmp_path, state=without_images(SMALL, states[-1]), **form)
-    loaded = load_detector(tmp_path)
+    form = {"config": SMALL, "image_shape": batch.images.shape[1:]}
+    saving.save(tmp_path, state=without_images(SMALL, states[-1]), **form)
+    loaded = saving.load(tmp_path)
     assert loaded.config == SMALL
     assert same(loaded.state.best, states[-1].best)  # all that maps of new images depend on
     assert len(loaded.state.opt_state.profiles) == 1

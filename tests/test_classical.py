@@ -18,7 +18,7 @@ from jaxad.methods.common import nearest as module
 from jaxad.methods.common.image_buffer import empty, remember
 from jaxad.methods.common.nearest import nearest
 from jaxad.metrics.image import auroc
-from jaxad.runs.saving import load_detector, save_detector
+from jaxad.runs import saving
 from jaxad.training.loop import fit
 from jaxad.training.scoring import map_images, score_images
 
@@ -144,8 +144,8 @@ def test_a_loaded_detector_keeps_its_fit_when_calibrated_again(tmp_path):
     detector = isolation_forest(memory=40, trees=10)
     state, _ = fitted(detector, ZEROS[:40])
     config = IsolationForestConfig(memory=40, trees=10)
-    save_detector(tmp_path, name="isolation_forest", config=config, state=state, image_shape=(8, 8, 1))
-    loaded = load_detector(tmp_path)
+    saving.save(tmp_path, config=config, state=state, image_shape=(8, 8, 1))
+    loaded = saving.load(tmp_path)
     assert loaded.state.buffer.count == 0
     again = jax.jit(loaded.detector.calibrate)(loaded.state, jnp.zeros((4, 8, 8, 1)))
     scores = [score_images(loaded.detector, s, TEST, 64) for s in (state, loaded.state, again)]

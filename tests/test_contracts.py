@@ -8,7 +8,7 @@ import pytest
 from jaxad.data import digits
 from jaxad.methods import DETECTORS
 from jaxad.metrics.image import auroc
-from jaxad.runs.saving import load_detector, save_detector
+from jaxad.runs import saving
 from jaxad.training import checkpoint
 from jaxad.training.loop import fit, fit_population
 from jaxad.training.scoring import map_images, score_images
@@ -179,9 +179,9 @@ def test_a_checkpoint_gives_back_every_bit(trained, tmp_path):
 
 
 def test_a_saved_detector_scores_the_same(trained, tmp_path):
-    options = {"name": trained.name, "config": trained.config, "image_shape": IMAGES.shape[1:]}
-    save_detector(tmp_path, state=trained.state, **options)
-    loaded = load_detector(tmp_path)
+    options = {"config": trained.config, "image_shape": IMAGES.shape[1:]}
+    saving.save(tmp_path, state=trained.state, **options)
+    loaded = saving.load(tmp_path)
     assert (loaded.name, loaded.config) == (trained.name, trained.config)
     if not trained.entry.whole:  # whose state is as large as its images are many
         assert jax.tree.map(described, loaded.state) == jax.tree.map(described, trained.state)

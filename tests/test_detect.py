@@ -17,8 +17,7 @@ from jaxad.methods.autoencoder import AutoencoderConfig, autoencoder
 from jaxad.metrics import thresholds
 from jaxad.nn.architecture import Architecture, Layer
 from jaxad.report.overlays import colour_scale, overlay
-from jaxad.runs import cli
-from jaxad.runs.saving import load_detector, save_detector
+from jaxad.runs import cli, saving
 from jaxad.training.scoring import map_images, score_images
 
 SCRIPT = Path(__file__).parent.parent / "experiments" / "detect.py"
@@ -45,9 +44,9 @@ def made(tmp_path_factory):
     state = start(jax.random.key(0), IMAGES / np.float32(255))
     scores = score_images(detector, state, IMAGES, 8)
     threshold = thresholds.fixed(float(np.median(scores)))
-    options = {"name": "autoencoder", "config": config, "state": state, "threshold": threshold}
-    save_detector(folder / "best", image_shape=(8, 8, 1), **options)
-    save_detector(folder / "plain" / "best", image_shape=(8, 8, 1), **options | {"threshold": None})
+    options = {"config": config, "state": state, "threshold": threshold}
+    saving.save(folder / "best", image_shape=(8, 8, 1), **options)
+    saving.save(folder / "plain" / "best", image_shape=(8, 8, 1), **options | {"threshold": None})
     return folder, scores, threshold.value
 
 
@@ -218,7 +217,7 @@ def test_one_scale_serves_all_pictures():
 
 
 def test_maps_belong_to_their_images(made):
-    loaded = load_detector(made[0] / "best")
+    loaded = saving.load(made[0] / "best")
     maps = map_images(loaded.detector, loaded.state, IMAGES, 8)
     # Reconstruction adds a tenth of the mean squared error, which is also the mean of the l2 map.
     np.testing.assert_allclose(1.1 * maps.mean((1, 2)), made[1], rtol=1e-4)

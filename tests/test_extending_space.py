@@ -31,7 +31,7 @@ from jaxad.nn.objectives.distances import DISTANCES, Distance
 from jaxad.report import plots
 from jaxad.report.format import architecture_line
 from jaxad.report.search_sections import best_parts
-from jaxad.runs.saving import load_detector, save_detector
+from jaxad.runs import saving
 from jaxad.runs.search import search
 from jaxad.training.scoring import score_images
 
@@ -342,7 +342,7 @@ def test_a_search_finds_a_detector_that_can_be_saved_and_loaded(tmp_path):
     assert any("residual" in layer for t in one.trials for layer in t.architecture["layers"])
 
     assert other.config.architecture.layers[0].activation == "cosine"
-    loaded = load_detector(tmp_path / "run" / "best")
+    loaded = saving.load(tmp_path / "run" / "best")
     assert loaded.config == other.config
     found, again = (score_images(x.detector, x.state, task.test.images) for x in (other, loaded))
     np.testing.assert_array_equal(found, again)
@@ -365,7 +365,7 @@ def test_a_detector_says_what_has_to_be_imported_first(tmp_path):
     config = AutoencoderConfig(architecture=CHILDREN["all that is new"](), steps=1)
     images = np.random.default_rng(0).random((4, *SHAPE), np.float32)
     state = autoencoder(config).init(jax.random.key(0), images)
-    save_detector(tmp_path, name="autoencoder", config=config, state=state, image_shape=SHAPE)
+    saving.save(tmp_path, config=config, state=state, image_shape=SHAPE)
     for table, name, message in (
         (ACTIVATIONS, "cosine", "activation is 'cosine'; choose one of .*, or import first what adds this activation"),
         (EXTRA_ACTIONS, "skip_image", "decides skip_image; import first what adds such actions of the child"),
@@ -373,9 +373,9 @@ def test_a_detector_says_what_has_to_be_imported_first(tmp_path):
     ):
         entry = table._entries.pop(name)
         with pytest.raises(ValueError, match=message):
-            load_detector(tmp_path)
+            saving.load(tmp_path)
         table.add(name, entry)
-    assert load_detector(tmp_path).config == config
+    assert saving.load(tmp_path).config == config
 
 
 def test_costs_count_what_was_added():

@@ -16,7 +16,7 @@ from jaxad.methods.common.upsample import to_pixels
 from jaxad.methods.patch_dictionary import FeatureDictionaryConfig, feature_dictionary
 from jaxad.methods.patchcore import MemoryBankConfig, greedy_coreset, memory_bank, some_of, standard
 from jaxad.metrics.image import auroc
-from jaxad.runs.saving import load_detector, save_detector
+from jaxad.runs import saving
 from jaxad.training.loop import fit
 from jaxad.training.scoring import map_images, score_images
 
@@ -177,8 +177,8 @@ def test_equal_images_are_no_reason_to_fail():
 
 def test_a_loaded_detector_keeps_what_it_chose(bank, tmp_path):
     config, detector, state = bank
-    save_detector(tmp_path, name="memory_bank", config=config, state=state, image_shape=(32, 32, 1))
-    loaded = load_detector(tmp_path)
+    saving.save(tmp_path, config=config, state=state, image_shape=(32, 32, 1))
+    loaded = saving.load(tmp_path)
     again = jax.jit(loaded.detector.calibrate)(loaded.state, jnp.zeros((1, 32, 32, 1)))
     scores = score_images(detector, state, BRICK[:8], 8)
     np.testing.assert_array_equal(score_images(loaded.detector, again, BRICK[:8], 8), scores)

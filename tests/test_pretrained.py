@@ -20,7 +20,7 @@ from jaxad.methods.common.patch_features import FeatureConfig, make_features
 from jaxad.methods.patchcore import MemoryBankConfig, memory_bank
 from jaxad.nn import efficientnet, pretrained
 from jaxad.nn.pretrained import find, load, read_state_dict, shapes_alone, weights
-from jaxad.runs.saving import load_detector, save_detector
+from jaxad.runs import saving
 
 SOURCE = pretrained.SOURCES["efficientnet_lite0"]
 
@@ -298,10 +298,10 @@ def test_a_saved_memory_bank_brings_its_weights_along(tmp_path, monkeypatch):
     config = MemoryBankConfig(features=FeatureConfig(backbone="efficientnet_lite0"), memory=4, bank=20)
     detector, images = memory_bank(config), np.random.default_rng(0).random((4, 32, 32, 1), np.float32)
     state = jax.jit(detector.init)(jax.random.key(0), images)
-    save_detector(tmp_path, name="memory_bank", config=config, state=state, image_shape=(32, 32, 1))
+    saving.save(tmp_path, config=config, state=state, image_shape=(32, 32, 1))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("JAXAD_WEIGHTS", raising=False)
     monkeypatch.setattr(weights.importlib.util, "find_spec", lambda name: None)
-    loaded = load_detector(tmp_path)
+    loaded = saving.load(tmp_path)
     expected = jax.jit(detector.score)(state, images)
     np.testing.assert_array_equal(jax.jit(loaded.detector.score)(loaded.state, images), expected)

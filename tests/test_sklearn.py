@@ -141,7 +141,7 @@ def test_a_classifier_is_given_classes():
 @pytest.mark.parametrize(
     ("settings", "images", "y", "message"),
     [
-        ({"detector": "pcaa"}, ZEROS, None, "detector is 'pcaa'; give one of agad"),
+        ({"detector": "pcaa"}, ZEROS, None, "there is no detector 'pcaa'; choose one of agad"),
         ({"detector": "autoencoder"}, ZEROS, None, "has no default settings; give a AutoencoderConfig"),
         ({"target_fpr": 0.6}, ZEROS, None, "target_fpr is 0.6"),
         ({"target_fpr": "some"}, ZEROS, None, "target_fpr is 'some'"),

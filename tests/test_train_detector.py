@@ -10,7 +10,7 @@ from scripts import EXPERIMENTS, kill_once, one_line, run, same_weights, start
 
 from jaxad.methods import DETECTORS, config_of
 from jaxad.methods.deep_svdd import DeepSVDDConfig
-from jaxad.runs.saving import load_detector
+from jaxad.runs import saving
 
 sys.path.append(str(EXPERIMENTS))
 experiment = importlib.import_module("train_detector")
@@ -50,7 +50,7 @@ def test_a_run_leaves_everything_a_person_wants(finished):
     page = (finished / "report.html").read_text()
     assert "Training" in page
     assert "python experiments/train_detector.py" in page
-    loaded = load_detector(finished / "best")
+    loaded = saving.load(finished / "best")
     assert loaded.name == "deep_svdd"
     assert loaded.threshold.value == content["threshold"]["value"]
 

@@ -81,6 +81,10 @@ class Registry(Mapping[str, Entry]):
             raise ValueError(f"there is no {self.kind} {name!r}; choose one of {', '.join(self)}")
         return self._entries[name]
 
+    def first(self, wanted: Callable[[Entry], bool]) -> Entry | None:
+        """The first entry that is wanted, looked for among what has been imported before anything else is."""
+        return next(filter(wanted, self._entries.values()), None) or next(filter(wanted, self.values()), None)
+
     def __getitem__(self, name: str) -> Entry:
         if name not in self._entries and not self._complete:
             self._import_one(name)

@@ -30,26 +30,46 @@ def load_task(
     image_size: int | Sequence[int] | None = None,
     seed: int = 0,
 ) -> Task:
-    """Loads image sets and makes a task of them.
+    """Loads image sets and makes an anomaly detection task of them: training, validation and test images.
 
     "mvtec:..." and "painted:..." are segmentation tasks; `ood` makes an out-of-distribution task (of the normal
     classes alone, where these are given too); `normal_classes` a one-class task; digits and textures have a default.
+    Of images of your own in arrays `jaxad.data.task_from_arrays` makes one.
 
     Args:
-      dataset: a name that `load` understands.
-      ood: names of anomalous sets; noise takes the shape of the normal images.
+      dataset: "digits", "textures:SIZE", "painted:TEXTURE:SIZE", "folder:PATH", "mvtec:PATH/CATEGORY", "npz:FILE",
+        "idx:FOLDER", "pairs:FOLDER", the name of a set of TensorFlow Datasets such as "fashion_mnist", or another
+        source that is registered; `jaxad.data.available` lists all.
+      ood: names of anomalous sets; noise ("gaussian", "uniform") takes the shape of the normal images.
       normal_classes: names or indices of classes.
+      data_dir: folder of prepared TFDS sets; by default the one that TFDS_DATA_DIR names.
       normal_split: part of a TFDS or IDX set that is split into train, validation and test; a one-class task
         takes its anomalies from it as well.
       anomaly_split: part of the `ood` sets that anomalies are drawn from.
       test_split: part of a TFDS or IDX set to test on, such as "test", instead of a share of `normal_split`: all of it
         in a one-class task, otherwise its normal images and anomalies; see `official_split`.
-      anomaly_ratio, valid_anomalies, split, limit: see `out_of_distribution` or, with `test_split`, `official_split`,
-        whose test part no limit makes smaller; MVTec folders come split, limit is of training.
-      image_size: side or (height, width) to resize all images to.
+      anomaly_ratio: share of anomalies in validation and test, 0 to below 1.
+      valid_anomalies: number of anomalies in validation, whatever the ratio.
+      split: shares of normal images in training, validation and test.
+      limit: use at most so many normal images; with `test_split` of training and validation alone, in a segmentation
+        task of training alone.
+      image_size: side or (height, width) in pixels to resize all images to.
+      seed: of everything that is drawn; the same seed gives the same task.
+
+    Returns:
+      A `Task` of uint8 images (float32 in [0, 1] where a source has more than 8 bits) with labels, and masks where it
+      has some. Training images are normal.
 
     Raises:
-      ValueError: one clear line that names the remedy.
+      ValueError: an unknown set or class, a part or option that a set does not have, too few images or anomalies; in
+        one line that names the remedy.
+
+    >>> import jaxad
+    >>> task = jaxad.load_task("digits", normal_classes=["0", "1"], anomaly_ratio=0.2)
+    >>> task.train.images.shape[1:], task.train.images.dtype, int(task.train.labels.sum())
+    ((8, 8, 1), dtype('uint8'), 0)
+    >>> round(float(task.test.labels.mean()), 2)
+    0.2
 
     Source: AutoAD, section V. Splitting the `train` part 6:2:2 is our reading of "each set". One class of the official
     training part against the whole test part, and a number of validation anomalies, are the protocols of AGAD and AMA.

@@ -7,6 +7,7 @@ def mine(config: MineConfig | None = None, **fields: Any) -> Detector:
 
 import dataclasses
 import json
+import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -68,6 +69,34 @@ def detector(name: str, summary: str, *, config: type, tiny: Any, whole: bool = 
         return build
 
     return register
+
+
+def detectors() -> Mapping[str, DetectorEntry]:
+    """All registered detectors by name, for those who choose one by hand; `jaxad.search` finds one of its own.
+
+    Returns:
+      A mapping, in the order of names. An entry has the `summary` of a method with its source, the class of its
+      settings `config`, and the constructor `build`, which takes such a config, or fields of one as keywords.
+
+    >>> import jaxad
+    >>> "ama" in jaxad.detectors()
+    True
+    >>> entry = jaxad.detectors()["pca"]
+    >>> entry.summary
+    'Principal components of pixels, by reconstruction or likelihood (Tipping & Bishop, 1999).'
+    >>> detector = entry.build(components=8)
+    >>> detector._fields[:4]
+    ('init', 'step', 'calibrate', 'score')
+    """
+    return types.MappingProxyType(DETECTORS)
+
+
+def entry_of(config: Any) -> DetectorEntry:
+    """The method that a config belongs to; ValueError for anything else."""
+    entry = DETECTORS.first(lambda entry: entry.config is type(config))
+    if entry is None:
+        raise ValueError(f"{config!r} is the config of no detector; give that of one of {', '.join(DETECTORS)}")
+    return entry
 
 
 def config_of(name: str, settings: Sequence[str] = ()) -> Any:

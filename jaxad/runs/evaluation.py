@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from jaxad._utils.files import Prediction
@@ -19,12 +20,13 @@ EXAMPLES = 6  # normal and anomalous test images each that a report shows
 
 
 class Evaluation(NamedTuple):
-    """What a detector does on images that did not train it."""
+    """What a detector does on images that did not train it. Scores are raw, higher = more anomalous."""
 
     valid_scores: np.ndarray  # [M] float32
     test_scores: np.ndarray  # [N] float32
     threshold: Threshold  # set on the normal validation images
-    test: dict[str, Any]  # metrics of the test scores with their intervals, see `metrics.summarise`
+    test: dict[str, Any]  # metrics of the test scores, each {"value", "low", "high"}: see `metrics.image.summarise`
+    pixels: dict[str, Any] | None = None  # metrics of the test maps, where there are masks and maps: see below
 
 
 def evaluate(
@@ -32,39 +34,64 @@ def evaluate(
     state: State,
     task: Task,
     *,
-    key: Key,
     target_fpr: float = 0.05,
+    key: Key | None = None,
+    seed: int = 0,
     valid_scores: np.ndarray | None = None,
     resamples: int = 1000,
 ) -> Evaluation:
-    """Set a threshold and test, once.
+    """Set a threshold on held-out normal images, and test: to be done once, with a detector that is finished.
+
+    Image scores are measured by AUROC, both AUPRs, FPR95 and the best F1, maps, where the detector has them and the
+    task has masks, by pixel AUROC, AU-PRO and RPRO and, at the threshold of RPRO, by precision, recall, F1 and IoU.
+    Intervals of 95 % are bootstrapped over images.
 
     Args:
-      state: calibrated.
-      key: of the bootstrap; consumed.
+      detector: that is finished.
+      state: trained and calibrated.
+      task: its normal validation images set the thresholds, its test images are measured.
       target_fpr: share of normal images that the threshold may flag, in (0, 1).
-      valid_scores: [M], where they are known already.
-      resamples: of the bootstrap.
+      key: of the bootstrap over images; consumed. By default `jax.random.key(seed)`.
+      seed: of the bootstrap of pixel metrics.
+      valid_scores: [M] of all validation images, where they are known already.
+      resamples: of the bootstraps, 1 or more.
+
+    Returns:
+      Scores of validation and test images, the threshold, and the metrics.
+
+    Raises:
+      ValueError: test images of one kind alone, no normal validation image, scores that are NaN, numbers out of range.
+
+    >>> import jax, jaxad
+    >>> task = jaxad.load_task("digits", normal_classes=["0"], anomaly_ratio=0.3)
+    >>> detector = jaxad.detectors()["pca"].build(components=8)
+    >>> state, _ = jaxad.fit(detector, jax.random.key(0), task.train.images, steps=4, batch_size=32)
+    >>> state = jaxad.calibrate(detector, state, task.train.images)
+    >>> found = jaxad.evaluate(detector, state, task, target_fpr=0.1, resamples=100)
+    >>> found.test["auroc"]["value"] > 0.9, found.threshold.method
+    (True, 'false_positive_rate')
     """
     if valid_scores is None:
         valid_scores = score_images(detector, state, task.valid.images)
     threshold = thresholds.false_positive_rate(valid_scores[task.valid.labels == 0], target_fpr)
     scores = score_images(detector, state, task.test.images)
-    return Evaluation(
-        valid_scores, scores, threshold, metrics.summarise(scores, task.test.labels, key=key, resamples=resamples)
-    )
+    key = jax.random.key(seed) if key is None else key
+    measured = metrics.summarise(scores, task.test.labels, key=key, resamples=resamples)
+    pixels = _evaluate_pixels(detector, state, task, seed=seed, resamples=resamples)
+    return Evaluation(valid_scores, scores, threshold, measured, pixels)
 
 
-def evaluate_pixels(detector: Detector, state: State, task: Task, *, seed: int = 0) -> dict[str, Any] | None:
-    """The test of pixels: `summarise_segmentation` of the test maps and their "threshold"; None without masks or maps.
-
-    The threshold is that of RPRO, set on the maps of held-out normal images; `seed` is that of the bootstrap.
-    """
+def _evaluate_pixels(
+    detector: Detector, state: State, task: Task, *, seed: int, resamples: int
+) -> dict[str, Any] | None:
+    """`summarise_segmentation` of the test maps and their "threshold", which is that of RPRO; None without masks."""
     if detector.score_map is None or task.test.masks is None or not task.test.masks.any():
         return None
     normal = map_images(detector, state, held_out_normals(task))
     found, cut = map_images(detector, state, task.test.images), normal_threshold(normal)
-    measured = summarise_segmentation(found, found > cut, task.test.masks, normal_maps=normal, seed=seed)
+    measured = summarise_segmentation(
+        found, found > cut, task.test.masks, normal_maps=normal, seed=seed, resamples=resamples
+    )
     return measured | {"threshold": cut}
 
 
@@ -94,7 +121,7 @@ def pictures(
 
     Args:
       reconstruct: images [B, H, W, C] float32 -> as the detector sees them, if it does.
-      pixels: from `evaluate_pixels`; its threshold says what maps flag.
+      pixels: of the evaluation; its threshold says what maps flag.
     """
     labels, scores = task.test.labels, evaluation.test_scores
     chosen = np.concatenate([np.flatnonzero(labels == kind)[:EXAMPLES] for kind in (0, 1)])

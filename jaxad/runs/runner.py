@@ -26,11 +26,11 @@ from jaxad import data
 from jaxad._utils import files
 from jaxad._utils.compile import enable_compilation_cache
 from jaxad.data import Task
+from jaxad.runs import saving
 from jaxad.runs.cli import MAY_DIFFER, RunConfig
-from jaxad.runs.evaluation import Evaluation, evaluate, evaluate_pixels, predictions
+from jaxad.runs.evaluation import Evaluation, evaluate, predictions
 from jaxad.runs.folder import Run, create_run, environment, open_run
 from jaxad.runs.progress import show_metrics
-from jaxad.runs.saving import save_detector
 from jaxad.types import Detector, Key, State
 
 
@@ -83,7 +83,7 @@ class Tested(NamedTuple):
     detector: Detector
     state: State  # calibrated
     evaluation: Evaluation
-    pixels: dict[str, Any] | None  # what `evaluate_pixels` has measured, where there are masks and maps
+    pixels: dict[str, Any] | None  # of the evaluation, where there are masks and maps
 
 
 def run_test(
@@ -101,15 +101,14 @@ def run_test(
     """Set the threshold on held-out normal images, and test images and, where there are masks, pixels, once.
 
     Args:
-      name, config: of the method, as `save_detector` takes them.
+      name, config: of the method, as `saving.save` takes them.
       key: of the bootstrap over images; consumed.
       target_fpr: share of normal images that the threshold may flag, in (0, 1).
       seed: of the bootstrap over the images of pixels.
       valid_scores: [M], where they are known already.
     """
-    evaluation = evaluate(detector, state, task, key=key, target_fpr=target_fpr, valid_scores=valid_scores)
-    pixels = evaluate_pixels(detector, state, task, seed=seed)
-    return Tested(name, config, detector, state, evaluation, pixels)
+    evaluation = evaluate(detector, state, task, key=key, target_fpr=target_fpr, seed=seed, valid_scores=valid_scores)
+    return Tested(name, config, detector, state, evaluation, evaluation.pixels)
 
 
 def task_results(task: Task, tested: Tested, *, seed: int, notes: Sequence[str], **facts: Any) -> dict[str, Any]:
@@ -129,8 +128,8 @@ def task_facts(task: Task) -> dict[str, Any]:
 
 def keep(folder: Run, task: Task, tested: Tested, **details: Any) -> None:
     """Save the detector, with `details` for whoever loads it, and predictions.csv."""
-    save_detector(
-        folder.best, name=tested.name, config=tested.config, state=tested.state,
+    saving.save(
+        folder.best, config=tested.config, state=tested.state,
         image_shape=task.train.images.shape[1:], threshold=tested.evaluation.threshold,
         details={"task": task.name} | details,
     )  # fmt: skip

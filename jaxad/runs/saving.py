@@ -16,11 +16,11 @@ import jax.numpy as jnp
 
 from jaxad._utils.files import from_json, to_json, write_json
 from jaxad._utils.version import VERSION
-from jaxad.methods import DETECTORS
+from jaxad.methods import DETECTORS, entry_of
 from jaxad.metrics.thresholds import Threshold
 from jaxad.nn.pretrained import shapes_alone
 from jaxad.runs import legacy
-from jaxad.training.checkpoint import read_metadata, restore, save
+from jaxad.training import checkpoint
 from jaxad.types import Detector, Key, State
 
 _FORMAT = "jaxad-detector-3"
@@ -43,7 +43,7 @@ class LoadedDetector(NamedTuple):
     state: State  # calibrated if it was; its transient fields are as `init` leaves them
     image_shape: ImageShape  # it was trained on
     threshold: Threshold | None
-    details: dict[str, Any]  # training facts, as given to save_detector
+    details: dict[str, Any]  # training facts, as given to `save`
 
 
 class _Description(NamedTuple):
@@ -58,33 +58,44 @@ class _Description(NamedTuple):
     config: Any
 
 
-def save_detector(
+def save(
     folder: str | Path,
-    *,
-    name: str,
     config: Any,
     state: State,
+    *,
     image_shape: Sequence[int],
     threshold: Threshold | None = None,
     details: Mapping[str, Any] | None = None,
 ) -> None:
-    """Save a trained, calibrated detector to `folder`, which is made; each file is replaced atomically.
+    """Save a trained, calibrated detector: two files, readable settings and weights, of which no code is part.
 
     Args:
-      name: of the method, in `jaxad.methods.DETECTORS`.
-      config: what the method's constructor was given.
+      folder: where to; it is made, and each file in it is replaced atomically.
+      config: the method's settings, as its constructor was given them, such as an `AMAConfig`. They tell the method.
+      state: what training and calibration have made of it.
       image_shape: (H, W, C) of the training images.
+      threshold: above which a score is called anomalous, such as `jaxad.evaluate` has found; by default undecided.
       details: anything JSON can hold, such as a summary, seeds and metrics. `map_scale`, the highest value of anomaly
         maps that is ordinary on held-out normal images, sets the colours of heat maps.
 
     Raises:
-      ValueError: what is of no use to anyone who loads it (an unknown method, a state of another config or shape, a
-        threshold or setting that is not finite), or a folder that cannot be written.
+      ValueError: what is of no use to anyone who loads it (a config of no registered method, a state of another config
+        or shape, a threshold or setting that is not finite), or a folder that cannot be written.
+
+    >>> import jax, jaxad, tempfile
+    >>> entry = jaxad.detectors()["pca"]
+    >>> config, images = entry.config(components=4), jaxad.load_task("digits").train.images[:64]
+    >>> detector = entry.build(config)
+    >>> state, _ = jaxad.fit(detector, jax.random.key(0), images, steps=2, batch_size=32)
+    >>> state = jaxad.calibrate(detector, state, images)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     jaxad.save(folder, config, state, image_shape=images.shape[1:])
+    ...     loaded = jaxad.load(folder)
+    >>> loaded.name, loaded.config == config, loaded.image_shape
+    ('pca', True, ImageShape(height=8, width=8, channels=1))
     """
-    entry = DETECTORS.named(name)
-    config_class, constructor = entry.config, entry.build
-    if not isinstance(config, config_class):
-        raise ValueError(f"config is of type {type(config).__name__}; the method {name} needs {config_class.__name__}")
+    entry = entry_of(config)
+    name, config_class, constructor = entry.name, entry.config, entry.build
     shape = tuple(image_shape)
     if len(shape) != 3 or min(shape) < 1:
         raise ValueError(f"image_shape is {shape}; give (height, width, channels), all positive integers")
@@ -111,21 +122,42 @@ def save_detector(
     from_json(config_class, description["config"], "config")  # refuses what JSON has lost, such as infinities
     folder = Path(folder)
     # Weights carry what they belong to, so that files of two detectors are never taken for one.
-    save(folder / "weights.safetensors", _lasting(detector, state), metadata=_identity(description))
+    checkpoint.save(folder / "weights.safetensors", _lasting(detector, state), metadata=_identity(description))
     write_json(folder / "detector.json", description)
 
 
-def load_detector(folder: str | Path) -> LoadedDetector:
-    """Load what `save_detector` saved, also in version 0.1.0: a detector that scores, but cannot be trained further.
+def load(folder: str | Path) -> LoadedDetector:
+    """Load a detector that `jaxad.save` or a run has saved, also by version 0.1.0: it scores new images.
 
-    Transient fields of its state are as `init` leaves them. That is asked of `init` itself: zeros would stop an
-    optimiser that keeps its learning rate in its state.
+    Args:
+      folder: where it was saved to, or the folder of a finished run, whose best/ it is.
+
+    Returns:
+      The detector with its state, settings, image shape, threshold and details. Training it further begins afresh:
+      what only `step` needs, such as the optimiser's state, is not saved.
 
     Raises:
       ValueError: a file that is missing, damaged, of another program or version, or files that do not belong
         together; in one line, with the remedy.
+
+    >>> import jax, jaxad, tempfile
+    >>> entry, task = jaxad.detectors()["pca"], jaxad.load_task("digits")
+    >>> config, images = entry.config(components=8), task.train.images
+    >>> detector = entry.build(config)
+    >>> state, _ = jaxad.fit(detector, jax.random.key(0), images, steps=4, batch_size=32)
+    >>> state = jaxad.calibrate(detector, state, images)
+    >>> threshold = jaxad.evaluate(detector, state, task, resamples=10).threshold
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     jaxad.save(folder, config, state, image_shape=images.shape[1:], threshold=threshold)
+    ...     loaded = jaxad.load(folder)
+    >>> scores = jaxad.score_images(loaded.detector, loaded.state, task.test.images)
+    >>> bool((scores > loaded.threshold.value).any())
+    True
     """
-    described, weights = Path(folder) / "detector.json", Path(folder) / "weights.safetensors"
+    folder = Path(folder)
+    if not (folder / "detector.json").exists() and (folder / "best" / "detector.json").exists():
+        folder = folder / "best"
+    described, weights = folder / "detector.json", folder / "weights.safetensors"
     try:
         content = json.loads(described.read_bytes())
     except OSError as error:
@@ -147,15 +179,16 @@ def load_detector(folder: str | Path) -> LoadedDetector:
         config = from_json(config_class, description.config, "config")
     except ValueError as error:
         raise _damage(described, error) from error
-    if read_metadata(weights) != _identity(content):
+    if checkpoint.read_metadata(weights) != _identity(content):
         raise ValueError(f"{weights} belongs to another detector than {described}; copy both files from one run")
 
     detector, shape = constructor(config), description.image_shape
     convert = functools.partial(legacy.converted, description.detector) if description.format == legacy.FORMAT else None
-    state = restore(weights, _lasting(detector, _like(detector, shape)), convert=convert)
+    state = checkpoint.restore(weights, _lasting(detector, _like(detector, shape)), convert=convert)
     if detector.transient:
-
-        def fresh(key: Key) -> dict[str, Any]:  # what only the other fields need is not even compiled
+        # As `init` leaves them, of which it is asked itself: zeros would stop an optimiser that keeps its learning rate
+        # in its state. What only the other fields need is not even compiled.
+        def fresh(key: Key) -> dict[str, Any]:
             start = detector.init(key, jnp.zeros((1, *shape)))
             return {name: getattr(start, name) for name in detector.transient}
 

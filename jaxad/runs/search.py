@@ -22,13 +22,12 @@ from jaxad.nas.space import SearchSpace
 from jaxad.nas.strategies.registry import STRATEGIES, make_strategy
 from jaxad.report import controller_parts
 from jaxad.report.overlays import colour_scale
-from jaxad.runs import cli, runner
+from jaxad.runs import cli, runner, saving
 from jaxad.runs.evaluation import pictures
 from jaxad.runs.exploration import Explored, explore_task
 from jaxad.runs.folder import Run, create_run, environment, open_run, read_trials
 from jaxad.runs.progress import Progress
 from jaxad.runs.retraining import Winner, retrain
-from jaxad.runs.saving import load_detector, save_detector
 from jaxad.runs.search_config import SearchConfig as SearchConfig
 from jaxad.training.scoring import map_images
 from jaxad.types import Detector, State
@@ -49,8 +48,8 @@ class SearchResult(NamedTuple):
     def save(self, folder: str | Path) -> None:
         """Save the detector, for `jaxad.load` and detect.py; ValueError where that cannot be written."""
         task = self.results["task"]
-        save_detector(
-            folder, name="autoencoder", config=self.config, state=self.state, image_shape=task["image_shape"],
+        saving.save(
+            folder, config=self.config, state=self.state, image_shape=task["image_shape"],
             threshold=self.threshold, details={"summary": summary(self.config.architecture), "task": task["name"]},
         )  # fmt: skip
 
@@ -173,7 +172,7 @@ def _identity(task: Task) -> dict[str, Any]:
 
 def _loaded(run: Run) -> SearchResult:
     """What a finished run has found."""
-    loaded, results = load_detector(run.best), files.read_json(run.path / "results.json")
+    loaded, results = saving.load(run.best), files.read_json(run.path / "results.json")
     trials = [loop.Trial(**record) for record in read_trials(run)]
     found = (loaded.detector, loaded.state, loaded.config, loaded.threshold)
     return SearchResult(*found, results["test"], trials, results, run.path)

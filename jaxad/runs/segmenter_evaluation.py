@@ -21,8 +21,8 @@ from jaxad.metrics import thresholds
 from jaxad.metrics.pixel import pixel_scores, summarise_segmentation
 from jaxad.nn.crf import CRFConfig
 from jaxad.report import overlays
+from jaxad.runs import saving
 from jaxad.runs.folder import Run
-from jaxad.runs.saving import save_detector
 from jaxad.runs.segmentation import Reading, choose_reading, image_rows, read, readings_of
 from jaxad.runs.segmenters import Segmenter, image_maps, segmenter_maps
 
@@ -77,8 +77,8 @@ def keep_segmenter(folder: Run, task: LabelledTask, evaluated: EvaluatedSegmente
     """Save the detector, its masks and overlays as PNG and, of neural batch sampling, what the report shows of it."""
     segmenter, state, scale = evaluated.segmenter, evaluated.segmenter.state, overlays.colour_scale(evaluated.maps)
     is_sampler = segmenter.name == "nbs"
-    save_detector(
-        folder.best, name=segmenter.name, config=segmenter.config,
+    saving.save(
+        folder.best, config=segmenter.config,
         state=sampling.without_images(segmenter.config, state) if is_sampler else state,
         image_shape=task.labelled.images.shape[1:], threshold=thresholds.fixed(evaluated.reading.threshold),
         details={"task": task.name, "seed": seed, "map_scale": scale},

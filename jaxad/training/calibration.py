@@ -19,6 +19,7 @@ def calibrate(
     """Complete a trained state: fix the statistics that its scores rest on, or fit what is fitted and not trained.
 
     Args:
+      detector: that has been trained.
       state: from `jaxad.fit`.
       images: [N, H, W, C], uint8 or float32 in [0, 1]: the normal images of the training. Set a threshold on others
         (`jaxad.evaluate`): the scores of these would make it too low.
@@ -31,9 +32,8 @@ def calibrate(
       ValueError: images of another form than [N, H, W, C], or a limit below 1.
 
     >>> import jax, jaxad
-    >>> from jaxad.methods import nearest_neighbours
-    >>> images = jaxad.load_task("digits", normal_classes=["0"]).train.images[:64]
-    >>> detector = nearest_neighbours()
+    >>> images = jaxad.load_task("digits").train.images[:64]
+    >>> detector = jaxad.detectors()["nearest_neighbours"].build()
     >>> state, _ = jaxad.fit(detector, jax.random.key(0), images, steps=2, batch_size=32)
     >>> state = jaxad.calibrate(detector, state, images)
     >>> jaxad.score_images(detector, state, images).shape

@@ -44,9 +44,10 @@ def fit(
     state: State | None = None,
     start_step: int = 0,
 ) -> tuple[State, History]:
-    """Train one detector.
+    """Train one detector: one compiled program, over images that stay on the device.
 
     Args:
+      detector: what to train, such as `jaxad.detectors()["ama"].build()`.
       key: consumed; to continue a training, give it the key it began with.
       images: [N, H, W, C], uint8 or float32 in [0, 1]; brought to the device as they are.
       steps: number of the last step; 0 or more.
@@ -58,13 +59,21 @@ def fit(
       chunk: steps between two returns to the host; changes no number of the result.
       on_chunk: called after each chunk with the steps done and the last info, for progress.
       state: to go on from, as it was after `start_step` steps; kept intact. A fresh one by default.
+      start_step: steps that `state` has been trained for; 0 or more, up to `steps`.
 
     Returns:
-      The state, not calibrated, and the history of steps `start_step` to `steps`. A detector that diverges is
+      The state, for `jaxad.calibrate`, and the `History` of steps `start_step` to `steps`. A detector that diverges is
       flagged there and trained to the end.
 
     Raises:
       ValueError: images, labels or numbers that do not fit.
+
+    >>> import jax, jaxad
+    >>> images = jaxad.load_task("digits").train.images
+    >>> detector = jaxad.detectors()["conv_autoencoder"].build(widths=(8,), latent_dim=16)
+    >>> state, history = jaxad.fit(detector, jax.random.key(0), images, steps=20, batch_size=32)
+    >>> history.info.loss.shape, bool(history.info.loss[-1] < history.info.loss[0]), bool(history.diverged)
+    ((20,), True, False)
     """
     data = _checked(images, labels, masks, anomalies_per_batch, steps, batch_size, chunk, state, start_step)
     sizes, keys = _Sizes(chunk, batch_size, anomalies_per_batch or 0), _split(key)
@@ -91,9 +100,10 @@ def fit_population(
     rows: np.ndarray | None = None,
     vmapped: bool | None = None,
 ) -> tuple[State, History]:
-    """Train the same detector from several seeds or on several sets; arguments as in `fit`, except:
+    """Train the same detector from several seeds or on several sets.
 
     Args:
+      detector, images, steps, batch_size, masks, anomalies_per_batch, chunk, start_step: as in `jaxad.fit`.
       keys: [P], consumed, such as `jax.vmap(jax.random.key)(seeds)`; where they are sharded, so is the work.
       labels: [N], or [P, n] where there are `rows`.
       rows: [P, n], every member's own images, as indices into the images, which are on the device once.
@@ -105,6 +115,18 @@ def fit_population(
 
     Returns:
       The states and the history, every array with a leading axis P.
+
+    Raises:
+      ValueError: what `jaxad.fit` refuses; rows that are no indices of the images.
+
+    >>> import jax, jaxad
+    >>> images = jaxad.load_task("digits").train.images
+    >>> detector = jaxad.detectors()["conv_autoencoder"].build(widths=(8,), latent_dim=16)
+    >>> keys = jax.random.split(jax.random.key(0), 2)
+    >>> states, history = jaxad.fit_population(detector, keys, images, steps=20, batch_size=32)
+    >>> history.info.loss.shape, history.diverged.tolist()
+    ((2, 20), [False, False])
+    >>> second = jax.tree.map(lambda leaf: leaf[1], states)
     """
     chex.assert_rank(keys, 1)
     size = keys.shape[0]

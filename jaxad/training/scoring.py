@@ -13,15 +13,54 @@ from jaxad.types import Array, Detector, State
 
 
 def score_images(detector: Detector, state: State, images: Array | np.ndarray, batch_size: int = 256) -> np.ndarray:
-    """Raw scores [N] float32 of images [N, H, W, C], uint8 or float32 in [0, 1]; higher = more anomalous.
+    """How anomalous images are.
 
-    Images go to the device batch by batch; the last batch is filled up, so that one program serves all.
+    Args:
+      detector: that has been trained.
+      state: trained and calibrated.
+      images: [N, H, W, C], uint8 or float32 in [0, 1], of the shape it was trained on.
+      batch_size: images that are scored together; they go to the device batch by batch, and the last batch is filled
+        up, so that one program serves all. No score depends on it but by rounding.
+
+    Returns:
+      Raw scores [N] float32, higher = more anomalous, neither clamped nor rescaled: only scores of one state compare.
+      What is anomalous says a threshold, see `jaxad.evaluate`.
+
+    Raises:
+      ValueError: images of another form than [N, H, W, C], or a batch size below 1.
+
+    >>> import jax, jaxad
+    >>> task = jaxad.load_task("digits")
+    >>> detector = jaxad.detectors()["pca"].build(components=8)
+    >>> state, _ = jaxad.fit(detector, jax.random.key(0), task.train.images, steps=4, batch_size=32)
+    >>> state = jaxad.calibrate(detector, state, task.train.images)
+    >>> scores, labels = jaxad.score_images(detector, state, task.test.images), task.test.labels
+    >>> bool(scores[labels == 1].mean() > scores[labels == 0].mean())
+    True
     """
     return _batched(detector.score, state, images, batch_size)
 
 
 def map_images(detector: Detector, state: State, images: Array | np.ndarray, batch_size: int = 256) -> np.ndarray:
-    """Anomaly maps [N, H, W] float32, as `score_images`; ValueError for a detector that does not localise."""
+    """Where images are anomalous.
+
+    Args:
+      detector: that has been trained and has a `score_map`.
+      state, images, batch_size: as in `jaxad.score_images`.
+
+    Returns:
+      Raw anomaly maps [N, H, W] float32, higher = more anomalous.
+
+    Raises:
+      ValueError: a detector that does not localise; what `jaxad.score_images` refuses.
+
+    >>> import jax, jaxad
+    >>> images = jaxad.load_task("digits").train.images
+    >>> detector = jaxad.detectors()["conv_autoencoder"].build(widths=(8,), latent_dim=16)
+    >>> state, _ = jaxad.fit(detector, jax.random.key(0), images, steps=20, batch_size=32)
+    >>> jaxad.map_images(detector, state, images[:5]).shape
+    (5, 8, 8)
+    """
     if detector.score_map is None:
         raise ValueError("this detector has no anomaly maps; use its scores")
     return _batched(detector.score_map, state, images, batch_size)

@@ -225,7 +225,7 @@ def known_logits(state: NBSState) -> Array:
 
 
 def without_images(config: NBSConfig, state: NBSState) -> NBSState:
-    """The state as `save_detector` takes it: what it knows of the images of its training is gone, shapes are left."""
+    """The state as `saving.save` takes it: what it knows of the images of its training is gone, shapes are left."""
     one = jax.ShapeDtypeStruct((1, *state.opt_state.profiles.shape[1:3], _channels(state)), jnp.float32)
     return state._replace(opt_state=jax.eval_shape(nbs(config).init, jax.random.key(0), one).opt_state)
 

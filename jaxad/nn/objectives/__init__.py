@@ -5,16 +5,12 @@ for one instance. The standard order of `HYPOTHESES` is the order of the hypothe
 Letters: B instances, n training instances, d latent size, K components or clusters.
 """
 
-import dataclasses
-from collections.abc import Callable
-from typing import Any, NamedTuple
-
-from jaxad.nn.choices import Choices
 from jaxad.nn.objectives.base import Hypothesis
-from jaxad.nn.objectives.centroid import CentroidConfig, CentroidParams, CentroidStats, centroid
-from jaxad.nn.objectives.cluster import ClusterConfig, ClusterParams, ClusterStats, cluster
-from jaxad.nn.objectives.density import DensityConfig, DensityParams, Mixture, density, mixture_energy
-from jaxad.nn.objectives.reconstruction import ReconstructionConfig, reconstruction
+from jaxad.nn.objectives.centroid import CentroidConfig, CentroidParams, CentroidStats
+from jaxad.nn.objectives.cluster import ClusterConfig, ClusterParams, ClusterStats
+from jaxad.nn.objectives.density import DensityConfig, DensityParams, Mixture, mixture_energy
+from jaxad.nn.objectives.hypotheses import HYPOTHESES, HypothesisChoice, make_hypothesis
+from jaxad.nn.objectives.reconstruction import ReconstructionConfig
 
 __all__ = [
     "HYPOTHESES",
@@ -30,43 +26,6 @@ __all__ = [
     "HypothesisChoice",
     "Mixture",
     "ReconstructionConfig",
-    "centroid",
-    "cluster",
-    "density",
     "make_hypothesis",
     "mixture_energy",
-    "reconstruction",
 ]
-
-
-class HypothesisChoice(NamedTuple):
-    """A hypothesis by name: its constructor, and what that takes."""
-
-    make: Callable[..., Hypothesis]  # (config) -> hypothesis
-    config: type  # a frozen dataclass, all of whose fields have defaults
-
-
-HYPOTHESES: Choices[HypothesisChoice] = Choices(
-    "hypothesis",
-    {
-        "density": HypothesisChoice(density, DensityConfig),
-        "cluster": HypothesisChoice(cluster, ClusterConfig),
-        "centroid": HypothesisChoice(centroid, CentroidConfig),
-        "reconstruction": HypothesisChoice(reconstruction, ReconstructionConfig),
-    },
-)
-"""Name -> `HypothesisChoice`."""
-
-
-def make_hypothesis(name: str, **options: Any) -> Hypothesis:
-    """A hypothesis by its name, with options of its config; ValueError for unknown names, options, values."""
-    if name not in HYPOTHESES:
-        raise ValueError(f"hypothesis {name!r} is unknown: use one of {', '.join(HYPOTHESES)}")
-    make, config = HYPOTHESES[name]
-    known = [field.name for field in dataclasses.fields(config)]
-    unknown = [option for option in options if option not in known]
-    if unknown:
-        raise ValueError(
-            f"hypothesis {name!r} has no option {', '.join(unknown)}: it knows {', '.join(known) or 'none'}"
-        )
-    return make(config(**options))

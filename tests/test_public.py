@@ -1,0 +1,89 @@
+"""The public names: what `dir` shows, where it comes from, that nothing hides a module, that examples run."""
+
+import ast
+import doctest
+import importlib
+import inspect
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import jaxad
+
+FUNCTIONS = (
+    *("calibrate", "detectors", "evaluate", "fit", "fit_population", "load", "load_task", "map_images", "save"),
+    *("score_images", "search"),
+)
+MODULES = [module.name for module in pkgutil.walk_packages(jaxad.__path__, "jaxad.")]
+
+
+def test_dir_shows_what_is_meant_and_nothing_else():
+    assert dir(jaxad) == sorted(jaxad.__all__)
+    assert {name for name in dir(jaxad) if inspect.isfunction(getattr(jaxad, name))} == set(FUNCTIONS)
+    others = set(dir(jaxad)) - set(FUNCTIONS) - {"__version__"}
+    assert all(inspect.isclass(getattr(jaxad, name)) for name in others)
+
+
+def test_type_checkers_are_told_the_same():
+    tree = ast.parse(Path(jaxad.__file__).read_text())
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    told = {alias.asname: f"{node.module}.{alias.name}" for node in block.body for alias in node.names}
+    homes = {name: f"jaxad.{home}.{name}" for name, home in jaxad._HOMES.items()}
+    assert told == homes
+    assert set(homes) | {"__version__"} == set(jaxad.__all__)
+    for name, home in jaxad._HOMES.items():
+        assert getattr(jaxad, name).__module__ == f"jaxad.{home}", name
+
+
+def test_importing_jaxad_imports_nothing_else():
+    program = "import sys, jaxad; dir(jaxad); print([name for name in sys.modules if name.startswith('jaxad.')])"
+    program += "; print([name for name in ('jax', 'numpy', 'flax', 'optax') if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
+    assert result.stdout.splitlines() == ["['jaxad._utils', 'jaxad._utils.version']", "[]"]
+
+
+def test_unknown_names_are_missing_and_packages_are_there():
+    with pytest.raises(AttributeError, match="'jaxad' has no attribute 'magic'"):
+        jaxad.magic  # noqa: B018
+    with pytest.raises(ImportError):
+        from jaxad import magic  # noqa: F401
+    assert jaxad.data is importlib.import_module("jaxad.data")
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_nothing_hides_a_module(name):
+    module = importlib.import_module(name)
+    parent, _, own = name.rpartition(".")
+    package = importlib.import_module(parent)
+    assert getattr(package, own) is module
+    # Nor could anything: what a package re-exports has no name of one of its modules, whichever is imported last.
+    assert own not in getattr(package, "__all__", ()) or parent == "jaxad"
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_the_examples_of_public_functions_run(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    function = getattr(jaxad, name)
+    (found,) = doctest.DocTestFinder(recurse=False).find(function, name, globs={})
+    assert found.examples, f"jaxad.{name} has no example"
+    said = []
+    doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(found, out=said.append)
+    assert not said, "".join(said)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_public_functions_say_what_they_take_return_and_raise(name):
+    function = getattr(jaxad, name)
+    said = inspect.getdoc(function)
+    parameters = inspect.signature(function).parameters.values()
+    if parameters:
+        assert "Args:" in said
+        for parameter in parameters:
+            assert f"{parameter.name}" in said.partition("Args:")[2].partition(">>>")[0], parameter.name
+        assert "Raises:" in said
+    returns = inspect.signature(function).return_annotation
+    assert returns in (None, "None") or "Returns:" in said
