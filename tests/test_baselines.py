@@ -11,9 +11,11 @@ from skimage.metrics import structural_similarity
 from sklearn.mixture import GaussianMixture
 
 from jaxad.data import digits
-from jaxad.methods.conv_autoencoder import conv_autoencoder, make_pair, rebuild
+from jaxad.methods.conv_autoencoder import conv_autoencoder
 from jaxad.methods.dagmm import dagmm, error_features
 from jaxad.methods.deep_svdd import deep_svdd
+from jaxad.nn.convnet import Autoencoder
+from jaxad.nn.network import make_network
 from jaxad.training.scoring import map_images, score_images
 from jaxad.types import Batch
 
@@ -42,7 +44,7 @@ SVDD = {"widths": (4, 8), "kernel": 3, "outputs": 6, "steps": 10}
 def test_the_centre_stays_away_from_zero_and_nothing_shifts_the_outputs():
     state = started(deep_svdd(**SVDD), jax.random.key(0), pixels(20))
     assert (np.abs(state.centre) >= 0.1 - 1e-6).all()
-    assert all(leaf.ndim > 1 for leaf in jax.tree.leaves(state.params))
+    assert all(leaf.ndim > 1 for leaf in jax.tree.leaves(state.variables["params"]))
     after, _ = stepped(deep_svdd(**SVDD), jax.random.key(1), state, Batch(pixels(20)))
     np.testing.assert_array_equal(after.centre, state.centre)
 
@@ -75,7 +77,8 @@ def test_ssim_maps_are_those_of_scikit_image():
     detector = conv_autoencoder(widths=(4,), latent_dim=5, distance="ssim")
     images = np.repeat(np.repeat(pixels(3), 2, 1), 2, 2)  # 16x16: room for the window
     state = started(detector, jax.random.key(0), images)
-    rebuilt = np.asarray(jax.jit(lambda params, x: rebuild(make_pair((4,), 5), params, x))(state.params, images))
+    rebuilt, _ = jax.jit(make_network(Autoencoder((4,), 5)).apply)({"params": state.params}, images)
+    rebuilt = np.asarray(rebuilt)
     settings = {"gaussian_weights": True, "use_sample_covariance": False, "data_range": 1.0, "full": True}
     for image, other, found in zip(images, rebuilt, map_images(detector, state, images, 3)):
         _, similarity = structural_similarity(other[..., 0], image[..., 0], **settings)
@@ -94,12 +97,11 @@ def test_energies_are_those_of_scikit_learn_and_losses_those_of_the_paper(rng):
     detector = dagmm(widths=(4,), latent_dim=3, components=2, steps=5)
     images = pixels(40)
     state = started(detector, jax.random.key(0), images)
-    network = make_pair((4,), 3)
+    network = make_network(Autoencoder((4,), 3))
 
     @jax.jit
     def z_of(params, images):
-        codes = network.encode(params, images)
-        rebuilt = network.decode(params, codes, images.shape[1:])
+        rebuilt, codes = network.apply({"params": params}, images)
         return jnp.concatenate([codes, error_features(images, rebuilt)], 1), rebuilt
 
     z, rebuilt = z_of(state.params["autoencoder"], images)

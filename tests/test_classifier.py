@@ -71,8 +71,8 @@ def test_images_without_a_class_teach_nothing_and_labels_must_be_given():
     assert np.isfinite(info.loss)
     none, nothing = stepped(detector, jax.random.key(1), state, Batch(pixels(8), jnp.full(8, -1)))
     assert nothing.loss == 0
-    np.testing.assert_array_equal(flat(none.params), flat(state.params))
-    assert not np.array_equal(flat(some.params), flat(state.params))
+    np.testing.assert_array_equal(flat(none.variables), flat(state.variables))
+    assert not np.array_equal(flat(some.variables), flat(state.variables))
     with pytest.raises(ValueError, match="labels is None; a classifier needs the class of every normal image"):
         fit(detector, jax.random.key(0), IMAGES[:8], steps=1, batch_size=4)
 

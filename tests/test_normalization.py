@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxad.nn.normalization import BatchNorm
+from jaxad.nn.network import make_network
+from jaxad.nn.normalization import BatchNorm, recalibrated
 
 AFFINE = {"scale": jnp.array([2.0, 1.0]), "bias": jnp.array([0.5, -1.0])}
 FROZEN = {"mean": jnp.array([1.0, -2.0]), "var": jnp.array([4.0, 0.25])}
@@ -125,3 +126,19 @@ def test_shorter_numbers_are_normalised_in_float32(images):
     out = BatchNorm().apply(VARIABLES, images.astype(jnp.bfloat16), False)
     assert out.dtype == jnp.float32
     np.testing.assert_allclose(out, BatchNorm().apply(VARIABLES, images, False), atol=0.03)
+
+
+class Normed(nn.Module):
+    @nn.compact
+    def __call__(self, images, *, train=False):
+        return BatchNorm(not train, momentum=0.0)(images)
+
+
+def test_statistics_of_many_images_are_those_of_a_mixture(rng):
+    images = rng.random((10, 4, 4, 2), np.float32)
+    network = make_network(Normed())
+    variables = network.init(jax.random.key(0), images)
+    found = jax.jit(lambda images: recalibrated(network, variables, images, 5))(images)
+    stats = found["batch_stats"]["BatchNorm_0"]
+    np.testing.assert_allclose(stats["mean"], images.mean((0, 1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(stats["var"], images.var((0, 1, 2)), rtol=1e-4)

@@ -124,7 +124,7 @@ def test_the_bank_holds_patches_of_the_images(bank):
 
 @pytest.mark.parametrize("make", [memory_bank, feature_dictionary])
 def test_defects_are_found_and_located_for_every_seed(make, rng):
-    detector = make(features=LARGER, memory=24, **({"bank": 200} if make is memory_bank else {"clusters": 40}))
+    detector = make(memory=24, **({"bank": 200} if make is memory_bank else {"clusters": 40}))
     bad, masks = spoilt(BRICK[200:240], rng)
     images, labels = np.concatenate([BRICK[100:140], bad]), np.repeat([0, 1], 40)
     for seed in range(3):

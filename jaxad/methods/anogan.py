@@ -15,6 +15,7 @@ import math
 from typing import Any, NamedTuple
 
 import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -22,10 +23,11 @@ from jax import lax
 
 from jaxad.methods.registry import detector
 from jaxad.nn import convnet
-from jaxad.nn.layers import Moments
-from jaxad.types import Array, Batch, Detector, Key, Params
+from jaxad.nn.network import make_network
+from jaxad.nn.normalization import recalibrated
+from jaxad.types import Array, Batch, Detector, Key, Network, Params
 
-MOMENTS_FROM, MOMENTS_BATCH = 256, 64  # images that batch normalisation of G is calibrated on
+CALIBRATION_DRAWS, CALIBRATION_BATCH = 256, 64  # images that batch normalisation of G is calibrated on
 BETA = 0.5  # first decay rate of Adam (DCGAN)
 
 
@@ -66,11 +68,10 @@ class AnoGANConfig:
 class AnoGANState(NamedTuple):
     """All that training and scoring need."""
 
-    generator: Params
-    discriminator: Params
-    moments: tuple[Moments, ...]  # of the generator's batch normalisation, frozen for scoring
+    generator: Params  # {"params", "batch_stats"}; the latter serve scoring alone
+    discriminator: Params  # {"params"}
     starts: Array  # [S, d] of the search
-    draws: Array  # [n, d] that the moments are calibrated on
+    draws: Array  # [n, d] that batch normalisation is calibrated on
     opt_state: dict[str, optax.OptState]
 
 
@@ -95,75 +96,83 @@ TINY = AnoGANConfig(widths=(16,), latent_dim=8, learning_rate=3e-3, search_steps
 def anogan(config: AnoGANConfig | None = None, **fields: Any) -> Detector:
     """The detector of a config, of its fields (`anogan(latent_dim=32)`), or of a config with changed fields.
 
-    `calibrate` fits the moments of batch normalisation to images that G draws; it does not look at images. The score
+    `calibrate` fits the statistics of batch normalisation to images that G draws; it does not look at images. The score
     is A(x), the map |x - G(z)|.
     """
     config = dataclasses.replace(config or AnoGANConfig(), **fields)
     config.check()
+    discriminator = make_network(convnet.Encoder(config.widths, outputs=1))
     optimiser = optax.adam(config.learning_rate, b1=BETA)
     searcher = optax.adam(config.search_rate)
 
     def init(key: Key, images: Array) -> AnoGANState:
         chex.assert_rank(images, 4)
-        shape = images.shape[1:]
         generator_key, discriminator_key, start_key, draw_key = jax.random.split(key, 4)
-        generator = convnet.init_decoder(generator_key, shape, config.widths, config.latent_dim)
-        discriminator = convnet.init_encoder(discriminator_key, shape, config.widths, 1)
+        draws = jax.random.normal(draw_key, (CALIBRATION_DRAWS, config.latent_dim))
+        networks = {
+            "generator": make_generator(config, images.shape[1:]).init(generator_key, draws),
+            "discriminator": discriminator.init(discriminator_key, images),
+        }
         state = AnoGANState(
-            generator=generator,
-            discriminator=discriminator,
-            moments=(),
+            **networks,
             starts=jax.random.normal(start_key, (config.starts, config.latent_dim)),
-            draws=jax.random.normal(draw_key, (MOMENTS_FROM, config.latent_dim)),
-            opt_state={"generator": optimiser.init(generator), "discriminator": optimiser.init(discriminator)},
+            draws=draws,
+            opt_state={name: optimiser.init(variables["params"]) for name, variables in networks.items()},
         )
         return calibrate(state, images)
 
     def step(key: Key, state: AnoGANState, batch: Batch) -> tuple[AnoGANState, AnoGANInfo]:
         chex.assert_rank(batch.images, 4)
-        shape, z = batch.images.shape[1:], jax.random.normal(key, (batch.images.shape[0], config.latent_dim))
-        made = generate(state.generator, z, shape)
+        generator = make_generator(config, batch.images.shape[1:])
+        z = jax.random.normal(key, (batch.images.shape[0], config.latent_dim))
+
+        def generate(params: Params) -> Array:
+            return generator.apply({**state.generator, "params": params}, z, train=True)[0]
+
+        def logits_of(params: Params, images: Array) -> Array:
+            return discriminator.apply({"params": params}, images).output
+
+        made = generate(state.generator["params"])
 
         def discriminator_loss(params: Params) -> Array:
-            real, false = judge(params, batch.images).output, judge(params, made).output
-            return jnp.mean(jax.nn.softplus(-real)) + jnp.mean(jax.nn.softplus(false))
+            real, fake = logits_of(params, batch.images), logits_of(params, made)
+            return jnp.mean(jax.nn.softplus(-real)) + jnp.mean(jax.nn.softplus(fake))
 
-        loss, gradients = jax.value_and_grad(discriminator_loss)(state.discriminator)
-        discriminator, opt = updated(gradients, state.opt_state["discriminator"], state.discriminator)
+        loss, gradients = jax.value_and_grad(discriminator_loss)(state.discriminator["params"])
+        new_discriminator, discriminator_opt = updated(gradients, state.opt_state["discriminator"], state.discriminator)
 
         def generator_loss(params: Params) -> tuple[Array, Array]:
-            values = judge(discriminator, generate(params, z, shape)).output
-            return jnp.mean(jax.nn.softplus(-values)), jnp.mean(jax.nn.sigmoid(values))
+            logits = logits_of(new_discriminator["params"], generate(params))
+            return jnp.mean(jax.nn.softplus(-logits)), jnp.mean(jax.nn.sigmoid(logits))
 
-        (fooled, believed), gradients = jax.value_and_grad(generator_loss, has_aux=True)(state.generator)
-        generator, generator_opt = updated(gradients, state.opt_state["generator"], state.generator)
-        state = state._replace(
-            generator=generator,
-            discriminator=discriminator,
-            opt_state={"generator": generator_opt, "discriminator": opt},
-        )
+        (fooled, believed), gradients = jax.value_and_grad(generator_loss, has_aux=True)(state.generator["params"])
+        new_generator, generator_opt = updated(gradients, state.opt_state["generator"], state.generator)
+        opt_state = {"generator": generator_opt, "discriminator": discriminator_opt}
+        state = state._replace(generator=new_generator, discriminator=new_discriminator, opt_state=opt_state)
         return state, AnoGANInfo(loss, fooled, believed, jnp.mean(jnp.std(made, 0)))
 
-    def updated(gradients: Params, opt_state: optax.OptState, params: Params) -> tuple[Params, optax.OptState]:
-        updates, opt_state = optimiser.update(gradients, opt_state, params)
-        return optax.apply_updates(params, updates), opt_state
+    def updated(gradients: Params, opt_state: optax.OptState, variables: Params) -> tuple[Params, optax.OptState]:
+        updates, opt_state = optimiser.update(gradients, opt_state, variables["params"])
+        return {**variables, "params": optax.apply_updates(variables["params"], updates)}, opt_state
 
     def calibrate(state: AnoGANState, images: Array) -> AnoGANState:
         chex.assert_rank(images, 4)
-
-        def moments_of(z: Array) -> tuple[Moments, ...]:
-            return convnet.decode(state.generator, z, images.shape[1:], norm=True).moments
-
-        return state._replace(moments=convnet.population_moments(moments_of, state.draws, MOMENTS_BATCH))
+        generator = make_generator(config, images.shape[1:])
+        return state._replace(generator=recalibrated(generator, state.generator, state.draws, CALIBRATION_BATCH))
 
     def search(state: AnoGANState, images: Array) -> tuple[Array, Array]:
         """A(x) [B] and G(z) [B, H, W, C] at each image's z. Images share nothing but the program."""
-        wanted = judge(state.discriminator, images).features
+        generator = make_generator(config, images.shape[1:])
+
+        def features_of(images: Array) -> Array:
+            return discriminator.apply(state.discriminator, images).features
+
+        wanted = features_of(images)
 
         def misses(z: Array) -> tuple[Array, Array]:
-            made = generate(state.generator, z, images.shape[1:], state.moments)
+            made = generator.apply(state.generator, z)
             residual = jnp.mean(jnp.abs(images - made), (1, 2, 3))
-            features = jnp.mean(jnp.abs(wanted - judge(state.discriminator, made).features), (1, 2, 3))
+            features = jnp.mean(jnp.abs(wanted - features_of(made)), (1, 2, 3))
             return (1 - config.feature_weight) * residual + config.feature_weight * features, made
 
         def descend(carry: tuple[Array, optax.OptState], _: None) -> tuple[tuple[Array, optax.OptState], None]:
@@ -193,13 +202,23 @@ def anogan(config: AnoGANConfig | None = None, **fields: Any) -> Detector:
     return Detector(init, step, calibrate, score, score_map, transient=("opt_state",))
 
 
-def generate(
-    params: Params, z: Array, image_shape: tuple[int, ...], moments: tuple[Moments, ...] | None = None
-) -> Array:
-    """G(z): images [B, H, W, C] in [0, 1]; `moments` are frozen statistics, by default the batch's own."""
-    return jax.nn.sigmoid(convnet.decode(params, z, image_shape, norm=True, leak=0.0, moments=moments).images)
+class Generator(nn.Module):
+    """G: images [B, H, W, C] in [0, 1] of codes [B, d].
+
+    Attributes:
+      image_shape: (H, W, C).
+      widths: channels of the discriminator's levels, which it mirrors.
+    """
+
+    image_shape: tuple[int, ...]
+    widths: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, z: Array, *, train: bool = False) -> Array:
+        decoder = convnet.Decoder(self.image_shape, self.widths, use_norm=True, leak=0.0, name="decoder")
+        return nn.sigmoid(decoder(z, train=train))
 
 
-def judge(params: Params, images: Array) -> convnet.Encoded:
-    """The discriminator: logits [B, 1] and features [B, h, w, F]."""
-    return convnet.encode(params, images)
+def make_generator(config: AnoGANConfig, image_shape: tuple[int, ...]) -> Network:
+    """G of a config, for images [H, W, C]."""
+    return make_network(Generator(tuple(image_shape), config.widths))

@@ -21,7 +21,8 @@ import optax
 
 from jaxad.methods.registry import detector
 from jaxad.nn import convnet
-from jaxad.nn.layers import Moments
+from jaxad.nn.network import make_network
+from jaxad.nn.normalization import recalibrated
 from jaxad.types import Array, Batch, Detector, Key, Params
 
 CALIBRATION_BATCH = 64
@@ -67,8 +68,7 @@ class ClassifierConfig:
 class ClassifierState(NamedTuple):
     """All that training and scoring need."""
 
-    params: Params
-    moments: tuple[Moments, ...]  # of each batch normalisation, frozen for scoring
+    variables: Params  # {"params", "batch_stats"} of the network; the latter serve scoring alone
     opt_state: optax.OptState
 
 
@@ -94,20 +94,19 @@ TINY = {
 def classifier(config: ClassifierConfig | None = None, **fields: Any) -> Detector:
     """The detector of a config, of its fields (`classifier(score="odin")`), or of a config with changed fields.
 
-    `calibrate` fits moments of batch normalisation to images [n, H, W, C], those of training or others. `step` raises
-    ValueError for a batch without labels.
+    `calibrate` fits statistics of batch normalisation to images [n, H, W, C], those of training or others. `step`
+    raises ValueError for a batch without labels.
     """
     config = dataclasses.replace(config or ClassifierConfig(), **fields)
     config.check()
     optimiser = optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.steps))
 
-    def run(params: Params, images: Array, moments: tuple[Moments, ...] | None = None) -> convnet.Encoded:
-        return convnet.encode(params, images, norm=True, moments=moments)
+    network = make_network(convnet.Encoder(config.widths, config.classes, use_norm=True))
 
     def init(key: Key, images: Array) -> ClassifierState:
         chex.assert_rank(images, 4)
-        params = convnet.init_encoder(key, images.shape[1:], config.widths, config.classes)
-        return calibrate(ClassifierState(params, (), optimiser.init(params)), images)
+        variables = network.init(key, images)
+        return calibrate(ClassifierState(variables, optimiser.init(variables["params"])), images)
 
     def step(key: Key, state: ClassifierState, batch: Batch) -> tuple[ClassifierState, ClassifierInfo]:
         chex.assert_rank(batch.images, 4)
@@ -115,26 +114,27 @@ def classifier(config: ClassifierConfig | None = None, **fields: Any) -> Detecto
             raise ValueError("labels is None; a classifier needs the class of every normal image: give labels to fit")
 
         def loss_of(params: Params) -> tuple[Array, Array]:
-            logits = run(params, batch.images).output
+            encoded, _ = network.apply({**state.variables, "params": params}, batch.images, train=True)
+            logits = encoded.output
             known = (batch.labels >= 0).astype(jnp.float32)
             count = jnp.maximum(jnp.sum(known), 1.0)
             entropy = optax.softmax_cross_entropy(logits, jax.nn.one_hot(batch.labels, config.classes))
             right = (jnp.argmax(logits, 1) == batch.labels).astype(jnp.float32)
             return jnp.sum(known * entropy) / count, jnp.sum(known * right) / count
 
-        (loss, accuracy), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
-        updates, opt_state = optimiser.update(gradients, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        return state._replace(params=params, opt_state=opt_state), ClassifierInfo(loss, accuracy)
+        params = state.variables["params"]
+        (loss, accuracy), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
+        updates, opt_state = optimiser.update(gradients, state.opt_state, params)
+        variables = {**state.variables, "params": optax.apply_updates(params, updates)}
+        return ClassifierState(variables, opt_state), ClassifierInfo(loss, accuracy)
 
     def calibrate(state: ClassifierState, images: Array) -> ClassifierState:
         chex.assert_rank(images, 4)
-        moments = convnet.population_moments(lambda batch: run(state.params, batch).moments, images, CALIBRATION_BATCH)
-        return state._replace(moments=moments)
+        return state._replace(variables=recalibrated(network, state.variables, images, CALIBRATION_BATCH))
 
     def score(state: ClassifierState, images: Array) -> Array:
         def surprise(images: Array, temperature: float) -> Array:
-            return negative_log_confidence(run(state.params, images, state.moments).output, temperature)
+            return negative_log_confidence(network.apply(state.variables, images).output, temperature)
 
         chex.assert_rank(images, 4)
         if config.score == "msp":

@@ -9,7 +9,6 @@ of one convolution and pooling instead of the paper's mixture of strides 1 and 2
 
 import dataclasses
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import chex
@@ -19,6 +18,7 @@ import optax
 
 from jaxad.methods.registry import detector
 from jaxad.nn import convnet
+from jaxad.nn.network import make_network
 from jaxad.nn.objectives.distances import get_distance
 from jaxad.types import Array, Batch, Detector, Key, Params
 
@@ -56,7 +56,7 @@ class ConvAutoencoderConfig:
 class ConvAutoencoderState(NamedTuple):
     """All that training and scoring need."""
 
-    params: Params  # {"encoder", "decoder"}
+    params: Params  # of `convnet.Autoencoder`
     opt_state: optax.OptState
 
 
@@ -64,14 +64,6 @@ class ConvAutoencoderInfo(NamedTuple):
     """One training step: scalars."""
 
     loss: Array  # mean distance
-
-
-class AutoencoderPair(NamedTuple):
-    """Encoder and decoder, as two functions of one tree of weights."""
-
-    init: Callable[[Key, tuple[int, ...]], Params]  # (key, image shape) -> {"encoder", "decoder"}
-    encode: Callable[[Params, Array], Array]  # (params, images) -> latent [B, d]
-    decode: Callable[[Params, Array, tuple[int, ...]], Array]  # (params, latent, image shape) -> images
 
 
 TINY = ConvAutoencoderConfig(widths=(8,), latent_dim=16, learning_rate=1e-2)
@@ -91,16 +83,21 @@ def conv_autoencoder(config: ConvAutoencoderConfig | None = None, **fields: Any)
     config = dataclasses.replace(config or ConvAutoencoderConfig(), **fields)
     config.check()
     distance = get_distance(config.distance)
-    network = make_pair(config.widths, config.latent_dim)
+    network = make_network(convnet.Autoencoder(config.widths, config.latent_dim))
     optimiser = optax.chain(optax.add_decayed_weights(config.weight_decay), optax.adam(config.learning_rate))
 
     def init(key: Key, images: Array) -> ConvAutoencoderState:
         chex.assert_rank(images, 4)
-        params = network.init(key, images.shape[1:])
+        params = network.init(key, images)["params"]
         return ConvAutoencoderState(params, optimiser.init(params))
 
+    def rebuilt(params: Params, images: Array) -> Array:
+        """Of the size of the images [B, H, W, C], not clipped to [0, 1]."""
+        chex.assert_rank(images, 4)
+        return network.apply({"params": params}, images).output
+
     def distances(params: Params, images: Array) -> Array:
-        return jax.vmap(distance.score)(rebuild(network, params, images), images)
+        return jax.vmap(distance.score)(rebuilt(params, images), images)
 
     def step(key: Key, state: ConvAutoencoderState, batch: Batch) -> tuple[ConvAutoencoderState, ConvAutoencoderInfo]:
         chex.assert_rank(batch.images, 4)
@@ -117,31 +114,6 @@ def conv_autoencoder(config: ConvAutoencoderConfig | None = None, **fields: Any)
         return distances(state.params, images)
 
     def score_map(state: ConvAutoencoderState, images: Array) -> Array:
-        return jax.vmap(distance.map)(rebuild(network, state.params, images), images)
+        return jax.vmap(distance.map)(rebuilt(state.params, images), images)
 
     return Detector(init, step, calibrate, score, score_map, transient=("opt_state",))
-
-
-def make_pair(widths: tuple[int, ...], latent_dim: int) -> AutoencoderPair:
-    """Encoder and decoder with these channels."""
-
-    def init(key: Key, image_shape: tuple[int, ...]) -> Params:
-        encoder_key, decoder_key = jax.random.split(key)
-        return {
-            "encoder": convnet.init_encoder(encoder_key, image_shape, widths, latent_dim),
-            "decoder": convnet.init_decoder(decoder_key, image_shape, widths, latent_dim),
-        }
-
-    def encode(params: Params, images: Array) -> Array:
-        return convnet.encode(params["encoder"], images).output
-
-    def decode(params: Params, latent: Array, image_shape: tuple[int, ...]) -> Array:
-        return convnet.decode(params["decoder"], latent, image_shape).images
-
-    return AutoencoderPair(init, encode, decode)
-
-
-def rebuild(network: AutoencoderPair, params: Params, images: Array) -> Array:
-    """What the autoencoder makes of images [B, H, W, C]: same shape, not clipped to [0, 1]."""
-    chex.assert_rank(images, 4)
-    return network.decode(params, network.encode(params, images), images.shape[1:])

@@ -17,9 +17,9 @@ import jax.numpy as jnp
 import optax
 
 from jaxad.data.batches import map_batches
-from jaxad.methods.conv_autoencoder import make_pair
 from jaxad.methods.registry import detector
 from jaxad.nn import convnet
+from jaxad.nn.network import make_network
 from jaxad.nn.objectives.density import DensityConfig, Mixture, density
 from jaxad.types import Array, Batch, Detector, Key, Params
 
@@ -91,7 +91,7 @@ def dagmm(config: DAGMMConfig | None = None, **fields: Any) -> Detector:
     """
     config = dataclasses.replace(config or DAGMMConfig(), **fields)
     config.check()
-    network = make_pair(config.widths, config.latent_dim)
+    network = make_network(convnet.Autoencoder(config.widths, config.latent_dim))
     # The hypothesis adds its penalty before the whole is weighted.
     settings = DensityConfig(components=config.components, covariance_penalty=config.penalty / config.energy)
     hypothesis = density(settings)
@@ -100,14 +100,13 @@ def dagmm(config: DAGMMConfig | None = None, **fields: Any) -> Detector:
     def seen(params: Params, images: Array) -> tuple[Array, Array]:
         """z [B, d + 2], and the squared errors [B], summed over pixels."""
         chex.assert_rank(images, 4)
-        codes = network.encode(params["autoencoder"], images)
-        rebuilt = network.decode(params["autoencoder"], codes, images.shape[1:])
+        rebuilt, codes = network.apply({"params": params["autoencoder"]}, images)
         z = jnp.concatenate([codes, error_features(images, rebuilt)], 1)
         return z, jnp.sum(jnp.square(images - rebuilt), (1, 2, 3))
 
     def init(key: Key, images: Array) -> DAGMMState:
         network_key, density_key = jax.random.split(key)
-        params = {"autoencoder": network.init(network_key, images.shape[1:])}
+        params = {"autoencoder": network.init(network_key, images)["params"]}
         params["density"] = hypothesis.init(density_key, seen(params, images)[0])
         return calibrate(DAGMMState(params, (), optimiser.init(params), jnp.int32(0)), images)
 

@@ -3,7 +3,7 @@
     one-class        min mean |f(x) - c|^2                                        s(x) = |f(x) - c|^2        (Eq. 4)
     soft-boundary    min R^2 + mean max(0, |f(x) - c|^2 - R^2) / nu               s(x) = |f(x) - c|^2 - R^2  (Eq. 3)
 
-A network that could give a constant would give c. So it has no offsets, its activations are unbounded, and no
+A network that could give a constant would give c. So it has no biases, its activations are unbounded, and no
 coordinate of c is near 0; c itself, the mean of the first outputs, is never trained.
 
 Departures: c is the mean over the first batch, not the whole set; weights start at random, not as those of an
@@ -22,7 +22,8 @@ import optax
 from jaxad.data.batches import map_batches
 from jaxad.methods.registry import detector
 from jaxad.nn import convnet
-from jaxad.nn.layers import Moments
+from jaxad.nn.network import make_network
+from jaxad.nn.normalization import recalibrated
 from jaxad.nn.objectives.centroid import CentroidConfig, CentroidParams, CentroidStats, centroid
 from jaxad.types import Array, Batch, Detector, Key, Params
 
@@ -75,10 +76,9 @@ class DeepSVDDConfig:
 class DeepSVDDState(NamedTuple):
     """All that training and scoring need."""
 
-    params: Params
+    variables: Params  # {"params", "batch_stats"} of the network; the latter serve scoring alone
     centre: Array  # [outputs]
     squared_radius: Array  # scalar, of the calibration images
-    moments: tuple[Moments, ...]  # of each batch normalisation, frozen for scoring
     opt_state: optax.OptState
     step: Array  # int32, steps trained
 
@@ -103,7 +103,8 @@ TINY = DeepSVDDConfig(widths=(8,), kernel=3, outputs=8, objective="soft-boundary
 def deep_svdd(config: DeepSVDDConfig | None = None, **fields: Any) -> Detector:
     """The detector of a config, of its fields (`deep_svdd(nu=0.05)`), or of a config with changed fields.
 
-    `calibrate` fits moments of batch normalisation and the radius to images [n, H, W, C], those of training or others.
+    `calibrate` fits statistics of batch normalisation and the radius to images [n, H, W, C], those of training or
+    others.
     """
     config = dataclasses.replace(config or DeepSVDDConfig(), **fields)
     config.check()
@@ -111,24 +112,31 @@ def deep_svdd(config: DeepSVDDConfig | None = None, **fields: Any) -> Detector:
     schedule = optax.piecewise_constant_schedule(config.learning_rate, {math.ceil(2 / 3 * config.steps): 0.1})
     optimiser = optax.chain(optax.add_decayed_weights(config.weight_decay), optax.adam(schedule))
 
-    def run(params: Params, images: Array, moments: tuple[Moments, ...] | None = None) -> convnet.Encoded:
-        return convnet.encode(params, images, norm=True, leak=LEAK, pool="max", moments=moments)
+    encoder = convnet.Encoder(
+        config.widths, config.outputs, kernel=config.kernel, use_bias=False, use_norm=True, leak=LEAK, pool="max"
+    )
+    network = make_network(encoder)
 
     def init(key: Key, images: Array) -> DeepSVDDState:
         chex.assert_rank(images, 4)
         network_key, sphere_key = jax.random.split(key)
-        params = convnet.init_encoder(
-            network_key, images.shape[1:], config.widths, config.outputs, kernel=config.kernel, offsets=False
+        variables = network.init(network_key, images)
+        encoded, _ = network.apply(variables, images, train=True)
+        state = DeepSVDDState(
+            variables=variables,
+            centre=sphere.init(sphere_key, encoded.output).centre,
+            squared_radius=jnp.float32(0),
+            opt_state=optimiser.init(variables["params"]),
+            step=jnp.int32(0),
         )
-        centre = sphere.init(sphere_key, run(params, images).output).centre
-        state = DeepSVDDState(params, centre, jnp.float32(0), (), optimiser.init(params), jnp.int32(0))
         return calibrate(state, images)
 
     def step(key: Key, state: DeepSVDDState, batch: Batch) -> tuple[DeepSVDDState, DeepSVDDInfo]:
         chex.assert_rank(batch.images, 4)
 
         def loss_of(params: Params) -> tuple[Array, tuple[Array, Array]]:
-            outputs = run(params, batch.images).output
+            encoded, _ = network.apply({**state.variables, "params": params}, batch.images, train=True)
+            outputs = encoded.output
             distances = jnp.sum(jnp.square(outputs - state.centre[None]), 1)
             if config.objective == "one-class":
                 loss = jnp.mean(distances)
@@ -136,20 +144,22 @@ def deep_svdd(config: DeepSVDDConfig | None = None, **fields: Any) -> Detector:
                 loss = sphere.loss(CentroidParams(state.centre), outputs, distances, state.step)
             return loss, (jnp.mean(distances), jnp.mean(jnp.std(outputs, 0)))
 
-        (loss, terms), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
-        updates, opt_state = optimiser.update(gradients, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        return state._replace(params=params, opt_state=opt_state, step=state.step + 1), DeepSVDDInfo(loss, *terms)
+        params = state.variables["params"]
+        (loss, terms), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
+        updates, opt_state = optimiser.update(gradients, state.opt_state, params)
+        variables = {**state.variables, "params": optax.apply_updates(params, updates)}
+        state = state._replace(variables=variables, opt_state=opt_state, step=state.step + 1)
+        return state, DeepSVDDInfo(loss, *terms)
 
     def calibrate(state: DeepSVDDState, images: Array) -> DeepSVDDState:
         chex.assert_rank(images, 4)
-        moments = convnet.population_moments(lambda batch: run(state.params, batch).moments, images, CALIBRATION_BATCH)
-        outputs = map_batches(lambda batch: run(state.params, batch, moments).output, images, CALIBRATION_BATCH)
+        variables = recalibrated(network, state.variables, images, CALIBRATION_BATCH)
+        outputs = map_batches(lambda batch: network.apply(variables, batch).output, images, CALIBRATION_BATCH)
         radius = sphere.fit(CentroidParams(state.centre), outputs).squared_radius
-        return state._replace(moments=moments, squared_radius=radius)
+        return state._replace(variables=variables, squared_radius=radius)
 
     def score(state: DeepSVDDState, images: Array) -> Array:
-        outputs = run(state.params, images, state.moments).output
+        outputs = network.apply(state.variables, images).output
         radius = state.squared_radius if config.objective == "soft-boundary" else jnp.float32(0)
         return sphere.score(CentroidParams(state.centre), CentroidStats(radius), outputs, outputs[:, 0])
 

@@ -7,15 +7,17 @@
 Batch normalisation is folded into the convolutions. Padding is TensorFlow's "SAME", as in training.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
+from jaxad.nn.network import make_network
 from jaxad.types import Array, Params
 
 BN_EPSILON = 1e-3
@@ -41,21 +43,73 @@ BLOCKS = (
 )
 
 
+class InvertedResidual(nn.Module):
+    """conv1 up, depthwise conv, conv1 down, plus the input where shapes agree (Sandler et al. 2018).
+
+    Attributes:
+      block: kernel, stride and channels.
+      expansion: how many times more channels the middle has; 1 for no conv1 up.
+    """
+
+    block: Block
+    expansion: int
+
+    @nn.compact
+    def __call__(self, images: Array) -> Array:
+        kernel, stride, channels = self.block
+        inner, width = images, images.shape[-1] * self.expansion
+        if self.expansion > 1:
+            inner = nn.relu6(nn.Conv(width, (1, 1), name="up")(inner))
+        depthwise = nn.Conv(width, (kernel, kernel), stride, feature_group_count=width, name="depth")
+        inner = nn.Conv(channels, (1, 1), name="down")(nn.relu6(depthwise(inner)))
+        return images + inner if inner.shape == images.shape else inner
+
+
+class EfficientNetLite0(nn.Module):
+    """The network of images [B, H, W, 3] in [0, 1]; batch normalisation is part of the convolutions.
+
+    It is never trained, so its convolutions are Flax's own.
+
+    Attributes:
+      blocks: how many of `BLOCKS` there are, from the first on.
+    """
+
+    blocks: int = len(BLOCKS)
+
+    def setup(self) -> None:
+        self.stem = nn.Conv(STEM, (3, 3), 2)
+        self.block = [
+            InvertedResidual(block, EXPANSION if index else 1) for index, block in enumerate(BLOCKS[: self.blocks])
+        ]
+        self.head = nn.Conv(HEAD, (1, 1))
+        self.dense = nn.Dense(CLASSES)
+
+    def stages(self, images: Array, *, train: bool = False) -> list[Array]:
+        """What comes out of each block: [B, h, w, F]."""
+        chex.assert_rank(images, 4)
+        chex.assert_axis_dimension(images, 3, 3)
+        images = nn.relu6(self.stem((images * 255 - 127) / 128))
+        found = []
+        for block in self.block:
+            images = block(images)
+            found.append(images)
+        return found
+
+    def classify(self, last: Array, *, train: bool = False) -> Array:
+        """Logits [B, 1000] of the output [B, h, w, 320] of the last block."""
+        chex.assert_rank(last, 4)
+        return self.dense(jnp.mean(nn.relu6(self.head(last)), (1, 2)))
+
+    def __call__(self, images: Array, *, train: bool = False) -> Array:
+        """Logits [B, 1000]."""
+        return self.classify(self.stages(images)[-1])
+
+
 def shapes(blocks: int = len(BLOCKS)) -> Params:
-    """Shapes of the weights of stem and first blocks: {"stem", "blocks": [{"up", "depth", "down"}, ...]}."""
-
-    def conv(*shape: int) -> Params:
-        wanted = {"kernel": shape, "offset": shape[-1:]}
-        return {name: jax.ShapeDtypeStruct(size, jnp.float32) for name, size in wanted.items()}
-
-    before, params = STEM, {"stem": conv(3, 3, 3, STEM), "blocks": []}
-    for index, block in enumerate(BLOCKS[:blocks]):
-        inner = before * (EXPANSION if index else 1)
-        up = {"up": conv(1, 1, before, inner)} if index else {}
-        depth = conv(block.kernel, block.kernel, 1, inner)
-        params["blocks"].append(up | {"depth": depth, "down": conv(1, 1, inner, block.channels)})
-        before = block.channels
-    return params
+    """Shapes of the params of stem and first blocks."""
+    images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)  # of any size
+    init = functools.partial(EfficientNetLite0(blocks).init, method="stages")
+    return jax.eval_shape(init, jax.random.key(0), images)["params"]
 
 
 def from_state_dict(arrays: Mapping[str, np.ndarray], blocks: int = len(BLOCKS)) -> Params:
@@ -70,16 +124,16 @@ def from_state_dict(arrays: Mapping[str, np.ndarray], blocks: int = len(BLOCKS))
             arrays[f"{norm}.{name}"] for name in ("weight", "bias", "running_mean", "running_var")
         )
         scale = weight / np.sqrt(variance + BN_EPSILON)
-        return {"kernel": kernel * scale, "offset": bias - mean * scale}
+        return {"kernel": kernel * scale, "bias": bias - mean * scale}
 
     try:
-        params = {"stem": folded("_conv_stem", "_bn0"), "blocks": []}
+        params = {"stem": folded("_conv_stem", "_bn0")}
         for index in range(blocks):
             name = f"_blocks.{index}"
             up = {"up": folded(f"{name}._expand_conv", f"{name}._bn0")} if index else {}
             depth = folded(f"{name}._depthwise_conv", f"{name}._bn1")
             down = folded(f"{name}._project_conv", f"{name}._bn2")
-            params["blocks"].append(up | {"depth": depth, "down": down})
+            params[f"block_{index}"] = up | {"depth": depth, "down": down}
         if jax.tree.map(np.shape, params) != jax.tree.map(lambda leaf: leaf.shape, shapes(blocks)):
             raise ValueError("found other convolutions")
     except KeyError as error:
@@ -88,7 +142,7 @@ def from_state_dict(arrays: Mapping[str, np.ndarray], blocks: int = len(BLOCKS))
         raise ValueError(f"the weights are not those of EfficientNet-lite0 ({error}); give another file") from error
     if blocks == len(BLOCKS):
         params["head"] = folded("_conv_head", "_bn1")
-        params["dense"] = {"kernel": arrays["_fc.weight"].T, "offset": arrays["_fc.bias"]}
+        params["dense"] = {"kernel": arrays["_fc.weight"].T, "bias": arrays["_fc.bias"]}
     return params
 
 
@@ -99,40 +153,15 @@ def stages(params: Params, images: Array, after: Sequence[int]) -> list[Array]:
       params: of at least so many blocks.
       after: numbers of blocks, ascending, from 0.
     """
-    chex.assert_rank(images, 4)
-    chex.assert_axis_dimension(images, 3, 3)
-    images = jax.nn.relu6(_conv((images * 255 - 127) / 128, params["stem"], 2))
-    found = []
-    for index, (block, weights) in enumerate(zip(BLOCKS[: after[-1] + 1], params["blocks"])):
-        inner = jax.nn.relu6(_conv(images, weights["up"])) if "up" in weights else images
-        inner = jax.nn.relu6(_conv(inner, weights["depth"], block.stride, groups=inner.shape[-1]))
-        inner = _conv(inner, weights["down"])
-        same = block.stride == 1 and inner.shape == images.shape
-        images = images + inner if same else inner
-        if index in after:
-            found.append(images)
-    return found
+    found = make_network(EfficientNetLite0(after[-1] + 1)).apply({"params": params}, images, method="stages")
+    return [found[index] for index in after]
 
 
 def classify(params: Params, images: Array) -> Array:
     """Logits [B, 1000] of images [B, H, W, 3] in [0, 1], best of 224x224."""
-    return head(params, *stages(params, images, [len(BLOCKS) - 1]))
+    return make_network(EfficientNetLite0()).apply({"params": params}, images)
 
 
 def head(params: Params, last: Array) -> Array:
     """Logits [B, 1000] of the output [B, h, w, 320] of the last block."""
-    chex.assert_rank(last, 4)
-    pooled = jnp.mean(jax.nn.relu6(_conv(last, params["head"])), (1, 2))
-    return pooled @ params["dense"]["kernel"] + params["dense"]["offset"][None]
-
-
-def _conv(images: Array, weights: Params, stride: int = 1, groups: int = 1) -> Array:
-    images = lax.conv_general_dilated(
-        images,
-        weights["kernel"],
-        (stride, stride),
-        "SAME",
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=groups,
-    )
-    return images + weights["offset"][None, None, None]
+    return make_network(EfficientNetLite0()).apply({"params": params}, last, method="classify")

@@ -14,9 +14,10 @@ from flax.linen.module import merge_param
 from jax import lax
 from jax.nn.initializers import Initializer
 
+from jaxad.data.batches import batches, window
 from jaxad.nn import layers
 from jaxad.nn.layers import Moments
-from jaxad.types import Array
+from jaxad.types import Array, Network, Params
 
 MOMENTUM = 0.9  # of running averages, as in PyTorch, whose "momentum" is 0.1
 
@@ -90,6 +91,44 @@ class BatchNorm(nn.Module):
         scale = self.param("scale", self.scale_init, (channels,), jnp.float32) if self.use_scale else None
         bias = self.param("bias", self.bias_init, (channels,), jnp.float32) if self.use_bias else None
         return _affine(flat, scale, bias).reshape(x.shape)
+
+
+def recalibrated(network: Network, variables: Params, inputs: Array, batch_size: int) -> Params:
+    """Variables whose statistics are those of all inputs ("precise batch norm", Wu & Johnson 2021).
+
+    Every batch passes the network with its own statistics; means are averaged, and variances are those of a mixture.
+
+    Args:
+      network: whose normalisations have momentum 0, so that `train=True` leaves the statistics of the very batch.
+      variables: with "batch_stats", whose values do not matter.
+      inputs: [N, ...] float32, or uint8 for numbers from 0 to 1.
+      batch_size: about how many pass at once; batches have equal size, and hardly any input counts twice.
+
+    Example:
+      >>> from jaxad.nn.network import make_network
+      >>> class Normed(nn.Module):
+      ...     @nn.compact
+      ...     def __call__(self, x, *, train):
+      ...         return BatchNorm(not train, momentum=0.0)(x)
+      >>> network, values = make_network(Normed()), jnp.arange(6.0)[:, None]
+      >>> variables = recalibrated(network, network.init(jax.random.key(0), values), values, 2)
+      >>> jnp.var(network.apply(variables, values)).round(3).item()
+      1.0
+    """
+    inputs = jnp.asarray(inputs)  # NumPy arrays cannot be indexed by traced numbers
+    count = batches(inputs.shape[0], batch_size)
+    size = batches(inputs.shape[0], count)
+
+    def of_batch(index: Array) -> Params:
+        return network.apply(variables, window(inputs, index, size), train=True)[1]["batch_stats"]
+
+    def mixed(parts: Params) -> Params:
+        # Within batches plus between them, which no cancellation can make negative.
+        within, between = jnp.mean(parts["var"], 0), jnp.var(parts["mean"], 0)
+        return {"mean": jnp.mean(parts["mean"], 0), "var": within + between}
+
+    stats = jax.tree.map(mixed, lax.map(of_batch, jnp.arange(count)), is_leaf=lambda node: "mean" in node)
+    return {**variables, "batch_stats": stats}
 
 
 def standardise(flat: Array, epsilon: float) -> tuple[Array, Moments]:

@@ -8,21 +8,20 @@ stages are enlarged to the finest and put beside it. Random features need no wei
 """
 
 import dataclasses
-import itertools
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxad._utils.random import normal_like
-from jaxad.nn import efficientnet, pretrained
-from jaxad.nn import layers as nn
-from jaxad.nn.conv import conv
-from jaxad.types import Array, Key, Params
+from jaxad.nn import efficientnet, layers, pretrained
+from jaxad.nn.convolution import Conv
+from jaxad.nn.initializers import kaiming_normal
+from jaxad.nn.network import make_network
+from jaxad.types import Array, Key, Network, Params
 
 BACKBONES = ("random", "efficientnet_lite0")
 STAGES = (4, 10)  # blocks of EfficientNet whose output is used
@@ -52,23 +51,47 @@ class FeatureConfig:
                 raise ValueError(f"{name} is {value}; the least is 1")
 
 
-class Features(NamedTuple):
-    """A network of patch features."""
+class RandomConvolutions(nn.Module):
+    """Convolutions with random weights, each followed by halving the image: maps [B, h, w, F] of every level.
 
-    init: Callable[[Key, Array], Params]  # (key, images [B, H, W, C]) -> params, never trained
-    apply: Callable[[Params, Array], Array]  # (params, images [B, H, W, C] in [0, 1]) -> [B, h, w, F]
+    Kernels from N(0, 2 / fan-in) keep the size of what passes them (He et al. 2015).
+
+    Attributes:
+      width: channels of the first level; each further one has twice as many.
+      levels: how many there are.
+    """
+
+    width: int
+    levels: int
+
+    @nn.compact
+    def __call__(self, images: Array, *, train: bool = False) -> list[Array]:
+        found = []
+        for level in range(self.levels):
+            convolve = Conv(self.width * 2**level, (3, 3), use_bias=False, kernel_init=kaiming_normal())
+            images = layers.pool(nn.relu(convolve(images)), "average", 2)
+            found.append(images)
+        return found
 
 
-def make_features(config: FeatureConfig) -> Features:
-    """The features of a config. Raises ValueError, in `init`, for weights or images that are not to be had."""
+def make_features(config: FeatureConfig) -> Network:
+    """The features of a config as a network that is never trained.
+
+    Returns:
+      init: (key, images [B, H, W, C]) -> params; ValueError for weights or images that are not to be had.
+      apply: (params, images [B, H, W, C] in [0, 1]) -> features [B, h, w, F] of all places.
+    """
     config.check()
+    random = make_network(RandomConvolutions(config.width, config.levels))
 
     def init(key: Key, images: Array) -> Params:
         images = _resized(images, config.side)
+        size = "x".join(str(side) for side in images.shape[1:3])
         if config.backbone == "random":
-            return _draw(key, config, images.shape[1:])
+            if min(images.shape[1:3]) < 2**config.levels:
+                raise ValueError(f"images are {size}; {config.levels} levels halve them to nothing: set levels lower")
+            return random.init(key, images)["params"]
         if min(images.shape[1:3]) < SMALLEST:
-            size = "x".join(str(side) for side in images.shape[1:3])
             raise ValueError(f"images are {size}; {config.backbone} needs {SMALLEST}: set side to 224, or less")
         if images.shape[3] not in (1, 3):
             raise ValueError(f"images have {images.shape[3]} channels; {config.backbone} takes 1 or 3: use random ones")
@@ -81,30 +104,12 @@ def make_features(config: FeatureConfig) -> Features:
         chex.assert_rank(images, 4)
         images = _resized(images, config.side)
         if config.backbone == "random":
-            return _beside(_random_stages(params, images))
+            return _beside(random.apply({"params": params}, images))
         if images.shape[3] == 1:
             images = jnp.repeat(images, 3, 3)
         return _beside(efficientnet.stages(params, images, STAGES))
 
-    return Features(init, apply)
-
-
-def _draw(key: Key, config: FeatureConfig, image_shape: tuple[int, ...]) -> Params:
-    """Kernels N(0, 2 / fan-in), which keep the size of what passes them (He et al. 2015)."""
-    if min(image_shape[:2]) < 2**config.levels:
-        size = "x".join(str(side) for side in image_shape[:2])
-        raise ValueError(f"images are {size}; {config.levels} levels halve them to nothing: set levels lower")
-    channels = [image_shape[2], *(config.width * 2**level for level in range(config.levels))]
-    wanted = [jax.ShapeDtypeStruct((3, 3, a, b), jnp.float32) for a, b in itertools.pairwise(channels)]
-    return [kernel * np.sqrt(2 / np.prod(kernel.shape[:3])).astype(np.float32) for kernel in normal_like(key, wanted)]
-
-
-def _random_stages(params: Params, images: Array) -> list[Array]:
-    found = []
-    for kernel in params:
-        images = nn.pool(jax.nn.relu(conv(images, kernel)), "average", 2)
-        found.append(images)
-    return found
+    return Network(init, apply)
 
 
 def _beside(stages: list[Array]) -> Array:
