@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import outside
 import pytest
 
 from jaxad.data import digits
@@ -24,7 +25,8 @@ DEFECTIVE = np.where(MASKS[..., None] == 1, np.tile(GARBAGE, (4, 1, 1, 1)), IMAG
 STEPS = {"steps": 30, "batch_size": 16, "chunk": 30}
 
 
-# Every registered method, with the tiny settings it is registered with.
+# Every registered method, with the tiny settings it is registered with; among them one that is not the library's.
+assert outside.MeanImageConfig in {entry.config for entry in DETECTORS.values()}
 CASES = [(name, case) for name, entry in DETECTORS.items() for case in entry.tiny]
 
 # Compiling these once more takes a minute on two cores; their own tests compare their steps with restatements.

@@ -56,7 +56,7 @@ class Registry(Mapping[str, Entry]):
           ValueError: a name that is no identifier, or one that something else has.
         """
         origin = f"{source.__module__}.{source.__qualname__}"
-        if not name.isidentifier():
+        if not isinstance(name, str) or not name.isidentifier():
             raise ValueError(f"{self.kind} {name!r} is no name: use letters, digits and underscores")
         if self._origins.get(name, origin) != origin:
             raise ValueError(f"{self.kind} {name!r} is registered by {self._origins[name]}: give {origin} another name")
@@ -103,7 +103,7 @@ class Registry(Mapping[str, Entry]):
     __hash__, __eq__ = object.__hash__, object.__eq__  # a registry is only itself
 
     def __repr__(self) -> str:
-        return f"<{len(self)} {self.kind}s: {', '.join(self)}>"
+        return f"<registry of {self.kind}: {', '.join(self)}>"
 
     def _import_one(self, name: str) -> None:
         full = f"{self.package}.{name}"

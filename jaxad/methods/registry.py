@@ -1,8 +1,9 @@
 """The detectors by name: `@detector` on a constructor is all that adds one, to every place where detectors are named.
 
-@detector("mine", "What it is, in a sentence.", config=MineConfig, tiny=MineConfig(width=4))
-def mine(config: MineConfig | None = None, **fields: Any) -> Detector:
-    ...
+    @detector("mine", "What it is, in a sentence.", config=MineConfig, tiny=MineConfig(width=4))
+    def mine(config: MineConfig | None = None, **fields: Any) -> Detector: ...
+
+A file in this package is found there; one elsewhere counts once it has been imported.
 """
 
 import dataclasses

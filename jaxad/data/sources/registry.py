@@ -1,8 +1,10 @@
 """Image sources by name: `@source` on a function that reads one is all that adds it, to `load`, tasks and help texts.
 
-@source("mine", "mine:FILE", "Images of my camera.")
-def mine(request: Request) -> ImageSet:
-    return from_arrays(read(request.path()), name=request.spec)
+    @source("mine", "mine:FILE", "Images of my camera.")
+    def mine(request: Request) -> ImageSet:
+        return request.sample(from_arrays(read(request.path()), name=request.spec))
+
+A file in this package is found there; one elsewhere counts once it has been imported.
 """
 
 import os

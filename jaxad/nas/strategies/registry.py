@@ -1,8 +1,9 @@
 """The search strategies by name: `@strategy` on a constructor is all that adds one.
 
-@strategy("mine", "What it is, in a sentence.")
-def mine(space: SearchSpace, *, population: int = 1, greed: float = 0.5) -> Search:
-    ...
+    @strategy("mine", "What it is, in a sentence.")
+    def mine(space: SearchSpace, *, population: int = 1, greed: float = 0.5) -> Search: ...
+
+A file in this package is found there; one elsewhere counts once it has been imported.
 """
 
 import inspect
