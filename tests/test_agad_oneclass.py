@@ -18,7 +18,7 @@ experiment = importlib.import_module("agad_oneclass")
 
 SCRIPT = "agad_oneclass.py"
 TINY = (
-    *("--classes", "0", "1", "--limit", "60", "--steps", "8", "--batch-size", "8", "--saves", "2"),
+    *("--classes", "0", "1", "--limit", "60", "--steps", "8", "--batch-size", "8", "--checkpoints", "2"),
     *("--agad.width", "0.05", "--agad.latent-dim", "6", "--resamples", "20", "--diagnose"),
     *("--compare", "freezebn", "ganomaly"),
 )

@@ -59,7 +59,7 @@ def test_a_page_holds_all_sections(rng):
     fields = {field for curves in PANELS.values() for field in curves.values()}
     results = {
         "test": GROUP["test"], "shown": "cat", "groups": [GROUP], "classes": ["cat", "dog"], "cells": [1, 2],
-        "seconds": 12.0, "notes": ["mind this"], "train_seeds": 2, "intervals": "over classes", "dataset": "animals",
+        "seconds": 12.0, "notes": ["mind this"], "num_seeds": 2, "intervals": "over classes", "dataset": "animals",
         "headline": "gamma 0.05, 2 class(es)", "task": {"name": "animals: cat normal"},
     }  # fmt: skip
     page = render_one_class(

@@ -1,6 +1,6 @@
 """Image sets and tasks: from the name of a set, or from arrays, to training, validation and test parts."""
 
-from jaxad.data.config import FewMasksConfig, FittedTaskConfig, TaskConfig
+from jaxad.data.config import ClassSetsConfig, FewMasksConfig, FittedTaskConfig, TaskConfig
 from jaxad.data.image_set import ImageSet, from_arrays, take
 from jaxad.data.images import check_images, decode, read_images, resize, to_channels, to_dtype
 from jaxad.data.loading import load_task
@@ -19,6 +19,7 @@ from jaxad.data.task import Row, Split, Task, check_task, describe, held_out_nor
 __all__ = [
     "SOURCES",
     "ClassSets",
+    "ClassSetsConfig",
     "FewMasksConfig",
     "FittedTaskConfig",
     "Gamma",

@@ -4,11 +4,16 @@ import dataclasses
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
+from jaxad._utils.validate import check_share
 from jaxad.data.fitting import fit_size
 from jaxad.data.loading import load_task
+from jaxad.data.protocols.class_sets import ClassSets, load_class_sets
+from jaxad.data.protocols.few_labels import Gamma, labelled_one_class
 from jaxad.data.protocols.few_masks import LabelledTask, Setting, load_labelled
 from jaxad.data.sources.registry import SOURCES, source_of
 from jaxad.data.task import Task, check_task
+
+DIGITS = 170  # images of each class
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -111,3 +116,54 @@ class FewMasksConfig:
             self.dataset, labelled=self.labelled, setting=self.setting, image_size=self.image_size, limit=self.limit,
             seed=seed,
         )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClassSetsConfig:
+    """Which classes are normal in turn. An experiment changes a default by naming the field again."""
+
+    dataset: Annotated[str, SOURCES] = "digits"
+    """Images with labels, in one of the forms listed above."""
+    classes: tuple[str, ...] = ()
+    """Classes that are normal, one detector for each, by name or number; by default every class."""
+    test_split: str | None = None
+    """Test on this part of a TFDS or IDX set, such as test, whole; by default on a fifth of each class and others."""
+    test_folder: str | None = None
+    """Test on the class folders in this folder, whole; for --dataset folder:DIR (the medical protocol)."""
+    data_dir: str | None = None
+    """Where prepared TFDS sets are; by default TFDS_DATA_DIR."""
+    image_size: int | None = None
+    """Side of the images; by default theirs, rounded up to 8, 16, 32 ..."""
+    limit: int | None = None
+    """Use at most so many normal images of a class; by default all, of the bundled digits 170 (one program)."""
+    anomaly_ratio: float = 0.5
+    """Anomalous share of validation and test; a test part that is given stays whole, and validation is then normal."""
+
+    def check(self) -> None:
+        """Raise ValueError for values out of range."""
+        check_share(self, "anomaly_ratio", example=0.5)
+        if len(set(self.classes)) < len(self.classes):
+            raise ValueError(f"--classes names something twice: {', '.join(self.classes)}")
+        if self.test_folder is not None and (self.test_split is not None or not self.dataset.startswith("folder:")):
+            raise ValueError("--test-folder is for --dataset folder:DIR, without --test-split")
+
+    def load_sets(self, seed: int) -> ClassSets:
+        """The images; ValueError where they cannot be loaded, or have no such class."""
+        return load_class_sets(
+            self.dataset, self.classes, image_size=self.image_size, test_split=self.test_split,
+            test_folder=self.test_folder, data_dir=self.data_dir, seed=seed,
+        )  # fmt: skip
+
+    def one_class_task(self, sets: ClassSets, normal: str, *, gamma: Gamma, gamma_seed: int, seed: int) -> Task:
+        """The task of a class: the same validation and test for every gamma, see `labelled_one_class`."""
+        # Of the digits no class has fewer. Equal numbers share one compiled program.
+        limit = DIGITS if self.limit is None and self.dataset == "digits" else self.limit
+        # Validation only sets the threshold, on normal images: all anomalies there are may train.
+        anomaly_ratio = self.anomaly_ratio if sets.test is None else 0.0
+        task = labelled_one_class(
+            sets.train, sets.test, normal, gamma=gamma, gamma_seed=gamma_seed, anomaly_ratio=anomaly_ratio,
+            limit=limit, seed=seed,
+        )  # fmt: skip
+        if len(set(task.test.labels)) < 2:
+            raise ValueError(f"{task.name}: the test needs normal and anomalous images; give others, or another class")
+        return task

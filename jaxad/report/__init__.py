@@ -1,7 +1,7 @@
 """Pages for a person: of a finished search, of a trained detector, of a segmentation, of a comparison, and the
 parts of one method."""
 
-from jaxad.report.agad import auroc_table, render_one_class
+from jaxad.report.agad import agad_pictures, auroc_table, render_one_class, scores_by_class, statistics_table
 from jaxad.report.ama import ama_pictures, ama_sections
 from jaxad.report.comparison import HEADS, Curves, comparison_rows, render_comparison
 from jaxad.report.controller import controller_parts
@@ -14,6 +14,7 @@ __all__ = [
     "HEADS",
     "PIXELS",
     "Curves",
+    "agad_pictures",
     "ama_pictures",
     "ama_sections",
     "auroc_table",
@@ -28,5 +29,7 @@ __all__ = [
     "render_segmentation",
     "render_training",
     "sampling_table",
+    "scores_by_class",
+    "statistics_table",
     "training_sections",
 ]

@@ -3,13 +3,19 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
+from jaxad.data import ClassSets, Task
+from jaxad.data.batches import to_float
 from jaxad.data.protocols.few_labels import gamma_name
+from jaxad.methods.agad import AGADConfig, AGADState, views
 from jaxad.report import plots
 from jaxad.report.common import made_parts, metric_tiles, task_parts
 from jaxad.report.format import METRICS, interval
 from jaxad.report.html import Bullets, Figure, Section, Table, Text, Tiles, duration, number, page
+
+SHOWN = 8  # images in a row
 
 # Title of the panel -> {name of the curve: field of the info}.
 PANELS = {
@@ -39,6 +45,43 @@ def auroc_table(groups: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> 
     return columns, rows
 
 
+def statistics_table(groups: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """(columns, rows) of AUROC in percent by the statistics of batch normalisation, of groups that have both."""
+    columns = ["method", "gamma", *groups[0]["auroc_by_statistics"]]
+    rows = [
+        [one["variant"], gamma_name(one["gamma"]), *(f"{100 * value:.2f}" for value in found.values())]
+        for one in groups
+        if (found := one.get("auroc_by_statistics"))
+    ]
+    return columns, rows
+
+
+def agad_pictures(config: AGADConfig, states: Mapping[str, AGADState], task: Task) -> dict[str, list]:
+    """What AGADs make of a few test images, {"normal" and "anomalous": rows (name, [k, H, W, C])}.
+
+    Args:
+      config: of all.
+      states: by model, such as "gamma 0.05".
+    """
+    view, rebuilt = jax.tree.map(jax.jit, views(config)), {}
+    for kind, name in enumerate(("normal", "anomalous")):
+        images = to_float(task.test.images[np.flatnonzero(task.test.labels == kind)[:SHOWN]])
+        rows = [("x", images)]
+        for model, state in states.items():
+            rows.append((f"G(x), {model}", view.reconstruct(state, images)))
+            rows.append((f"G(G(x)), {model}", view.reconstruct_again(state, images)))
+        rebuilt[name] = [(label, np.asarray(row)) for label, row in rows]
+    return rebuilt
+
+
+def scores_by_class(scores: np.ndarray, task: Task, sets: ClassSets) -> dict[str, np.ndarray]:
+    """The test scores [n] of a task, by the class of the image."""
+    source = sets.train if sets.test is None else sets.test
+    class_of = dict(zip(source.ids, source.labels))
+    classes = np.array([source.class_names[class_of[name]] for name in task.test.ids])
+    return {name: scores[classes == name] for name in np.unique(classes)}
+
+
 def render_one_class(
     *,
     config: Mapping[str, Any],
@@ -63,7 +106,7 @@ def render_one_class(
     columns, rows = auroc_table(results["groups"], results["classes"])
     text = (
         "AUROC in percent of one detector for each class, which is normal while all others are anomalous; the mean "
-        f"over {results['train_seeds']} training seed(s). Mean and population standard deviation are over classes."
+        f"over {results['num_seeds']} training seed(s). Mean and population standard deviation are over classes."
     )
     sections = [
         Section(title="Summary", parts=[Tiles(items=tiles), Bullets(items=list(results["notes"]))]),
