@@ -101,7 +101,7 @@ def explore(
 
     Args:
       search: the strategy, see `jit`.
-      executor: from `evaluator.make_executor`.
+      executor: from `executors.population.make_executor`.
       state: from `start`, or as given to `on_population`.
       key: of the search; not consumed. Every population folds its number into it and hands a part of what comes out
         to each of `ask`, its children, `tell`, `revisit` and the children that train once more.

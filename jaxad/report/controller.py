@@ -15,7 +15,7 @@ def controller_parts(
     """Pictures and tables of what the controller tells after every population.
 
     Args:
-      log: records of `AutoADInfo` as plain data, in any order; of those with the same `told` the last counts.
+      log: records of `AutoADInfo` as plain data, in any order; of those with the same `num_evaluated` the last counts.
       position_names: of the tokens, as `SearchSpace.position_names`.
       values: names of the choices of every action class.
     """

@@ -8,46 +8,47 @@ GAINS = ("natural", "update")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AutoADConfig:
-    """The controller's settings; the constants are the paper's but for learning rate and gain, see `paper`."""
+    """Settings of the controller. The constants are the paper's but for learning rate and gain; see `paper`."""
 
     learning_rate: float = 1e-2
-    """Of Adam, for mean, rho and eta. The paper's 3.5e-4 learns nothing within a hundred children."""
+    """Learning rate of Adam for mean, rho and eta. The paper's 3.5e-4 learns nothing within a hundred children."""
     curiosity: float = 0.01
-    """eta_cur, weight of the normalised information gain in the reward (Table V: 0, 0.01, 0.1)."""
+    """Weight of the normalised information gain in the reward, eta of Eq. 7 (Table V tries 0, 0.01 and 0.1)."""
     buffer: int = 10
-    """Architectures in the replay buffer (Table V: 0, 5, 10); 0 needs imitations and revisits of 0."""
+    """Architectures in the replay buffer (Table V tries 0, 5 and 10); 0 needs imitations and revisits of 0."""
     imitations: int = 4
     """Self-imitation steps after every population."""
     revisits: int = 1
     """Architectures of the buffer that train the shared weights once more after every population (line 20)."""
     sharpening: bool = True
-    """Sharpen the posterior inside the losses (Eqs. 13-17)."""
+    """Whether losses use weights of the sharpened posterior (Eqs. 13-16)."""
     bayesian: bool = True
-    """Weights have a posterior; False is a plain LSTM, without curiosity and sharpening."""
+    """Whether weights have a posterior; without one the controller is a plain LSTM, not curious and not sharpened."""
     gain: str = "natural"
-    """Information gain: of a natural-gradient step on the likelihood (VIME), or of the actual update (Algorithm 1)."""
+    """Information gain of a natural-gradient step on the likelihood (natural, as VIME has it), or of the actual update
+    (update, as Algorithm 1 has it)."""
     likelihood: str = "weighted"
-    """Of a population in Eq. 10: weighted by advantage, or plain."""
+    """Whether each architecture counts by its advantage in the likelihood of Eq. 16 (weighted), or all alike (plain)."""
     keep: int = 0
-    """K of Fig. 1: final LSTM states of the best K candidates that the next population starts from."""
+    """How many final LSTM states of the best candidates the next population starts from, K of Fig. 1."""
     baseline_decay: float = 0.95
-    """Of the moving average of rewards."""
+    """Decay of the moving average of rewards that is the baseline of REINFORCE."""
     entropy: float = 0.0
     """Weight of an entropy bonus; the paper mentions none."""
     tanh: float = 2.5
-    """Bound of the logits."""
+    """Bound of the logits; no choice is ever certain."""
     temperature: float = 5.0
-    """Divides the logits before the tanh."""
+    """Temperature that divides the logits before the tanh."""
     units: int = 50
-    """Of each of the two LSTM layers."""
+    """Units of each of the two LSTM layers."""
     prior: float = 1.0
-    """Weight of KL[q || p] / C in Eq. 16."""
+    """Weight of the divergence from the prior in Eq. 16."""
     sigma0: float = 0.02
-    """Standard deviation of a sharpened sample."""
+    """Standard deviation of sharpened weights around their mean, sigma of Eq. 14."""
     eta: float = 0.01
-    """Standard deviation of the initial sharpening step sizes."""
+    """Standard deviation of the initial step sizes of sharpening, eta of Eq. 14."""
     history: int = 10
-    """Populations whose median gains scale the gain."""
+    """Populations whose median gains scale the information gain."""
 
     def check(self) -> None:
         """Raise ValueError for values out of range, and for parts that need each other; `autoad` does so, too."""

@@ -1,4 +1,4 @@
-"""The controller: an LSTM that writes an architecture token by token (AutoAD, section III-D; settings of ENAS).
+"""The controller: an LSTM that writes an architecture token by token (AutoAD, sections IV-B and V-C; after ENAS).
 
     input_t   embedding of token t - 1 (zeros for the first)
     logits_t  = 2.5 * tanh(head_t(LSTM(input_t)) / 5)          a head for every position

@@ -1,4 +1,4 @@
-"""What the controller minimises: REINFORCE with a baseline (Eqs. 4-5, 7) and self-imitation (Eqs. 18-19)."""
+"""Losses of log-probabilities: REINFORCE with a baseline (Eqs. 4-5, 7) and self-imitation (Eqs. 18-19)."""
 
 from typing import NamedTuple
 

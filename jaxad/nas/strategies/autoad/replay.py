@@ -1,4 +1,4 @@
-"""The buffer of the best architectures so far, for self-imitation (AutoAD, section III-E; Oh et al. 2018)."""
+"""The buffer of the best architectures so far, for self-imitation (AutoAD, section IV-C; Oh et al. 2018)."""
 
 from typing import NamedTuple
 
