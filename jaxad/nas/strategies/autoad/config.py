@@ -25,10 +25,9 @@ class AutoADConfig:
     bayesian: bool = True
     """Whether weights have a posterior; without one the controller is a plain LSTM, not curious and not sharpened."""
     gain: str = "natural"
-    """Information gain of a natural-gradient step on the likelihood (natural, as VIME has it), or of the actual update
-    (update, as Algorithm 1 has it)."""
+    """Information gain of a natural-gradient step (natural, after VIME) or of the actual one (update, Algorithm 1)."""
     likelihood: str = "weighted"
-    """Whether each architecture counts by its advantage in the likelihood of Eq. 16 (weighted), or all alike (plain)."""
+    """Whether architectures count by their advantage in the likelihood of Eq. 16 (weighted), or all alike (plain)."""
     keep: int = 0
     """How many final LSTM states of the best candidates the next population starts from, K of Fig. 1."""
     baseline_decay: float = 0.95
