@@ -124,10 +124,10 @@ def pieces(
 
     def trained(params: Any, opt_state: Any) -> Any:
         patches = env.patches(seen.images, drawn.images, drawn.corners, size)
-        return updates.train_autoencoder(optimiser, params, opt_state, patches, config.batch)
+        return updates.train_autoencoder(config, optimiser, params, opt_state, patches)
 
     def evaluated(params: Any, profiles: Array) -> Array:
-        return append(profiles, loss_maps(params, images, size))
+        return append(profiles, loss_maps(config, params, images))
 
     def pushed(buffer: Any, profiles: Array) -> Any:
         return updates.push(config, key, buffer, profiles[:labelled], masks, jnp.bool_(True))
@@ -136,7 +136,7 @@ def pieces(
         return updates.train_predictor(config, optimiser, key, known, state.buffer, alpha)
 
     def improved(sampler: Any, opt_state: Any) -> Any:
-        gradients = jax.grad(updates.policy_loss)(sampler, episodes, returns, jnp.float32(0.5))
+        gradients = jax.grad(updates.policy_loss, 1)(config, sampler, episodes, returns, jnp.float32(0.5))
         return updates.updated(optimiser, gradients, opt_state, sampler)
 
     opt = state.optimisers
@@ -146,7 +146,7 @@ def pieces(
         "autoencoder trained": (trained, (state.autoencoder, opt["autoencoder"])),
         "losses of all images": (evaluated, (state.autoencoder, state.profiles)),
         "profiles into the buffer": (pushed, (state.buffer, state.profiles)),
-        "predictor trained": (predicted, (state.predictor, state.moments, opt["predictor"])),
+        "predictor trained": (predicted, (state.predictor, opt["predictor"])),
         "sampler trained": (improved, (state.sampler, opt["sampler"])),
     }
 

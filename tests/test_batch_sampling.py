@@ -9,8 +9,8 @@ import pytest
 from tiny_nbs import SMALL, parts, pool, same  # noqa: F401
 
 from jaxad.methods.nbs import known_logits, losses, nbs, sampling, segment, train_nbs, without_images
-from jaxad.methods.nbs import networks as nets
 from jaxad.methods.nbs.config import STRATEGIES
+from jaxad.methods.nbs.networks import make_networks
 from jaxad.methods.nbs.profiles import append, loss_maps
 from jaxad.runs import saving
 from jaxad.types import Batch
@@ -59,7 +59,7 @@ def test_what_changes_when(journey):
 
 def test_profiles_hold_the_losses_of_the_last_autoencoders(journey):
     batch, states, _ = journey
-    maps = jax.jit(lambda params, images: loss_maps(params, images, 8))
+    maps = jax.jit(lambda autoencoder, images: loss_maps(SMALL, autoencoder, images))
     for k in (0, 3, 4):
         before, after = states[k].opt_state, states[k + 1].opt_state
         newest = maps(after.autoencoder, batch.images)
@@ -90,7 +90,7 @@ def test_new_images_are_treated_as_those_of_the_training(journey):
     """The same images, by the profiles that training kept and by the autoencoders behind them."""
     batch, states, _ = journey
     detector = nbs(SMALL)
-    by_profiles = jax.jit(known_logits)(states[-1])
+    by_profiles = jax.jit(known_logits, static_argnums=0)(SMALL, states[-1])
     by_snapshots = jax.jit(detector.score_map)(states[-1], batch.images)
     np.testing.assert_allclose(by_snapshots, by_profiles, rtol=1e-3, atol=1e-3)
     # And an image's map is its own: it does not depend on the others.
@@ -106,11 +106,11 @@ def test_new_images_are_treated_as_those_of_the_training(journey):
 
 def test_losses_of_an_image_are_those_of_its_patches_side_by_side(journey):
     batch, states, _ = journey
-    params, image = states[2].opt_state.autoencoder, np.asarray(batch.images[1])
+    autoencoder, image = states[2].opt_state.autoencoder, np.asarray(batch.images[1])
     tiles = np.stack([image[i : i + 8, j : j + 8] for i in (0, 8) for j in (0, 8)])
-    rebuilt = jax.jit(nets.reconstruct)(params, tiles)
+    rebuilt = jax.jit(make_networks(SMALL).autoencoder.apply)(autoencoder, tiles)
     expected = np.mean((tiles - rebuilt) ** 2, -1)
-    got = jax.jit(lambda p, x: loss_maps(p, x, 8))(params, batch.images[1:2])[0]
+    got = jax.jit(lambda a, x: loss_maps(SMALL, a, x))(autoencoder, batch.images[1:2])[0]
     np.testing.assert_allclose(got[8:, :8], expected[2], rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(got[:8, 8:], expected[1], rtol=1e-4, atol=1e-6)
     np.testing.assert_array_equal(

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from jaxad.methods.nbs import environment as env
-from jaxad.methods.nbs import losses
+from jaxad.methods.nbs import losses, sampling
+from jaxad.types import Network
 
 DISCOUNT = 0.9
 
@@ -105,23 +106,24 @@ def test_reinforce_equals_the_gradient_over_all_episodes(world):
     key = jax.random.key(3)
     scene = env.make_scene(CONFIG, jnp.asarray(images), jnp.asarray(errors))
 
-    def logits(weights, seen):
-        return seen.reshape(seen.shape[0], -1) @ weights
+    linear = Network(None, lambda weights, seen: seen.reshape(seen.shape[0], -1) @ weights)
+
+    def logs_of(weights, episode):
+        return sampling.policy(linear, weights, episode.observations).log_prob(episode.actions)
 
     def forced(actions):
-        episode = env.play(CONFIG, key, scene, lambda key, t, seen: actions[t], STEPS)
+        episode = env.rollout(CONFIG, key, scene, lambda key, t, seen: actions[t], STEPS)
         patches = env.patches(jnp.asarray(masks), episode.images, episode.corners, CONFIG.patch)
         return episode, losses.clone_reward(patches) + losses.cover_reward(episode.news)
 
     episodes, rewards = jax.jit(jax.vmap(forced))(sequences)
 
     def log_probs(weights):
-        return jax.vmap(lambda e: losses.log_probabilities(logits(weights, e.observations), e.actions))(episodes)
+        return jax.vmap(lambda episode: logs_of(weights, episode))(episodes)
 
     def by_reinforce(weights, discount):
         def estimate(weights, episode, rewards):
-            logs = losses.log_probabilities(logits(weights, episode.observations), episode.actions)
-            return losses.policy_loss(logs, losses.discounted_returns(rewards, discount))
+            return losses.policy_loss(logs_of(weights, episode), losses.discounted_returns(rewards, discount))
 
         estimates = jax.vmap(jax.grad(estimate), (None, 0, 0))(weights, episodes, rewards)
         probabilities = jnp.exp(log_probs(weights).sum(1))
@@ -153,4 +155,5 @@ def test_no_gradient_passes_through_returns():
     logs = jnp.log(jnp.array([0.5, 0.25]))
     gradient = jax.grad(lambda returns: losses.policy_loss(logs, returns))(jnp.ones(2))
     np.testing.assert_array_equal(gradient, 0)
-    np.testing.assert_allclose(losses.entropy(jnp.zeros((2, 9))), np.log(9), rtol=1e-5)
+    undecided = sampling.policy(Network(None, lambda weights, seen: seen), None, jnp.zeros((2, 9)))
+    np.testing.assert_allclose(undecided.entropy(), np.log(9), rtol=1e-5)

@@ -8,77 +8,85 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxad.methods.nbs import networks as nets
+from jaxad.methods.nbs.networks import Autoencoder, Predictor, Sampler
+from jaxad.nn.network import make_network
+from jaxad.nn.resampling import dilated_conv, half_conv3
 
 NUMBERS = ("NHWC", "HWIO", "NHWC")
 
 
-def shapes(tree):
-    return jax.tree.map(lambda leaf: leaf.shape, tree)
+def arrays(*shape):
+    return jax.ShapeDtypeStruct(shape, jnp.float32)
 
 
-def kernels(layers):
-    return [layer["kernel"].shape for layer in layers]
+def kernels(variables, name="conv"):
+    """Shapes of all kernels of convolutions, in the order of their numbers."""
+    layers = variables["params"].items()
+    return [layer["kernel"].shape for own, layer in layers if own.startswith(name) and "kernel" in layer]
+
+
+def shaped(network, inputs):
+    """Shapes of variables, and of what comes of inputs."""
+    variables = jax.eval_shape(network.init, jax.random.key(0), inputs)
+    return variables, jax.eval_shape(network.apply, variables, inputs).shape
 
 
 # ---- Tables 4.1 to 4.3 -----------------------------------------------------------------------------------------
 
 
 def test_the_sampler_is_that_of_table_4_1():
-    params = jax.eval_shape(lambda key: nets.init_sampler(key, (128, 128, 5), 9), jax.random.key(0))
-    assert kernels(params["convs"]) == [(3, 3, *io) for io in [(5, 16), (16, 32), (32, 32), (32, 64), (64, 64)]]
-    assert params["dense1"]["kernel"].shape == (1024, 256)
-    assert params["dense2"]["kernel"].shape == (256, 9)
-    windows = jax.ShapeDtypeStruct((2, 128, 128, 5), jnp.float32)
-    assert jax.eval_shape(nets.act, params, windows).shape == (2, 9)
+    variables, outputs = shaped(make_network(Sampler(9)), arrays(2, 128, 128, 5))
+    assert kernels(variables) == [(3, 3, *io) for io in [(5, 16), (16, 32), (32, 32), (32, 64), (64, 64)]]
+    assert kernels(variables, "dense") == [(1024, 256), (256, 9)]
+    assert outputs == (2, 9)
 
 
 @pytest.mark.parametrize("code", [200, 500])
 def test_the_autoencoder_is_that_of_table_4_2(code):
-    params = jax.eval_shape(lambda key: nets.init_autoencoder(key, (64, 64, 3), code), jax.random.key(0))
-    assert kernels(params["encoder"]) == [
+    variables, outputs = shaped(make_network(Autoencoder(code)), arrays(2, 64, 64, 3))
+    assert kernels(variables) == [
         (4, 4, 3, 64), (3, 3, 64, 64), (4, 4, 64, 128), (3, 3, 128, 128), (4, 4, 128, 256), (3, 3, 256, 128),
-        (3, 3, 128, 64),
+        (3, 3, 128, 64), (8, 8, 64, code),
     ]  # fmt: skip
-    assert params["code"]["kernel"].shape == (8, 8, 64, code)
-    assert params["spread"]["kernel"].shape == (8, 8, code, 64)
-    assert kernels(params["decoder"]) == [
-        (3, 3, 64, 128), (3, 3, 128, 256), (4, 4, 512, 256), (3, 3, 256, 128), (4, 4, 128, 128), (3, 3, 128, 64),
+    assert kernels(variables, "deconv") == [
+        (code, 8 * 8 * 64), (3, 3, 64, 128), (3, 3, 128, 256), (4, 4, 512, 256), (3, 3, 256, 128), (4, 4, 128, 128),
+        (3, 3, 128, 64), (4, 4, 64, 3),
     ]  # fmt: skip
-    assert params["last"]["kernel"].shape == (4, 4, 64, 3)
-    patches = jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.float32)
-    assert jax.eval_shape(nets.reconstruct, params, patches).shape == (2, 64, 64, 3)
+    assert outputs == (2, 64, 64, 3)
+    assert set(variables) == {"params"}  # without running averages
 
 
 @pytest.mark.parametrize("multiplier", [1, 2])
 def test_the_predictor_is_that_of_table_4_3(multiplier):
-    params = jax.eval_shape(lambda key: nets.init_predictor(key, 10, multiplier), jax.random.key(0))
+    variables, outputs = shaped(make_network(Predictor(multiplier)), arrays(2, 30, 21, 10))
     widths = [10, *(multiplier * width for width in (32, 16, 8, 4))]
-    assert kernels(params["convs"]) == [(3, 3, a, b) for a, b in itertools.pairwise(widths)]
-    assert params["last"]["kernel"].shape == (1, 1, 4 * multiplier, 1)
-    profiles = jax.ShapeDtypeStruct((2, 30, 21, 10), jnp.float32)
-    assert jax.eval_shape(nets.predict, params, profiles).logits.shape == (2, 30, 21)
-    assert shapes(nets.init_moments(params)) == shapes(jax.eval_shape(nets.predict, params, profiles).moments)
+    assert kernels(variables) == [
+        *((3, 3, a, b) for a, b in itertools.pairwise(widths)), (1, 1, 4 * multiplier, 1)
+    ]  # fmt: skip
+    assert outputs == (2, 30, 21)
+    assert [norm["mean"].shape for norm in variables["batch_stats"].values()] == [(width,) for width in widths[1:]]
 
 
 @pytest.mark.parametrize(("side", "window"), [(8, 16), (16, 32), (24, 40)])
 def test_other_sizes_and_widths(side, window):
-    def through(key, patches, windows):
-        one, other = jax.random.split(key)
-        autoencoder = nets.init_autoencoder(one, patches.shape[1:], 7, 0.1)
-        sampler = nets.init_sampler(other, windows.shape[1:], 9, 0.1)
-        return nets.reconstruct(autoencoder, patches), nets.act(sampler, windows)
-
-    patches, windows = jnp.zeros((2, side, side, 1)), jnp.zeros((3, window, window, 3))
-    rebuilt, logits = jax.eval_shape(through, jax.random.key(0), patches, windows)
-    assert rebuilt.shape == patches.shape
-    assert logits.shape == (3, 9)
+    assert shaped(make_network(Autoencoder(7, 0.1)), arrays(2, side, side, 1))[1] == (2, side, side, 1)
+    assert shaped(make_network(Sampler(9, 0.1)), arrays(3, window, window, 3))[1] == (3, 9)
 
 
 @pytest.mark.parametrize("shape", [(12, 12, 3), (16, 8, 1), (20, 20, 1)])
 def test_other_patches_are_refused(shape):
     with pytest.raises(ValueError, match="squares of a multiple of 8"):
-        nets.init_autoencoder(jax.random.key(0), shape, 5)
+        make_network(Autoencoder(5)).init(jax.random.key(0), arrays(1, *shape))
+
+
+def test_kernels_start_as_glorot_and_bengio_have_them():
+    """Deconv1 as the transposed convolution that it is: its fans count the taps of its kernel."""
+    drawn = jax.jit(make_network(Autoencoder(20, 0.25)).init)(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))["params"]
+    fans = {"conv2": 9 * (16 + 16), "conv8": 16 * (16 + 20), "deconv1": 16 * (20 + 16), "deconv8": 16 * (16 + 3)}
+    for name, fan in fans.items():
+        kernel, limit = np.asarray(drawn[name]["kernel"]), (6 / fan) ** 0.5
+        assert np.abs(kernel).max() <= limit
+        np.testing.assert_allclose(kernel.std(), limit / 3**0.5, rtol=0.1)
 
 
 # ---- convolutions, values and gradients ------------------------------------------------------------------------
@@ -98,7 +106,7 @@ def library(kind, images, kernel):
 
 
 def ours(kind, images, kernel):
-    return nets.half_conv3(images, kernel) if kind == "half" else nets.dilated_conv(images, kernel, kind)
+    return half_conv3(images, kernel) if kind == "half" else dilated_conv(images, kernel, kind)
 
 
 @pytest.mark.parametrize(
@@ -127,59 +135,72 @@ def standard(x, axes):
 
 
 def test_the_autoencoder_equals_a_plain_restatement(rng):
-    params = nets.init_autoencoder(jax.random.key(0), (16, 16, 2), 6, 0.06)
-    params = jax.tree.map(lambda leaf: leaf + 0.1 * rng.standard_normal(leaf.shape).astype(np.float32), params)
+    network = make_network(Autoencoder(6, 0.06))
+    variables = network.init(jax.random.key(0), arrays(1, 16, 16, 2))
+    variables = jax.tree.map(lambda leaf: leaf + 0.1 * rng.standard_normal(leaf.shape).astype(np.float32), variables)
     patches = jnp.asarray(rng.random((3, 16, 16, 2)), jnp.float32)
 
-    def plain(params, x):
-        def layer(x, p):
-            x = standard(x, (0, 1, 2)) * p["scale"][None, None, None] + p["offset"][None, None, None]
+    def plain(variables, x):
+        params = variables["params"]
+
+        def layer(x, name):
+            affine = params[f"{name}_norm"]
+            x = standard(x, (0, 1, 2)) * affine["scale"][None, None, None] + affine["bias"][None, None, None]
             return jnp.where(x > 0, x, 0.2 * x)
 
-        def convolve(x, kernel, transposed):
+        def convolve(x, name):
+            kernel = params[name]["kernel"]
             if kernel.shape[0] == 3:
                 return library(1, x, kernel)
-            if transposed:
-                return library("double", x, kernel)
+            if name.startswith("deconv"):
+                return library("double", x, kernel[::-1, ::-1])  # stored as it correlates, already turned round
             return lax.conv_general_dilated(x, kernel, (2, 2), [(1, 1), (1, 1)], dimension_numbers=NUMBERS)
 
         outputs = []
-        for p in params["encoder"]:
-            x = layer(convolve(x, p["kernel"], False), p)
+        for number in range(1, 8):
+            x = layer(convolve(x, f"conv{number}"), f"conv{number}")
             outputs.append(x)
-        code = jnp.einsum("bijc,ijck->bk", x, params["code"]["kernel"]) + params["code"]["bias"][None]
-        x = layer(jnp.einsum("bk,ijkc->bijc", code, params["spread"]["kernel"]), params["spread"])
-        for index, p in enumerate(params["decoder"]):
-            x = jnp.concatenate([x, outputs[4]], -1) if index == 2 else x
-            x = layer(convolve(x, p["kernel"], True), p)
-        return library("double", x, params["last"]["kernel"]) + params["last"]["bias"][None, None, None]
+        code = jnp.einsum("bijc,ijck->bk", x, params["conv8"]["kernel"]) + params["conv8"]["bias"][None]
+        maps = params["deconv1"]["kernel"].reshape(code.shape[1], *x.shape[1:])
+        x = layer(jnp.einsum("bk,kijc->bijc", code, maps), "deconv1")
+        for number in range(2, 8):
+            x = jnp.concatenate([x, outputs[4]], -1) if number == 4 else x
+            x = layer(convolve(x, f"deconv{number}"), f"deconv{number}")
+        return convolve(x, "deconv8") + params["deconv8"]["bias"][None, None, None]
 
     np.testing.assert_allclose(
-        jax.jit(nets.reconstruct)(params, patches), jax.jit(plain)(params, patches), rtol=1e-3, atol=1e-4
+        jax.jit(network.apply)(variables, patches), jax.jit(plain)(variables, patches), rtol=1e-3, atol=1e-4
     )
 
 
 def test_the_sampler_sees_each_window_by_itself_and_begins_undecided(rng):
-    params = nets.init_sampler(jax.random.key(0), (16, 16, 3), 9, 0.2)
+    network = make_network(Sampler(9, 0.2))
+    variables = network.init(jax.random.key(0), arrays(1, 16, 16, 3))
     windows = jnp.asarray(rng.random((4, 16, 16, 3)), jnp.float32)
-    act = jax.jit(nets.act)
-    np.testing.assert_array_equal(act(params, windows), 0)
-    params["dense2"]["kernel"] = jnp.asarray(rng.standard_normal(params["dense2"]["kernel"].shape), jnp.float32)
-    together = act(params, windows)
-    alone = act(params, jnp.concatenate([windows[:1], 5 * windows[1:] ** 2]))
+    act = jax.jit(network.apply)
+    np.testing.assert_array_equal(act(variables, windows), 0)
+    last = variables["params"]["dense2"]
+    last["kernel"] = jnp.asarray(rng.standard_normal(last["kernel"].shape), jnp.float32)
+    together = act(variables, windows)
+    alone = act(variables, jnp.concatenate([windows[:1], 5 * windows[1:] ** 2]))
     np.testing.assert_allclose(alone[0], together[0], rtol=1e-4, atol=1e-5)
     assert np.abs(together[1] - together[0]).max() > 0.01
 
 
-def test_frozen_moments_repeat_the_batch_and_predict_pixel_by_its_surroundings(rng):
-    params = nets.init_predictor(jax.random.key(0), 4, 0.5)
+def test_frozen_statistics_repeat_the_batch_and_predict_pixel_by_its_surroundings(rng):
+    network = make_network(Predictor(0.5))
+    variables = network.init(jax.random.key(0), arrays(1, 40, 36, 4))
     profiles = jnp.asarray(rng.random((2, 40, 36, 4)), jnp.float32)
-    predict = jax.jit(nets.predict)
-    batch = predict(params, profiles)
-    frozen = predict(params, profiles, batch.moments)
-    np.testing.assert_allclose(frozen.logits, batch.logits, rtol=1e-4, atol=1e-5)
+    batch, brought = jax.jit(lambda v, x: network.apply(v, x, train=True))(variables, profiles)
+    # Running averages have come a tenth of the way from 0 and 1 to the statistics of the batch.
+    stats = {
+        name: {"mean": 10 * norm["mean"], "var": 10 * norm["var"] - 9} for name, norm in brought["batch_stats"].items()
+    }
+    predict = jax.jit(network.apply)
+    frozen = predict({**variables, "batch_stats": stats}, profiles)
+    np.testing.assert_allclose(frozen, batch, rtol=1e-4, atol=1e-5)
     # 1 + 2 + 4 + 8 pixels around: with frozen statistics nothing further away matters.
-    changed = predict(params, profiles.at[0, 20, 20].add(1.0), batch.moments).logits
-    moved = np.argwhere(np.asarray(changed != frozen.logits))
+    changed = predict({**variables, "batch_stats": stats}, profiles.at[0, 20, 20].add(1.0))
+    moved = np.argwhere(np.asarray(changed != frozen))
     assert (moved[:, 0] == 0).all()
     assert np.abs(moved[:, 1:] - 20).max() == 15

@@ -23,7 +23,7 @@ def world():
 def player(steps, choice):
     def run(key, images, losses, actions):
         scene = env.make_scene(CONFIG, images, losses, choice)
-        return env.play(CONFIG, key, scene, lambda key, t, seen: actions[t], steps)
+        return env.rollout(CONFIG, key, scene, lambda key, t, seen: actions[t], steps)
 
     return jax.jit(run), jax.jit(jax.vmap(run, (0, None, None, 0)))
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxad.nn.network import make_network
-from jaxad.nn.normalization import BatchNorm, recalibrated
+from jaxad.nn.normalization import BatchNorm, InstanceNorm, recalibrated
 
 AFFINE = {"scale": jnp.array([2.0, 1.0]), "bias": jnp.array([0.5, -1.0])}
 FROZEN = {"mean": jnp.array([1.0, -2.0]), "var": jnp.array([4.0, 0.25])}
@@ -142,3 +142,19 @@ def test_statistics_of_many_images_are_those_of_a_mixture(rng):
     stats = found["batch_stats"]["BatchNorm_0"]
     np.testing.assert_allclose(stats["mean"], images.mean((0, 1, 2)), rtol=1e-5)
     np.testing.assert_allclose(stats["var"], images.var((0, 1, 2)), rtol=1e-4)
+
+
+def test_untracked_statistics_are_always_the_batchs(images):
+    tracked, untracked = BatchNorm(), BatchNorm(track_running_stats=False)
+    assert set(untracked.init(jax.random.key(0), images)) == {"params"}
+    expected, _ = trained(tracked, VARIABLES, images)
+    np.testing.assert_array_equal(jax.jit(untracked.apply)({"params": AFFINE}, images), expected[0])
+
+
+def test_instance_normalisation_is_flaxs_but_for_single_pixels(images):
+    variables = {"params": AFFINE}
+    ours, theirs = (jax.jit(norm.apply)(variables, images) for norm in (InstanceNorm(), nn.InstanceNorm(epsilon=1e-5)))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+    pixel = np.asarray(images[:, :1, :1])
+    kept = pixel * np.asarray(AFFINE["scale"]) + np.asarray(AFFINE["bias"])
+    np.testing.assert_allclose(InstanceNorm().apply(variables, pixel), kept, rtol=1e-6)

@@ -120,7 +120,7 @@ def train_segmenter(
 def segmenter_maps(segmenter: Segmenter, task: LabelledTask) -> tuple[np.ndarray, np.ndarray]:
     """Maps of the labelled images [n, H, W] and of those to test on [m, H, W]."""
     if segmenter.name == "nbs" and np.array_equal(task.unlabelled.ids, task.test.ids):  # training has seen them all
-        maps = np.asarray(jax.jit(sampling.known_logits)(segmenter.state))
+        maps = np.asarray(jax.jit(sampling.known_logits, static_argnums=0)(segmenter.config, segmenter.state))
         return maps[: len(task.labelled.ids)], maps[len(task.labelled.ids) :]
     return image_maps(segmenter, task.labelled.images), image_maps(segmenter, task.test.images)
 

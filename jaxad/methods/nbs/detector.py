@@ -20,13 +20,14 @@ from jax import lax
 
 from jaxad.methods.nbs import buffer as fifo
 from jaxad.methods.nbs import environment as env
-from jaxad.methods.nbs import losses, updates
-from jaxad.methods.nbs import networks as nets
+from jaxad.methods.nbs import losses, sampling, updates
 from jaxad.methods.nbs.config import STRATEGIES, NBSConfig
+from jaxad.methods.nbs.networks import make_networks
 from jaxad.methods.nbs.profiles import append, loss_maps, loss_profiles, predict_images
 from jaxad.methods.nbs.state import Best, NBSInfo, NBSState, Training
 from jaxad.methods.registry import detector
 from jaxad.nn.crf import refine
+from jaxad.nn.network import split
 from jaxad.types import Array, Batch, Detector, Key, Params
 
 TINY = NBSConfig(
@@ -55,10 +56,10 @@ def nbs(config: NBSConfig | None = None, **fields: Any) -> Detector:
     config = dataclasses.replace(config or NBSConfig(), **fields)
     config.check()
     optimiser = optax.adam(config.learning_rate)
-    size = config.environment.patch
+    networks, size = make_networks(config), config.environment.patch
 
     def init_autoencoder(key: Key, channels: int) -> Params:
-        return nets.init_autoencoder(key, (size, size, channels), config.code, config.width)
+        return networks.autoencoder.init(key, jax.ShapeDtypeStruct((1, size, size, channels), jnp.float32))
 
     def init(key: Key, images: Array) -> NBSState:
         chex.assert_rank(images, 4)
@@ -66,20 +67,18 @@ def nbs(config: NBSConfig | None = None, **fields: Any) -> Detector:
         number, height, width, channels = images.shape
         keys = jax.random.split(key, 3)
         window = (config.environment.window, config.environment.window, channels + 2)
-        params = {
-            "sampler": nets.init_sampler(keys[0], window, env.ACTIONS, config.sampler_width),
-            "autoencoder": init_autoencoder(keys[1], channels),
-            "predictor": nets.init_predictor(keys[2], config.profile, config.predictor_width),
-        }
-        moments = nets.init_moments(params["predictor"])
         profiles = jnp.zeros((number, height, width, config.profile))
-        snapshots = jax.tree.map(lambda leaf: jnp.stack(config.profile * [leaf]), params["autoencoder"])
-        best = Best(jnp.float32(jnp.inf), jnp.int32(0), params["sampler"], params["predictor"], moments, snapshots)
+        variables = {
+            "sampler": networks.sampler.init(keys[0], jax.ShapeDtypeStruct((1, *window), jnp.float32)),
+            "autoencoder": init_autoencoder(keys[1], channels),
+            "predictor": networks.predictor.init(keys[2], profiles[:1]),
+        }
+        snapshots = jax.tree.map(lambda leaf: jnp.stack(config.profile * [leaf]), variables["autoencoder"])
+        best = Best(jnp.float32(jnp.inf), jnp.int32(0), variables["sampler"], variables["predictor"], snapshots)
         training = Training(
-            **params,
+            **variables,
             strategy=jnp.int32(STRATEGIES.index(config.strategy)),
-            moments=moments,
-            optimisers={name: optimiser.init(params[name]) for name in params},
+            optimisers={name: optimiser.init(split(variables[name])[0]) for name in variables},
             profiles=profiles,
             snapshots=snapshots,
             filled=jnp.int32(0),
@@ -109,11 +108,11 @@ def nbs(config: NBSConfig | None = None, **fields: Any) -> Detector:
 
         # 3. The autoencoder learns from them.
         autoencoder, optimisers["autoencoder"], errors = updates.train_autoencoder(
-            optimiser, before.autoencoder, optimisers["autoencoder"], patches, config.batch
+            config, optimiser, before.autoencoder, optimisers["autoencoder"], patches
         )
 
         # 4. Every pixel of every image has one more loss.
-        maps = loss_maps(autoencoder, images, size)
+        maps = loss_maps(config, autoencoder, images)
         profiles = append(before.profiles, maps)
         snapshots = jax.tree.map(lambda old, new: jnp.concatenate([old[1:], new[None]]), before.snapshots, autoencoder)
         filled = before.filled + 1
@@ -125,14 +124,14 @@ def nbs(config: NBSConfig | None = None, **fields: Any) -> Detector:
         def learn(known: updates.Predictor) -> tuple[updates.Predictor, Array]:
             return updates.train_predictor(config, optimiser, keys["draw"], known, buffer, alpha)
 
-        (predictor, moments, optimisers["predictor"]), prediction = lax.cond(
+        (predictor, optimisers["predictor"]), prediction = lax.cond(
             full,
             learn,
             lambda known: (known, jnp.float32(jnp.nan)),
-            (before.predictor, before.moments, optimisers["predictor"]),
+            (before.predictor, optimisers["predictor"]),
         )
         if config.judge == "current":
-            logits = predict_images(predictor, moments, profiles[:labelled])
+            logits = predict_images(config, predictor, profiles[:labelled])
             prediction = jnp.where(full, losses.weighted_cross_entropy(logits, masks, alpha), jnp.nan)
 
         # 7. The sampler learns from both episodes.
@@ -147,7 +146,7 @@ def nbs(config: NBSConfig | None = None, **fields: Any) -> Detector:
         acts = before.strategy == STRATEGIES.index("learned")
 
         def improve(own: tuple[Params, optax.OptState]) -> tuple[Params, optax.OptState]:
-            gradients = jax.grad(updates.policy_loss)(own[0], episodes, returns, beta)
+            gradients = jax.grad(updates.policy_loss, 1)(config, own[0], episodes, returns, beta)
             return updates.updated(optimiser, gradients, own[1], own[0])
 
         sampler, optimisers["sampler"] = lax.cond(
@@ -159,7 +158,7 @@ def nbs(config: NBSConfig | None = None, **fields: Any) -> Detector:
 
         # 8. The best so far.
         improved = full & (prediction < best.loss)
-        now = Best(prediction, number, before.sampler, predictor, moments, snapshots)
+        now = Best(prediction, number, before.sampler, predictor, snapshots)
         best, best_profiles = jax.tree.map(
             lambda new, old: jnp.where(improved, new, old), (now, profiles), (best, before.best_profiles)
         )
@@ -177,7 +176,7 @@ def nbs(config: NBSConfig | None = None, **fields: Any) -> Detector:
         of_policy = {
             "clone": clone.mean(),
             "cover": cover.mean(),
-            "entropy": losses.entropy(nets.act(before.sampler, episodes[1].observations)).mean(),
+            "entropy": sampling.policy(networks.sampler, before.sampler, episodes[1].observations).entropy().mean(),
             "jumps": jnp.mean(episodes[1].actions == env.CHANGE_IMAGE),
         }
         info = NBSInfo(
@@ -196,7 +195,6 @@ def nbs(config: NBSConfig | None = None, **fields: Any) -> Detector:
             sampler=sampler,
             autoencoder=autoencoder,
             predictor=predictor,
-            moments=moments,
             optimisers=optimisers,
             profiles=jnp.where(ends, 0.0, profiles),
             snapshots=snapshots,
@@ -210,8 +208,7 @@ def nbs(config: NBSConfig | None = None, **fields: Any) -> Detector:
     def score_map(state: NBSState, images: Array) -> Array:
         chex.assert_rank(images, 4)
         config.check_images(images.shape[1:])
-        profiles = loss_profiles(state.best.snapshots, images, size)
-        return predict_images(state.best.predictor, state.best.moments, profiles)
+        return predict_images(config, state.best.predictor, loss_profiles(config, state.best.snapshots, images))
 
     def score(state: NBSState, images: Array) -> Array:
         return jnp.max(score_map(state, images), (1, 2))
@@ -219,9 +216,9 @@ def nbs(config: NBSConfig | None = None, **fields: Any) -> Detector:
     return Detector(init, step, lambda state, images: state, score, score_map, transient=("opt_state",))
 
 
-def known_logits(state: NBSState) -> Array:
+def known_logits(config: NBSConfig, state: NBSState) -> Array:
     """Logits [N, H, W] of the images of the training itself, from the profiles kept with the best step."""
-    return predict_images(state.best.predictor, state.best.moments, state.opt_state.best_profiles)
+    return predict_images(config, state.best.predictor, state.opt_state.best_profiles)
 
 
 def without_images(config: NBSConfig, state: NBSState) -> NBSState:
@@ -232,7 +229,7 @@ def without_images(config: NBSConfig, state: NBSState) -> NBSState:
 
 def _channels(state: NBSState) -> int:
     """Of the images, as the sampler's first convolution has them beside losses and visits."""
-    return state.best.sampler["convs"][0]["kernel"].shape[2] - 2
+    return state.best.sampler["params"]["conv1"]["kernel"].shape[2] - 2
 
 
 def segment(config: NBSConfig, logits: Array, images: Array) -> Array:

@@ -61,7 +61,7 @@ class EnvironmentConfig:
 
 
 class Scene(NamedTuple):
-    """What an episode plays in; images and losses have a border of `margin` zeros."""
+    """What an episode takes place in; images and losses have a border of `margin` zeros."""
 
     images: Array  # [N, H + 2 margin, W + 2 margin, C]
     losses: Array  # [N, H + 2 margin, W + 2 margin], of each pixel, on any scale
@@ -86,7 +86,7 @@ class Episode(NamedTuple):
     news: Array  # [T], share of the patch's pixels visited for the first time
 
 
-Choose = Callable[[Key, Array, Array], Array]
+Policy = Callable[[Key, Array, Array], Array]
 """(key, step, observation [window, window, C + 2]) -> action."""
 
 
@@ -131,16 +131,16 @@ def observe(config: EnvironmentConfig, scene: Scene, place: Place) -> Array:
     return jnp.concatenate([image, loss[..., None], visited[..., None].astype(image.dtype)], -1)
 
 
-def play(config: EnvironmentConfig, key: Key, scene: Scene, choose: Choose, steps: int) -> Episode:
-    """A whole episode. The key decides where it begins and where jumps lead, and is handed on to `choose`.
+def rollout(config: EnvironmentConfig, key: Key, scene: Scene, policy: Policy, steps: int) -> Episode:
+    """A whole episode. The key decides where it begins and where jumps lead, and is handed on to the policy.
 
     Where an episode leads is a function of the key and the actions alone.
     """
-    begin, moves, chosen = jax.random.split(key, 3)
+    begin, moves, actions = jax.random.split(key, 3)
 
     def act(place: Place, t: Array) -> tuple[Place, Episode]:
         seen = observe(config, scene, place)
-        action = jnp.asarray(choose(jax.random.fold_in(chosen, t), t, seen), jnp.int32)
+        action = jnp.asarray(policy(jax.random.fold_in(actions, t), t, seen), jnp.int32)
         place, news = step(config, jax.random.fold_in(moves, t), scene, place, action)
         return place, Episode(seen, action, place.image, place.corner, news)
 

@@ -11,6 +11,7 @@ from jax import lax
 from jaxad.methods.nbs import environment as env
 from jaxad.methods.nbs import losses, sampling
 from jaxad.methods.nbs.config import NBSConfig
+from jaxad.methods.nbs.networks import make_networks
 from jaxad.methods.nbs.state import NBSInfo, NBSState
 from jaxad.types import Array, Key, Params
 
@@ -21,11 +22,11 @@ def visit_counts(config: NBSConfig, key: Key, sampler: Params, images: Array, ma
     maps: [N, H, W], the current losses of the images, which it sees.
     """
     scene = env.make_scene(config.environment, images, maps / jnp.maximum(jnp.mean(maps), losses.EMPTY))
-    size, number = config.environment.patch, images.shape[0]
+    network, size, number = make_networks(config).sampler, config.environment.patch, images.shape[0]
 
     def add(index: Array, counts: Array) -> Array:
         one = jax.random.fold_in(key, index)
-        _, episode = sampling.act_out(config.environment, one, sampler, scene, number, config.episode)
+        _, episode = sampling.rollouts(config.environment, one, network, sampler, scene, number, config.episode)
         return counts + env.visits(maps.shape, episode.images, episode.corners, size)
 
     return lax.fori_loop(0, episodes, add, jnp.zeros(maps.shape, jnp.int32))

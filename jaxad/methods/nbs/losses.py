@@ -62,22 +62,10 @@ def terminal_returns(reward: Array, steps: int, discount: float) -> Array:
 # ---- the policy ------------------------------------------------------------------------------------------------
 
 
-def log_probabilities(logits: Array, actions: Array) -> Array:
-    """log pi of the actions taken: [T] from logits [T, A] and actions [T]."""
-    chex.assert_rank([logits, actions], [2, 1])
-    return jnp.take_along_axis(jax.nn.log_softmax(logits), actions[:, None], 1)[:, 0]
-
-
 def policy_loss(log_probs: Array, returns: Array) -> Array:
     """-sum_t log pi_t G_t of one episode, scalar: its gradient is REINFORCE (Eq. 3.4). No gradient through returns."""
     chex.assert_rank([log_probs, returns], 1)
     return -jnp.sum(log_probs * lax.stop_gradient(returns))
-
-
-def entropy(logits: Array) -> Array:
-    """Of the policy at each step, in nats: [T] from [T, A]."""
-    logs = jax.nn.log_softmax(logits)
-    return -jnp.sum(jnp.exp(logs) * logs, -1)
 
 
 # ---- the predictor ---------------------------------------------------------------------------------------------

@@ -1,14 +1,17 @@
 """Where the patches of a step come from: the learned sampler's episodes, or one of the two heuristics beside it."""
 
-from typing import NamedTuple
+import warnings
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxad.methods.nbs import environment as env
-from jaxad.methods.nbs import networks as nets
 from jaxad.methods.nbs.environment import EnvironmentConfig, Episode, Scene
-from jaxad.types import Array, Key, Params
+from jaxad.types import Array, Key, Network, Params
+
+if TYPE_CHECKING:
+    from distrax import Categorical
 
 
 class Drawn(NamedTuple):
@@ -18,17 +21,25 @@ class Drawn(NamedTuple):
     corners: Array  # [T, 2] int32
 
 
-def act_out(
-    config: EnvironmentConfig, key: Key, sampler: Params, scene: Scene, labelled: int, steps: int
+def policy(sampler: Network, variables: Params, windows: Array) -> "Categorical":
+    """The distribution of the next action in each of the windows [B, H, W, C] that the sampler sees."""
+    with warnings.catch_warnings():  # what is beneath it still asks JAX for names that are on their way out
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from distrax import Categorical  # here: it takes half a second, and most have no policy
+    return Categorical(logits=sampler.apply(variables, windows))
+
+
+def rollouts(
+    config: EnvironmentConfig, key: Key, sampler: Network, variables: Params, scene: Scene, labelled: int, steps: int
 ) -> tuple[Episode, Episode]:
     """Two episodes of the policy, side by side: one among the first `labelled` images, one among all."""
     choices = jnp.array([labelled, scene.images.shape[0]], jnp.int32)
 
-    def choose(key: Key, step: Array, seen: Array) -> Array:
-        return jax.random.categorical(key, nets.act(sampler, seen[None])[0])
+    def act(key: Key, step: Array, seen: Array) -> Array:
+        return policy(sampler, variables, seen[None]).sample(seed=key)[0]
 
     def one(key: Key, choice: Array) -> Episode:
-        return env.play(config, key, scene._replace(choice=choice), choose, steps)
+        return env.rollout(config, key, scene._replace(choice=choice), act, steps)
 
     both = jax.vmap(one)(jax.random.split(key, 2), choices)
     return tuple(jax.tree.map(lambda leaf, k=k: leaf[k], both) for k in range(2))

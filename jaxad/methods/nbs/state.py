@@ -1,11 +1,13 @@
-"""What neural batch sampling keeps between steps, and what it tells about each."""
+"""What neural batch sampling keeps between steps, and what it tells about each.
+
+Of every network these are its variables: {"params"}, and of the predictor {"params", "batch_stats"}.
+"""
 
 from typing import NamedTuple
 
 import optax
 
 from jaxad.methods.nbs.buffer import Buffer
-from jaxad.nn.layers import Moments
 from jaxad.types import Array, Params
 
 
@@ -15,8 +17,7 @@ class Best(NamedTuple):
     loss: Array  # infinite before there was any
     step: Array  # int32
     sampler: Params
-    predictor: Params
-    moments: tuple[Moments, ...]
+    predictor: Params  # with its running averages
     snapshots: Params  # the L autoencoders behind the profiles, stacked, the newest last
 
 
@@ -26,9 +27,8 @@ class Training(NamedTuple):
     strategy: Array  # int32, the place of the config's strategy among `STRATEGIES`
     sampler: Params
     autoencoder: Params
-    predictor: Params
-    moments: tuple[Moments, ...]  # running averages of the predictor
-    optimisers: dict[str, optax.OptState]
+    predictor: Params  # with its running averages
+    optimisers: dict[str, optax.OptState]  # of every network's params
     profiles: Array  # [N, H, W, L], of all images, the newest loss last
     snapshots: Params
     filled: Array  # int32, losses in the profiles since the autoencoder began

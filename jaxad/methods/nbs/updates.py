@@ -10,15 +10,13 @@ from jax import lax
 from jaxad.methods.nbs import buffer as fifo
 from jaxad.methods.nbs import environment as env
 from jaxad.methods.nbs import losses, sampling
-from jaxad.methods.nbs import networks as nets
 from jaxad.methods.nbs.buffer import Buffer
 from jaxad.methods.nbs.config import NBSConfig
 from jaxad.methods.nbs.environment import Episode
-from jaxad.nn.layers import Moments
+from jaxad.methods.nbs.networks import make_networks
+from jaxad.nn.network import split
 from jaxad.training import augment
 from jaxad.types import Array, Key, Params
-
-MOMENTUM = 0.1  # of a new batch in the running averages of the predictor
 
 
 class Seen(NamedTuple):
@@ -54,7 +52,8 @@ def sample(
 
     def learned() -> tuple[tuple[Episode, Episode], sampling.Drawn]:
         scene = env.make_scene(config.environment, seen.images, seen.losses)
-        episodes = sampling.act_out(config.environment, key, sampler, scene, seen.labelled, config.episode)
+        network = make_networks(config).sampler
+        episodes = sampling.rollouts(config.environment, key, network, sampler, scene, seen.labelled, config.episode)
         return episodes, sampling.Drawn(episodes[1].images, episodes[1].corners)
 
     def uniform() -> tuple[tuple[Episode, Episode], sampling.Drawn]:
@@ -68,19 +67,25 @@ def sample(
 
 
 def train_autoencoder(
-    optimiser: optax.GradientTransformation, params: Params, opt_state: optax.OptState, patches: Array, batch: int
+    config: NBSConfig,
+    optimiser: optax.GradientTransformation,
+    params: Params,
+    opt_state: optax.OptState,
+    patches: Array,
 ) -> tuple[Params, optax.OptState, Array]:
     """After all mini-batches, with the loss of each before its update."""
 
+    network = make_networks(config).autoencoder
+
     def loss(params: Params, batch: Array) -> Array:
-        return jnp.mean(losses.reconstruction_losses(batch, nets.reconstruct(params, batch)))
+        return jnp.mean(losses.reconstruction_losses(batch, network.apply(params, batch)))
 
     def update(carry: tuple[Params, optax.OptState], batch: Array) -> tuple[tuple[Params, optax.OptState], Array]:
         params, opt_state = carry
         value, gradients = jax.value_and_grad(loss)(params, batch)
         return updated(optimiser, gradients, opt_state, params), value
 
-    batches = patches.reshape(-1, batch, *patches.shape[1:])
+    batches = patches.reshape(-1, config.batch, *patches.shape[1:])
     (params, opt_state), errors = lax.scan(update, (params, opt_state), batches)
     return params, opt_state, errors
 
@@ -94,7 +99,7 @@ def push(config: NBSConfig, key: Key, buffer: Buffer, profiles: Array, masks: Ar
     return fifo.push(buffer, profiles, masks, wanted)
 
 
-Predictor = tuple[Params, tuple[Moments, ...], optax.OptState]
+Predictor = tuple[Params, optax.OptState]  # variables, with running averages, and optimiser
 
 
 def train_predictor(
@@ -106,27 +111,31 @@ def train_predictor(
     alpha: Array,
 ) -> tuple[Predictor, Array]:
     """After the updates of a step, with the mean loss before each."""
+    network = make_networks(config).predictor
 
-    def loss(params: Params, profiles: Array, masks: Array) -> tuple[Array, tuple[Moments, ...]]:
-        predicted = nets.predict(params, losses.normalise_profiles(profiles))
-        return losses.weighted_cross_entropy(predicted.logits, masks, alpha), predicted.moments
+    def loss(params: Params, statistics: Params, profiles: Array, masks: Array) -> tuple[Array, Params]:
+        logits, after = network.apply({**params, **statistics}, losses.normalise_profiles(profiles), train=True)
+        return losses.weighted_cross_entropy(logits, masks, alpha), split(after)[1]
 
     def update(known: Predictor, index: Array) -> tuple[Predictor, Array]:
-        params, moments, opt_state = known
+        variables, opt_state = known
+        params, statistics = split(variables)
         profiles, masks = fifo.draw(buffer, jax.random.fold_in(key, index), config.predictor_batch)
-        (value, seen), gradients = jax.value_and_grad(loss, has_aux=True)(params, profiles, masks)
+        (value, statistics), gradients = jax.value_and_grad(loss, has_aux=True)(params, statistics, profiles, masks)
         params, opt_state = updated(optimiser, gradients, opt_state, params)
-        moments = jax.tree.map(lambda old, new: (1 - MOMENTUM) * old + MOMENTUM * new, moments, seen)
-        return (params, moments, opt_state), value
+        return ({**params, **statistics}, opt_state), value
 
     known, values = lax.scan(update, known, jnp.arange(config.predictor_updates))
     return known, values.mean()
 
 
-def policy_loss(sampler: Params, episodes: tuple[Episode, Episode], returns: tuple[Array, Array], beta: Array) -> Array:
+def policy_loss(
+    config: NBSConfig, sampler: Params, episodes: tuple[Episode, Episode], returns: tuple[Array, Array], beta: Array
+) -> Array:
     """Each reward weighs the actions of the episode that it belongs to (Eqs. 3.3 and 3.4)."""
+    network = make_networks(config).sampler
     first, second = (
-        losses.policy_loss(losses.log_probabilities(nets.act(sampler, e.observations), e.actions), r)
+        losses.policy_loss(sampling.policy(network, sampler, e.observations).log_prob(e.actions), r)
         for e, r in zip(episodes, returns)
     )
     return beta * first + (1 - beta) * second
