@@ -50,7 +50,38 @@ def ama(arrays: Arrays) -> Arrays:
     return renamed(arrays, rules)
 
 
-METHODS: dict[str, Callable[[Arrays], Arrays]] = {"ama": ama}
+def nbs(arrays: Arrays) -> Arrays:
+    """Neural batch sampling: layers have the names of the thesis's tables, from 1; snapshots have a leading axis."""
+    rules = {
+        r"best/sampler/(dense\d/\w+)": r"best/sampler/params/\1",
+        r"best/predictor/last/(\w+)": r"best/predictor/params/conv5/\1",
+        r"best/snapshots/code/(\w+)": r"best/snapshots/params/conv8/\1",
+        r"best/snapshots/last/(\w+)": r"best/snapshots/params/deconv8/\1",
+    }
+
+    def add_layer(old: str, new: str) -> None:
+        rules[rf"{old}/(kernel|bias)"] = rf"{new}/\1"
+        rules[f"{old}/scale"], rules[f"{old}/offset"] = f"{new}_norm/scale", f"{new}_norm/bias"
+
+    for index in range(7):
+        add_layer(f"best/sampler/convs/{index}", f"best/sampler/params/conv{index + 1}")
+        add_layer(f"best/predictor/convs/{index}", f"best/predictor/params/conv{index + 1}")
+        add_layer(f"best/snapshots/encoder/{index}", f"best/snapshots/params/conv{index + 1}")
+        add_layer(f"best/snapshots/decoder/{index}", f"best/snapshots/params/deconv{index + 2}")
+        for old, new in (("mean", "mean"), ("variance", "var")):
+            rules[f"best/moments/{index}/{old}"] = f"best/predictor/batch_stats/conv{index + 1}_norm/{new}"
+    add_layer("best/snapshots/spread", "best/snapshots/params/deconv1")
+    arrays = renamed(arrays, rules)
+    for name, array in arrays.items():
+        if re.fullmatch(r"best/snapshots/params/deconv\d/kernel", name):
+            if name.endswith("deconv1/kernel"):  # [L, S, S, code, C], now a matrix
+                arrays[name] = array.transpose(0, 3, 1, 2, 4).reshape(len(array), array.shape[3], -1)
+            elif array.shape[1] == 4:
+                arrays[name] = array[:, ::-1, ::-1]
+    return arrays
+
+
+METHODS: dict[str, Callable[[Arrays], Arrays]] = {"ama": ama, "nbs": nbs}
 
 
 def converted(method: str, arrays: Arrays) -> Arrays:
