@@ -10,7 +10,7 @@ import pytest
 from jaxad.runs import cli
 
 ROOT = Path(__file__).parents[1]
-SOURCES = [ROOT / "README.md", *sorted((ROOT / "experiments").glob("*.py"))]
+SOURCES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "experiments").glob("*.py"))]
 
 
 def commands():
