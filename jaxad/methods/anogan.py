@@ -42,7 +42,7 @@ class AnoGANConfig:
     steps: int = 1000
     """Training steps: each improves D once, then G once."""
     learning_rate: float = 2e-4
-    """Of Adam, for G and D (DCGAN)."""
+    """Learning rate of Adam, for G and D (DCGAN)."""
     search_steps: int = 100
     """Steps of descent to each image's z."""
     search_rate: float = 0.05
@@ -50,7 +50,7 @@ class AnoGANConfig:
     starts: int = 1
     """Random z to descend from; the best end counts."""
     feature_weight: float = 0.1
-    """l, of the discriminator's features (the paper)."""
+    """Weight l of the discriminator's features in the score (the paper)."""
 
     def check(self) -> None:
         """Raise ValueError for values out of range; `anogan` does so, too."""

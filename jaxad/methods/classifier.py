@@ -41,13 +41,13 @@ class ClassifierConfig:
     temperature: float = 1000.0
     """T of ODIN (the paper)."""
     perturbation: float = 0.0014
-    """eps of ODIN, of images in [0, 1] (the paper chooses it on anomalies, which nobody has; 0 for none)."""
+    """Perturbation eps of ODIN, of images in [0, 1] (the paper tunes it on anomalies, which nobody has; 0 for none)."""
     widths: tuple[int, ...] = (32, 64)
     """Channels of the convolutions, each followed by pooling."""
     steps: int = 1000
     """Training steps that the schedule is made for."""
     learning_rate: float = 1e-3
-    """Of Adam, falling to 0 along a cosine."""
+    """Learning rate of Adam, falling to 0 along a cosine."""
 
     def check(self) -> None:
         """Raise ValueError for values out of range; `classifier` does so, too."""

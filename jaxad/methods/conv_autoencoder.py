@@ -28,7 +28,8 @@ class ConvAutoencoderConfig:
     """What is trained, and how."""
 
     distance: str = "l2"
-    """"l2" or "ssim" as in the paper; "l1", "l21" or a sum such as "l2+ssim" work, too."""
+    """Distance of an image from its reconstruction: "l2" or "ssim" as in the paper; "l1", "l21" or a sum such as
+    "l2+ssim" work, too."""
     latent_dim: int = 100
     """Length of the latent vector (the paper)."""
     widths: tuple[int, ...] = (32, 64, 128)
@@ -36,7 +37,7 @@ class ConvAutoencoderConfig:
     steps: int = 1000
     """Training steps."""
     learning_rate: float = 1e-3
-    """Of Adam (the paper: 2e-4, for 200 epochs of 10,000 patches)."""
+    """Learning rate of Adam (the paper: 2e-4, for 200 epochs of 10,000 patches)."""
     weight_decay: float = 1e-5
     """Weight of the squared weights (the paper)."""
 

@@ -44,7 +44,7 @@ class DAGMMConfig:
     steps: int = 1000
     """Training steps."""
     learning_rate: float = 1e-3
-    """Of Adam."""
+    """Learning rate of Adam."""
 
     def check(self) -> None:
         """Raise ValueError for values out of range; `dagmm` does so, too."""

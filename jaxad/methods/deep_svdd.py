@@ -48,7 +48,7 @@ class DeepSVDDConfig:
     steps: int = 1000
     """Training steps that the schedule is made for."""
     learning_rate: float = 1e-3
-    """Of Adam, a tenth of it in the last third of the steps."""
+    """Learning rate of Adam, a tenth of it in the last third of the steps."""
     weight_decay: float = 5e-7
     """Weight of the squared weights (authors' code)."""
     warmup: float = 0.1

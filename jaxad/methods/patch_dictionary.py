@@ -34,7 +34,7 @@ class FeatureDictionaryConfig:
     """What is fitted, and to which features."""
 
     features: FeatureConfig = dataclasses.field(default_factory=FeatureConfig)
-    """Of patches; random unless weights are asked for."""
+    """Features of patches; random unless weights are asked for."""
     memory: int = 256
     """Images to fit to: the first ones seen."""
     components: int = 64

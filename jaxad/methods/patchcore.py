@@ -37,7 +37,7 @@ class MemoryBankConfig:
     """What is remembered, and by which features."""
 
     features: FeatureConfig = dataclasses.field(default_factory=FeatureConfig)
-    """Of patches; random unless weights are asked for."""
+    """Features of patches; random unless weights are asked for."""
     memory: int = 256
     """Images to choose patches from: the first ones seen."""
     bank: int = 2048

@@ -37,13 +37,13 @@ class UNetSegmenterConfig:
     levels: int = 4
     """Resolutions (the paper: 5); sides of images are multiples of 2^(levels - 1)."""
     overlap_weight: float = 1.0
-    """w, of the overlap in the loss; 0 for cross entropy alone."""
+    """Weight w of the overlap in the loss; 0 for cross entropy alone."""
     augment: bool = True
     """Turn, flip, shift and shear images and masks at random in every step."""
     steps: int = 1000
     """Training steps that the schedule is made for."""
     learning_rate: float = 1e-3
-    """Of Adam, falling to 0 along a cosine."""
+    """Learning rate of Adam, falling to 0 along a cosine."""
 
     def __post_init__(self) -> None:
         for name in ("levels", "steps"):

@@ -32,17 +32,17 @@ class CRFConfig:
     """The kernels and how long to iterate."""
 
     smooth_sd: float = 3.0
-    """Of the smoothness kernel, in pixels."""
+    """Standard deviation of the smoothness kernel, in pixels."""
     smooth_weight: float = 3.0
-    """w_1; 0 leaves the kernel out."""
+    """Weight w_1 of the smoothness kernel; 0 leaves it out."""
     bilateral_sd: float = 80.0
-    """Of the bilateral kernel in space, in pixels."""
+    """Standard deviation of the bilateral kernel in space, in pixels."""
     colour_sd: float = 13.0
-    """Of the bilateral kernel in colour, in levels of 0..255."""
+    """Standard deviation of the bilateral kernel in colour, in levels of 0..255."""
     bilateral_weight: float = 10.0
-    """w_2; 0 leaves the kernel out."""
+    """Weight w_2 of the bilateral kernel; 0 leaves it out."""
     iterations: int = 5
-    """Of mean field; 0 leaves probabilities as they are."""
+    """Iterations of mean field; 0 leaves probabilities as they are."""
     method: Literal["grid", "exact"] = "grid"
     """The bilateral sum: by a grid, fast and a little off, or pair by pair, quadratic in the pixels."""
 

@@ -18,9 +18,9 @@ class AGADConfig:
     width: float = 1.0
     """Multiplier of all numbers of channels; 1 is the published size."""
     levels: int = 5
-    """Of U-Net and UNet++; sides of images are multiples of 2^(levels - 1)."""
+    """Levels of U-Net and UNet++; sides of images are multiples of 2^(levels - 1)."""
     batch_norm: bool = True
-    """In U-Net and UNet++ (Fig. 5; their numbers of weights in Table 8 are those without)."""
+    """Batch normalisation in U-Net and UNet++ (Fig. 5; their numbers of weights in Table 8 are those without)."""
     latent_dim: int = 100
     """Length of D_z, and of the naive generator's code."""
 
@@ -63,7 +63,7 @@ class AGADConfig:
 
     # ---- training and score
     learning_rate: float = 2e-4
-    """Of Adam."""
+    """Learning rate of Adam."""
     b1: float = 0.5
     """First decay rate of Adam (GANomaly's code); the second is 0.999."""
     reset_below: float = 1e-5
@@ -71,9 +71,9 @@ class AGADConfig:
     compute: Literal["float32", "bfloat16"] = "float32"
     """Number type of convolutions; weights and everything else stay float32."""
     score: Literal["image", "latent", "mixed"] = "image"
-    """|x - x^|_2; or the latent term, as GANomaly; or a share of both as means of squares, as Skip-GANomaly."""
+    """What scores: |x - x^|_2; the latent term, as GANomaly; a share of both as means of squares, as Skip-GANomaly."""
     latent_share: float = 0.1
-    """Of the latent term in the mixed score."""
+    """Share of the latent term in the mixed score."""
 
     @property
     def weights(self) -> Weights:

@@ -53,11 +53,11 @@ class AMAConfig:
     critic_steps: int = 5
     """Critic updates before each update of generator and encoder, on the same batch (authors' code)."""
     learning_rate: float = 3e-4
-    """Of Adam, divided by 10 after 30, 60 and 90 % of the steps."""
+    """Learning rate of Adam, divided by 10 after 30, 60 and 90 % of the steps."""
     compute: Literal["float32", "bfloat16"] = "float32"
     """Number type of convolutions; weights and everything else stay float32."""
     score: Literal["a", "r"] = "a"
-    """-log A(x), or R(x) (Table 1)."""
+    """What scores: -log A(x), or R(x) (Table 1)."""
 
     def negatives_of(self, batch_size: int) -> int:
         """Synthetic negatives of a batch; ValueError for a batch without room for any, unless none are wanted."""

@@ -23,9 +23,9 @@ class NearestNeighboursConfig(MemoryConfig):
     """What is looked at; the defaults are PyOD's."""
 
     neighbours: int = 5
-    """k; all where fewer images are remembered."""
+    """Neighbours k; all where fewer images are remembered."""
     reduce: Literal["largest", "mean"] = "largest"
-    """Of the distances to the neighbours."""
+    """What scores of the distances to the neighbours: the largest, or their mean."""
 
     def check(self) -> None:
         """Raise ValueError for values out of range; `nearest_neighbours` does so, too."""
@@ -40,7 +40,7 @@ class LocalOutlierFactorConfig(MemoryConfig):
     """What is looked at; the default is scikit-learn's."""
 
     neighbours: int = 20
-    """k; all others where fewer images are remembered."""
+    """Neighbours k; all others where fewer images are remembered."""
 
     def check(self) -> None:
         """Raise ValueError for values out of range; `local_outlier_factor` does so, too."""

@@ -24,9 +24,9 @@ class OneClassSVMConfig(MemoryConfig):
     memory: int = 2_000
     """Images to fit to: the first ones seen. The time to fit grows with the square of their number."""
     nu: float = 0.5
-    """At most this share of the images is left outside, at least this share are support vectors."""
+    """Share of the images that is left outside at most, and that are support vectors at least."""
     gamma: float | None = None
-    """Of the kernel; None for 1 / (pixels * variance of all pixels)."""
+    """Coefficient of the kernel; None for 1 / (pixels * variance of all pixels)."""
 
     def check(self) -> None:
         """Raise ValueError for values out of range; `one_class_svm` does so, too."""

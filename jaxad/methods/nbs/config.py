@@ -34,7 +34,7 @@ class NBSConfig:
     predictor_width: float = 2.0
     """Multiplier of the predictor's channels: 1 for MVTec AD, 2 for NanoTWICE and CrackForest (thesis)."""
     learning_rate: float = 1e-3
-    """Of Adam, for all three networks (follow-up)."""
+    """Learning rate of Adam, for all three networks (follow-up)."""
     period: int = 20
     """Steps K after which the autoencoder begins anew (follow-up)."""
     skip: int = 14
@@ -44,7 +44,7 @@ class NBSConfig:
     clone_steps: int = 5000
     """Steps T until behaviour cloning has faded out (follow-up)."""
     discount: float = 0.99
-    """gamma (ours)."""
+    """Discount gamma of returns (ours)."""
     predictor_batch: int = 16
     """Profiles in a mini-batch of the predictor (ours)."""
     predictor_updates: int = 2

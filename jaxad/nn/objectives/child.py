@@ -28,7 +28,7 @@ class ChildConfig:
     """How a child trains. Raises ValueError for values out of range."""
 
     optimiser: str = "adam"
-    """adam, or sgd with momentum 0.9 (the paper names both in one breath; see the README)."""
+    """Optimiser: adam, or sgd with momentum 0.9 (the paper names both in one breath)."""
     learning_rate: float = 3e-3
     """Step size, divided by 10 at 50 % and again at 75 % of the steps, as in the paper."""
     regulariser: float = 0.1
