@@ -25,6 +25,7 @@ from jaxad.nas.space import SearchSpace
 from jaxad.types import Array, Key, Params
 
 IMPOSSIBLE = -1e9  # logit of a choice that does not exist: its probability is exactly 0, its gradient too
+OWN = ("head", "embedding")  # what every position has of its own
 
 
 class FusedLSTMCell(nn.Module):
@@ -34,8 +35,10 @@ class FusedLSTMCell(nn.Module):
         c <- sigmoid(f) * c + sigmoid(i) * tanh(g)
         h <- sigmoid(o) * tanh(c)                         (Hochreiter & Schmidhuber 1997; Gers et al. 2000)
 
-    The three lines are by hand for the time that compiling takes, which a short search waits for: `tell` contains the
-    LSTM seven times with its gradients, and each carries every leaf of the weights along.
+    The three lines are by hand for the time that compiling takes, which a short search waits for: `tell` reads its
+    architectures seven times, six of them with gradients, and each carries every leaf of the weights along. In CPU time
+    on two cores, for three layers and populations of six: 3.9 s to compile `tell` and 0.139 s to run it with this cell,
+    5.7 s and 0.151 s with Flax's, 3.7 s and 0.138 s with plain functions of the same matrices.
     """
 
     features: int
@@ -119,7 +122,7 @@ def make_controller(
     module = Position(units, layers, widest)
 
     def init(key: Key) -> Params:
-        # Flax says what there is to draw; one draw for all of it compiles in a fraction of the time of its 27.
+        # Flax says what there is to draw; one draw for all of it compiles faster than one for every leaf.
         start = _cells(carry()), jnp.zeros(units)
         shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), *start, method=module.everything))["params"]
         own = {part: jax.tree.map(lambda leaf: _stacked(positions, leaf), shapes[part]) for part in OWN}
@@ -158,9 +161,6 @@ def make_controller(
         return write(params, carry, lambda _, token: token, jnp.asarray(tokens, jnp.int32))
 
     return Controller(init, carry, sample, replay)
-
-
-OWN = ("head", "embedding")  # what every position has of its own
 
 
 def _cells(carry: Array) -> list[tuple[Array, Array]]:
