@@ -115,19 +115,20 @@ def run(asked: Config) -> None:
         )  # fmt: skip
         config.say("testing ...")
         main, seed = trained["ama"], trained["ama"].seed(config.choose)
-        tested, by_choice = runs.choose_tested("ama", main, task, config.choose, keys["test"], config.target_fpr)
+        options = {"key": keys["test"], "target_fpr": config.target_fpr}
+        state, evaluation, by_choice = runs.choose_tested(main, task, config.choose, **options)
         results = runner.task_results(
-            task, tested, method="ama", seed=config.seed, training=main.facts(steps, config.batch_size),
+            task, evaluation, method="ama", seed=config.seed, training=main.facts(steps, config.batch_size),
             chosen_by=config.choose, chosen_seed=seed, test_by_choice=by_choice,
             variants=runs.compare_variants(task, trained), notes=notes(config, task, by_choice),
         )  # fmt: skip
-        runner.keep(folder, task, tested, chosen_by=config.choose, fit=config.fit)
+        runner.keep(folder, task, main.config, state, evaluation, chosen_by=config.choose, fit=config.fit)
 
         def page(results: dict[str, Any]) -> str:
             rebuilt, other = jax.jit(make_inference(main.config).reconstruct), trained.get("no-mirror")
-            shown = pictures(main.detector, tested.state, task, tested.evaluation, lambda x: rebuilt(tested.state, x))
+            shown = pictures(main.detector, state, task, evaluation, lambda images: rebuilt(state, images))
             plain = other and (other.config, member(other.states[config.choose], seed))
-            parts = report.ama_pictures(main.config, tested.state, task, shown, key=keys["pictures"], plain=plain)
+            parts = report.ama_pictures(main.config, state, task, shown, key=keys["pictures"], plain=plain)
             sections = report.ama_sections(**parts, steps=main.steps, history=main.curves)
             made = {"sections": sections, **runner.made_by(config)}
             return report.render_training(method="AMA", results=results, pictures=shown, **made)

@@ -23,10 +23,10 @@ from jaxad._utils.validate import check_at_least
 from jaxad.methods import DETECTORS, config_of
 from jaxad.methods.common.labels import training_labels
 from jaxad.runs import cli
-from jaxad.runs.evaluation import pictures
+from jaxad.runs.evaluation import evaluate, pictures
 from jaxad.runs.folder import Run
 from jaxad.runs.progress import Progress, table
-from jaxad.runs.runner import finish, keep, made_by, named_keys, run_test, say_end, session, task_results
+from jaxad.runs.runner import finish, keep, made_by, named_keys, say_end, session, task_results
 from jaxad.training.calibration import calibrate
 from jaxad.training.resumable import Trained, fit_saved
 from jaxad.types import Detector
@@ -87,18 +87,17 @@ def run(config: Config) -> None:
         detector = DETECTORS[config.detector].build(method)
         trained, facts = train(config, method, detector, task, folder, keys["train"])
         state = calibrate(detector, member(trained.state, 0), task.train.images)
-        tested = run_test(
-            config.detector, method, detector, state, task,
-            key=keys["test"], target_fpr=config.target_fpr, seed=config.seed,
+        evaluation = evaluate(
+            detector, state, task, key=keys["test"], target_fpr=config.target_fpr, seed=config.seed
         )  # fmt: skip
         results = task_results(
-            task, tested, seed=config.seed, method=config.detector, training=facts, chosen_by="last",
+            task, evaluation, seed=config.seed, method=config.detector, training=facts, chosen_by="last",
             notes=["No labelled anomaly was used but to test."],
         )  # fmt: skip
-        keep(folder, task, tested, chosen_by="last")
+        keep(folder, task, method, state, evaluation, chosen_by="last")
 
         def page(results: dict[str, Any]) -> str:
-            shown = pictures(detector, state, task, tested.evaluation, pixels=tested.pixels)
+            shown = pictures(detector, state, task, evaluation)
             curves = report.training_sections(trained.steps, member(trained.curves, 0))
             return report.render_training(
                 method=config.detector, results=results, pictures=shown, sections=curves, **made_by(config)

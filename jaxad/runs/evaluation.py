@@ -1,6 +1,6 @@
 """The one test of a finished detector: its threshold, its figures, and what a report shows of it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -113,7 +113,6 @@ def pictures(
     task: Task,
     evaluation: Evaluation,
     reconstruct: Callable[[Array], Array] | None = None,
-    pixels: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Scores, and a few test images of either kind beside what the detector makes of them.
 
@@ -121,9 +120,8 @@ def pictures(
 
     Args:
       reconstruct: images [B, H, W, C] float32 -> as the detector sees them, if it does.
-      pixels: of the evaluation; its threshold says what maps flag.
     """
-    labels, scores = task.test.labels, evaluation.test_scores
+    labels, scores, pixels = task.test.labels, evaluation.test_scores, evaluation.pixels
     chosen = np.concatenate([np.flatnonzero(labels == kind)[:EXAMPLES] for kind in (0, 1)])
     images = np.asarray(to_float(task.test.images[chosen]))
     reconstructions = errors = None

@@ -17,10 +17,9 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import numpy as np
 
 from jaxad import data
 from jaxad._utils import files
@@ -28,10 +27,10 @@ from jaxad._utils.compile import enable_compilation_cache
 from jaxad.data import Task
 from jaxad.runs import saving
 from jaxad.runs.cli import MAY_DIFFER, RunConfig
-from jaxad.runs.evaluation import Evaluation, evaluate, predictions
+from jaxad.runs.evaluation import Evaluation, predictions
 from jaxad.runs.folder import Run, create_run, environment, open_run
 from jaxad.runs.progress import show_metrics
-from jaxad.types import Detector, Key, State
+from jaxad.types import Key, State
 
 
 @contextmanager
@@ -75,48 +74,14 @@ def named_keys(seed: int, *names: str) -> dict[str, Key]:
     return dict(zip(names, jax.random.split(jax.random.key(seed), len(names))))
 
 
-class Tested(NamedTuple):
-    """A trained detector and its one test."""
-
-    name: str  # of its method
-    config: Any  # of the method's config class
-    detector: Detector
-    state: State  # calibrated
-    evaluation: Evaluation
-    pixels: dict[str, Any] | None  # of the evaluation, where there are masks and maps
-
-
-def run_test(
-    name: str,
-    config: Any,
-    detector: Detector,
-    state: State,
-    task: Task,
-    *,
-    key: Key,
-    target_fpr: float = 0.05,
-    seed: int = 0,
-    valid_scores: np.ndarray | None = None,
-) -> Tested:
-    """Set the threshold on held-out normal images, and test images and, where there are masks, pixels, once.
-
-    Args:
-      name, config: of the method, as `saving.save` takes them.
-      key: of the bootstrap over images; consumed.
-      target_fpr: share of normal images that the threshold may flag, in (0, 1).
-      seed: of the bootstrap over the images of pixels.
-      valid_scores: [M], where they are known already.
-    """
-    evaluation = evaluate(detector, state, task, key=key, target_fpr=target_fpr, seed=seed, valid_scores=valid_scores)
-    return Tested(name, config, detector, state, evaluation, evaluation.pixels)
-
-
-def task_results(task: Task, tested: Tested, *, seed: int, notes: Sequence[str], **facts: Any) -> dict[str, Any]:
-    """What results.json says of a detector and its test; `facts` are those of the experiment."""
-    pixels = {} if tested.pixels is None else {"segmentation": tested.pixels}
+def task_results(
+    task: Task, evaluation: Evaluation, *, seed: int, notes: Sequence[str], **facts: Any
+) -> dict[str, Any]:
+    """What results.json says of a task and of a detector's test; `facts` are those of the experiment."""
+    pixels = {} if evaluation.pixels is None else {"segmentation": evaluation.pixels}
     return {
-        "task": task_facts(task), **facts, "seed": seed, "threshold": tested.evaluation.threshold._asdict(),
-        "test": tested.evaluation.test, **pixels, "notes": list(notes),
+        "task": task_facts(task), **facts, "seed": seed, "threshold": evaluation.threshold._asdict(),
+        "test": evaluation.test, **pixels, "notes": list(notes),
     }  # fmt: skip
 
 
@@ -126,14 +91,14 @@ def task_facts(task: Task) -> dict[str, Any]:
     return task.details | {"name": task.name, "image_shape": task.train.images.shape[1:], "parts": parts}
 
 
-def keep(folder: Run, task: Task, tested: Tested, **details: Any) -> None:
-    """Save the detector, with `details` for whoever loads it, and predictions.csv."""
+def keep(folder: Run, task: Task, config: Any, state: State, evaluation: Evaluation, **details: Any) -> None:
+    """Save the detector of the config, with `details` for whoever loads it, and predictions.csv."""
     saving.save(
-        folder.best, config=tested.config, state=tested.state,
-        image_shape=task.train.images.shape[1:], threshold=tested.evaluation.threshold,
+        folder.best, config, state,
+        image_shape=task.train.images.shape[1:], threshold=evaluation.threshold,
         details={"task": task.name} | details,
     )  # fmt: skip
-    files.write_predictions(folder.path / "predictions.csv", predictions(task, tested.evaluation))
+    files.write_predictions(folder.path / "predictions.csv", predictions(task, evaluation))
 
 
 def few_anomalies(task: Task) -> list[str]:

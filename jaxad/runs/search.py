@@ -23,7 +23,7 @@ from jaxad.nas.strategies.registry import STRATEGIES, make_strategy
 from jaxad.report import controller_parts
 from jaxad.report.overlays import colour_scale
 from jaxad.runs import cli, runner, saving
-from jaxad.runs.evaluation import pictures
+from jaxad.runs.evaluation import Evaluation, evaluate, pictures
 from jaxad.runs.exploration import Explored, explore_task
 from jaxad.runs.folder import Run, create_run, environment, open_run, read_trials
 from jaxad.runs.progress import Progress
@@ -117,20 +117,22 @@ def search(
             run=run, keep_log=config.strategy == "autoad", on_trial=on_trial, quiet=quiet,
         )  # fmt: skip
         winner, candidates = _retrained(task, config, explored, keys["retrain"], run, on_retrain, quiet)
-        tested = runner.run_test(
-            "autoencoder", winner.config, winner.detector, winner.state, task, key=keys["test"],
-            target_fpr=config.target_fpr, seed=config.seed, valid_scores=winner.valid_scores,
+        evaluation = evaluate(
+            winner.detector, winner.state, task, key=keys["test"], target_fpr=config.target_fpr, seed=config.seed,
+            valid_scores=winner.valid_scores,
         )  # fmt: skip
-        results = _results(task, config, explored, winner, candidates, tested)
+        results = _results(task, config, explored, winner, candidates, evaluation)
         if run is None:
             results = files.to_json({**results, **environment()})
         else:
             scale = colour_scale(map_images(winner.detector, winner.state, data.held_out_normals(task)))
-            facts = {"step": winner.step, "valid": winner.value, "map_scale": scale}
-            runner.keep(run, task, tested, summary=summary(winner.config.architecture), **facts)
-            results = runner.finish(run, results, lambda plain: _page(task, config, explored, tested, plain))
+            found = {"summary": summary(winner.config.architecture), "step": winner.step, "valid": winner.value}
+            runner.keep(run, task, winner.config, winner.state, evaluation, **found, map_scale=scale)
+            results = runner.finish(
+                run, results, lambda plain: _page(task, config, explored, winner, evaluation, plain)
+            )
     return SearchResult(
-        winner.detector, winner.state, winner.config, tested.evaluation.threshold, tested.evaluation.test,
+        winner.detector, winner.state, winner.config, evaluation.threshold, evaluation.test,
         explored.trials, results, None if run is None else run.path,
     )  # fmt: skip
 
@@ -214,7 +216,7 @@ def _results(
     explored: Explored,
     winner: Winner,
     candidates: list[dict[str, Any]],
-    tested: runner.Tested,
+    evaluation: Evaluation,
 ) -> dict[str, Any]:
     """All facts of a search."""
     uniform = STRATEGIES[config.strategy].num_uniform(len(explored.trials), config.population)
@@ -230,7 +232,7 @@ def _results(
         notes.append(f"The search ended early: {explored.stopped}.")
     return runner.task_results(
         task,
-        tested,
+        evaluation,
         strategy=config.strategy,
         search=search_facts(explored.trials, explored.space, uniform=uniform, **seconds, **found),
         best=architecture_facts(winner.trial, task.train.images.shape[1:]),
@@ -243,9 +245,16 @@ def _results(
     )  # fmt: skip
 
 
-def _page(task: Task, config: SearchConfig, explored: Explored, tested: runner.Tested, results: dict[str, Any]) -> str:
+def _page(
+    task: Task,
+    config: SearchConfig,
+    explored: Explored,
+    winner: Winner,
+    evaluation: Evaluation,
+    results: dict[str, Any],
+) -> str:
     """The report."""
-    program, architecture = jax.jit(reconstruct, static_argnums=0), tested.config.architecture
+    program, architecture, state = jax.jit(reconstruct, static_argnums=0), winner.config.architecture, winner.state
     if not getattr(config, "is_command_line", False):
         changed = [f"{f.name}={getattr(config, f.name)!r}" for f in dataclasses.fields(config) if _differs(config, f)]
         results = results | {"command": f"jaxad.search(task{''.join(f', {one}' for one in changed)})"}
@@ -254,8 +263,7 @@ def _page(task: Task, config: SearchConfig, explored: Explored, tested: runner.T
         trials=[dataclasses.asdict(record) for record in explored.trials],
         results=results,
         pictures=pictures(
-            tested.detector, tested.state, task, tested.evaluation,
-            lambda images: program(architecture, tested.state, images), pixels=tested.pixels,
+            winner.detector, state, task, evaluation, lambda images: program(architecture, state, images)
         ),
         controller=controller_parts(explored.log, explored.space.position_names, explored.space.values_by_action),
     )  # fmt: skip

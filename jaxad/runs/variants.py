@@ -16,7 +16,6 @@ from jaxad.data import Task
 from jaxad.metrics import image as metrics
 from jaxad.runs.evaluation import Evaluation, evaluate
 from jaxad.runs.progress import Progress, table
-from jaxad.runs.runner import Tested
 from jaxad.training.calibration import calibrate_population
 from jaxad.training.early_stopping import Selection, best_values
 from jaxad.training.loop import History
@@ -140,12 +139,11 @@ def _train(
 
 
 def choose_tested(
-    name: str, variant: TrainedVariant, task: Task, chosen: str, key: Key, target_fpr: float
-) -> tuple[Tested, dict[str, dict[str, Any]]]:
-    """The variant with its state that was chosen in the given way, and its test metrics by way to choose.
+    variant: TrainedVariant, task: Task, chosen: str, *, key: Key, target_fpr: float
+) -> tuple[State, Evaluation, dict[str, dict[str, Any]]]:
+    """The state that was chosen in the given way, its test, and the test metrics by way to choose.
 
     Args:
-      name: of the method.
       key, target_fpr: as in `evaluate_choices`.
 
     Raises:
@@ -155,8 +153,7 @@ def choose_tested(
     if chosen not in found:
         raise ValueError(f"the {chosen} state has no scores that are finite and differ: choose another, or train less")
     state = member(variant.states[chosen], variant.seed(chosen))
-    tested = Tested(name, variant.config, variant.detector, state, found[chosen], None)
-    return tested, {choice: evaluation.test for choice, evaluation in found.items()}
+    return state, found[chosen], {choice: evaluation.test for choice, evaluation in found.items()}
 
 
 def evaluate_choices(variant: TrainedVariant, task: Task, *, key: Key, target_fpr: float) -> dict[str, Evaluation]:
