@@ -80,11 +80,11 @@ def render_segmentation(
     tiles = [(number(interval(test[name])[0]), PIXELS[name][0], brackets(test[name])) for name in PIXELS]
     tiles.append((duration(results["seconds"]), "training and test", f"{len(results['trainings'])} trainings"))
     columns, rows = comparison_table(results["comparison"])
-    num_evaluated = f"Mean ± standard deviation over {len(seeds)} seed(s), each with labelled images of its own."
-    num_evaluated += " Differences are paired by seed, with 95 % intervals by Student's t." if len(seeds) > 1 else ""
+    seeds_text = f"Mean ± standard deviation over {len(seeds)} seed(s), each with labelled images of its own."
+    seeds_text += " Differences are paired by seed, with 95 % intervals by Student's t." if len(seeds) > 1 else ""
     sections = [
         Section(title="Summary", parts=[Tiles(items=tiles), Bullets(items=list(results["notes"]))]),
-        Section(title="Comparison", parts=[Text(text=num_evaluated), Table(columns=columns, rows=rows)]),
+        Section(title="Comparison", parts=[Text(text=seeds_text), Table(columns=columns, rows=rows)]),
         Section(
             title="Masks",
             parts=[_figure(plots.image_rows(masks), "Test images of the first seed, predicted masks, and the truth.")],

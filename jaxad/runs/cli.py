@@ -3,7 +3,7 @@
 import dataclasses
 import sys
 import typing
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,23 +37,6 @@ class RunConfig:
         """Print, unless asked to be quiet."""
         if not self.quiet:
             print(*lines, sep="\n", flush=True)
-
-    def open_folder(self, name: str, *, may_differ: Collection[str] = MAY_DIFFER) -> runs.Run:
-        """The run folder to continue, or a new one; where no flag says, it is runs/NAME-DATE-TIME.
-
-        `may_differ` are settings that a continued run may be given anew. Raises ValueError, see `runs.open_run` and
-        `runs.create_run`.
-        """
-        if self.resume:
-            return runs.open_run(self.resume, self, may_differ=may_differ)
-        return runs.create_run(self.output, self, name=name)
-
-    def finds_finished(self, folder: runs.Run) -> bool:
-        """Whether the run has its results already, which is then said."""
-        finished = (folder.path / "results.json").exists()
-        if finished:
-            self.say(f"{folder.path} is finished: open {folder.path / 'report.html'}")
-        return finished
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -108,10 +108,10 @@ def train_segmenter(
         options = {"path": path, "steps": settings.steps, "checkpoints": settings.checkpoints}
         trained = sampling.train_nbs_saved(config, key, _pool(config, task), **options)
         return Segmenter(method, name, config, detector, trained.state, trained.curves)
-    detector, told, images = _detector(name, config), {"masks": labelled.masks}, labelled.images
+    detector, images, options = _detector(name, config), labelled.images, {"masks": labelled.masks}
     if method == "l2":
-        told, images = {}, np.concatenate([images, task.unlabelled.images])
-    state, history = fit(detector, key, images, steps=config.steps, batch_size=settings.batch_size, **told)
+        images, options = np.concatenate([images, task.unlabelled.images]), {}
+    state, history = fit(detector, key, images, steps=config.steps, batch_size=settings.batch_size, **options)
     if history.diverged:
         raise ValueError(f"{method} diverged with seed {seed}: lower --{method}.learning-rate")
     return Segmenter(method, name, config, detector, state, {})

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from jaxad.training import checkpoint
-from jaxad.training.early_stopping import OnEval, Selection, selecting
+from jaxad.training.early_stopping import OnEval, Selection, selecting, spread_evals
 from jaxad.training.loop import fit_population
 from jaxad.types import Array, Detector, Info, Key, State
 
@@ -91,7 +91,7 @@ def even_stops(steps: int, checkpoints: int) -> list[int]:
     """Up to `checkpoints` numbers of steps, spread evenly, the last of them `steps`."""
     if min(steps, checkpoints) < 1:
         raise ValueError(f"steps is {steps} and checkpoints {checkpoints}; the least of both is 1")
-    return np.unique(np.linspace(0, steps, checkpoints + 1).round().astype(int))[1:].tolist()
+    return list(spread_evals(steps, min(checkpoints, steps)))
 
 
 def numbers(info: Info) -> dict[str, np.ndarray]:
