@@ -18,7 +18,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from jaxad.nas.trial import WORST_REWARD, Job, Result, TrialConfig, TrialData, Verdict, batches
 from jaxad.nn.architecture import Architecture, Layer
-from jaxad.nn.objectives import CentroidParams, ClusterParams, DensityParams
+from jaxad.nn.objectives import CentroidParams, ClusterParams
 from jaxad.nn.objectives.child import ChildConfig
 from jaxad.types import Params
 
@@ -128,18 +128,20 @@ class Density:
     """A Gaussian mixture of the latents, from a small estimation network."""
 
     @staticmethod
-    def init(generator: torch.Generator, z: Tensor, components: int = 4, hidden: int = 10) -> DensityParams:
+    def init(generator: torch.Generator, z: Tensor, components: int = 4, hidden: int = 10) -> dict[str, Any]:
         def glorot(rows: int, columns: int) -> Tensor:
             limit = math.sqrt(6 / (rows + columns))
             return ((torch.rand(rows, columns, generator=generator) * 2 - 1) * limit).to(z.device)
 
         kernels = glorot(z.shape[1], hidden), glorot(hidden, components)
-        return DensityParams(kernels[0], z.new_zeros(hidden), kernels[1], z.new_zeros(components))
+        biases = z.new_zeros(hidden), z.new_zeros(components)
+        layers = ({"kernel": kernel, "bias": bias} for kernel, bias in zip(kernels, biases, strict=True))
+        return dict(zip(("hidden", "output"), layers, strict=True))
 
     @staticmethod
-    def fit(beliefs: DensityParams, z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        hidden = torch.tanh(z @ beliefs.hidden_kernel + beliefs.hidden_bias)
-        gamma = torch.softmax(hidden @ beliefs.output_kernel + beliefs.output_bias, 1)
+    def fit(beliefs: dict[str, Any], z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        hidden = torch.tanh(z @ beliefs["hidden"]["kernel"] + beliefs["hidden"]["bias"])
+        gamma = torch.softmax(hidden @ beliefs["output"]["kernel"] + beliefs["output"]["bias"], 1)
         share = gamma / gamma.sum(0)
         means = share.T @ z
         centred = z[:, None] - means
@@ -151,7 +153,7 @@ class Density:
         return gamma.mean(0), means, factors, covariances.diagonal(dim1=1, dim2=2)
 
     @staticmethod
-    def score(beliefs: DensityParams, stats: Any, z: Tensor, errors: Tensor) -> Tensor:
+    def score(beliefs: dict[str, Any], stats: Any, z: Tensor, errors: Tensor) -> Tensor:
         weights, means, factors, _ = stats
         centred = (z[None] - means[:, None]).transpose(1, 2)
         whitened = torch.linalg.solve_triangular(factors, centred, upper=False).square().sum(1)  # [K, B]
@@ -159,7 +161,7 @@ class Density:
         return -torch.logsumexp(weights.log()[:, None] - 0.5 * (log_det[:, None] + whitened), 0)
 
     @staticmethod
-    def loss(beliefs: DensityParams, z: Tensor, errors: Tensor, step: int) -> Tensor:
+    def loss(beliefs: dict[str, Any], z: Tensor, errors: Tensor, step: int) -> Tensor:
         stats = Density.fit(beliefs, z)
         return Density.score(beliefs, stats, z, errors).mean() + 0.005 * (1 / stats[3]).sum()
 

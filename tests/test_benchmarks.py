@@ -60,12 +60,16 @@ def shared_part(architecture, channels, rng):
 def first_beliefs(hypothesis, rng):
     """Any beliefs will do, as long as all implementations have the same."""
     shapes = {
-        "density": hypotheses.DensityParams((10, 10), (10,), (10, 4), (4,)),
+        "density": {"hidden": {"kernel": (10, 10), "bias": (10,)}, "output": {"kernel": (10, 4), "bias": (4,)}},
         "cluster": hypotheses.ClusterParams((10, 10)),
         "centroid": hypotheses.CentroidParams((10,)),
         "reconstruction": (),
     }[hypothesis]
-    return type(shapes)(*(rng.normal(size=shape).astype(np.float32) for shape in shapes)) if shapes else ()
+
+    def is_shape(node):
+        return type(node) is tuple and node != ()
+
+    return jax.tree.map(lambda shape: rng.normal(size=shape).astype(np.float32), shapes, is_leaf=is_shape)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda a: f"{a.hypothesis}-{a.distance}")

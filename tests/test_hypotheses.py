@@ -37,8 +37,8 @@ def latents(rng, n, d=3, scale=1.0):
 
 
 def oracle_gamma(params, z):
-    hidden = np.tanh(z @ np.asarray(params.hidden_kernel) + np.asarray(params.hidden_bias))
-    logits = hidden @ np.asarray(params.output_kernel) + np.asarray(params.output_bias)
+    hidden, output = jax.tree.map(np.asarray, (params["hidden"], params["output"]))
+    logits = np.tanh(z @ hidden["kernel"] + hidden["bias"]) @ output["kernel"] + output["bias"]
     return np.exp(logits - logsumexp(logits, axis=1, keepdims=True))
 
 

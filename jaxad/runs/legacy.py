@@ -81,7 +81,88 @@ def nbs(arrays: Arrays) -> Arrays:
     return arrays
 
 
-METHODS: dict[str, Callable[[Arrays], Arrays]] = {"ama": ama, "nbs": nbs}
+def anogan(arrays: Arrays) -> Arrays:
+    """A generator that is a decoder, and a discriminator that is an encoder."""
+    return renamed(
+        arrays,
+        convnet("generator/", "generator/params/decoder/", bias="BatchNorm_0")
+        | convnet_statistics("generator/batch_stats/decoder/")
+        | convnet("discriminator/", "discriminator/params/"),
+    )
+
+
+def autoencoder(arrays: Arrays) -> Arrays:
+    """A child of the search, of which only the density hypothesis has a network."""
+    return renamed(arrays, estimation_network("params/hypothesis/"))
+
+
+def normalised_encoder(arrays: Arrays) -> Arrays:
+    """An encoder with batch normalisation."""
+    rules = convnet("params/", "variables/params/", bias="BatchNorm_0")
+    return renamed(arrays, rules | convnet_statistics("variables/batch_stats/"))
+
+
+def conv_autoencoder(arrays: Arrays) -> Arrays:
+    """An encoder and a decoder."""
+    parts = ("params/encoder/", "params/decoder/")
+    return renamed(arrays, convnet(parts[0], parts[0]) | convnet(parts[1], parts[1]))
+
+
+def dagmm(arrays: Arrays) -> Arrays:
+    """An autoencoder and an estimation network."""
+    parts = ("params/autoencoder/encoder/", "params/autoencoder/decoder/")
+    rules = convnet(parts[0], parts[0]) | convnet(parts[1], parts[1])
+    return renamed(arrays, rules | estimation_network("params/density/"))
+
+
+def patch_features(arrays: Arrays) -> Arrays:
+    """Random convolutions, or EfficientNet-lite0."""
+    rules = {
+        r"network/(\d+)": r"network/Conv_\1/kernel",
+        r"network/stem/offset": r"network/stem/bias",
+        r"network/blocks/(\d+)/(\w+)/kernel": r"network/block_\1/\2/kernel",
+        r"network/blocks/(\d+)/(\w+)/offset": r"network/block_\1/\2/bias",
+    }
+    return renamed(arrays, rules)
+
+
+METHODS: dict[str, Callable[[Arrays], Arrays]] = {
+    "ama": ama,
+    "anogan": anogan,
+    "autoencoder": autoencoder,
+    "classifier": normalised_encoder,
+    "conv_autoencoder": conv_autoencoder,
+    "dagmm": dagmm,
+    "deep_svdd": normalised_encoder,
+    "feature_dictionary": patch_features,
+    "memory_bank": patch_features,
+    "nbs": nbs,
+}
+
+
+def convnet(old: str, new: str, *, bias: str = "Conv_0") -> dict[str, str]:
+    """Rules for an encoder or a decoder of `nn.convnet`; a block's bias is its convolution's or its normalisation's."""
+    return {
+        rf"{old}blocks/(\d+)/kernel": rf"{new}ConvBlock_\1/Conv_0/kernel",
+        rf"{old}blocks/(\d+)/offset": rf"{new}ConvBlock_\1/{bias}/bias",
+        rf"{old}dense/kernel": rf"{new}Dense_0/kernel",
+        rf"{old}dense/offset": rf"{new}Dense_0/bias",
+        rf"{old}last/kernel": rf"{new}Conv_0/kernel",
+        rf"{old}last/offset": rf"{new}Conv_0/bias",
+    }
+
+
+def convnet_statistics(new: str) -> dict[str, str]:
+    """Rules for the statistics of such a network."""
+    return {
+        rf"moments/(\d+)/{old_name}": rf"{new}ConvBlock_\1/BatchNorm_0/{name}"
+        for old_name, name in (("mean", "mean"), ("variance", "var"))
+    }
+
+
+def estimation_network(place: str) -> dict[str, str]:
+    """Rules for the network of `nn.objectives.density`."""
+    return {rf"{place}(hidden|output)_(kernel|bias)": rf"{place}\1/\2"}
 
 
 def converted(method: str, arrays: Arrays) -> Arrays:

@@ -8,7 +8,7 @@ Letters: B instances, n training instances, d latent size, K components or clust
 from jaxad.nn.objectives.base import Hypothesis
 from jaxad.nn.objectives.centroid import CentroidConfig, CentroidParams, CentroidStats
 from jaxad.nn.objectives.cluster import ClusterConfig, ClusterParams, ClusterStats
-from jaxad.nn.objectives.density import DensityConfig, DensityParams, Mixture, mixture_energy
+from jaxad.nn.objectives.density import DensityConfig, Mixture, mixture_energy
 from jaxad.nn.objectives.hypotheses import HYPOTHESES, HypothesisChoice, make_hypothesis
 from jaxad.nn.objectives.reconstruction import ReconstructionConfig
 
@@ -21,7 +21,6 @@ __all__ = [
     "ClusterParams",
     "ClusterStats",
     "DensityConfig",
-    "DensityParams",
     "Hypothesis",
     "HypothesisChoice",
     "Mixture",

@@ -4,12 +4,15 @@ import dataclasses
 from typing import NamedTuple
 
 import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxad.nn.initializers import glorot_uniform
+from jaxad.nn.network import make_network
 from jaxad.nn.objectives.base import EXACT, Hypothesis, check, require_not_negative, require_positive
-from jaxad.types import Array, Key
+from jaxad.types import Array, Key, Params
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,13 +30,21 @@ class DensityConfig:
         require_not_negative(self, "covariance_penalty", "relative_jitter")
 
 
-class DensityParams(NamedTuple):
-    """The estimation network: d -> hidden tanh -> K."""
+class EstimationNetwork(nn.Module):
+    """Logits [B, K] of the components that latents [B, d] belong to (DAGMM, section 3.3).
 
-    hidden_kernel: Array  # [d, hidden]
-    hidden_bias: Array  # [hidden]
-    output_kernel: Array  # [hidden, K]
-    output_bias: Array  # [K]
+    Attributes:
+      hidden: units of tanh.
+      components: K.
+    """
+
+    hidden: int
+    components: int
+
+    @nn.compact
+    def __call__(self, z: Array, *, train: bool = False) -> Array:
+        hidden = jnp.tanh(nn.Dense(self.hidden, kernel_init=glorot_uniform(), name="hidden")(z))
+        return nn.Dense(self.components, kernel_init=glorot_uniform(), name="output")(hidden)
 
 
 class Mixture(NamedTuple):
@@ -66,21 +77,14 @@ def density(config: DensityConfig | None = None) -> Hypothesis:
     because a float32 Cholesky of fewer instances than dimensions fails with the constant alone.
     """
     config = config or DensityConfig()
+    network = make_network(EstimationNetwork(config.hidden, config.components))
 
-    def init(key: Key, z: Array) -> DensityParams:
+    def init(key: Key, z: Array) -> Params:
         chex.assert_rank(z, 2)
-        hidden_key, output_key = jax.random.split(key)
-        glorot = jax.nn.initializers.glorot_uniform()
-        return DensityParams(
-            hidden_kernel=glorot(hidden_key, (z.shape[1], config.hidden)),
-            hidden_bias=jnp.zeros(config.hidden),
-            output_kernel=glorot(output_key, (config.hidden, config.components)),
-            output_bias=jnp.zeros(config.components),
-        )
+        return network.init(key, z)["params"]
 
-    def estimate(params: DensityParams, z: Array) -> tuple[Mixture, Array]:
-        hidden = jnp.tanh(z @ params.hidden_kernel + params.hidden_bias[None])
-        log_gamma = jax.nn.log_softmax(hidden @ params.output_kernel + params.output_bias[None])  # [B, K]
+    def estimate(params: Params, z: Array) -> tuple[Mixture, Array]:
+        log_gamma = jax.nn.log_softmax(network.apply({"params": params}, z))  # [B, K]
         # A softmax over instances is gamma / sum gamma without ever dividing by an empty component.
         share = jax.nn.softmax(log_gamma, axis=0)
         means = jnp.einsum("bk,bd->kd", share, z, precision=EXACT)
@@ -93,16 +97,16 @@ def density(config: DensityConfig | None = None) -> Hypothesis:
         mixture = Mixture(log_weights, means, jnp.linalg.cholesky(covariances))
         return mixture, jnp.diagonal(covariances, axis1=1, axis2=2)
 
-    def loss(params: DensityParams, z: Array, errors: Array, step: Array) -> Array:
+    def loss(params: Params, z: Array, errors: Array, step: Array) -> Array:
         check(z, errors)
         mixture, variances = estimate(params, z)
         return jnp.mean(mixture_energy(mixture, z)) + config.covariance_penalty * jnp.sum(1.0 / variances)
 
-    def fit(params: DensityParams, z: Array) -> Mixture:
+    def fit(params: Params, z: Array) -> Mixture:
         chex.assert_rank(z, 2)
         return estimate(params, z)[0]
 
-    def score(params: DensityParams, stats: Mixture, z: Array, errors: Array) -> Array:
+    def score(params: Params, stats: Mixture, z: Array, errors: Array) -> Array:
         check(z, errors)
         return mixture_energy(stats, z)
 
