@@ -9,6 +9,7 @@ import pytest
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
+from jaxad.nn.network import replaced
 from jaxad.nn.objectives import (
     HYPOTHESES,
     CentroidParams,
@@ -86,7 +87,11 @@ def test_density_equals_scipy_and_numpy(rng):
     train, batch = latents(rng, 60), latents(rng, 16)
     params = hypothesis.init(jax.random.key(0), train[:8])
     # The initial network assigns almost evenly; larger weights make four components that really differ.
-    params = params._replace(output_kernel=params.output_kernel * 8, hidden_bias=params.hidden_bias + 0.3)
+    larger = {
+        "hidden": {"bias": params["hidden"]["bias"] + 0.3},
+        "output": {"kernel": params["output"]["kernel"] * 8},
+    }
+    params = replaced(params, larger)
     errors = np.zeros(16, np.float32)
 
     fitted = oracle_mixture(oracle_gamma(params, train.astype(float)), train.astype(float))
@@ -200,7 +205,7 @@ def test_density_gradient_equals_finite_differences(rng):
     hypothesis = compiled("density")
     z = latents(rng, 12)
     params = hypothesis.init(jax.random.key(1), z)
-    params = params._replace(output_kernel=params.output_kernel * 4)
+    params = replaced(params, {"output": {"kernel": params["output"]["kernel"] * 4}})
     errors = jnp.zeros(12)
     loss = hypothesis.loss
     gradient = gradient_of("density", (0, 1))(params, z, errors, 0)

@@ -114,10 +114,8 @@ def cases() -> Iterator[tuple[str, Case]]:
     # ---- AMA
     ama = {"width": 0.06, "latent_dim": 6, "learning_rate": 3e-3, "critic_steps": 2, "negatives": "none"}
     yield case("ama", **ama)
-    yield case("ama-r", **ama, score="r")
     yield case("ama-no-mirror", **ama, score="r", mirrored=False)
     yield case("ama-no-spectral_norm", **ama, score="r", spectral_norm=False)
-    yield case("ama-no-mirror-no-spectral_norm", **ama, score="r", mirrored=False, spectral_norm=False)
     yield case("ama-gravel", "gravel", **ama, score="r")
     yield case("ama-colours", "colours", **ama, score="r")
 
