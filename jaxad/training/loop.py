@@ -15,9 +15,9 @@ import numpy as np
 from jax import lax
 
 from jaxad._utils.compile import kernel_options
-from jaxad.data.batches import balanced_order, batch_order, to_float
-from jaxad.data.images import check_images, check_masks
-from jaxad.types import Array, Batch, Detector, Info, Key, State
+from jaxad.data.batches import balanced_order, batch_order
+from jaxad.training.inputs import TrainingData, check_rows, check_training_data
+from jaxad.types import Array, Detector, Info, Key, State
 
 OnChunk = Callable[[int, Info], None]  # (steps done, info of the last one, on the host)
 
@@ -75,7 +75,7 @@ def fit(
     >>> history.info.loss.shape, bool(history.info.loss[-1] < history.info.loss[0]), bool(history.diverged)
     ((20,), True, False)
     """
-    data = _checked(images, labels, masks, anomalies_per_batch, steps, batch_size, chunk, state, start_step)
+    data = check_training_data(images, labels, masks, anomalies_per_batch, steps, batch_size, chunk, state, start_step)
     sizes, keys = _Sizes(chunk, batch_size, anomalies_per_batch or 0), _split(key)
     if state is None:
         state = _initialiser(detector, sizes, "one")(keys, data)
@@ -130,8 +130,10 @@ def fit_population(
     """
     chex.assert_rank(keys, 1)
     size = keys.shape[0]
-    rows = None if rows is None else _checked_rows(rows, size, len(images))
-    data = _checked(images, labels, masks, anomalies_per_batch, steps, batch_size, chunk, state, start_step, rows)
+    rows = None if rows is None else check_rows(rows, size, len(images))
+    data = check_training_data(
+        images, labels, masks, anomalies_per_batch, steps, batch_size, chunk, state, start_step, rows
+    )
     if vmapped is None:
         vmapped = jax.default_backend() != "cpu"
     sizes = _Sizes(chunk, batch_size, anomalies_per_batch or 0)
@@ -171,26 +173,8 @@ class _Keys(NamedTuple):
     steps: Key
 
 
-class _Data(NamedTuple):
-    """What is trained on, on the device. Members with sets of their own share `images` and have axis P in the rest."""
-
-    images: Array
-    rows: Array | None  # [n] which of the images are in the set, where not all are; all else counts within the set
-    labels: Array | None
-    masks: Array | None  # of all images
-    normal: Array | None  # indices, where batches get a number of anomalies
-    anomalous: Array | None
-
-    def batch(self, indices: Array) -> Batch:
-        """Images of the set, with what is known of them."""
-        rows = indices if self.rows is None else self.rows[indices]
-        labels = None if self.labels is None else self.labels[indices]
-        masks = None if self.masks is None else self.masks[rows].astype(jnp.float32)
-        return Batch(to_float(self.images[rows]), labels, masks)
-
-
 _Kind = Literal["one", "seeds", "sets"]  # of program: for a single detector, a population, one with sets of their own
-_AXES = {"seeds": None, "sets": _Data(images=None, rows=0, labels=0, masks=None, normal=0, anomalous=0)}
+_AXES = {"seeds": None, "sets": TrainingData(images=None, rows=0, labels=0, masks=None, normal=0, anomalous=0)}
 
 
 class _Sizes(NamedTuple):
@@ -201,7 +185,7 @@ class _Sizes(NamedTuple):
     anomalies: int  # in every batch; 0 where they come as they are
 
 
-def _order(key: Key, data: _Data, sizes: _Sizes, steps: int, start: Array | int = 0) -> Array:
+def _order(key: Key, data: TrainingData, sizes: _Sizes, steps: int, start: Array | int = 0) -> Array:
     """Indices [steps, batch] of the images of steps start, start + 1, ..."""
     if sizes.anomalies:
         return balanced_order(key, data.normal, data.anomalous, steps, sizes.batch, sizes.anomalies, start)
@@ -219,7 +203,7 @@ def _options() -> dict[str, str | bool | int]:
 
 @functools.lru_cache(maxsize=16)
 def _initialiser(detector: Detector, sizes: _Sizes, kind: _Kind) -> Callable[..., State]:
-    def init(keys: _Keys, data: _Data) -> State:
+    def init(keys: _Keys, data: TrainingData) -> State:
         first = _order(keys.order, data, sizes, 1)[0]
         return detector.init(keys.init, data.batch(first).images)
 
@@ -232,7 +216,7 @@ def _initialiser(detector: Detector, sizes: _Sizes, kind: _Kind) -> Callable[...
 def _program(detector: Detector, sizes: _Sizes, kind: _Kind) -> Callable[..., tuple[State, Info]]:
     """Up to a chunk of steps: (state, keys, data, start, count) -> (state, infos, of which `count` count)."""
 
-    def run(state: State, keys: _Keys, data: _Data, start: Array, count: Array) -> tuple[State, Info]:
+    def run(state: State, keys: _Keys, data: TrainingData, start: Array, count: Array) -> tuple[State, Info]:
         order = _order(keys.order, data, sizes, sizes.chunk, start)
 
         def step(i: Array, state: State) -> tuple[State, Info]:
@@ -257,7 +241,7 @@ def _train(
     run: Callable[..., tuple[State, Info]],
     keys: _Keys,
     state: State,
-    data: _Data,
+    data: TrainingData,
     start_step: int,
     steps: int,
     chunk: int,
@@ -284,72 +268,3 @@ def _train(
 
 def _index(tree: State, index: int | tuple[slice, ...]) -> State:
     return jax.tree.map(lambda leaf: leaf[index], tree)
-
-
-def _checked(
-    images: Array | np.ndarray,
-    labels: Array | np.ndarray | None,
-    masks: Array | np.ndarray | None,
-    anomalies: int | None,
-    steps: int,
-    batch_size: int,
-    chunk: int,
-    state: State | None,
-    start_step: int,
-    sets: np.ndarray | None = None,
-) -> _Data:
-    """What to train on, on the device, once everything has been found fit for training."""
-    if isinstance(images, np.ndarray):
-        images = check_images(images, "training images")
-    elif images.ndim != 4 or 0 in images.shape:
-        raise ValueError(f"training images have shape {images.shape}; give [N, H, W, C] with at least one image")
-    if batch_size < 1 or chunk < 1:
-        raise ValueError(f"batch_size is {batch_size} and chunk {chunk}; the least of both is 1")
-    if not 0 <= start_step <= steps:
-        raise ValueError(f"start_step is {start_step} of {steps} steps; give a number from 0 to steps")
-    if (start_step > 0) != (state is not None):
-        raise ValueError(f"start_step is {start_step}; to go on, give the state after that many steps, and only then")
-    if (steps + chunk) * batch_size >= 2**31:
-        raise ValueError(f"{steps} steps of {batch_size} images are too many; train 2^31 images at most")
-    shape = images.shape[:1] if sets is None else sets.shape
-    if labels is not None and np.shape(labels) != shape:
-        raise ValueError(f"labels have shape {np.shape(labels)}; give {shape}, one for each of the training images")
-    if isinstance(masks, np.ndarray):
-        masks = check_masks(masks, images, "training masks")
-    elif masks is not None and masks.shape != images.shape[:3]:
-        raise ValueError(f"training masks have shape {masks.shape}; give {images.shape[:3]}, one for each image")
-    normal = anomalous = None
-    if anomalies is not None and sets is None:
-        normal, anomalous = _kinds(labels, anomalies, batch_size)
-    elif anomalies is not None:
-        kinds = [_kinds(own, anomalies, batch_size) for own in ([None] if labels is None else labels)]
-        if len({len(own) for own, _ in kinds}) > 1:
-            raise ValueError("members have different numbers of anomalies: train them apart, or give them equally many")
-        normal, anomalous = (jnp.stack(indices) for indices in zip(*kinds))
-    labels = None if labels is None else jnp.asarray(labels, jnp.int32)
-    rows = None if sets is None else jnp.asarray(sets, jnp.int32)
-    masks = None if masks is None else jnp.asarray(masks)
-    return _Data(jnp.asarray(images), rows, labels, masks, normal, anomalous)
-
-
-def _checked_rows(rows: np.ndarray, members: int, images: int) -> np.ndarray:
-    """The sets of the members of a population."""
-    rows = np.asarray(rows)
-    if rows.ndim != 2 or len(rows) != members or not rows.size or not np.issubdtype(rows.dtype, np.integer):
-        raise ValueError(f"rows have shape {rows.shape}, {rows.dtype}; give whole numbers [{members}, n], n at least 1")
-    if not 0 <= rows.min() <= rows.max() < images:
-        raise ValueError(f"rows are from {rows.min()} to {rows.max()}; give indices of the {images} images, from 0")
-    return rows
-
-
-def _kinds(labels: Array | np.ndarray | None, anomalies: int, batch_size: int) -> tuple[Array, Array]:
-    """Indices of normal and of anomalous images, for batches with so many anomalies."""
-    if labels is None:
-        raise ValueError(f"anomalies_per_batch is {anomalies}, but no image is labelled: give labels, or leave it out")
-    if not 1 <= anomalies < batch_size:
-        raise ValueError(f"anomalies_per_batch is {anomalies}; give 1 to {batch_size - 1}, less than batch_size")
-    kinds = [np.flatnonzero((np.asarray(labels) > 0) == kind).astype(np.int32) for kind in (False, True)]
-    for name, found in zip(("normal", "anomalous"), kinds):
-        if not len(found):
-            raise ValueError(f"no training image is labelled {name}; anomalies_per_batch needs both kinds")
-    return jnp.asarray(kinds[0]), jnp.asarray(kinds[1])
