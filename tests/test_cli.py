@@ -60,6 +60,14 @@ def test_settings_are_those_of_the_run_and_flags_override_them(folder):
     assert parsed(f"--resume={folder}", "--inner.sizes", 9, "--name", "c") == (expected, None)
 
 
+def test_a_run_of_an_earlier_version_cannot_be_resumed(folder, capsys):
+    file = folder / "config.json"
+    file.write_text(file.read_text().replace("jaxad-run-2", "jaxad-run-1"))
+    assert parsed("--resume", folder) == (None, 2)
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith(f"error: {folder} was begun by jaxad 0.1.0")
+
+
 def test_settings_that_the_run_did_not_know_have_their_defaults(folder):
     edit(folder, lambda config: config.update(gone=config.pop("name")))
     assert parsed("--resume", folder) == (dataclasses.replace(ASKED, name="a", resume=str(folder)), None)

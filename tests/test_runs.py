@@ -142,6 +142,17 @@ def test_what_is_not_a_run_is_refused(tmp_path):
         open_run(tmp_path / "nowhere")
 
 
+def test_a_run_of_an_earlier_version_is_left_to_that(tmp_path):
+    (tmp_path / "config.json").write_text('{"format": "jaxad-run-1", "name": "autoad", "config": {}}')
+    for write in (True, False):
+        with pytest.raises(
+            ValueError, match=r"was begun by jaxad 0\.1\.0, and only that version can continue it"
+        ) as error:
+            open_run(tmp_path, write=write)
+        assert str(tmp_path) in one_line(error)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
 def test_a_changed_config_is_refused_and_named(tmp_path):
     create_run(tmp_path / "run", Config(), name="x").close()
     changed = Config(seed=1, optimizer=Optimizer(rate=0.2), time_budget=9.0)

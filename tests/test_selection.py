@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from jaxad.training.early_stopping import Selection, best_values, eval_steps, fit_selected, value_of
+from jaxad.training.early_stopping import Selection, best_values, eval_steps, fit_selected, spread_evals, value_of
 from jaxad.training.resumable import fit_selected_saved
 from jaxad.types import Batch, Detector
 
@@ -159,3 +159,13 @@ def test_nonsense_is_refused(options):
     keys = jax.vmap(jax.random.key)(np.arange(1))
     with pytest.raises(ValueError, match=r"choose one of auroc|give ascending numbers of steps"):
         fit_selected(wave(), keys, TRAIN, VALID, LABELS, **({"evals": (1,), "batch_size": 4} | options))
+
+
+def test_evaluations_are_spread_from_the_first_to_the_last_step():
+    assert spread_evals(1000, 4) == (250, 500, 750, 1000)
+    assert spread_evals(1000, 1, first=0.3) == (1000,)
+    assert spread_evals(1000, 80, first=0.21) == tuple(range(210, 1001, 10))
+    assert spread_evals(3, 3) == (1, 2, 3)
+    for count in (0, 4):
+        with pytest.raises(ValueError, match=f"{count} evaluations do not fit into 3 steps; give 1 to 3"):
+            spread_evals(3, count)

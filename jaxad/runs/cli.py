@@ -20,14 +20,14 @@ MAY_DIFFER = frozenset({"output", "resume", "cache_dir", "quiet", "data_dir"})
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """Where a run goes and what it tells, which the configs of experiments inherit."""
+    """Where a run goes and what it tells; the configs of experiments inherit it, and `runner.session` reads it."""
 
     output: str | None = None
-    """Run folder to make; by default runs/NAME-DATE-TIME."""
+    """Make this run folder; by default runs/NAME-DATE-TIME."""
     resume: str | None = None
-    """Run folder to continue, exactly as if it had never stopped."""
+    """Continue this run folder, exactly as if it had never stopped."""
     cache_dir: str | None = None
-    """Where compiled programs are kept for later runs; by default ~/.cache/jaxad/xla."""
+    """Folder that keeps compiled programs for later runs; by default ~/.cache/jaxad/xla."""
     quiet: bool = False
     """Print nothing but errors."""
 
