@@ -132,7 +132,7 @@ def test_any_mapping_can_hold_the_records():
 
 def test_groups_train_together_and_only_what_is_missing_is_finished(path, shown):
     records = Records(path)
-    records["b"], records["e"] = {"n": 0}, {"n": 0}
+    records["b"], records["e"], records["elsewhere"] = {"n": 0}, {"n": 0}, {"n": 0}
     made, finished = [], []
 
     def groups():
@@ -149,9 +149,9 @@ def test_groups_train_together_and_only_what_is_missing_is_finished(path, shown)
         finished.append(group[index])
         return {"n": trained + index}
 
-    fill_groups(groups(), records, train, finish, total=5, steps=10)
+    fill_groups(groups(), records, train, finish, names="abcde", steps=10)
     assert finished == ["A", "C", "D"]
-    assert {name: record["n"] for name, record in Records(path).items()} == {"a": 7, "b": 0, "c": 9, "d": 7, "e": 0}
+    assert [Records(path)[name]["n"] for name in "abcde"] == [7, 0, 9, 7, 0]
     assert shown == [
         (20, "a and 2 more"), (40, "a and 2 more"), (40, "a and 2 more"), (40, "d"), (50, "d"), (50, "d"),
     ]  # fmt: skip

@@ -12,7 +12,7 @@ import itertools
 import multiprocessing
 import threading
 from collections import UserDict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, TypeVar
@@ -89,7 +89,7 @@ def fill(
     fill_groups(
         (((name,), cell) for name, cell in cells.items()), records,
         lambda cell, on_steps: work(cell), lambda cell, record, index: record,
-        total=len(cells), label=label, quiet=quiet, outcome=outcome, on_error=on_error,
+        names=cells, label=label, quiet=quiet, outcome=outcome, on_error=on_error,
     )  # fmt: skip
 
 
@@ -99,7 +99,7 @@ def fill_groups(
     train: Callable[[Group, OnSteps], Trained],
     finish: Callable[[Group, Trained, int], Record],
     *,
-    total: int,
+    names: Collection[str],
     steps: int = 1,
     label: str = "cells",
     quiet: bool = False,
@@ -114,17 +114,17 @@ def fill_groups(
       train: of a group; it may tell how many steps its cells have taken together.
       finish: of a group, what `train` has returned, and the number of a cell in the group: the record of that cell.
         Called for those cells alone that have none.
-      total: number of cells in all groups.
+      names: of the cells in all groups.
       steps: of one cell, which the progress counts.
     """
-    done = min(len(records), total)
-    with Progress(total * steps, label=label, start=done * steps, quiet=quiet) as progress:
-        for names, group in groups:
-            waiting = [index for index, name in enumerate(names) if name not in records]
+    done = sum(name in records for name in names)
+    with Progress(len(names) * steps, label=label, start=done * steps, quiet=quiet) as progress:
+        for own, group in groups:
+            waiting = [index for index, name in enumerate(own) if name not in records]
             if not waiting:
                 continue
-            about = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
-            share = len(waiting) / len(names)  # others of the group have been counted already
+            about = own[0] if len(own) == 1 else f"{own[0]} and {len(own) - 1} more"
+            share = len(waiting) / len(own)  # others of the group have been counted already
 
             def on_steps(taken: int, before: int = done * steps, share: float = share, about: str = about) -> None:
                 progress.update(before + int(taken * share), note=about)
@@ -133,15 +133,15 @@ def fill_groups(
             try:
                 trained = train(group, on_steps)
                 for index in waiting:
-                    records[names[index]] = finish(group, trained, index)
-                    said = outcome(records[names[index]])
+                    records[own[index]] = finish(group, trained, index)
+                    said = outcome(records[own[index]])
             except ValueError as error:
                 if on_error is None:
                     raise
                 said = str(error)
                 for index in waiting:
-                    if names[index] not in records:
-                        on_error(names[index], error)
+                    if own[index] not in records:
+                        on_error(own[index], error)
             done += len(waiting)
             progress.update(done * steps, note=f"{about}{said and ': '}{said}")
 

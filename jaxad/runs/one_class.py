@@ -171,7 +171,7 @@ def fill_cells(
 
     fill_groups(
         (([cell.name for cell, _ in group], group) for group in groups), records, train, finish,
-        total=len(cells), steps=config.steps, label="train", quiet=config.quiet,
+        names=[cell.name for cell in cells], steps=config.steps, label="train", quiet=config.quiet,
     )  # fmt: skip
     return [records[cell.name] for cell in cells]
 
