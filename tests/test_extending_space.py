@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import doctest
 import functools
 import itertools
 import json
@@ -21,6 +22,7 @@ from jaxad.nas.executors.vmapped import Vmapped
 from jaxad.nas.space import SearchSpace
 from jaxad.nas.strategies.autoad.controller import make_controller
 from jaxad.nas.trial import Job, TrialConfig
+from jaxad.nn import actions, choices
 from jaxad.nn.actions import ACTIONS, EXTRA_ACTIONS, Action, Step, add_action
 from jaxad.nn.architecture import Architecture, Layer
 from jaxad.nn.cost import flops, parameter_count
@@ -436,8 +438,10 @@ def test_names_keep_their_meaning():
     assert ACTIVATIONS.add("cosine", jnp.sin, replace=True) is ACTIVATIONS["cosine"] is jnp.sin
     with pytest.raises(ValueError, match="activation 'not a name' is no name"):
         ACTIVATIONS.add("not a name", jnp.cos)
-    with pytest.raises(ValueError, match=r"entry of activations is 'gelu'; choose one of sigmoid, .*, or import first"):
-        SearchSpace(activations=("gelu",))
+    with pytest.raises(
+        ValueError, match=r"entry of activations is 'unheard'; choose one of sigmoid, .*, or import first"
+    ):
+        SearchSpace(activations=("unheard",))
     with pytest.raises(ValueError, match="hypothesis 'near_zero' has no option size: it knows power"):
         make_hypothesis("near_zero", size=3)
 
@@ -476,6 +480,16 @@ def test_bad_spaces_and_shapes_are_refused():
         whole = child(dataclasses.replace(layer(), extra={"crop": "a"}))
         with pytest.raises(ValueError, match=r"action 'crop' makes .* of .*; it must keep the shape"):
             autoencoder(architecture=whole).init(jax.random.key(0), np.ones((2, *SHAPE), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("module", "table", "name"), [(choices, ACTIVATIONS, "gelu"), (actions, EXTRA_ACTIONS, "shortcut")]
+)
+def test_the_examples_of_the_tables_run(module, table, name):
+    try:
+        assert doctest.testmod(module).failed == 0
+    finally:
+        del table._entries[name]
 
 
 def test_adding_an_action_makes_it_known():

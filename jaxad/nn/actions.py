@@ -10,9 +10,9 @@ it where its space says so, and architectures that do not mention it have its de
     >>> from jaxad.nn.actions import Action, Step, add_action
     >>> def add(features, inputs):  # a residual connection, where sizes and channels allow it
     ...     return features if inputs is None else features + inputs
-    >>> _ = add_action(Action(name="residual", after="activation", sees_inputs=True, choices={"add": Step(add)}))
-    >>> SearchSpace(num_layers=1, extra=("residual",)).position_names[-1]
-    'layer1.residual'
+    >>> _ = add_action(Action(name="shortcut", after="activation", sees_inputs=True, choices={"add": Step(add)}))
+    >>> SearchSpace(num_layers=1, extra=("shortcut",)).position_names[-1]
+    'layer1.shortcut'
     >>> SearchSpace(num_layers=1).position_names[-1]
     'layer1.activation'
 """

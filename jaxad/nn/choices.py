@@ -8,10 +8,10 @@ what a known name means nor what any space holds, so that importing a module tha
     >>> import jax
     >>> from jaxad.nas.space import SearchSpace
     >>> from jaxad.nn.layers import ACTIVATIONS
-    >>> _ = ACTIVATIONS.add("mish", jax.nn.mish)
-    >>> SearchSpace(activations=("relu", "mish")).choices_per_token[-1]
+    >>> _ = ACTIVATIONS.add("gelu", jax.nn.gelu)
+    >>> SearchSpace(activations=("relu", "gelu")).choices_per_token[-1]
     2
-    >>> "mish" in SearchSpace().activations
+    >>> "gelu" in SearchSpace().activations
     False
 """
 
@@ -40,7 +40,7 @@ class Choices(Mapping[str, Entry]):
         self._entries = dict(standard)
 
     def add(self, name: str, entry: Entry, *, replace: bool = False) -> Entry:
-        """Make a name legal, and return its entry.
+        """Make a name legal, and return its entry; the same entry may be added twice.
 
         Args:
           entry: what the table holds for each name, see where it is defined.
@@ -51,7 +51,8 @@ class Choices(Mapping[str, Entry]):
         """
         if not isinstance(name, str) or not name.isidentifier():
             raise ValueError(f"{self.action} {name!r} is no name: use letters, digits and underscores")
-        if name in self.standard or (name in self._entries and not replace):
+        known = name in self._entries and self._entries[name] is not entry
+        if known and (name in self.standard or not replace):
             raise ValueError(f"{self.action} {name!r} is known already; give another name")
         self._entries[name] = entry
         return entry
