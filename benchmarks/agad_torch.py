@@ -7,6 +7,7 @@ the discriminator's weights, the discriminator without those of its images. Imag
 The one difference: PyTorch keeps running averages of the unbiased variance.
 """
 
+import re
 from typing import Any, NamedTuple
 
 import ama_torch
@@ -28,7 +29,7 @@ SUPPORTED |= {"frozen_norm": False, "running_from": "inputs", "compute": "float3
 
 
 # ---- networks ----------------------------------------------------------------------------------------------------
-# Their attributes have the names of jaxad's parameters, see `named_arrays`.
+# Their attributes have the names of jaxad's parameters, but that blocks are modules here: see `named_arrays`.
 
 
 def scaled(width: int, multiplier: float) -> int:
@@ -90,12 +91,12 @@ class Encoder(nn.Module):
         widths, sides = encoder_form(image_shape, width)
         pairs = zip([image_shape[2], *widths], widths)
         self.blocks = nn.ModuleList(Halving(*pair, norm=i > 0) for i, pair in enumerate(pairs))
-        self.dense = nn.Conv2d(widths[-1], latent_dim, sides, bias=False)
+        self.codes = nn.Conv2d(widths[-1], latent_dim, sides, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         for block in self.blocks:
             x = block(x)
-        return self.dense(x)
+        return self.codes(x)
 
 
 class Decoder(nn.Module):
@@ -225,13 +226,28 @@ def remember(network: nn.Module, does: bool) -> None:
 
 # ---- weights of ours ---------------------------------------------------------------------------------------------
 
+NAMES = {  # from jaxad's, as of Flax
+    r"^(en|de)coder\.conv(\d+)\.": r"\1coder.blocks.\2.",
+    r"^(en|de)coder\.norm(\d+)\.": r"\1coder.blocks.\2.norm.",
+    r"^node_(\d+)_(\d+)\.": r"nodes.\1,\2.",
+    r"\bconv([01])\.": r"convs.\1.",
+    r"\bnorm([01])\.": r"convs.\1.norm.",
+}
+
 
 def named_arrays(params: Params) -> dict[str, np.ndarray]:
     """The leaves of jaxad's generator ("net") or discriminator by the names, and in the layout, of the network here."""
-    arrays = ama_torch.named_arrays(params)
-    for name, array in arrays.items():
-        if array.ndim == 4 and (".up." in name or name.startswith("decoder.blocks.")):  # transposed convolutions
-            arrays[name] = array.swapaxes(0, 1)
+    arrays = {}
+    for name, array in ama_torch.named_arrays(params).items():
+        for pattern, ours in NAMES.items():
+            name = re.sub(pattern, ours, name)
+        if array.ndim == 4 and (".up." in name or name.startswith("decoder.blocks.")):
+            # Flax stores the kernel of a transposed convolution turned by 180 degrees.
+            array = array.swapaxes(0, 1)[:, :, ::-1, ::-1]
+        if name == "decoder.dense.weight":
+            sides = params["encoder"]["codes"]["kernel"].shape[:2]
+            array = array.T.reshape(array.shape[1], *sides, -1).transpose(0, 3, 1, 2)
+        arrays[name] = array
     return arrays
 
 

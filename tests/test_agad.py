@@ -11,8 +11,9 @@ from agads import GANOMALY, IMAGES, LABELS, SKIP, SMALL, leaves_close, mostly_cl
 
 from jaxad.methods.agad import LINEAGE, AGADConfig, agad
 from jaxad.methods.agad import inference as views
-from jaxad.nn import dcgan
-from jaxad.nn.norm import Statistics
+from jaxad.methods.agad.dcgan import Autoencoder, Discriminator, Encoder
+from jaxad.nn.network import make_network, replaced
+from jaxad.nn.unet import UNet
 from jaxad.types import Batch
 
 # ---- the iteration ---------------------------------------------------------------------------------------------
@@ -23,20 +24,31 @@ def bce(logits, target):
     return -jnp.log(p if target else 1 - p)
 
 
-def restated(config, generator, discriminator, labels):
+def restated(config, generator, discriminator, statistics, labels):
     """(L_G, L_D) as Algorithm 1 reads: every expectation of the images of one class, every pass written out."""
+    coded = {"latent_dim": config.latent_dim, "multiplier": config.width}
+
+    def run(module, params, images, statistics):
+        """Normalised with the batch's own statistics: those that are given are not used."""
+        return make_network(module).apply({"params": params, "batch_stats": statistics}, images, train=True)[0]
+
+    def autoencode(params, images):
+        return run(Autoencoder(**coded), params, images, statistics[0]["net"])
+
+    def discriminate(images):
+        return run(Discriminator(**coded), discriminator, images, statistics[1])
+
     x = 2 * IMAGES - 1
     normal, anomalous = np.flatnonzero(labels == 0), np.flatnonzero(labels == 1)
     if config.generator == "naive":
-        made = dcgan.autoencode(generator["net"], x)
-        rebuilt, codes = made.output, made.codes
+        rebuilt, codes = autoencode(generator["net"], x)
     else:
-        from jaxad.nn import unet
-
-        rebuilt = unet.generate(generator["net"], x).output
-    real, fake = dcgan.discriminate(discriminator, x), dcgan.discriminate(discriminator, rebuilt)
+        unet = UNet(multiplier=config.width, levels=config.levels, dense=False, activation=jnp.tanh)
+        rebuilt = run(unet, generator["net"], x, statistics[0]["net"])
+    real, fake = discriminate(x), discriminate(rebuilt)
     if config.second_encoder:
-        latent = jnp.mean((codes - dcgan.encode(generator["encoder"], rebuilt).output) ** 2, 1)
+        recoded, _ = run(Encoder(**coded), generator["encoder"], rebuilt, statistics[0]["encoder"])
+        latent = jnp.mean((codes - recoded) ** 2, 1)
     else:
         latent = jnp.mean((real.latent - fake.latent) ** 2, 1)
     error = jnp.abs(x - rebuilt)
@@ -49,8 +61,9 @@ def restated(config, generator, discriminator, labels):
     of_generator += config.latent_weight * jnp.mean(latent[normal])
     of_discriminator = jnp.mean(bce(real.logits[normal], 1)) + jnp.mean(bce(fake.logits[normal], 0))
     if config.pseudo_weight:
-        affine = Statistics(affine=generator.get("auxiliary"))
-        again = jnp.abs(rebuilt - dcgan.autoencode(generator["net"], rebuilt, affine).output)
+        again = jnp.abs(
+            rebuilt - autoencode(replaced(generator["net"], generator.get("auxiliary", {})), rebuilt).images
+        )
         of_generator -= 15 * jnp.mean(again[normal])
     if config.anomalies == "fail" and len(anomalous):
         of_generator += 1 / (jnp.mean(bce(fake.logits[anomalous], config.anomaly_target)) + 1e-6)
@@ -87,14 +100,17 @@ def test_losses_and_gradients_of_an_iteration_equal_its_restatement(case):
     after, info = stepped(config, state, jnp.asarray(labels))
 
     def both(generator, discriminator):
-        loss = lambda which: lambda *p: restated(config, *p, labels)[which]  # noqa: E731
+        statistics = state.generator["batch_stats"], state.discriminator["batch_stats"]
+        loss = lambda which: lambda *p: restated(config, *p, statistics, labels)[which]  # noqa: E731
         ours = jax.value_and_grad(loss(0), 0)(generator, discriminator)
         return ours, jax.value_and_grad(loss(1), 1)(generator, discriminator)
 
-    (generator, to_generator), (judge, to_judge) = jax.jit(both)(state.generator, state.discriminator)
+    (generator, to_generator), (discriminator, to_discriminator) = jax.jit(both)(
+        state.generator["params"], state.discriminator["params"]
+    )
     np.testing.assert_allclose(info.generator_loss, generator, rtol=1e-4)
-    np.testing.assert_allclose(info.discriminator_loss, judge, rtol=1e-4)
-    for name, gradient in (("generator", to_generator), ("discriminator", to_judge)):
+    np.testing.assert_allclose(info.discriminator_loss, discriminator, rtol=1e-4)
+    for name, gradient in (("generator", to_generator), ("discriminator", to_discriminator)):
         momentum = optax.tree.get(after.opt_state[name], "mu")
         largest = max(float(jnp.abs(g).max()) for g in jax.tree.leaves(gradient))
         leaves_close(momentum, jax.tree.map(lambda g: 0.5 * g, gradient), rtol=1e-3, atol=1e-4 * largest)
@@ -106,8 +122,10 @@ def test_labels_of_normal_images_are_as_no_labels():
     state = started(SMALL)
     plain, _ = stepped(SMALL, state, None)
     labelled, _ = stepped(SMALL, state, jnp.zeros(10, jnp.int32))
-    mostly_close((labelled.generator, labelled.discriminator), (plain.generator, plain.discriminator))
-    leaves_close(labelled.running, plain.running, rtol=1e-4, atol=1e-6)
+    for name in ("generator", "discriminator"):
+        one, other = (getattr(state, name) for state in (labelled, plain))
+        mostly_close(one["params"], other["params"])
+        leaves_close(one["batch_stats"], other["batch_stats"], rtol=1e-4, atol=1e-6)
 
 
 def test_a_batch_of_anomalies_alone_has_losses_too():
@@ -141,14 +159,14 @@ def test_the_discriminator_starts_anew_below_the_threshold_and_only_then():
     kept, _ = stepped(SMALL, state)
     anew, info = stepped(eager, state)
     assert info.reset == 1
-    mostly_close(anew.generator, kept.generator)
+    mostly_close(anew.generator["params"], kept.generator["params"])
     # Kernels are as large as at the start and yet others; the optimiser has forgotten.
-    one, other = (s.discriminator["encoder"]["blocks"][0]["kernel"] for s in (anew, state))
+    one, other = (s.discriminator["params"]["encoder"]["conv0"]["kernel"] for s in (anew, state))
     assert not np.allclose(one, other, atol=1e-3)
     np.testing.assert_allclose(np.std(one), 0.02, rtol=0.3)
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(anew.opt_state["discriminator"]))
     never = dataclasses.replace(SMALL, reset_below=0.0)
-    mostly_close(stepped(never, state)[0].discriminator, kept.discriminator)
+    mostly_close(stepped(never, state)[0].discriminator["params"], kept.discriminator["params"])
 
 
 # ---- settings --------------------------------------------------------------------------------------------------

@@ -10,16 +10,31 @@ from agads import GANOMALY, IMAGES, LABELS, SKIP, SMALL, leaves_close, started, 
 
 from jaxad.methods.agad import AGADConfig, agad, auroc_by_batches, learns_from, variant
 from jaxad.methods.agad import inference as views
+from jaxad.methods.agad.dcgan import Autoencoder, Discriminator, Encoder
 from jaxad.metrics import image as metrics
-from jaxad.nn import dcgan
-from jaxad.nn.norm import Statistics
+from jaxad.nn.network import make_network, replaced
 from jaxad.types import Batch
 
 # ---- batch normalisation (Table 5) -----------------------------------------------------------------------------
 
 
-def moments_of(generator, images, statistics=None):
-    return jax.jit(lambda g, x: dcgan.autoencode(g["net"], x, statistics).moments)(generator, images)
+NET, ENCODER, DISCRIMINATOR = (
+    make_network(module(latent_dim=SMALL.latent_dim, multiplier=SMALL.width, momentum=0.0))
+    for module in (Autoencoder, Encoder, Discriminator)
+)
+
+
+def part(generator, name="net", affine=None):
+    """Variables of a network, with other affine parts if these are given."""
+    variables = {kind: parts[name] for kind, parts in generator.items()}
+    return variables | {"params": replaced(variables["params"], affine or {})}
+
+
+@jax.jit
+def passed(generator, images, affine=None):
+    """Reconstructions and the statistics of the batch; momentum is 0."""
+    made, variables = NET.apply(part(generator, affine=affine), images, train=True)
+    return made.images, variables["batch_stats"]
 
 
 def moved(old, new):
@@ -30,43 +45,41 @@ def test_shared_averages_see_inputs_or_both_passes_over_two_batches():
     x = 2 * IMAGES - 1
     for config in (SMALL, dataclasses.replace(SMALL, running_from="both")):
         state = started(config)
-        expected = state.running["generator"]
+        expected = state.generator["batch_stats"]["net"]
         for _ in range(2):
-            seen = moments_of(state.generator, x)
+            rebuilt, seen = passed(state.generator, x)
             expected = moved(expected, seen)
             if config.running_from == "both":
-                rebuilt = jax.jit(lambda g: dcgan.autoencode(g["net"], x).output)(state.generator)
-                expected = moved(expected, moments_of(state.generator, rebuilt))
+                expected = moved(expected, passed(state.generator, rebuilt)[1])
             state, _ = stepped(config, state)
-            leaves_close(state.running["generator"], expected, rtol=1e-3, atol=1e-6)
-        assert state.running.keys() == {"generator", "discriminator"}
+            leaves_close(state.generator["batch_stats"], {"net": expected}, rtol=1e-3, atol=1e-6)
 
 
 def test_auxiliary_averages_see_reconstructions_alone():
     config = dataclasses.replace(SMALL, auxiliary_norm=True)
     state, x = started(config), 2 * IMAGES - 1
-    after, _ = stepped(config, state)
-    leaves_close(
-        after.running["generator"], moved(state.running["generator"], moments_of(state.generator, x)),
-        rtol=1e-3, atol=1e-6,
-    )  # fmt: skip
-    rebuilt = jax.jit(lambda g: dcgan.autoencode(g["net"], x).output)(state.generator)
-    seen = moments_of(state.generator, rebuilt, Statistics(affine=state.generator["auxiliary"]))
-    leaves_close(after.running["auxiliary"], moved(state.running["auxiliary"], seen), rtol=1e-3, atol=1e-6)
+    before, after = state.generator["batch_stats"], stepped(config, state)[0].generator["batch_stats"]
+    rebuilt, seen = passed(state.generator, x)
+    leaves_close(after["net"], moved(before["net"], seen), rtol=1e-3, atol=1e-6)
+    affine = state.generator["params"]["auxiliary"]
+    assert not np.allclose(
+        affine["decoder"]["norm"]["scale"], part(state.generator)["params"]["decoder"]["norm"]["scale"]
+    )
+    _, seen = passed(state.generator, rebuilt, affine)
+    leaves_close(after["auxiliary"], moved(before["auxiliary"], seen), rtol=1e-3, atol=1e-6)
 
 
 def test_frozen_normalisation_keeps_anomalies_out_of_all_averages():
     """They follow the normal images alone; without freezing they follow all."""
     config = dataclasses.replace(SMALL, frozen_norm=True)
     state = started(config)
-    after, _ = stepped(config, state)
-    alone = moments_of(state.generator, (2 * IMAGES - 1)[np.flatnonzero(LABELS == 0)])
-    leaves_close(after.running["generator"], moved(state.running["generator"], alone), rtol=1e-3, atol=1e-6)
-    judge = jax.jit(lambda d, x: dcgan.discriminate(d, x).moments)
+    before, after = state.generator["batch_stats"], stepped(config, state)[0].generator["batch_stats"]
+    _, alone = passed(state.generator, (2 * IMAGES - 1)[np.flatnonzero(LABELS == 0)])
+    leaves_close(after["net"], moved(before["net"], alone), rtol=1e-3, atol=1e-6)
     shared, _ = stepped(SMALL, state)
-    together = moments_of(state.generator, 2 * IMAGES - 1)
-    leaves_close(shared.running["generator"], moved(state.running["generator"], together), rtol=1e-3, atol=1e-6)
-    assert judge(state.discriminator, IMAGES) == ()  # at 8x8 the discriminator has no normalisation
+    _, together = passed(state.generator, 2 * IMAGES - 1)
+    leaves_close(shared.generator["batch_stats"]["net"], moved(before["net"], together), rtol=1e-3, atol=1e-6)
+    assert state.discriminator["batch_stats"] == {}  # at 8x8 the discriminator has no normalisation
 
 
 def test_frozen_normalisation_needs_labels():
@@ -105,13 +118,11 @@ def test_scores_of_the_forerunners(config):
     def plain(state):
         rebuilt = 2 * view.reconstruct(state, IMAGES) - 1
         if config.second_encoder:
-            codes = dcgan.autoencode(state.generator["net"], x, state.running["generator"]).codes
-            other = dcgan.encode(state.generator["encoder"], rebuilt, state.running["encoder"]).output
+            codes = NET.apply(part(state.generator), x).codes
+            other, _ = ENCODER.apply(part(state.generator, "encoder"), rebuilt)
             return jnp.mean((codes - other) ** 2, 1)
-        judged = [
-            dcgan.discriminate(state.discriminator, i, state.running["discriminator"]).latent for i in (x, rebuilt)
-        ]
-        return 0.9 * jnp.mean((x - rebuilt) ** 2, (1, 2, 3)) + 0.1 * jnp.mean((judged[0] - judged[1]) ** 2, 1)
+        latent = [DISCRIMINATOR.apply(state.discriminator, images).latent for images in (x, rebuilt)]
+        return 0.9 * jnp.mean((x - rebuilt) ** 2, (1, 2, 3)) + 0.1 * jnp.mean((latent[0] - latent[1]) ** 2, 1)
 
     np.testing.assert_allclose(jax.jit(view.score)(state, IMAGES), jax.jit(plain)(state), rtol=1e-4)
     assert (agad(config).score_map is None) == (config.score == "latent")
@@ -120,7 +131,8 @@ def test_scores_of_the_forerunners(config):
 def test_the_batch_score_is_a_diagnostic_that_depends_on_the_batch():
     # Weights so large that reconstructions differ, as they do after a long training.
     state, view = trained(SMALL), views(SMALL)
-    state = state._replace(generator=jax.tree.map(lambda leaf: 4 * leaf, state.generator))
+    params = jax.tree.map(lambda leaf: 4 * leaf, state.generator["params"])
+    state = state._replace(generator=state.generator | {"params": params})
     whole, part = (jax.jit(view.batch_score)(state, images) for images in (IMAGES, IMAGES[:4]))
     assert not np.allclose(whole[:4], part, rtol=1e-3)
     frozen, alone = (jax.jit(view.score)(state, images) for images in (IMAGES, IMAGES[:4]))

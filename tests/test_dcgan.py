@@ -5,15 +5,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxad.nn import dcgan
+from jaxad.methods.agad.dcgan import Autoencoder, Discriminator, Encoder
+from jaxad.nn.network import make_network
 
 
 def count(params):
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
-def shapes(function, *arguments):
-    return jax.eval_shape(lambda key: function(key, *arguments), jax.random.key(0))
+def shapes(module, shape):
+    """Those of all variables of a module for images [H, W, C]."""
+    images = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    return jax.eval_shape(make_network(module).init, jax.random.key(0), images)
 
 
 def test_numbers_of_weights_layer_by_layer():
@@ -22,10 +25,10 @@ def test_numbers_of_weights_layer_by_layer():
         halving = 16 * (channels * 64 + 64 * 128 + 128 * 256)
         encoder = halving + 16 * 256 * 100 + 2 * (128 + 256)
         decoder = halving + 16 * 256 * 100 + 2 * (256 + 128 + 64)
-        generator = shapes(dcgan.init_autoencoder, (32, 32, channels))
+        generator = shapes(Autoencoder(), (32, 32, channels))["params"]
         assert count(generator) == encoder + decoder == total
-        assert count(shapes(dcgan.init_encoder, (32, 32, channels))) == encoder
-        assert count(shapes(dcgan.init_discriminator, (32, 32, channels))) == encoder + 100
+        assert count(shapes(Encoder(), (32, 32, channels))["params"]) == encoder
+        assert count(shapes(Discriminator(), (32, 32, channels))["params"]) == encoder + 100
     assert round(total / 2**20, 2) == 2.04
 
 
@@ -39,41 +42,52 @@ def test_numbers_of_weights_layer_by_layer():
     ],
 )
 def test_other_sizes_keep_the_form(shape, widths, sides):
-    params = shapes(dcgan.init_autoencoder, shape, 7)
-    assert tuple(block["kernel"].shape[3] for block in params["encoder"]["blocks"]) == widths
-    assert params["encoder"]["dense"]["kernel"].shape == (*sides, widths[-1], 7)
+    generator = make_network(Autoencoder(latent_dim=7))
+    variables = shapes(Autoencoder(latent_dim=7), shape)
+    encoder = variables["params"]["encoder"]
+    assert tuple(encoder[f"conv{level}"]["kernel"].shape[3] for level in range(len(widths))) == widths
+    assert encoder["codes"]["kernel"].shape == (*sides, widths[-1], 7)
     images = jax.ShapeDtypeStruct((2, *shape), jnp.float32)
-    made = jax.eval_shape(dcgan.autoencode, params, images)
-    assert made.output.shape == (2, *shape)
+    made = jax.eval_shape(generator.apply, variables, images)
+    assert made.images.shape == (2, *shape)
     assert made.codes.shape == (2, 7)
-    assert len(made.moments) == 2 * len(widths) - 1
-    judged = jax.eval_shape(dcgan.discriminate, shapes(dcgan.init_discriminator, shape), images)
-    assert (judged.logits.shape, judged.latent.shape) == ((2,), (2, 100))
-    assert judged.features.shape == (2, *sides, widths[-1])
+    assert len(jax.tree.leaves(variables["batch_stats"])) == 2 * (2 * len(widths) - 1)
+    outputs = jax.eval_shape(make_network(Discriminator()).apply, shapes(Discriminator(), shape), images)
+    assert (outputs.logits.shape, outputs.latent.shape) == ((2,), (2, 100))
+    assert outputs.features.shape == (2, *sides, widths[-1])
 
 
 @pytest.mark.parametrize("shape", [(30, 30, 1), (4, 4, 1), (7, 8, 1)])
 def test_other_shapes_are_refused_with_the_remedy(shape):
     with pytest.raises(ValueError, match="resize to"):
-        dcgan.init_autoencoder(jax.random.key(0), shape)
+        shapes(Autoencoder(), shape)
+
+
+GENERATOR, DISCRIMINATOR = (
+    make_network(module(latent_dim=d, multiplier=0.1, momentum=0.0))
+    for module, d in ((Autoencoder, 6), (Discriminator, 5))
+)
 
 
 @pytest.fixture(scope="module")
 def networks():
     def init(key):
         first, second = jax.random.split(key)
-        generator = dcgan.init_autoencoder(first, (16, 16, 2), 6, 0.1)
-        return generator, dcgan.init_discriminator(second, (16, 16, 2), 5, 0.1)
+        images = jax.ShapeDtypeStruct((1, 16, 16, 2), jnp.float32)
+        return GENERATOR.init(first, images), DISCRIMINATOR.init(second, images)
 
     return jax.jit(init)(jax.random.key(0))
+
+
+def both(generator, discriminator, images):
+    return GENERATOR.apply(generator, images, train=True), DISCRIMINATOR.apply(discriminator, images, train=True)
 
 
 def test_values_equal_a_restatement_in_pytorch(rng, networks):
     torch = pytest.importorskip("torch")
     functional = torch.nn.functional
-    generator, discriminator = jax.tree.map(
-        lambda leaf: leaf + rng.normal(0, 0.1, leaf.shape).astype(np.float32), networks
-    )
+    variables = jax.tree.map(lambda leaf: leaf + rng.normal(0, 0.1, leaf.shape).astype(np.float32), networks)
+    generator, discriminator = (v["params"] for v in variables)
     images = rng.uniform(-1, 1, (4, 16, 16, 2)).astype(np.float32)
 
     def tensor(leaf, *axes):
@@ -81,47 +95,44 @@ def test_values_equal_a_restatement_in_pytorch(rng, networks):
 
     def norm(x, params, slope):
         x = functional.batch_norm(
-            x, None, None, *(torch.tensor(np.asarray(params[n])) for n in ("scale", "offset")), True
+            x, None, None, *(torch.tensor(np.asarray(params[n])) for n in ("scale", "bias")), True
         )
         return functional.leaky_relu(x, slope)
 
     def encode(params, x):
-        for block in params["blocks"]:
-            x = functional.conv2d(x, tensor(block["kernel"], 3, 2, 0, 1), stride=2, padding=1)
-            x = norm(x, block["norm"], 0.2) if "norm" in block else functional.leaky_relu(x, 0.2)
-        return functional.conv2d(x, tensor(params["dense"]["kernel"], 3, 2, 0, 1))
+        for level in (0, 1):
+            x = functional.conv2d(x, tensor(params[f"conv{level}"]["kernel"], 3, 2, 0, 1), stride=2, padding=1)
+            x = norm(x, params["norm1"], 0.2) if level else functional.leaky_relu(x, 0.2)
+        return functional.conv2d(x, tensor(params["codes"]["kernel"], 3, 2, 0, 1))
 
     x = torch.tensor(images.transpose(0, 3, 1, 2))
     codes = encode(generator["encoder"], x)
     decoder = generator["decoder"]
-    made = functional.conv_transpose2d(codes, tensor(decoder["dense"]["kernel"], 3, 2, 0, 1))
-    made = norm(made, decoder["norm"], 0.0)
-    for block in decoder["blocks"]:
-        made = functional.conv_transpose2d(made, tensor(block["kernel"], 2, 3, 0, 1), stride=2, padding=1)
-        made = norm(made, block["norm"], 0.0) if "norm" in block else torch.tanh(made)
+    dense = tensor(decoder["dense"]["kernel"].reshape(6, 4, 4, -1), 0, 3, 1, 2)
+    made = norm(functional.conv_transpose2d(codes, dense), decoder["norm"], 0.0)
+    for level in (0, 1):
+        # Flax stores the kernel of a transposed convolution turned by 180 degrees.
+        kernel = tensor(decoder[f"conv{level}"]["kernel"][::-1, ::-1], 2, 3, 0, 1)
+        made = functional.conv_transpose2d(made, kernel, stride=2, padding=1)
+        made = torch.tanh(made) if level else norm(made, decoder["norm0"], 0.0)
     latent = encode(discriminator["encoder"], x)
     logits = latent.flatten(1) @ tensor(discriminator["logit"]["kernel"], 0, 1)
 
-    ours, judged = jax.jit(lambda g, d: (dcgan.autoencode(g, images), dcgan.discriminate(d, images)))(
-        generator, discriminator
-    )
+    (ours, _), (outputs, _) = jax.jit(both)(*variables, images)
     np.testing.assert_allclose(ours.codes, codes.flatten(1), rtol=1e-3, atol=1e-4)
-    np.testing.assert_allclose(ours.output, made.permute(0, 2, 3, 1), rtol=1e-3, atol=1e-4)
-    np.testing.assert_allclose(judged.latent, latent.flatten(1), rtol=1e-3, atol=1e-4)
-    np.testing.assert_allclose(judged.logits, logits[:, 0], rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(ours.images, made.permute(0, 2, 3, 1), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(outputs.latent, latent.flatten(1), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(outputs.logits, logits[:, 0], rtol=1e-3, atol=1e-4)
 
 
 def test_frozen_moments_repeat_the_batch_and_judge_each_image_by_itself(rng, networks):
-    generator, discriminator = networks
     images = jnp.asarray(rng.uniform(-1, 1, (6, 16, 16, 2)), jnp.float32)
 
-    def both(images):
-        made, judged = dcgan.autoencode(generator, images), dcgan.discriminate(discriminator, images)
-        frozen = dcgan.autoencode(generator, images, made.moments)
-        alone = dcgan.discriminate(discriminator, images[:1], judged.moments)
-        return made, judged, frozen, alone
+    def again(generator, discriminator, images):
+        (made, seen), (outputs, judged) = both(generator, discriminator, images)
+        return made, outputs, GENERATOR.apply(seen, images), DISCRIMINATOR.apply(judged, images[:1])
 
-    made, judged, frozen, alone = jax.jit(both)(images)
-    np.testing.assert_allclose(frozen.output, made.output, rtol=1e-3, atol=1e-4)
-    np.testing.assert_allclose(alone.logits[0], judged.logits[0], rtol=1e-3, atol=1e-5)
-    assert np.abs(made.output).max() <= 1
+    made, outputs, frozen, alone = jax.jit(again)(*networks, images)
+    np.testing.assert_allclose(frozen.images, made.images, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(alone.logits[0], outputs.logits[0], rtol=1e-3, atol=1e-5)
+    assert np.abs(made.images).max() <= 1

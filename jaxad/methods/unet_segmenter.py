@@ -19,9 +19,8 @@ import jax.numpy as jnp
 import optax
 
 from jaxad.methods.registry import detector
-from jaxad.nn import unet
-from jaxad.nn.layers import Moments
-from jaxad.nn.norm import averaged, fresh_moments
+from jaxad.nn.network import make_network
+from jaxad.nn.unet import UNet
 from jaxad.training.augment import random_transforms, warp
 from jaxad.types import Array, Batch, Detector, Key, Params
 
@@ -59,8 +58,7 @@ class UNetSegmenterConfig:
 class UNetSegmenterState(NamedTuple):
     """All that training and scoring need."""
 
-    params: Params
-    running: tuple[Moments, ...]  # averages of every normalisation, for scoring
+    variables: Params  # {"params", "batch_stats"}: weights, and averages of every normalisation, for scoring
     opt_state: optax.OptState
 
 
@@ -88,13 +86,13 @@ def unet_segmenter(config: UNetSegmenterConfig | None = None, **fields: Any) -> 
     `calibrate` changes nothing: normalisation is by running averages of the training batches.
     """
     config = dataclasses.replace(config or UNetSegmenterConfig(), **fields)
+    network = make_network(UNet(multiplier=config.width, levels=config.levels, dense=False, outputs=1))
     optimiser = optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.steps))
 
     def init(key: Key, images: Array) -> UNetSegmenterState:
         chex.assert_rank(images, 4)
-        params = unet.init_unet(key, images.shape[1:], config.width, levels=config.levels, dense=False, outputs=1)
-        shapes = jax.eval_shape(unet.transform, params, jax.ShapeDtypeStruct(images.shape, jnp.float32))
-        return UNetSegmenterState(params, fresh_moments(shapes.moments), optimiser.init(params))
+        variables = network.init(key, images)
+        return UNetSegmenterState(variables, optimiser.init(variables["params"]))
 
     def step(key: Key, state: UNetSegmenterState, batch: Batch) -> tuple[UNetSegmenterState, UNetSegmenterInfo]:
         chex.assert_rank(batch.images, 4)
@@ -106,17 +104,17 @@ def unet_segmenter(config: UNetSegmenterConfig | None = None, **fields: Any) -> 
             transforms = random_transforms(key, images.shape[0])
             images, masks = warp(images, transforms), warp(masks[..., None], transforms, nearest=True)[..., 0]
 
-        def loss_of(params: Params) -> tuple[Array, tuple[UNetSegmenterInfo, tuple[Moments, ...]]]:
-            made = unet.transform(params, 2 * images - 1)
-            logits = made.output[..., 0]
+        def loss_of(params: Params) -> tuple[Array, tuple[UNetSegmenterInfo, Params]]:
+            made, variables = network.apply({**state.variables, "params": params}, 2 * images - 1, train=True)
+            logits = made[..., 0]
             entropy, dice = cross_entropy(logits, masks), overlap(logits, masks)
             loss = entropy + config.overlap_weight * (1 - dice)
-            return loss, (UNetSegmenterInfo(loss, entropy, dice), made.moments)
+            return loss, (UNetSegmenterInfo(loss, entropy, dice), variables)
 
-        (_, (info, moments)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
-        updates, opt_state = optimiser.update(gradients, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        return UNetSegmenterState(params, averaged(state.running, moments), opt_state), info
+        params = state.variables["params"]
+        (_, (info, variables)), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
+        updates, opt_state = optimiser.update(gradients, state.opt_state, params)
+        return UNetSegmenterState({**variables, "params": optax.apply_updates(params, updates)}, opt_state), info
 
     def calibrate(state: UNetSegmenterState, images: Array) -> UNetSegmenterState:
         chex.assert_rank(images, 4)
@@ -127,7 +125,7 @@ def unet_segmenter(config: UNetSegmenterConfig | None = None, **fields: Any) -> 
 
     def score_map(state: UNetSegmenterState, images: Array) -> Array:
         chex.assert_rank(images, 4)
-        return unet.transform(state.params, 2 * images - 1, state.running).output[..., 0]
+        return network.apply(state.variables, 2 * images - 1)[..., 0]
 
     return Detector(init, step, calibrate, score, score_map, transient=("opt_state",))
 

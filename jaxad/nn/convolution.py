@@ -119,7 +119,8 @@ def _canonical(
 
 def _product(images: Array, kernel: Array) -> Array:
     """All pixels of images [B, H, W, I] times a kernel [H, W, I, O]: [B, 1, 1, O]."""
-    return (images.reshape(len(images), -1) @ kernel.reshape(-1, kernel.shape[-1]))[:, None, None]
+    products = images.reshape(len(images), -1) @ kernel.reshape(-1, kernel.shape[-1])
+    return products.reshape(len(images), 1, 1, -1)
 
 
 def _compute_in(inputs: Array, kernel: Array, bias: Array | None, dtype: Any = None) -> list[Array | None]:

@@ -217,10 +217,10 @@ _standardise.defvjp(_standardise_forward, _standardise_backward)
 
 
 def _affine(flat: Array, scale: Array | None, bias: Array | None) -> Array:
-    images = flat[None]
+    images = flat.reshape(1, *flat.shape)
     if scale is not None:
         zeros = jnp.zeros_like(scale)
         images = layers.activate(images, "linear", scale, zeros if bias is None else bias)
     elif bias is not None:
         images = layers.activate(images, "linear", None, bias)
-    return images[0]
+    return images.reshape(flat.shape)

@@ -13,23 +13,22 @@ convolutions have no biases, which normalisation would cancel (their gradients w
 steps); without, conv with bias and ReLU. Kernels start from N(0, 0.02), scales from N(1, 0.02), as GANomaly's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import chex
+import flax.linen as nn
 import jax.numpy as jnp
 
-from jaxad.nn import layers as nn
-from jaxad.nn.conv import conv
-from jaxad.nn.dcgan import affine, kernel, scaled
-from jaxad.nn.initializers import draw_normal
-from jaxad.nn.layers import Moments
-from jaxad.nn.norm import BatchNorm, Normalised, Statistics
-from jaxad.nn.resampling import patch_doubling
-from jaxad.types import Array, Key, Params
+from jaxad.nn import layers
+from jaxad.nn.convolution import Conv, conv_transpose
+from jaxad.nn.initializers import normal
+from jaxad.nn.normalization import MOMENTUM, BatchNorm
+from jaxad.types import Array
 
 WIDTH = 32  # channels of the first level
 LEVELS = 5
+KERNEL_INIT, SCALE_INIT = normal(0.02), normal(0.02, 1.0)
 
 
 def check_shape(image_shape: Sequence[int], levels: int = LEVELS) -> None:
@@ -40,100 +39,107 @@ def check_shape(image_shape: Sequence[int], levels: int = LEVELS) -> None:
         raise ValueError(f"images are {height}x{width}; {levels} levels need multiples of {step}: resize, or fewer")
 
 
-def init_unet(
-    key: Key,
-    image_shape: Sequence[int],
-    multiplier: float = 1.0,
-    *,
-    levels: int = LEVELS,
-    dense: bool = True,
-    batch_norm: bool = True,
-    outputs: int | None = None,
-) -> Params:
-    """Weights for images [H, W, C]: {"nodes": {"i,j": {"up", "convs": [...]}}, "out"}; UNet++ if `dense`.
+class Node(nn.Module):
+    """X(i, j): two convolutions, of what comes from the same level and from the one below.
 
-    The output has as many channels as the images, or `outputs`.
+    Attributes:
+      width: channels of the result.
+      batch_norm, momentum, dtype: as those of `UNet`.
     """
-    check_shape(image_shape, levels)
-    widths = [scaled(WIDTH * 2**level, multiplier) for level in range(levels)]
 
-    def convs(before: int, width: int) -> list[dict[str, Any]]:
-        extra = (lambda: {"norm": affine(width)}) if batch_norm else (lambda: {"bias": jnp.zeros(width)})
-        return [{"kernel": kernel(3, 3, channels, width)} | extra() for channels in (before, width)]
+    width: int
+    batch_norm: bool = True
+    momentum: float = MOMENTUM
+    dtype: str | None = None
 
-    nodes: dict[str, Any] = {
-        _name(i, 0): {"convs": convs(before, width)}
-        for i, (before, width) in enumerate(zip([image_shape[2], *widths], widths))
-    }
-    for i, j in _coming_up(levels, dense):
-        skips = j if dense else 1
-        up = {"kernel": kernel(2, 2, widths[i + 1], widths[i]), "bias": jnp.zeros(widths[i])}
-        nodes[_name(i, j)] = {"up": up, "convs": convs((skips + 1) * widths[i], widths[i])}
-    channels = image_shape[2] if outputs is None else outputs
-    out = {"kernel": kernel(1, 1, widths[0], channels), "bias": jnp.zeros(channels)}
-    return draw_normal(key, {"nodes": nodes, "out": out})
+    @nn.compact
+    def __call__(
+        self, skips: Sequence[Array], below: Array | None = None, *, train: bool, frozen: Array | None = None
+    ) -> Array:
+        """Features [B, H, W, width].
 
-
-def generate(params: Params, images: Array, statistics: Statistics | tuple[Moments, ...] | None = None) -> Normalised:
-    """Images [B, H, W, C] in [-1, 1] made of images."""
-    made = transform(params, images, statistics)
-    return made._replace(output=jnp.tanh(made.output))
-
-
-def transform(params: Params, images: Array, statistics: Statistics | tuple[Moments, ...] | None = None) -> Normalised:
-    """Maps [B, H, W, outputs] of images [B, H, W, C], unbounded."""
-    chex.assert_rank(images, 4)
-    norm, nodes = BatchNorm(statistics), params["nodes"]
-    levels = sum(name.endswith(",0") for name in nodes)
-    dense = len(nodes) == levels * (levels + 1) // 2  # with two levels both are the same network
-    made = {(0, 0): _node(nodes[_name(0, 0)], images, norm)}
-    for i in range(1, levels):
-        made[i, 0] = _node(nodes[_name(i, 0)], _pool(made[i - 1, 0]), norm)
-    for i, j in _coming_up(levels, dense):
-        node = nodes[_name(i, j)]
-        up = _bias(patch_doubling(made[i + 1, j - 1], node["up"]["kernel"]), node["up"])
-        skips = [made[i, k] for k in range(j if dense else 1)]
-        made[i, j] = _node(node, jnp.concatenate([*skips, up], -1), norm)
-    out = params["out"]
-    return Normalised(_bias(_conv(made[0, levels - 1], out["kernel"]), out), norm.seen)
+        Args:
+          skips: features [B, H, W, C] of the same level, at least one.
+          below: features [B, H/2, W/2, C'] of the next level; None in column 0.
+          train, frozen: as those of `UNet`.
+        """
+        options: dict[str, Any] = {"kernel_init": KERNEL_INIT, "dtype": self.dtype}
+        if below is not None:
+            skips = [*skips, conv_transpose(self.width, 2, name="up", **options)(below)]
+        features = jnp.concatenate(skips, -1)
+        for index in range(2):
+            conv = Conv(self.width, (3, 3), use_bias=not self.batch_norm, name=f"conv{index}", **options)
+            features = conv(features)
+            if self.batch_norm:
+                norm = BatchNorm(not train, self.momentum, scale_init=SCALE_INIT, name=f"norm{index}")
+                features = norm(features, frozen=frozen)
+            features = nn.relu(features)
+        return features
 
 
-def _coming_up(levels: int, dense: bool) -> list[tuple[int, int]]:
-    """Nodes (level, column) beyond column 0, each after those it is made of."""
-    columns = range(1, levels)
-    if dense:
-        return [(i, j) for j in columns for i in range(levels - j)]
-    return [(levels - 1 - j, j) for j in columns]
+class UNet(nn.Module):
+    """U-Net, or UNet++ if dense.
+
+    Attributes:
+      multiplier: of all numbers of channels; 1 is as above.
+      levels: resolutions; sides of images are multiples of 2^(levels - 1).
+      dense: UNet++.
+      batch_norm: whether nodes normalise.
+      outputs: channels of the result; by default those of the images.
+      activation: of the result, such as `jnp.tanh`; none by default.
+      momentum: of running averages, see `normalization.BatchNorm`.
+      dtype: number type of products of convolutions, such as "bfloat16"; all else is float32.
+
+    Example:
+      >>> import jax
+      >>> from jaxad.nn.network import make_network
+      >>> images = jnp.ones((2, 8, 8, 3))
+      >>> network = make_network(UNet(multiplier=0.1, levels=3, dense=False, outputs=1))
+      >>> variables = network.init(jax.random.key(0), images)
+      >>> network.apply(variables, images).shape
+      (2, 8, 8, 1)
+    """
+
+    multiplier: float = 1.0
+    levels: int = LEVELS
+    dense: bool = True
+    batch_norm: bool = True
+    outputs: int | None = None
+    activation: Callable[[Array], Array] | None = None
+    momentum: float = MOMENTUM
+    dtype: str | None = None
+
+    @nn.compact
+    def __call__(self, images: Array, *, train: bool, frozen: Array | None = None) -> Array:
+        """Maps [B, H, W, outputs] of images [B, H, W, C].
+
+        Args:
+          train: whether normalisation is by the batch's own statistics.
+          frozen: [B] booleans, the images for which it is not, see `normalization.BatchNorm`.
+
+        Raises:
+          ValueError: sides that cannot be halved often enough.
+        """
+        chex.assert_rank(images, 4)
+        check_shape(images.shape[1:], self.levels)
+        made = {}
+
+        def make(i: int, j: int, *inputs: Any) -> None:
+            width = scaled(WIDTH * 2**i, self.multiplier)
+            node = Node(width, self.batch_norm, self.momentum, self.dtype, name=f"node_{i}_{j}")
+            made[i, j] = node(*inputs, train=train, frozen=frozen)
+
+        make(0, 0, [images])
+        for i in range(1, self.levels):
+            make(i, 0, [layers.pool(made[i - 1, 0], "max", 2)])
+        for j in range(1, self.levels):
+            for i in range(self.levels - j) if self.dense else [self.levels - 1 - j]:
+                make(i, j, [made[i, k] for k in range(j if self.dense else 1)], made[i + 1, j - 1])
+        outputs = images.shape[-1] if self.outputs is None else self.outputs
+        last = Conv(outputs, (1, 1), kernel_init=KERNEL_INIT, dtype=self.dtype, name="out")(made[0, self.levels - 1])
+        return last if self.activation is None else self.activation(last)
 
 
-def _name(level: int, column: int) -> str:
-    return f"{level},{column}"
-
-
-def _node(params: Params, images: Array, norm: BatchNorm) -> Array:
-    for layer in params["convs"]:
-        images = _conv(images, layer["kernel"])
-        if "norm" in layer:
-            images = norm(images, layer["norm"], "relu")
-        else:
-            images = nn.activate(images, "relu", None, layer["bias"])
-    return images
-
-
-def _pool(images: Array) -> Array:
-    """Maximum over windows of 2x2: [B, H, W, C] -> [B, H/2, W/2, C]; of equal pixels the first gets the gradient."""
-    # A window's winner is found by comparing pixels with each other. `layers.pool` compares them with the maximum, and
-    # here, behind a normalisation, XLA may compute them anew for that with another rounding: then nobody wins.
-    batch, height, width, channels = images.shape
-    pairs = images.reshape(batch, height // 2, 2, width, channels)
-    images = jnp.where(pairs[:, :, 0] >= pairs[:, :, 1], pairs[:, :, 0], pairs[:, :, 1])
-    pairs = images.reshape(batch, height // 2, width // 2, 2, channels)
-    return jnp.where(pairs[:, :, :, 0] >= pairs[:, :, :, 1], pairs[:, :, :, 0], pairs[:, :, :, 1])
-
-
-def _conv(images: Array, weights: Array) -> Array:
-    return conv(images.astype(weights.dtype), weights).astype(jnp.float32)
-
-
-def _bias(images: Array, params: Params) -> Array:
-    return nn.activate(images, "linear", None, params["bias"])
+def scaled(width: int, multiplier: float) -> int:
+    """A number of channels, at least 1."""
+    return max(1, round(width * multiplier))

@@ -13,16 +13,12 @@ FORMAT = "jaxad-detector-2"  # of detector.json, as 0.1.0 wrote it
 Arrays = dict[str, Any]  # {"params/dense/kernel": array, ...}
 
 
-def renamed(arrays: Arrays, rules: Mapping[str, str]) -> Arrays:
-    """Arrays under new names: of the rules (regular expression of a whole name: replacement) the first that fits."""
+def converted(method: str, arrays: Arrays) -> Arrays:
+    """What a detector of this method, saved by 0.1.0, would be saved as now."""
+    return METHODS.get(method, lambda unchanged: unchanged)(arrays)
 
-    def new(name: str) -> str:
-        for pattern, replacement in rules.items():
-            if match := re.fullmatch(pattern, name):
-                return match.expand(replacement)
-        return name
 
-    return {new(name): array for name, array in arrays.items()}
+# ---- methods ---------------------------------------------------------------------------------------------------
 
 
 def ama(arrays: Arrays) -> Arrays:
@@ -126,7 +122,36 @@ def patch_features(arrays: Arrays) -> Arrays:
     return renamed(arrays, rules)
 
 
+def agad(arrays: Arrays) -> Arrays:
+    """Generator with its second encoder and auxiliary normalisations, discriminator."""
+    net = within(arrays, "generator/net/")
+    net = unet(net) if within(net, "nodes/") else ganomaly_autoencoder(net)
+    second = within(arrays, "generator/encoder/")
+    discriminator = with_prefix("encoder/", ganomaly_encoder(within(arrays, "discriminator/encoder/")))
+    discriminator["logit/kernel"] = arrays["discriminator/logit/kernel"]
+    networks = {
+        "generator": ("net", "generator", net),
+        "encoder": ("encoder", "generator", ganomaly_encoder(second) if second else {}),
+        "discriminator": (None, "discriminator", discriminator),
+    }
+    new = {"step": arrays["step"]}
+    for name, (part, owner, params) in networks.items():
+        tail = f"{part}/" if part else ""
+        new |= with_prefix(f"{owner}/params/{tail}", params)
+        new |= with_prefix(f"{owner}/batch_stats/{tail}", by_norm(within(arrays, f"running/{name}/"), params))
+    new |= with_prefix("generator/params/auxiliary/", by_norm(within(arrays, "generator/auxiliary/"), net))
+    return new | with_prefix("generator/batch_stats/auxiliary/", by_norm(within(arrays, "running/auxiliary/"), net))
+
+
+def unet_segmenter(arrays: Arrays) -> Arrays:
+    """A U-Net."""
+    params = unet(within(arrays, "params/"))
+    statistics = by_norm(within(arrays, "running/"), params)
+    return with_prefix("variables/params/", params) | with_prefix("variables/batch_stats/", statistics)
+
+
 METHODS: dict[str, Callable[[Arrays], Arrays]] = {
+    "agad": agad,
     "ama": ama,
     "anogan": anogan,
     "autoencoder": autoencoder,
@@ -137,7 +162,11 @@ METHODS: dict[str, Callable[[Arrays], Arrays]] = {
     "feature_dictionary": patch_features,
     "memory_bank": patch_features,
     "nbs": nbs,
+    "unet_segmenter": unet_segmenter,
 }
+
+
+# ---- rules -----------------------------------------------------------------------------------------------------
 
 
 def convnet(old: str, new: str, *, bias: str = "Conv_0") -> dict[str, str]:
@@ -165,6 +194,90 @@ def estimation_network(place: str) -> dict[str, str]:
     return {rf"{place}(hidden|output)_(kernel|bias)": rf"{place}\1/\2"}
 
 
-def converted(method: str, arrays: Arrays) -> Arrays:
-    """What a detector of this method, saved by 0.1.0, would be saved as now."""
-    return METHODS.get(method, lambda unchanged: unchanged)(arrays)
+# ---- networks: their params, normalisations in the order in which they are computed ----------------------------
+
+
+def ganomaly_autoencoder(old: Arrays) -> Arrays:
+    """GANomaly's. Kernels of transposed convolutions are stored turned by 180 degrees."""
+    coder, decoder = within(old, "encoder/"), within(old, "decoder/")
+    dense = decoder["dense/kernel"]
+    new = {"dense/kernel": dense.reshape(-1, dense.shape[-1]).T} | affine(decoder, "norm")
+    for name, array in ganomaly_blocks(decoder).items():
+        new[name] = turned(array) if name.endswith("kernel") else array
+    return with_prefix("encoder/", ganomaly_encoder(coder)) | with_prefix("decoder/", new)
+
+
+def ganomaly_encoder(old: Arrays) -> Arrays:
+    """GANomaly's."""
+    return ganomaly_blocks(old) | {"codes/kernel": old["dense/kernel"]}
+
+
+def ganomaly_blocks(old: Arrays) -> Arrays:
+    """GANomaly's convolutions, each with its normalisation."""
+    new: Arrays = {}
+    for index in range(sum(name.endswith("/kernel") for name in within(old, "blocks/"))):
+        block = within(old, f"blocks/{index}/")
+        new |= {f"conv{index}/kernel": block["kernel"]} | affine(block, f"norm{index}")
+    return new
+
+
+def unet(old: Arrays) -> Arrays:
+    """U-Net or UNet++: column by column, each from the first level on."""
+    new: Arrays = {}
+    nodes = {tuple(map(int, name.split("/")[0].split(","))) for name in within(old, "nodes/")}
+    for level, column in sorted(nodes, key=lambda node: node[::-1]):
+        node = within(old, f"nodes/{level},{column}/")
+        if column:
+            new[f"node_{level}_{column}/up/kernel"] = turned(node["up/kernel"])
+            new[f"node_{level}_{column}/up/bias"] = node["up/bias"]
+        for index in range(2):
+            layer = within(node, f"convs/{index}/")
+            weights = {f"conv{index}/{name}": layer[name] for name in ("kernel", "bias") if name in layer}
+            new |= with_prefix(f"node_{level}_{column}/", weights | affine(layer, f"norm{index}"))
+    return new | with_prefix("out/", within(old, "out/"))
+
+
+def affine(old: Arrays, name: str) -> Arrays:
+    """The affine part of a normalisation, if there is one."""
+    return {f"{name}/scale": old["norm/scale"], f"{name}/bias": old["norm/offset"]} if "norm/scale" in old else {}
+
+
+def turned(kernel: Any) -> Any:
+    """As flax stores that of a transposed convolution: by 180 degrees."""
+    return kernel[::-1, ::-1]
+
+
+# ---- names -----------------------------------------------------------------------------------------------------
+
+
+def by_norm(numbered: Arrays, params: Arrays) -> Arrays:
+    """What was numbered by normalisations, under their names in the params that it belongs to."""
+    norms = [name.removesuffix("/scale") for name in params if name.endswith("/scale")]
+    leaves = {"mean": "mean", "variance": "var", "scale": "scale", "offset": "bias"}
+    new: Arrays = {}
+    for name, array in numbered.items():
+        index, leaf = name.split("/")
+        new[f"{norms[int(index)]}/{leaves[leaf]}"] = array
+    return new
+
+
+def renamed(arrays: Arrays, rules: Mapping[str, str]) -> Arrays:
+    """Arrays under new names: of the rules (regular expression of a whole name: replacement) the first that fits."""
+
+    def new(name: str) -> str:
+        for pattern, replacement in rules.items():
+            if match := re.fullmatch(pattern, name):
+                return match.expand(replacement)
+        return name
+
+    return {new(name): array for name, array in arrays.items()}
+
+
+def within(arrays: Arrays, prefix: str) -> Arrays:
+    """Those whose names begin so, without it."""
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def with_prefix(prefix: str, arrays: Arrays) -> Arrays:
+    """All of them, with it."""
+    return {prefix + name: array for name, array in arrays.items()}

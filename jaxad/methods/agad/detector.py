@@ -14,21 +14,21 @@ from jaxad.methods.agad.config import AGADConfig
 from jaxad.methods.agad.inference import AGADState, views
 from jaxad.methods.agad.losses import Terms
 from jaxad.methods.agad.networks import (
-    Running,
-    discriminate,
-    encode_again,
-    fresh_running,
-    generate,
+    Networks,
+    Statistics,
+    Variables,
+    averaged,
     init_discriminator,
     init_generator,
+    make_networks,
+    part,
+    reconstruct,
+    run,
     second_pass,
 )
 from jaxad.methods.registry import detector
-from jaxad.nn.layers import Moments
-from jaxad.nn.norm import Statistics, averaged
+from jaxad.nn.network import STATISTICS
 from jaxad.types import Array, Batch, Detector, Key, Params
-
-Seen = dict[str, tuple[Moments, ...]]
 
 
 class AGADInfo(NamedTuple):
@@ -52,7 +52,7 @@ class _Scene(NamedTuple):
     inputs: Array  # the same with noise, if any
     normal: Array  # [B], 1 for normal images
     anomalous: Array  # [B], 1 for labelled anomalies that count
-    apart: Array | None  # [B] booleans, the images that running statistics normalise
+    frozen: Array | None  # [B] booleans, the images that running statistics normalise
 
 
 class _Made(NamedTuple):
@@ -64,8 +64,8 @@ class _Made(NamedTuple):
     recoded: Array | None
 
 
-class _Judged(NamedTuple):
-    """What the discriminator says of it, the images and their reconstructions one after another in [2, B]."""
+class _Outputs(NamedTuple):
+    """What the discriminator gives for images and their reconstructions, one after another in [2, B]."""
 
     logits: Array  # [2, B]
     latent: Array  # [2, B, d]
@@ -86,67 +86,80 @@ def agad(config: AGADConfig | None = None, **fields: Any) -> Detector:
     """The detector of a config, of its fields (`agad(width=0.25)`), or of a config with changed fields.
 
     `agad(LINEAGE["ganomaly"])` and `agad(LINEAGE["skip_ganomaly"])` are its forerunners. Images have any channels; see
-    `nn.unet` and `nn.dcgan` for their sizes. `step` uses labels where the batch has them: images labelled
+    `nn.unet` and `methods.agad.dcgan` for their sizes. `step` uses labels where the batch has them: images labelled
     anomalous (1) are learnt to fail on; without labels all are normal. `calibrate` changes nothing.
     """
     config = dataclasses.replace(config or AGADConfig(), **fields)
     config.check()
     optimiser = optax.adam(config.learning_rate, b1=config.b1, b2=0.999)
-    view = views(config)
+    networks, view = make_networks(config), views(config)
 
     def init(key: Key, images: Array) -> AGADState:
         chex.assert_rank(images, 4)
-        keys = jax.random.split(key)
-        generator = init_generator(config, keys[0], images.shape[1:])
-        discriminator = init_discriminator(config, keys[1], images.shape[1:])
-        return AGADState(
-            generator=generator,
-            discriminator=discriminator,
-            running=fresh_running(config, generator, discriminator, images.shape[1:]),
-            opt_state={"generator": optimiser.init(generator), "discriminator": optimiser.init(discriminator)},
-            step=jnp.int32(0),
-        )
+        generator_key, discriminator_key = jax.random.split(key)
+        generator = init_generator(config, networks, generator_key, images.shape[1:])
+        discriminator = init_discriminator(networks, discriminator_key, images.shape[1:])
+        opt_state = {
+            "generator": optimiser.init(generator["params"]),
+            "discriminator": optimiser.init(discriminator["params"]),
+        }
+        return AGADState(generator, discriminator, opt_state, jnp.int32(0))
 
     def step(key: Key, state: AGADState, batch: Batch) -> tuple[AGADState, AGADInfo]:
         noise, reset = jax.random.split(key)
         scene = _prepared(config, noise, batch)
         # Both networks run forward once; each goes backward for itself, as lines 3 and 4 of Algorithm 1 have it.
-        made, to_generator, made_seen = jax.vjp(
-            lambda params: _make(config, params, state.running, scene), state.generator, has_aux=True
+        made, to_generator, seen_by_generator = jax.vjp(
+            lambda params: _make(config, networks, {**state.generator, "params": params}, scene),
+            state.generator["params"],
+            has_aux=True,
         )
-        judged, to_judge, judged_seen = jax.vjp(
-            lambda params, rebuilt: _judge(config, params, state.running, scene, rebuilt),
-            state.discriminator,
+        outputs, to_discriminator, seen_by_discriminator = jax.vjp(
+            lambda params, rebuilt: _discriminate(
+                config, networks, {**state.discriminator, "params": params}, scene, rebuilt
+            ),
+            state.discriminator["params"],
             made.rebuilt,
             has_aux=True,
         )
-        loss, (from_made, from_judged), info = _generator_loss(config, made, judged, scene)
-        through_judge = to_judge(from_judged)[1]
-        (gradients,) = to_generator(from_made._replace(rebuilt=from_made.rebuilt + through_judge))
-        generator, generator_opt = _updated(optimiser, gradients, state.opt_state["generator"], state.generator)
+        loss, (from_made, from_outputs), info = _generator_loss(config, made, outputs, scene)
+        through_discriminator = to_discriminator(from_outputs)[1]
+        (gradients,) = to_generator(from_made._replace(rebuilt=from_made.rebuilt + through_discriminator))
+        generator, generator_opt = _updated(
+            optimiser, gradients, state.opt_state["generator"], state.generator["params"]
+        )
 
-        judge_loss, from_judged = jax.value_and_grad(_discriminator_loss, 1)(config, judged, scene)
-        gradients = to_judge(from_judged)[0]
-        updated = _updated(optimiser, gradients, state.opt_state["discriminator"], state.discriminator)
-        anew = judge_loss < config.reset_below
+        discriminator_loss, from_outputs = jax.value_and_grad(_discriminator_loss, 1)(config, outputs, scene)
+        gradients = to_discriminator(from_outputs)[0]
+        discriminator, discriminator_opt = _updated(
+            optimiser, gradients, state.opt_state["discriminator"], state.discriminator["params"]
+        )
+        anew = discriminator_loss < config.reset_below
         # Under vmap a branch's operands pass a `select`, which counts as a use of a key: its bits go in instead.
         bits, kind = jax.random.key_data(reset), jax.random.key_impl(reset)
 
         def start_anew() -> tuple[Params, optax.OptState]:
             key = jax.random.wrap_key_data(bits, impl=kind)
-            fresh = init_discriminator(config, key, batch.images.shape[1:])
+            fresh = init_discriminator(networks, key, batch.images.shape[1:])["params"]
             return fresh, optimiser.init(fresh)
 
         if config.reset_below:
-            updated = lax.cond(anew, start_anew, lambda: updated)
-        state = state._replace(
-            generator=generator,
-            discriminator=updated[0],
-            running=_remembered(config, state.running, made_seen | judged_seen),
-            opt_state={"generator": generator_opt, "discriminator": updated[1]},
+            discriminator, discriminator_opt = lax.cond(anew, start_anew, lambda: (discriminator, discriminator_opt))
+        statistics = state.discriminator[STATISTICS]
+        for seen in seen_by_discriminator:  # images and reconstructions, in training as in a latent score
+            statistics = averaged(statistics, seen)
+        state = AGADState(
+            generator={
+                "params": generator,
+                STATISTICS: _remembered(config, state.generator[STATISTICS], seen_by_generator),
+            },
+            discriminator={"params": discriminator, STATISTICS: statistics},
+            opt_state={"generator": generator_opt, "discriminator": discriminator_opt},
             step=state.step + 1,
         )
-        return state, info._replace(generator_loss=loss, discriminator_loss=judge_loss, reset=anew.astype(jnp.float32))
+        return state, info._replace(
+            generator_loss=loss, discriminator_loss=discriminator_loss, reset=anew.astype(jnp.float32)
+        )
 
     def calibrate(state: AGADState, images: Array) -> AGADState:
         chex.assert_rank(images, 4)
@@ -174,58 +187,57 @@ def _prepared(config: AGADConfig, key: Key, batch: Batch) -> _Scene:
     return _Scene(images, inputs, 1 - anomalous, counted, anomalous > 0 if config.frozen_norm else None)
 
 
-def _statistics(running: Running, name: str, scene: _Scene) -> Statistics:
-    """Those of the batch; running ones for images apart."""
-    return Statistics() if scene.apart is None else Statistics(running[name], scene.apart)
-
-
-def _make(config: AGADConfig, params: Params, running: Running, scene: _Scene) -> tuple[_Made, Seen]:
-    """Everything that depends on the generator's weights, and the moments it met."""
-    used = _statistics(running, "generator", scene)
-    first = generate(config, params, scene.inputs, used)
-    seen, again, codes, recoded = {"generator": first.moments}, None, None, None
+def _make(config: AGADConfig, networks: Networks, generator: Variables, scene: _Scene) -> tuple[_Made, Statistics]:
+    """Everything that depends on the generator's weights, and the statistics of the batch for each pass."""
+    options = {"train": True, "frozen": scene.frozen}
+    first, met = reconstruct(networks.net, part(generator, "net"), scene.inputs, **options)
+    seen, again, codes, recoded = {"net": met}, None, None, None
     if config.pseudo_weight:
         # Gradients also reach the weights through x^, as nothing in the paper says otherwise.
-        second = generate(config, params, first.rebuilt, second_pass(config, params, running, used))
-        again, seen["auxiliary"] = second.rebuilt, second.moments
+        second, seen["auxiliary"] = reconstruct(networks.net, second_pass(config, generator), first.images, **options)
+        again = second.images
     if config.second_encoder:
-        coded = encode_again(config, params, first.rebuilt, _statistics(running, "encoder", scene))
-        codes, recoded, seen["encoder"] = first.codes, coded.output, coded.moments
-    return _Made(first.rebuilt, again, codes, recoded), seen
+        (recoded, _), seen["encoder"] = run(networks.encoder, part(generator, "encoder"), first.images, **options)
+        codes = first.codes
+    return _Made(first.images, again, codes, recoded), seen
 
 
-def _judge(config: AGADConfig, params: Params, running: Running, scene: _Scene, rebuilt: Array) -> tuple[_Judged, Seen]:
-    """Everything that depends on the discriminator's weights, and the moments it met."""
-    used = _statistics(running, "discriminator", scene)
-    real, fake = (discriminate(config, params, images, used) for images in (scene.images, rebuilt))
+def _discriminate(
+    config: AGADConfig, networks: Networks, discriminator: Variables, scene: _Scene, rebuilt: Array
+) -> tuple[_Outputs, tuple[Statistics, Statistics]]:
+    """Everything that depends on the discriminator's weights, and the statistics of the batch for each pass."""
+    (real, seen_real), (fake, seen_fake) = (
+        run(networks.discriminator, discriminator, images, train=True, frozen=scene.frozen)
+        for images in (scene.images, rebuilt)
+    )
     features = jnp.stack([real.features, fake.features]) if config.feature_matching else None
-    judged = _Judged(jnp.stack([real.logits, fake.logits]), jnp.stack([real.latent, fake.latent]), features)
-    return judged, {"real": real.moments, "fake": fake.moments}
+    outputs = _Outputs(jnp.stack([real.logits, fake.logits]), jnp.stack([real.latent, fake.latent]), features)
+    return outputs, (seen_real, seen_fake)
 
 
-def _latent(config: AGADConfig, made: _Made, judged: _Judged) -> Array:
+def _latent(config: AGADConfig, made: _Made, outputs: _Outputs) -> Array:
     """Distances of latent vectors [B] (Eq. 7)."""
-    pair = (made.codes, made.recoded) if config.second_encoder else judged.latent
+    pair = (made.codes, made.recoded) if config.second_encoder else outputs.latent
     return losses.squared_error(*pair)
 
 
 def _generator_loss(
-    config: AGADConfig, made: _Made, judged: _Judged, scene: _Scene
-) -> tuple[Array, tuple[_Made, _Judged], AGADInfo]:
+    config: AGADConfig, made: _Made, outputs: _Outputs, scene: _Scene
+) -> tuple[Array, tuple[_Made, _Outputs], AGADInfo]:
     """What the generator minimises (Eq. 11), its gradients, and what there is to tell."""
 
-    def loss(made: _Made, judged: _Judged) -> tuple[Array, AGADInfo]:
+    def loss(made: _Made, outputs: _Outputs) -> tuple[Array, AGADInfo]:
         contextual = losses.absolute_error(scene.images, made.rebuilt)
         pseudo = jnp.zeros_like(contextual)
         if made.again is not None:
             pseudo = losses.absolute_error(made.rebuilt, made.again)
-        latent = _latent(config, made, judged)
+        latent = _latent(config, made, outputs)
 
         def of_class(members: Array, target: int) -> Terms:
             if config.feature_matching:
-                adversarial = losses.squared_error(*judged.features)
+                adversarial = losses.squared_error(*outputs.features)
             else:
-                adversarial = losses.cross_entropy(judged.logits[1], target)
+                adversarial = losses.cross_entropy(outputs.logits[1], target)
             return Terms(*(losses.class_mean(v, members) for v in (adversarial, contextual, pseudo, latent)))
 
         normal, anomalous = of_class(scene.normal, 1), of_class(scene.anomalous, config.anomaly_target)
@@ -236,30 +248,25 @@ def _generator_loss(
         zero = jnp.float32(0)
         return total, AGADInfo(zero, zero, *normal, anomalous.contextual, on_anomalies, zero)
 
-    (total, info), gradients = jax.value_and_grad(loss, (0, 1), has_aux=True)(made, judged)
+    (total, info), gradients = jax.value_and_grad(loss, (0, 1), has_aux=True)(made, outputs)
     return total, gradients, info
 
 
-def _discriminator_loss(config: AGADConfig, judged: _Judged, scene: _Scene) -> Array:
+def _discriminator_loss(config: AGADConfig, outputs: _Outputs, scene: _Scene) -> Array:
     """What the discriminator minimises."""
-    total = losses.discriminator_loss(*judged.logits, scene.normal, scene.anomalous)
+    total = losses.discriminator_loss(*outputs.logits, scene.normal, scene.anomalous)
     if config.latent_in_discriminator:
-        latent = losses.squared_error(*judged.latent)
+        latent = losses.squared_error(*outputs.latent)
         total += config.latent_weight * losses.class_mean(latent, scene.normal)
     return config.discriminator_weight * total
 
 
-def _remembered(config: AGADConfig, running: Running, seen: Seen) -> Running:
-    """The running averages after a step."""
-    running = running | {name: averaged(running[name], seen[name]) for name in ("generator", "encoder") if name in seen}
-    if config.auxiliary_norm:
-        running["auxiliary"] = averaged(running["auxiliary"], seen["auxiliary"])
-    elif config.running_from == "both" and "auxiliary" in seen:
-        running["generator"] = averaged(running["generator"], seen["auxiliary"])
-    # The discriminator judges images and reconstructions, in training as in a latent score.
-    for name in ("real", "fake"):
-        running["discriminator"] = averaged(running["discriminator"], seen[name])
-    return running
+def _remembered(config: AGADConfig, running: Statistics, seen: Statistics) -> Statistics:
+    """The running averages of the generator's parts after a step."""
+    after = {name: averaged(statistics, seen[name]) for name, statistics in running.items()}
+    if config.running_from == "both" and config.pseudo_weight and not config.auxiliary_norm:
+        after["net"] = averaged(after["net"], seen["auxiliary"])
+    return after
 
 
 def _updated(

@@ -9,17 +9,16 @@ import optax
 
 from jaxad.methods.agad import losses
 from jaxad.methods.agad.config import AGADConfig
-from jaxad.methods.agad.networks import Made, Running, discriminate, encode_again, generate, second_pass
-from jaxad.nn.norm import Statistics
-from jaxad.types import Array, Params
+from jaxad.methods.agad.dcgan import Reconstruction
+from jaxad.methods.agad.networks import Variables, make_networks, part, reconstruct, run, second_pass
+from jaxad.types import Array
 
 
 class AGADState(NamedTuple):
     """All that training and scoring need."""
 
-    generator: Params  # see `networks.init_generator`
-    discriminator: Params
-    running: Running  # averages of batch normalisation, frozen for scoring
+    generator: Variables  # see `networks.init_generator`
+    discriminator: Variables
     opt_state: dict[str, optax.OptState]
     step: Array  # int32, steps trained
 
@@ -41,27 +40,29 @@ class AGADViews(NamedTuple):
 
 def views(config: AGADConfig) -> AGADViews:
     """What a state of the detector with this config sees."""
+    networks = make_networks(config)
 
-    def passed(state: AGADState, images: Array, *, frozen: bool = True) -> tuple[Array, Made]:
+    def passed(state: AGADState, images: Array, *, frozen: bool = True) -> tuple[Array, Reconstruction]:
         chex.assert_rank(images, 4)
         inputs = 2 * images - 1
-        return inputs, generate(config, state.generator, inputs, statistics(state, "generator", frozen))
+        return inputs, reconstruct(networks.net, part(state.generator, "net"), inputs, train=not frozen)[0]
 
-    def reconstruct(state: AGADState, images: Array) -> Array:
-        return (passed(state, images)[1].rebuilt + 1) / 2
+    def rebuilt(state: AGADState, images: Array) -> Array:
+        return (passed(state, images)[1].images + 1) / 2
 
-    def reconstruct_again(state: AGADState, images: Array) -> Array:
-        rebuilt = passed(state, images)[1].rebuilt
-        used = second_pass(config, state.generator, state.running, statistics(state, "generator", True))
-        return (generate(config, state.generator, rebuilt, used).rebuilt + 1) / 2
+    def rebuilt_again(state: AGADState, images: Array) -> Array:
+        first = passed(state, images)[1].images
+        second, _ = reconstruct(networks.net, second_pass(config, state.generator), first)
+        return (second.images + 1) / 2
 
-    def latent(state: AGADState, inputs: Array, made: Made, frozen: bool) -> Array:
+    def latent(state: AGADState, inputs: Array, made: Reconstruction, frozen: bool) -> Array:
         if config.second_encoder:
-            codes = encode_again(config, state.generator, made.rebuilt, statistics(state, "encoder", frozen)).output
+            variables = part(state.generator, "encoder")
+            (codes, _), _ = run(networks.encoder, variables, made.images, train=not frozen)
             return losses.squared_error(made.codes, codes)
         seen = [
-            discriminate(config, state.discriminator, images, statistics(state, "discriminator", frozen)).latent
-            for images in (inputs, made.rebuilt)
+            run(networks.discriminator, state.discriminator, images, train=not frozen)[0].latent
+            for images in (inputs, made.images)
         ]
         return losses.squared_error(*seen)
 
@@ -71,26 +72,21 @@ def views(config: AGADConfig) -> AGADViews:
     def scored(state: AGADState, images: Array, frozen: bool) -> Array:
         inputs, made = passed(state, images, frozen=frozen)
         if config.score == "image":
-            return jnp.sqrt(jnp.sum(jnp.square((inputs - made.rebuilt) / 2), (1, 2, 3)))
+            return jnp.sqrt(jnp.sum(jnp.square((inputs - made.images) / 2), (1, 2, 3)))
         error = latent(state, inputs, made, frozen)
         if config.score == "latent":
             return error
         share = config.latent_share
-        return (1 - share) * losses.squared_error(inputs, made.rebuilt) + share * error
+        return (1 - share) * losses.squared_error(inputs, made.images) + share * error
 
     def score(state: AGADState, images: Array) -> Array:
         return scored(state, images, True)
 
     def score_map(state: AGADState, images: Array) -> Array:
         inputs, made = passed(state, images)
-        return jnp.sqrt(jnp.sum(jnp.square((inputs - made.rebuilt) / 2), 3))
+        return jnp.sqrt(jnp.sum(jnp.square((inputs - made.images) / 2), 3))
 
     def batch_score(state: AGADState, images: Array) -> Array:
         return scored(state, images, False)
 
-    return AGADViews(reconstruct, reconstruct_again, latent_error, score, score_map, batch_score)
-
-
-def statistics(state: AGADState, name: str, frozen: bool) -> Statistics:
-    """The running averages of a network, or those of the images it is given."""
-    return Statistics(state.running[name] if frozen else None)
+    return AGADViews(rebuilt, rebuilt_again, latent_error, score, score_map, batch_score)

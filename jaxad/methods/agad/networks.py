@@ -1,93 +1,104 @@
-"""The networks of an AGAD: which generator, with which statistics of batch normalisation."""
+"""The networks of an AGAD as its config says, and the statistics with which they normalise.
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+A step runs each network twice, both times on the running averages that it began with, and only then brings these
+forward. So in training a network here hands out the statistics of the very batch, and `averaged` counts them in.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxad.methods.agad.config import AGADConfig
-from jaxad.nn import dcgan, unet
-from jaxad.nn.initializers import convolve_in, draw_normal
-from jaxad.nn.layers import Moments
-from jaxad.nn.norm import Normalised, Statistics, fresh_moments
-from jaxad.types import Array, Key, Params
+from jaxad.methods.agad.dcgan import Autoencoder, Discriminator, Encoder, Reconstruction
+from jaxad.nn.network import STATISTICS, make_network, norms_of, replaced
+from jaxad.nn.normalization import MOMENTUM
+from jaxad.nn.unet import UNet
+from jaxad.types import Array, Key, Network, Params
 
-Running = dict[str, tuple[Moments, ...]]
-"""Averages: "generator", "discriminator", and where they exist "auxiliary" (the pass G(x^)) and "encoder"."""
-
-
-class Made(NamedTuple):
-    """What the generator makes of images."""
-
-    rebuilt: Array  # [B, H, W, C] in [-1, 1]
-    codes: Array | None  # [B, d], of the naive generator
-    moments: tuple[Moments, ...]
+Variables = dict[str, Any]
+"""{"params", "batch_stats"}, each nested by the names of the modules. Those of a generator have parts: "net", and where
+they exist "encoder" (the second one) and "auxiliary" (normalisations of the pass G(x^))."""
+Statistics = dict[str, Any]  # batch_stats of a network, empty where nothing is normalised
 
 
-def init_generator(config: AGADConfig, key: Key, image_shape: Sequence[int]) -> Params:
-    """Weights that the generator's optimiser trains: {"net"}, and as configured {"encoder", "auxiliary"}."""
-    net, encoder, auxiliary = jax.random.split(key, 3)
+class Networks(NamedTuple):
+    """Networks of images [B, H, W, C] in [-1, 1], for `run` and `reconstruct`."""
+
+    net: Network  # the generator proper -> images, or `dcgan.Reconstruction` with codes
+    encoder: Network  # the second encoder -> codes [B, d], features
+    discriminator: Network  # -> `dcgan.DiscriminatorOutput`
+
+
+def make_networks(config: AGADConfig) -> Networks:
+    """The networks of a config."""
+    common: dict[str, Any] = {"multiplier": config.width, "momentum": 0.0, "dtype": config.compute}
+    coded = {"latent_dim": config.latent_dim, **common}
     if config.generator == "naive":
-        params = {"net": dcgan.init_autoencoder(net, image_shape, config.latent_dim, config.width)}
+        net = Autoencoder(**coded)
     else:
-        dense = config.generator == "unetpp"
-        options = {"levels": config.levels, "dense": dense, "batch_norm": config.batch_norm}
-        params = {"net": unet.init_unet(net, image_shape, config.width, **options)}
-    if config.second_encoder:
-        params["encoder"] = dcgan.init_encoder(encoder, image_shape, config.latent_dim, config.width)
-    if config.auxiliary_norm:
-        images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-        met = jax.eval_shape(lambda p, x: generate(config, p, x, Statistics()).moments, params, images)
-        params["auxiliary"] = draw_normal(auxiliary, tuple(dcgan.affine(m.mean.size) for m in met))
-    return params
+        kind = {"levels": config.levels, "dense": config.generator == "unetpp", "batch_norm": config.batch_norm}
+        net = UNet(**kind, activation=jnp.tanh, **common)
+    return Networks(make_network(net), make_network(Encoder(**coded)), make_network(Discriminator(**coded)))
 
 
-def init_discriminator(config: AGADConfig, key: Key, image_shape: Sequence[int]) -> Params:
-    """Weights of the discriminator."""
-    return dcgan.init_discriminator(key, image_shape, config.latent_dim, config.width)
-
-
-def fresh_running(config: AGADConfig, generator: Params, discriminator: Params, image_shape: Sequence[int]) -> Running:
-    """Averages before the first step."""
+def init_generator(config: AGADConfig, networks: Networks, key: Key, image_shape: Sequence[int]) -> Variables:
+    """Variables of the generator: {"params", "batch_stats"}, each of its parts."""
+    net, encoder, auxiliary = jax.random.split(key, 3)
     images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-
-    def fresh(function: Callable[..., Normalised], params: Params) -> tuple[Moments, ...]:
-        return fresh_moments(jax.eval_shape(lambda *both: function(*both).moments, params, images))
-
-    running = {
-        "generator": fresh(lambda p, x: generate(config, p, x, Statistics()), generator),
-        "discriminator": fresh(dcgan.discriminate, discriminator),
-    }
+    parts = {"net": networks.net.init(net, images)}
     if config.second_encoder:
-        running["encoder"] = fresh(dcgan.encode, generator["encoder"])
+        parts["encoder"] = networks.encoder.init(encoder, images)
     if config.auxiliary_norm:
-        running["auxiliary"] = running["generator"]
-    return running
+        other = networks.net.init(auxiliary, images)
+        parts["auxiliary"] = {**other, "params": norms_of(other["params"])}
+    return {kind: {name: part.get(kind, {}) for name, part in parts.items()} for kind in ("params", STATISTICS)}
 
 
-def generate(config: AGADConfig, params: Params, images: Array, statistics: Statistics) -> Made:
-    """Reconstructions of images [B, H, W, C] in [-1, 1]."""
-    net = convolve_in(config.compute, params["net"])
-    if config.generator == "naive":
-        return Made(*dcgan.autoencode(net, images, statistics))
-    made = unet.generate(net, images, statistics)
-    return Made(made.output, None, made.moments)
+def init_discriminator(networks: Networks, key: Key, image_shape: Sequence[int]) -> Variables:
+    """Variables of the discriminator: {"params", "batch_stats"}."""
+    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    return {STATISTICS: {}, **networks.discriminator.init(key, images)}
 
 
-def encode_again(config: AGADConfig, params: Params, images: Array, statistics: Statistics) -> Normalised:
-    """Codes of reconstructions by the second encoder."""
-    return dcgan.encode(convolve_in(config.compute, params["encoder"]), images, statistics)
+def part(variables: Variables, name: str) -> Variables:
+    """Variables of a part of the generator."""
+    return {kind: parts[name] for kind, parts in variables.items()}
 
 
-def discriminate(config: AGADConfig, params: Params, images: Array, statistics: Statistics) -> dcgan.Judgement:
-    """What the discriminator says of images."""
-    return dcgan.discriminate(convolve_in(config.compute, params), images, statistics)
-
-
-def second_pass(config: AGADConfig, params: Params, running: Running, used: Statistics) -> Statistics:
-    """Statistics for G(x^), given those for G(x): the same, or auxiliary ones."""
+def second_pass(config: AGADConfig, generator: Variables) -> Variables:
+    """Variables of the net for G(x^): the same as for G(x), or with auxiliary normalisations."""
+    net = part(generator, "net")
     if not config.auxiliary_norm:
-        return used
-    moments = None if used.moments is None else running["auxiliary"]
-    return Statistics(moments, used.apart, params["auxiliary"])
+        return net
+    auxiliary = part(generator, "auxiliary")
+    return {**auxiliary, "params": replaced(net["params"], auxiliary["params"])}
+
+
+def run(
+    network: Network, variables: Variables, images: Array, *, train: bool = False, frozen: Array | None = None
+) -> tuple[Any, Statistics]:
+    """What a network gives, and the statistics it normalised with.
+
+    Args:
+      variables: {"params", "batch_stats"} of this network.
+      images: [B, H, W, C] in [-1, 1].
+      train: whether it normalises with statistics of the batch; by default with batch_stats.
+      frozen: [B] booleans, the images that batch_stats normalise in training, too, and that do not count.
+    """
+    if not train:
+        return network.apply(variables, images), variables[STATISTICS]
+    output, updated = network.apply(variables, images, train=True, frozen=frozen)
+    return output, updated[STATISTICS]
+
+
+def reconstruct(network: Network, variables: Variables, images: Array, **options: Any) -> tuple[Reconstruction, Params]:
+    """G of images: as `run`, for either kind of generator."""
+    output, statistics = run(network, variables, images, **options)
+    return output if isinstance(output, Reconstruction) else Reconstruction(output, None), statistics
+
+
+def averaged(running: Statistics, batch: Statistics) -> Statistics:
+    """Running averages after another batch, given its statistics."""
+    return jax.tree.map(lambda old, new: MOMENTUM * old + (1 - MOMENTUM) * new, running, batch)
