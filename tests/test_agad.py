@@ -9,8 +9,7 @@ import optax
 import pytest
 from agads import GANOMALY, IMAGES, LABELS, SKIP, SMALL, leaves_close, mostly_close, started, stepped, trained
 
-from jaxad.methods.agad import LINEAGE, AGADConfig, agad
-from jaxad.methods.agad import inference as views
+from jaxad.methods.agad import LINEAGE, AGADConfig, agad, make_inference
 from jaxad.methods.agad.dcgan import Autoencoder, Discriminator, Encoder
 from jaxad.nn.network import make_network, replaced
 from jaxad.nn.unet import UNet
@@ -224,7 +223,7 @@ def test_full_size_programs_can_be_built(name, shape):
 def test_bfloat16_convolutions_are_near_and_weights_stay_float32():
     state = trained(SMALL)
     config = dataclasses.replace(SMALL, compute="bfloat16")
-    exact, near = (jax.jit(views(c).reconstruct)(state, IMAGES) for c in (SMALL, config))
+    exact, near = (jax.jit(make_inference(c).reconstruct)(state, IMAGES) for c in (SMALL, config))
     np.testing.assert_allclose(near, exact, atol=0.05)
     assert not np.array_equal(near, exact)
     after, info = stepped(config, state)

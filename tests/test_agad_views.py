@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from agads import GANOMALY, IMAGES, LABELS, SKIP, SMALL, leaves_close, started, stepped, trained
 
-from jaxad.methods.agad import AGADConfig, agad, auroc_by_batches, learns_from, variant
-from jaxad.methods.agad import inference as views
+from jaxad.methods.agad import AGADConfig, agad, auroc_by_batches, learns_from, make_inference, variant
 from jaxad.methods.agad.dcgan import Autoencoder, Discriminator, Encoder
 from jaxad.metrics import image as metrics
 from jaxad.nn.network import make_network, replaced
@@ -99,7 +98,7 @@ def test_all_four_rows_of_table_5_can_be_trained():
 
 
 def test_the_score_is_the_distance_to_the_reconstruction_and_the_map_its_pixels():
-    state, view = trained(SMALL), views(SMALL)
+    state, view = trained(SMALL), make_inference(SMALL)
     rebuilt, score, maps, again = jax.jit(
         lambda s: (view.reconstruct(s, IMAGES), view.score(s, IMAGES), view.score_map(s, IMAGES),
                    view.reconstruct_again(s, IMAGES))
@@ -112,7 +111,7 @@ def test_the_score_is_the_distance_to_the_reconstruction_and_the_map_its_pixels(
 
 @pytest.mark.parametrize("config", [GANOMALY, SKIP], ids=["ganomaly", "skip-ganomaly"])
 def test_scores_of_the_forerunners(config):
-    state, view = trained(config), views(config)
+    state, view = trained(config), make_inference(config)
     x = 2 * IMAGES - 1
 
     def plain(state):
@@ -130,7 +129,7 @@ def test_scores_of_the_forerunners(config):
 
 def test_the_batch_score_is_a_diagnostic_that_depends_on_the_batch():
     # Weights so large that reconstructions differ, as they do after a long training.
-    state, view = trained(SMALL), views(SMALL)
+    state, view = trained(SMALL), make_inference(SMALL)
     params = jax.tree.map(lambda leaf: 4 * leaf, state.generator["params"])
     state = state._replace(generator=state.generator | {"params": params})
     whole, part = (jax.jit(view.batch_score)(state, images) for images in (IMAGES, IMAGES[:4]))

@@ -9,7 +9,7 @@ import numpy as np
 from jaxad.data import ClassSets, Task
 from jaxad.data.batches import to_float
 from jaxad.data.protocols.few_labels import gamma_name
-from jaxad.methods.agad import AGADConfig, AGADState, views
+from jaxad.methods.agad import AGADConfig, AGADState, make_inference
 from jaxad.report import plots
 from jaxad.report.common import made_parts, metric_tiles, task_parts
 from jaxad.report.format import METRICS, interval
@@ -63,7 +63,7 @@ def agad_pictures(config: AGADConfig, states: Mapping[str, AGADState], task: Tas
       config: of all.
       states: by model, such as "gamma 0.05".
     """
-    view, rebuilt = jax.tree.map(jax.jit, views(config)), {}
+    view, rebuilt = jax.tree.map(jax.jit, make_inference(config)), {}
     for kind, name in enumerate(("normal", "anomalous")):
         images = to_float(task.test.images[np.flatnonzero(task.test.labels == kind)[:SHOWN]])
         rows = [("x", images)]

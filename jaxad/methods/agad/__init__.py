@@ -16,19 +16,19 @@ lineage normalises test images with their own batch; a re-initialised discrimina
 from jaxad.methods.agad.config import LINEAGE, AGADConfig
 from jaxad.methods.agad.detector import AGADInfo, agad
 from jaxad.methods.agad.diagnosis import auroc_by_batches
-from jaxad.methods.agad.inference import AGADState, AGADViews, views
+from jaxad.methods.agad.inference import AGADInference, AGADState, make_inference
 from jaxad.methods.agad.variants import Variant, learns_from, variant
 
 __all__ = [
     "LINEAGE",
     "AGADConfig",
+    "AGADInference",
     "AGADInfo",
     "AGADState",
-    "AGADViews",
     "Variant",
     "agad",
     "auroc_by_batches",
     "learns_from",
+    "make_inference",
     "variant",
-    "views",
 ]

@@ -11,7 +11,7 @@ from jax import lax
 
 from jaxad.methods.agad import losses
 from jaxad.methods.agad.config import AGADConfig
-from jaxad.methods.agad.inference import AGADState, views
+from jaxad.methods.agad.inference import AGADState, make_inference
 from jaxad.methods.agad.losses import Terms
 from jaxad.methods.agad.networks import (
     Networks,
@@ -92,7 +92,7 @@ def agad(config: AGADConfig | None = None, **fields: Any) -> Detector:
     config = dataclasses.replace(config or AGADConfig(), **fields)
     config.check()
     optimiser = optax.adam(config.learning_rate, b1=config.b1, b2=0.999)
-    networks, view = make_networks(config), views(config)
+    networks, view = make_networks(config), make_inference(config)
 
     def init(key: Key, images: Array) -> AGADState:
         chex.assert_rank(images, 4)

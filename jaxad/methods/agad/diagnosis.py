@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxad.data.batches import to_float
 from jaxad.methods.agad.config import AGADConfig
-from jaxad.methods.agad.inference import AGADState, views
+from jaxad.methods.agad.inference import AGADState, make_inference
 from jaxad.metrics import image as metrics
 from jaxad.types import Array
 
@@ -51,4 +51,4 @@ def auroc_by_batches(
 @functools.cache
 def _score(config: AGADConfig) -> Callable[[AGADState, Array], Array]:
     """Compiled once for all states."""
-    return jax.jit(views(config).batch_score)
+    return jax.jit(make_inference(config).batch_score)

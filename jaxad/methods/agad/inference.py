@@ -23,7 +23,7 @@ class AGADState(NamedTuple):
     step: Array  # int32, steps trained
 
 
-class AGADViews(NamedTuple):
+class AGADInference(NamedTuple):
     """What a trained state sees, for pictures and research: pure functions of images in [0, 1].
 
     `batch_score` is a diagnostic: the score with every normalisation using the images it is given, as the code of the
@@ -38,7 +38,7 @@ class AGADViews(NamedTuple):
     batch_score: Callable[[AGADState, Array], Array]  # -> [B]
 
 
-def views(config: AGADConfig) -> AGADViews:
+def make_inference(config: AGADConfig) -> AGADInference:
     """What a state of the detector with this config sees."""
     networks = make_networks(config)
 
@@ -89,4 +89,4 @@ def views(config: AGADConfig) -> AGADViews:
     def batch_score(state: AGADState, images: Array) -> Array:
         return scored(state, images, False)
 
-    return AGADViews(rebuilt, rebuilt_again, latent_error, score, score_map, batch_score)
+    return AGADInference(rebuilt, rebuilt_again, latent_error, score, score_map, batch_score)
