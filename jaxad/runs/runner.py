@@ -1,16 +1,18 @@
-"""What all runs share: a folder that is opened or gone on with, one test, and an end that leaves everything there.
+"""What all runs share: a folder that is opened or gone on with, and an end that leaves everything there.
 
-def run(config):
-    task = config.load_task(config.seed)
-    with session(config, "mine", data.table(task)) as folder:
-        if folder is None:
-            return  # it was finished, which has been said
-        keys = named_keys(config.seed, "train", "test")
-        ...                                                   # the experiment's own steps
-        tested = run_test(method, settings, detector, state, task, key=keys["test"])
-        keep(folder, task, tested)
-        results = finish(folder, task_results(task, tested, seed=config.seed), page)
-        say_end(config, folder, results)
+An experiment reads so:
+
+    def run(config):
+        task = config.load_task(config.seed)
+        with session(config, "mine", data.table(task)) as folder:
+            if folder is None:
+                return  # it was finished, which has been said
+            keys = named_keys(config.seed, "train", "test")
+            ...                                                   # its own few steps
+            evaluation = evaluate(detector, state, task, key=keys["test"])
+            keep(folder, task, settings, state, evaluation)
+            results = task_results(task, evaluation, seed=config.seed, notes=[])
+            say_end(config, folder, finish(folder, results, page))
 """
 
 import sys
@@ -22,8 +24,8 @@ from typing import Any
 import jax
 
 from jaxad import data
+from jaxad._utils import compile as backend
 from jaxad._utils import files
-from jaxad._utils.compile import enable_compilation_cache
 from jaxad.data import Task
 from jaxad.runs import saving
 from jaxad.runs.cli import MAY_DIFFER, RunConfig
@@ -60,7 +62,7 @@ def session(
             yield None
             return
         config.say(*about, f"run folder: {folder.path}")
-        enable_compilation_cache(config.cache_dir)
+        backend.enable_compilation_cache(config.cache_dir)
         yield folder
 
 
