@@ -24,6 +24,7 @@ import numpy as np
 from jaxad import data, report
 from jaxad.methods.agad import AGADConfig, AGADState, Variant, agad, auroc_by_batches, learns_from, variant
 from jaxad.runs import cli, one_class, runner
+from jaxad.runs.evaluation import evaluate
 from jaxad.runs.folder import Run
 from jaxad.runs.grid import Record
 from jaxad.runs.one_class import Cell, KeptCell
@@ -104,16 +105,14 @@ def conclude(
     """Everything that the run folder keeps when all cells are known, and the tables for the terminal."""
     best = max(shown, key=lambda cell: one_class.size(cell.gamma))
     task = config.task(sets, best)
-    tested = runner.run_test(
-        "agad", config.agad, agad(config.agad), shown[best].state, task,
-        key=one_class.class_key(key, task), target_fpr=config.target_fpr,
-    )  # fmt: skip
+    options = {"target_fpr": config.target_fpr, "resamples": config.resamples, "key": one_class.class_key(key, task)}
+    evaluation = evaluate(agad(config.agad), shown[best].state, task, **options)
     results = {
         "task": runner.task_facts(task), "method": "agad", "shown": best.normal, "saved": best._asdict(),
-        "threshold": tested.evaluation.threshold._asdict(), "notes": notes(config, sets, task),
+        "threshold": evaluation.threshold._asdict(), "notes": notes(config, sets, task),
         **one_class.table_results(config, sets, records),
     }  # fmt: skip
-    runner.keep(folder, task, tested, gamma=best.gamma, chosen_by="last")
+    runner.keep(folder, task, config.agad, shown[best].state, evaluation, gamma=best.gamma, chosen_by="last")
 
     def page(results: dict[str, Any]) -> str:
         models = {f"gamma {data.gamma_name(cell.gamma)}": kept for cell, kept in shown.items()}
