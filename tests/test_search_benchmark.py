@@ -6,9 +6,11 @@ import pytest
 
 from jaxad.data import Split, Task
 from jaxad.nas import trial
+from jaxad.nas.analysis import benchmark
 from jaxad.nas.analysis.benchmark import (
     SearchRecord,
     best_at,
+    evaluate_favourites,
     fair_seconds,
     favourite,
     record_search,
@@ -96,3 +98,30 @@ def test_a_record_is_complete_and_ordered_in_time(share, rng):
     assert len({tuple(tokens) for tokens in record.tokens}) == len(record.rewards) == 4
     assert (np.diff([0.0, *record.elapsed]) > 0).all()
     assert all(0 <= reward <= 1 for reward in record.rewards)
+
+
+def test_favourites_are_trained_once_each_and_tested(rng, monkeypatch):
+    """Two strategies that found the same, and one whose favourite after equal seconds is another."""
+    every, parts, jobs = np.array(list(TINY.enumerate()))[:4].tolist(), [], []
+
+    class Counted(Recorder):
+        def __call__(self, waiting):
+            jobs.append(len(waiting))
+            return super().__call__(waiting)
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(trial, "put", lambda train, part, labels: parts.append(part.sum()))
+    monkeypatch.setattr(benchmark, "make_executor", lambda kind, images, settings: Counted())
+    slow = SearchRecord(every, [0.1, 0.2, 0.9, 0.3], [1.0, 2.0, 8.0, 9.0])
+    quick = SearchRecord(every, [0.1, 0.2, 0.9, 0.3], [1.0, 2.0, 3.0, 4.0])
+    made, options = task(rng), {"seed": 5, "correlate": "quick"}
+    found = evaluate_favourites(TINY, made, trial.TrialConfig(), {"slow": slow, "quick": quick}, **options)
+    assert jobs == [2, 4]
+    assert parts == [made.test.images.sum(), made.valid.images.sum()]
+    assert found["auroc"]["slow children"] == found["auroc"]["quick seconds"] != found["auroc"]["slow seconds"]
+    alone = list(rewards_from_scratch(TINY, np.array(every), Recorder(), seed=5, image_channels=1))
+    assert found["ranks"] == list(zip(quick.rewards, alone))
+    assert found["auroc"]["slow children"] == alone[2]
+    assert found["auroc"]["slow seconds"] == alone[1]

@@ -1,0 +1,53 @@
+"""What searches are compared by, against plain NumPy; small inputs leave out what they cannot show."""
+
+import numpy as np
+import pytest
+from scipy.stats import kendalltau
+
+from jaxad.nas.analysis.benchmark import SearchRecord
+from jaxad.report.search_outcomes import WINDOW, search_outcomes, table_outcomes
+
+PARTS = ("children", "seconds")
+
+
+def test_outcomes_of_a_table(rng):
+    rewards = {name: rng.random((3, 2 * WINDOW)).astype(np.float32) for name in ("autoad", "random")}
+    table = rng.random(100)
+    found = table_outcomes(rewards, table)
+    for name, values in rewards.items():
+        np.testing.assert_allclose(found.outcomes["best reward of a search"][name], values.max(1))
+        np.testing.assert_allclose(found.outcomes["mean reward of a search"][name], values.mean(1))
+        np.testing.assert_allclose(found.curves[0].values[name], np.maximum.accumulate(values, 1))
+        means = [[row[end - WINDOW : end].mean() for end in range(WINDOW, 2 * WINDOW + 1)] for row in values]
+        np.testing.assert_allclose(found.curves[1].values[name], means, rtol=1e-5)
+    assert found.curves[1].x[0] == WINDOW
+    assert found.facts["table"]["p50"] == pytest.approx(np.median(table))
+    short = table_outcomes({"a": rewards["random"][:, :WINDOW]}, table)
+    assert len(short.curves) == 1
+
+
+def test_outcomes_of_searches():
+    def record(*rewards, seconds=1.0):
+        return SearchRecord([[n] for n in range(len(rewards))], list(rewards), [seconds, 2 * seconds])
+
+    records = {
+        "autoad": [record(0.5, 0.9), record(0.8, 0.7)],
+        "scratch": [record(0.1, 0.2, seconds=3.0), record(0.2, 0.1, seconds=2.0)],
+    }
+    tests = []
+    for seed, ranks in enumerate(([(0.1, 0.2), (0.5, 0.4)], [(0.3, 0.9)])):
+        auroc = {f"{name} {what}": n + 0.1 * seed for n, name in enumerate(records) for what in PARTS}
+        tests.append({"auroc": auroc, "ranks": ranks})
+    found = search_outcomes(records, tests, scratch="scratch")
+    np.testing.assert_allclose(found.outcomes["test AUROC after equal seconds"]["scratch"], [1.0, 1.1])
+    assert list(found.outcomes["best reward of a search"]) == ["autoad"]  # the other's rewards are of another scale
+    np.testing.assert_array_equal(found.outcomes["best reward of a search"]["autoad"], [0.9, 0.8])
+    over_children, over_time = found.curves
+    np.testing.assert_array_equal(over_children.values["autoad"], [[0.5, 0.9], [0.8, 0.8]])
+    assert over_time.x[-1] == 2.0  # what the quickest took
+    assert over_time.values["autoad"][:, -1].tolist() == [0.9, 0.8]
+    assert found.facts["seconds of a search"] == {"autoad": 2.0, "scratch": 5.0}
+    expected = kendalltau([0.1, 0.5, 0.3], [0.2, 0.4, 0.9]).statistic
+    assert found.facts["shared against from scratch"]["tau"] == pytest.approx(expected)
+    without = search_outcomes(records, [test | {"ranks": []} for test in tests], scratch="scratch")
+    assert without.facts["shared against from scratch"] is None
