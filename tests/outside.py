@@ -21,7 +21,7 @@ from jaxad.types import Array, Batch, Detector, Key, Search
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MeanImageConfig:
+class OutsideMeanConfig:
     """How to average."""
 
     momentum: float = 0.9
@@ -33,38 +33,38 @@ class MeanImageConfig:
             raise ValueError(f"momentum is {self.momentum}; give a number from 0 to below 1")
 
 
-class MeanImageState(NamedTuple):
+class OutsideMeanState(NamedTuple):
     mean: Array  # [H, W, C]
     scale: Array  # [H, W, C] mean absolute deviation of normal images, for scoring
 
 
-class MeanImageInfo(NamedTuple):
+class OutsideMeanInfo(NamedTuple):
     distance: Array  # of a batch from the mean
 
 
-@detector("mean_image", "Distance to the mean image, a detector of the tests.", config=MeanImageConfig,
-          tiny={"slow": MeanImageConfig(), "quick": MeanImageConfig(momentum=0.5)})  # fmt: skip
-def mean_image(config: MeanImageConfig | None = None, **fields: Any) -> Detector:
+@detector("outside_mean", "Distance to the mean image, a detector of the tests.", config=OutsideMeanConfig,
+          tiny={"slow": OutsideMeanConfig(), "quick": OutsideMeanConfig(momentum=0.5)})  # fmt: skip
+def outside_mean(config: OutsideMeanConfig | None = None, **fields: Any) -> Detector:
     """The detector of a config, or of its fields."""
-    config = dataclasses.replace(config or MeanImageConfig(), **fields)
+    config = dataclasses.replace(config or OutsideMeanConfig(), **fields)
     config.check()
 
-    def init(key: Key, images: Array) -> MeanImageState:
+    def init(key: Key, images: Array) -> OutsideMeanState:
         noise = 0.1 * jax.random.uniform(key, images.shape[1:])
-        return MeanImageState(images.mean(0) + noise, jnp.ones(images.shape[1:]))
+        return OutsideMeanState(images.mean(0) + noise, jnp.ones(images.shape[1:]))
 
-    def step(key: Key, state: MeanImageState, batch: Batch) -> tuple[MeanImageState, MeanImageInfo]:
+    def step(key: Key, state: OutsideMeanState, batch: Batch) -> tuple[OutsideMeanState, OutsideMeanInfo]:
         del key  # nothing is drawn
         mean = config.momentum * state.mean + (1 - config.momentum) * batch.images.mean(0)
-        return state._replace(mean=mean), MeanImageInfo(jnp.abs(batch.images.mean(0) - state.mean).mean())
+        return state._replace(mean=mean), OutsideMeanInfo(jnp.abs(batch.images.mean(0) - state.mean).mean())
 
-    def calibrate(state: MeanImageState, images: Array) -> MeanImageState:
+    def calibrate(state: OutsideMeanState, images: Array) -> OutsideMeanState:
         return state._replace(scale=jnp.abs(to_float(images) - state.mean[None]).mean(0) + 0.05)
 
-    def score_map(state: MeanImageState, images: Array) -> Array:
+    def score_map(state: OutsideMeanState, images: Array) -> Array:
         return (jnp.abs(images - state.mean[None]) / state.scale[None]).mean(-1)
 
-    def score(state: MeanImageState, images: Array) -> Array:
+    def score(state: OutsideMeanState, images: Array) -> Array:
         return score_map(state, images).mean((1, 2))
 
     return Detector(init, step, calibrate, score, score_map)
@@ -104,14 +104,12 @@ def walk(space: SearchSpace, *, population: int = 1, stride: int = 2) -> Search:
     return Search(init, ask, tell)
 
 
-# ---- an image source: stripes of two directions ----------------------------------------------------------------------
+# ---- an image source: bars of two directions ----------------------------------------------------------------------
 
 
-@source(
-    "stripes", "stripes:SIDE", "Stripes across and along, images of the tests.", normal=("across",), anomaly_ratio=0.3
-)
-def stripes(request: Request) -> ImageSet:
-    """120 noisy images of stripes across and 60 of stripes along."""
+@source("bars", "bars:SIDE", "Bars across and along, images of the tests.", normal=("across",), anomaly_ratio=0.3)
+def bars(request: Request) -> ImageSet:
+    """120 noisy images of bars across and 60 of bars along."""
     if not request.argument.isdecimal():
         raise ValueError(f"{request.spec!r} has no side: write {request.usage}")
     side = int(request.argument)

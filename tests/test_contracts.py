@@ -26,7 +26,7 @@ STEPS = {"steps": 30, "batch_size": 16, "chunk": 30}
 
 
 # Every registered method, with the tiny settings it is registered with; among them one that is not the library's.
-assert outside.MeanImageConfig in {entry.config for entry in DETECTORS.values()}
+assert outside.OutsideMeanConfig in {entry.config for entry in DETECTORS.values()}
 CASES = [(name, case) for name, entry in DETECTORS.items() for case in entry.tiny]
 
 # Compiling these once more takes a minute on two cores; their own tests compare their steps with restatements.

@@ -26,26 +26,26 @@ sys.path.append(str(EXPERIMENTS))
 
 
 def test_a_detector_from_outside_is_named_and_trained_like_any_other(tmp_path):
-    entry = jaxad.detectors()["mean_image"]
-    assert (entry.config, entry.build) == (outside.MeanImageConfig, outside.mean_image)
-    assert entry_of(outside.MeanImageConfig(momentum=0.5)) is entry
-    assert config_of("mean_image", ["momentum=0.25"]) == outside.MeanImageConfig(momentum=0.25)
+    entry = jaxad.detectors()["outside_mean"]
+    assert (entry.config, entry.build) == (outside.OutsideMeanConfig, outside.outside_mean)
+    assert entry_of(outside.OutsideMeanConfig(momentum=0.5)) is entry
+    assert config_of("outside_mean", ["momentum=0.25"]) == outside.OutsideMeanConfig(momentum=0.25)
     with pytest.raises(ValueError, match="momentum is 2"):
-        config_of("mean_image", ["momentum=2"])
+        config_of("outside_mean", ["momentum=2"])
     script = importlib.import_module("train_detector")
     status, out, _ = call(script.run, "--list")
     assert status == 0
-    assert "mean_image" in out
+    assert "outside_mean" in out
     assert "a detector of the tests" in " ".join(out.split())
-    flags = ("--detector", "mean_image", "--dataset", "stripes:8", "--settings", "momentum=0.5")
+    flags = ("--detector", "outside_mean", "--dataset", "bars:8", "--settings", "momentum=0.5")
     status, out, err = call(script.run, *flags, "--output", tmp_path / "run")
     assert status == 0, err
     loaded = jaxad.load(tmp_path / "run")
-    assert (loaded.name, loaded.config) == ("mean_image", outside.MeanImageConfig(momentum=0.5))
-    task = data.load_task("stripes:8")
+    assert (loaded.name, loaded.config) == ("outside_mean", outside.OutsideMeanConfig(momentum=0.5))
+    task = data.load_task("bars:8")
     scores = jaxad.score_images(loaded.detector, loaded.state, task.test.images)
     assert scores[task.test.labels == 1].min() > scores[task.test.labels == 0].max()
-    for given in ("mean_image", outside.MeanImageConfig()):
+    for given in ("outside_mean", outside.OutsideMeanConfig()):
         assert AnomalyDetector(given, random_state=0).fit(task.train.images).predict(task.test.images).min() == -1
 
 
@@ -64,20 +64,20 @@ def test_a_strategy_from_outside_searches():
 
 
 def test_an_image_source_from_outside_makes_tasks():
-    task = data.load_task("stripes:12", seed=1)
+    task = data.load_task("bars:12", seed=1)
     assert task.train.images.shape == (72, 12, 12, 1)
     assert task.details["normal_classes"] == ["across"]
-    assert data.TaskConfig(dataset="stripes:12").load_task(0).test.labels.mean() == pytest.approx(0.3, abs=0.05)
-    against = data.load_task("digits", ood="stripes:12", limit=60)
+    assert data.TaskConfig(dataset="bars:12").load_task(0).test.labels.mean() == pytest.approx(0.3, abs=0.05)
+    against = data.load_task("digits", ood="bars:12", limit=60)
     assert against.test.images.shape[1:] == (8, 8, 1)
-    assert any("stripes:12" in name for name in against.test.ids)
-    assert len(data.load("stripes:8", limit=7).ids) == 7
-    assert data.load("stripes:8", image_size=4).images.shape == (180, 4, 4, 1)
-    assert any("stripes:SIDE" in line for line in data.available())
-    with pytest.raises(ValueError, match="'stripes:wide' has no side: write stripes:SIDE"):
-        data.load("stripes:wide")
+    assert any("bars:12" in name for name in against.test.ids)
+    assert len(data.load("bars:8", limit=7).ids) == 7
+    assert data.load("bars:8", image_size=4).images.shape == (180, 4, 4, 1)
+    assert any("bars:SIDE" in line for line in data.available())
+    with pytest.raises(ValueError, match="'bars:wide' has no side: write bars:SIDE"):
+        data.load("bars:wide")
     with pytest.raises(ValueError, match="has no part 'test' to test on"):
-        data.load_task("stripes:8", test_split="test")
+        data.load_task("bars:8", test_split="test")
 
 
 def test_help_lists_what_there_is_to_name():
@@ -186,8 +186,8 @@ def test_names_are_given_once_and_are_names():
 
 
 def test_a_detector_has_tiny_settings_of_its_own_kind():
-    with pytest.raises(ValueError, match="tiny settings 'tiny' of odd are 3; give a MeanImageConfig"):
-        jaxad.methods.detector("odd", "Odd.", config=outside.MeanImageConfig, tiny=3)
+    with pytest.raises(ValueError, match="tiny settings 'tiny' of odd are 3; give a OutsideMeanConfig"):
+        jaxad.methods.detector("odd", "Odd.", config=outside.OutsideMeanConfig, tiny=3)
 
 
 def test_a_strategy_is_imported_without_the_libraries_of_another():
