@@ -65,7 +65,7 @@ class _Made(NamedTuple):
 
 
 # By R: the logarithm of its density squares rounding, and has tests of its own.
-TINY = AMAConfig(width=0.1, latent_dim=8, steps=30, learning_rate=1e-3, negatives="none", critic_steps=2, score="r")
+TINY = AMAConfig(width=0.1, latent_dim=8, steps=30, learning_rate=3e-3, negatives="none", critic_steps=2, score="r")
 
 
 @detector(
