@@ -33,7 +33,7 @@ from jaxad.types import Array, Batch, Detector, Key, Params
 TINY = NBSConfig(
     environment=env.EnvironmentConfig(patch=8, shift=3, window=16),
     episode=4, batch=2, code=4, width=0.05, sampler_width=0.2, predictor_width=0.5, period=6, skip=3, profile=3,
-    clone_steps=20, predictor_batch=3, memory=7, learning_rate=1e-2,
+    clone_steps=20, predictor_batch=16, predictor_updates=8, memory=64, learning_rate=3e-3,
 )  # fmt: skip
 
 
