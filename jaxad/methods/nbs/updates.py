@@ -74,7 +74,6 @@ def train_autoencoder(
     patches: Array,
 ) -> tuple[Params, optax.OptState, Array]:
     """After all mini-batches, with the loss of each before its update."""
-
     network = make_networks(config).autoencoder
 
     def loss(params: Params, batch: Array) -> Array:
