@@ -205,7 +205,9 @@ def test_a_memory_keeps_each_of_the_first_images_once(rng):
 
 
 def test_a_memory_that_cannot_be_meant_is_refused_before_it_is_allocated():
-    with pytest.raises(ValueError, match=r"a memory of 100000 images of 150528 numbers takes 56.1 GiB; the limit is 8"):
+    with pytest.raises(
+        ValueError, match=r"an image buffer of 100000 images of 150528 numbers takes 56.1 GiB; the limit is 8"
+    ):
         empty(100_000, (224, 224, 3))
 
 

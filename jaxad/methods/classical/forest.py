@@ -14,13 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxad.methods.common.host import Estimator, MemoryConfig, as_detector, padded
+from jaxad.methods.common.host import Estimator, ImageBufferConfig, as_detector, padded
 from jaxad.methods.registry import detector
 from jaxad.types import Array, Detector
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class IsolationForestConfig(MemoryConfig):
+class IsolationForestConfig(ImageBufferConfig):
     """What is fitted; the defaults are scikit-learn's."""
 
     trees: int = 100

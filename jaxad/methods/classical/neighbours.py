@@ -12,14 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxad.methods.common.host import Estimator, MemoryConfig, as_detector, padded
+from jaxad.methods.common.host import Estimator, ImageBufferConfig, as_detector, padded
 from jaxad.methods.common.nearest import nearest
 from jaxad.methods.registry import detector
 from jaxad.types import Array, Detector
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class NearestNeighboursConfig(MemoryConfig):
+class NearestNeighboursConfig(ImageBufferConfig):
     """What is looked at; the defaults are PyOD's."""
 
     neighbours: int = 5
@@ -36,7 +36,7 @@ class NearestNeighboursConfig(MemoryConfig):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LocalOutlierFactorConfig(MemoryConfig):
+class LocalOutlierFactorConfig(ImageBufferConfig):
     """What is looked at; the default is scikit-learn's."""
 
     neighbours: int = 20

@@ -13,7 +13,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxad.methods.common.host import ClassicalState, Estimator, MemoryConfig, as_detector, features, padded, reduced
+from jaxad.methods.common.host import (
+    ClassicalState,
+    Estimator,
+    ImageBufferConfig,
+    as_detector,
+    features,
+    padded,
+    reduced,
+)
 from jaxad.methods.registry import detector
 from jaxad.types import Array, Detector
 
@@ -21,7 +29,7 @@ LEAST = 1e-6  # variance: of a constant pixel of 8 bits, which is known to half 
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PCAConfig(MemoryConfig):
+class PCAConfig(ImageBufferConfig):
     """What is fitted."""
 
     components: int = 32

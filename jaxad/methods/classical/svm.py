@@ -12,13 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxad.methods.common.host import Estimator, MemoryConfig, as_detector, padded
+from jaxad.methods.common.host import Estimator, ImageBufferConfig, as_detector, padded
 from jaxad.methods.registry import detector
 from jaxad.types import Array, Detector
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class OneClassSVMConfig(MemoryConfig):
+class OneClassSVMConfig(ImageBufferConfig):
     """What is fitted; defaults but for the memory are scikit-learn's."""
 
     memory: int = 2_000

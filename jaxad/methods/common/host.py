@@ -1,4 +1,4 @@
-"""What the classical detectors share: the memory of images, and the way to scikit-learn and back."""
+"""What the classical detectors share: the image buffer, and the way to scikit-learn and back."""
 
 import dataclasses
 from collections.abc import Callable
@@ -14,8 +14,8 @@ from jaxad.types import Array, Batch, Detector, Key
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MemoryConfig:
-    """What is remembered of the images."""
+class ImageBufferConfig:
+    """The image buffer of a detector that is fitted rather than trained."""
 
     memory: int = 10_000
     """Images to fit to: the first ones seen."""
@@ -51,7 +51,7 @@ class Estimator(NamedTuple):
     score: Callable[[Any, Array], Array]  # (fitted, rows [B, D]) -> [B]
 
 
-def as_detector(config: MemoryConfig, estimator: Estimator) -> Detector:
+def as_detector(config: ImageBufferConfig, estimator: Estimator) -> Detector:
     """The detector of an estimator. `init` fits it to its example images, so that every state can score."""
 
     def fit_to(rows: Array, count: Array, seed: Array) -> Any:

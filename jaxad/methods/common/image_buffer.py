@@ -30,7 +30,7 @@ def empty(capacity: int, shape: tuple[int, ...]) -> ImageBuffer:
     size = 4 * capacity * math.prod(shape)
     if size > LIMIT:
         raise ValueError(
-            f"a memory of {capacity} images of {math.prod(shape)} numbers takes {size / 2**30:.1f} GiB; "
+            f"an image buffer of {capacity} images of {math.prod(shape)} numbers takes {size / 2**30:.1f} GiB; "
             f"the limit is {LIMIT / 2**30:.0f}: set memory lower, or resize the images"
         )
     return ImageBuffer(jnp.zeros((capacity, *shape)), jnp.zeros((capacity, 2), jnp.uint32), jnp.int32(0))
@@ -54,7 +54,7 @@ def remember(buffer: ImageBuffer, rows: Array) -> ImageBuffer:
 
 
 def _marks(rows: Array) -> Array:
-    """[B, D] float32 -> [B, 2] uint32: two hashes of the bits. Two of a million images agree once in 10^7 memories."""
+    """[B, D] float32 -> [B, 2] uint32: two hashes of the bits. Two of a million images agree once in 10^7 buffers."""
     bits = lax.bitcast_convert_type(rows, jnp.uint32)
     place = jnp.arange(rows.shape[1], dtype=jnp.uint32)
     hashes = []
