@@ -99,8 +99,8 @@ class FittedTaskConfig(TaskConfig):
 class FewMasksConfig:
     """What to segment. An experiment changes a default by naming the field again, with or without help."""
 
-    dataset: str = "painted:brick:64"
-    """Images with masks: painted:TEXTURE:SIZE (brick, grass, gravel), pairs:DIR, mvtec:DIR/CATEGORY or npz:FILE."""
+    dataset: Annotated[str, SOURCES] = "painted:brick:64"
+    """Images with masks, in one of the forms listed above that have some."""
     labelled: int = 5
     """Number of images whose masks training may see."""
     setting: Setting = "transductive"
