@@ -50,12 +50,14 @@ MODES: dict[str, dict[str, Any]] = {
     "search": {"space": "medium", "steps": 10, "num_seeds": 15, "children": 40},
 }
 
+MAY_DIFFER = cli.MAY_DIFFER | {"jobs"}
+
 
 def run(config: Config) -> None:
     """The whole comparison."""
     config.check()
     task = config.load_task(config.seed)
-    with session(config, "compare", data.table(task), may_differ=cli.MAY_DIFFER | {"jobs"}) as folder:
+    with session(config, "compare", data.table(task), may_differ=MAY_DIFFER) as folder:
         if folder is not None:
             known = by_table(config, task, folder) if config.mode == "table" else by_search(config, folder)
             conclude(config, task, folder, known)

@@ -73,7 +73,7 @@ _HOMES = {
     "search": "runs.search",
 }
 
-__all__ = [  # noqa: PLE0604, F822: names are bound on demand
+__all__ = [
     "Architecture",
     "Batch",
     "Detector",

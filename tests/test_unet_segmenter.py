@@ -45,7 +45,7 @@ def test_a_step_is_told_by_masks_alone_and_adds_up(rng):
     _, info = stepped(detector, jax.random.key(1), state, Batch(images, None, masks))
     np.testing.assert_allclose(info.loss, info.cross_entropy + 0.5 * (1 - info.overlap), rtol=1e-5)
     other, same = (
-        stepped(detector, jax.random.key(2), state, Batch(images, labels, masks))[0].params
+        stepped(detector, jax.random.key(2), state, Batch(images, labels, masks))[0].variables
         for labels in (None, np.ones(4, np.int32))
     )
     jax.tree.map(np.testing.assert_array_equal, other, same)

@@ -70,7 +70,7 @@ class UNetSegmenterInfo(NamedTuple):
     overlap: Array  # Dice, in (0, 1]
 
 
-TINY = UNetSegmenterConfig(width=0.25, levels=2, steps=30, learning_rate=1e-2)
+TINY = UNetSegmenterConfig(width=0.5, levels=2, steps=30, learning_rate=1e-2)
 
 
 @detector(

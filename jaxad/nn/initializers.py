@@ -5,6 +5,7 @@ also say what they drew, in a box of Flax's metadata around the array, and `redr
 drawn by pieces of a single draw: the single draws are then unused, and XLA drops them. Networks are not aware of it.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -78,7 +79,7 @@ def redraw(key: Key, variables: Any) -> Any:
             continue
         numbers = _STANDARD[name](part, [jax.ShapeDtypeStruct(leaves[i].value.shape, jnp.float32) for i in places])
         for index, standard in zip(places, numbers, strict=True):
-            leaves[index] = leaves[index].mean + leaves[index].scale * standard
+            leaves[index] = _placed(standard, leaves[index].scale, leaves[index].mean)
     return meta.unbox(jax.tree.unflatten(structure, leaves))
 
 
@@ -86,10 +87,20 @@ def _initializer(distribution: Distribution, scale_of: Callable[[tuple[int, ...]
     def init(key: Key, shape: Any, dtype: Any = jnp.float32) -> Drawn:
         shape = tuple(shape)
         scale = scale_of(shape)
-        numbers = _STANDARD[distribution](key, jax.ShapeDtypeStruct(shape, jnp.float32))
-        return Drawn((mean + scale * numbers).astype(dtype), distribution, scale, mean)
+        return Drawn(_alone(key, distribution, shape, scale, mean, dtype), distribution, scale, mean)
 
     return init
+
+
+# Flax traces an initialiser whenever a module is applied, to compare shapes; what is jitted is traced once for each.
+@functools.partial(jax.jit, static_argnums=(1, 2, 3, 4, 5))
+def _alone(key: Key, distribution: Distribution, shape: tuple[int, ...], scale: float, mean: float, dtype: Any):
+    numbers = _STANDARD[distribution](key, jax.ShapeDtypeStruct(shape, jnp.float32))
+    return _placed(numbers, scale, mean).astype(dtype)
+
+
+def _placed(standard: Array, scale: float, mean: float) -> Array:
+    return mean + scale * standard if mean else scale * standard
 
 
 def _fans(shape: tuple[int, ...]) -> tuple[int, int]:

@@ -99,8 +99,9 @@ class BatchNorm(nn.Module):
         else:
             flat, own = standardise_apart(flat, frozen, running, self.epsilon)
         if not self.is_initializing() and self.is_mutable_collection("batch_stats"):
-            mean.value = self.momentum * running.mean + (1 - self.momentum) * own.mean
-            var.value = self.momentum * running.variance + (1 - self.momentum) * own.variance
+            if self.momentum:  # else no product, which what is not finite would survive
+                own = jax.tree.map(lambda old, new: self.momentum * old + (1 - self.momentum) * new, running, own)
+            mean.value, var.value = own
         return flat
 
 

@@ -72,7 +72,7 @@ class _Outputs(NamedTuple):
     features: Array | None  # [2, B, h, w, F], None unless they are matched
 
 
-SMALL = AGADConfig(generator="naive", width=0.25, latent_dim=16, learning_rate=1e-2)
+SMALL = AGADConfig(generator="naive", width=0.5, latent_dim=16, learning_rate=1e-2)
 TINY = {"naive": SMALL, "auxiliary": dataclasses.replace(SMALL, auxiliary_norm=True)}
 
 
