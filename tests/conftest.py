@@ -26,3 +26,17 @@ jax.config.update("jax_captured_constants_warn_bytes", 1_000_000)
 def rng() -> np.random.Generator:
     """Test inputs come from NumPy, so that no expectation depends on JAX's generator."""
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def cache() -> str:
+    """Where scripts that tests start keep their programs: beside those of this process."""
+    return PROGRAMS
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of a file, or of one method in the contract suite, share fixtures and programs: one process runs them."""
+    for item in items:
+        params = item.callspec.params if hasattr(item, "callspec") else {}
+        method = params["trained"][0] if "trained" in params else ""
+        item.add_marker(pytest.mark.xdist_group(f"{item.path.stem} {method}".strip()))

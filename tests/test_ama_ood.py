@@ -26,12 +26,6 @@ TINY = (
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    """Compiled programs, shared by the processes of this module."""
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
 def finished(tmp_path_factory, cache):
     """A run that nothing interrupted."""
     folder = tmp_path_factory.mktemp("runs") / "finished"

@@ -19,12 +19,6 @@ TINY = (
 VOLATILE = ("seconds", "elapsed")
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    """Compiled programs, shared by the processes of this module."""
-    return str(tmp_path_factory.mktemp("cache"))
-
-
 def start(*flags, cache):
     return scripts.start("autoad_search.py", *flags, cache=cache)
 

@@ -14,11 +14,6 @@ SAMPLED = (*SMOKE, "--methods", "nbs", "unet", "--num-seeds", "2")
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
 def whole(cache):
     """A run of the learned sampler and the U-Net that was never stopped."""
     folder = cache / "whole"

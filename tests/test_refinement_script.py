@@ -8,11 +8,6 @@ from scripts import one_line, run
 SCRIPT = "refinement.py"
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return str(tmp_path_factory.mktemp("cache"))
-
-
 def test_maps_are_refined_measured_and_drawn_without_any_weights(tmp_path, cache):
     folder = tmp_path / "run"
     status, out, err = run(SCRIPT, "--preset", "smoke", "--output", folder, cache=cache)
