@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from interleaved import save, say, started, turns
-from search_throughput import cores, machine, table
+from search_tables import table
+from search_throughput import cores, machine
 
 METHODS = ("ours", "torch", "torch-channels-last")
 

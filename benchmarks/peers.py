@@ -24,7 +24,8 @@ from typing import Any
 
 import jax
 import numpy as np
-from search_throughput import machine, table
+from search_tables import table
+from search_throughput import machine
 from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
 from sklearn.metrics import roc_auc_score

@@ -16,7 +16,7 @@ from jaxad.types import Batch
 
 torch = pytest.importorskip("torch")
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
-agad_torch = importlib.import_module("agad_torch")
+agad_torch, agad_torch_networks = map(importlib.import_module, ("agad_torch", "agad_torch_networks"))
 
 SHAPE, SIZE = (16, 16, 2), 8
 BASE = AGADConfig(generator="naive", width=0.1, latent_dim=8, levels=3)
@@ -70,7 +70,7 @@ def test_a_step_has_our_gradients_and_arrives_where_ours_does(rng, generator, la
     # The first updates of Adam are signs, which rounding decides where a gradient is zero.
     assert np.mean(np.concatenate(same)) > 0.97
 
-    norms = [m for m in trainer.generator.modules() if isinstance(m, agad_torch.Norm)]
+    norms = [m for m in trainer.generator.modules() if isinstance(m, agad_torch_networks.Norm)]
     found = sorted(float(norm.running_mean.sum()) for norm in norms)
     leaves = jax.tree_util.tree_leaves_with_path(ours.generator["batch_stats"])
     means = sorted(float(leaf.sum()) for path, leaf in leaves if path[-1].key == "mean")

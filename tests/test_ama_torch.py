@@ -19,7 +19,7 @@ from jaxad.types import Batch
 
 torch = pytest.importorskip("torch")
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
-ama_torch = importlib.import_module("ama_torch")
+ama_torch, ama_torch_networks = map(importlib.import_module, ("ama_torch", "ama_torch_networks"))
 
 SIDE, CHANNELS, SIZE = 16, 3, 12
 # In steps this small the critic hardly changes within an iteration, so that rounding is not amplified.
@@ -185,4 +185,4 @@ def test_refuses_what_it_does_not_do(state):
     with pytest.raises(ValueError, match="interpolation is 0"):
         ama_torch.Trainer(AMAConfig(interpolation=0.0), (8, 8, 1))
     with pytest.raises(ValueError, match="the networks differ"):
-        ama_torch.load_params(ama_torch.Critic(8, 1, 1 / 16), state.critic)
+        ama_torch.load_params(ama_torch_networks.Critic(8, 1, 1 / 16), state.critic)

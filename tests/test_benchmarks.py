@@ -32,7 +32,7 @@ naive_jax, search_worker, search_throughput, ama_step = map(
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 needs_torch = pytest.mark.skipif(not HAS_TORCH, reason="PyTorch is not installed")
 if HAS_TORCH:
-    torch, torch_eager = map(importlib.import_module, ("torch", "torch_eager"))
+    torch, torch_eager, torch_objectives = map(importlib.import_module, ("torch", "torch_eager", "torch_objectives"))
 
 CONFIG = ChildConfig()
 
@@ -92,7 +92,7 @@ def test_torch_measures_as_we_do(name, rng):
     x_hat, x = rng.uniform(size=(2, 8, 13, 14, 1)).astype(np.float32)
     pictures = [torch.tensor(images.transpose(0, 3, 1, 2)) for images in (x_hat, x)]
     expected = jax.jit(jax.vmap(DISTANCES[name].score))(x_hat, x)
-    np.testing.assert_allclose(torch_eager.DISTANCES[name](*pictures), expected, rtol=1e-4)
+    np.testing.assert_allclose(torch_objectives.DISTANCES[name](*pictures), expected, rtol=1e-4)
 
 
 @needs_torch
@@ -101,7 +101,7 @@ def test_torch_judges_as_we_do(name, rng):
     """Statistics of one set, scores of another."""
     fitted, z = rng.normal(size=(2, 24, 10)).astype(np.float32)
     errors, beliefs = rng.uniform(size=24).astype(np.float32), first_beliefs(name, rng)
-    ours, theirs = hypotheses.make_hypothesis(name), torch_eager.HYPOTHESES[name]
+    ours, theirs = hypotheses.make_hypothesis(name), torch_objectives.HYPOTHESES[name]
     expected = jax.jit(lambda b: ours.score(b, ours.fit(b, fitted), z, errors))(beliefs)
     beliefs = jax.tree.map(torch.tensor, beliefs)
     scores = theirs.score(beliefs, theirs.fit(beliefs, torch.tensor(fitted)), torch.tensor(z), torch.tensor(errors))
@@ -114,11 +114,13 @@ def test_centroid_radius_agrees_around_the_warm_up(rng):
     errors = np.zeros(32, np.float32)
     ours = hypotheses.make_hypothesis("centroid")
     beliefs = ours.init(jax.random.key(0), jnp.asarray(z))
-    theirs = torch_eager.Centroid.init(None, torch.tensor(z))
+    theirs = torch_objectives.Centroid.init(None, torch.tensor(z))
     np.testing.assert_allclose(theirs.centre, beliefs.centre, rtol=1e-5)
     for step in (9, 10):
         expected = ours.loss(beliefs, z, errors, step)
-        np.testing.assert_allclose(torch_eager.Centroid.loss(theirs, torch.tensor(z), None, step), expected, rtol=1e-5)
+        np.testing.assert_allclose(
+            torch_objectives.Centroid.loss(theirs, torch.tensor(z), None, step), expected, rtol=1e-5
+        )
 
 
 @pytest.mark.slow
