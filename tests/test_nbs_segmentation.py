@@ -14,9 +14,9 @@ SAMPLED = (*SMOKE, "--methods", "nbs", "unet", "--num-seeds", "2")
 
 
 @pytest.fixture(scope="module")
-def whole(cache):
+def whole(cache, tmp_path_factory):
     """A run of the learned sampler and the U-Net that was never stopped."""
-    folder = cache / "whole"
+    folder = tmp_path_factory.mktemp("runs") / "whole"
     status, _, err = run(SCRIPT, *SAMPLED, "--output", folder, cache=cache)
     assert status == 0, err
     return folder
@@ -47,8 +47,8 @@ def check_folder(folder, methods, seeds):
     return report
 
 
-def test_a_run_leaves_everything_and_a_detector(cache):
-    folder = cache / "l2"
+def test_a_run_leaves_everything_and_a_detector(cache, tmp_path):
+    folder = tmp_path / "l2"
     status, _, err = run(SCRIPT, *SMOKE, "--methods", "l2", "--setting", "inductive", "--output", folder, cache=cache)
     assert status == 0, err
     report = check_folder(folder, ["l2"], [0])
@@ -68,8 +68,8 @@ def test_a_run_of_the_sampler_leaves_everything_and_a_detector(whole, cache):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", ["checkpoint/nbs-seed0.safetensors", "best/detector.json"])
-def test_a_killed_run_goes_on_as_if_it_never_stopped(whole, cache, moment):
-    folder = cache / f"killed-{moment.partition('/')[0]}"
+def test_a_killed_run_goes_on_as_if_it_never_stopped(whole, cache, tmp_path, moment):
+    folder = tmp_path / f"killed-{moment.partition('/')[0]}"
     process = start(SCRIPT, *SAMPLED, "--output", folder, cache=cache)
     kill_once(process, (folder / moment).exists)
     assert not (folder / "results.json").exists()
