@@ -4,6 +4,7 @@ import ast
 import graphlib
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import jaxad
@@ -137,3 +138,12 @@ def test_only_the_learned_strategy_imports_distrax():
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
     assert result.stdout.split() == ["random", "False", "evolution", "False", "autoad", "True"]
+
+
+def test_every_file_of_the_package_is_installed():
+    """An editable installation, as the tests have it, would not notice."""
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
+    patterns = project["tool"]["setuptools"]["package-data"]["jaxad"]
+    files = [p.relative_to(PACKAGE) for p in PACKAGE.rglob("*") if p.is_file() and p.suffix not in (".py", ".pyc")]
+    assert files
+    assert [str(file) for file in files if str(file) not in patterns and not any(map(file.match, patterns))] == []
