@@ -147,3 +147,8 @@ def test_every_file_of_the_package_is_installed():
     files = [p.relative_to(PACKAGE) for p in PACKAGE.rglob("*") if p.is_file() and p.suffix not in (".py", ".pyc")]
     assert files
     assert [str(file) for file in files if str(file) not in patterns and not any(map(file.match, patterns))] == []
+
+
+def test_every_room_says_its_purpose():
+    silent = [name for name, path in MODULES.items() if not ast.get_docstring(ast.parse(path.read_text()))]
+    assert silent == []
