@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from jaxad.report.plots import style as look
+from jaxad.report.plots import style
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -147,7 +147,7 @@ def svg(figure: matplotlib.figure.Figure, name: str) -> tuple[str, float, float]
 
     file = io.StringIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    with matplotlib.rc_context({**look.RC, "svg.fonttype": "none", "svg.hashsalt": name}):
+    with matplotlib.rc_context({**style.RC, "svg.fonttype": "none", "svg.hashsalt": name}):
         figure.savefig(file, format="svg", transparent=True, dpi=144, metadata=nothing)
     text = file.getvalue()
     width, height = (float(v) for v in re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text).groups())
@@ -158,8 +158,8 @@ def svg(figure: matplotlib.figure.Figure, name: str) -> tuple[str, float, float]
     inner = inner.replace("xlink:href=", "href=")
     # In paths, one decimal is a seventh of a screen pixel: enough, and a third smaller.
     inner = re.sub(r'(?<= d=")[^"]*', lambda m: re.sub(r"(\.\d)\d+", r"\1", m[0]), inner)
-    colours = {"ink": look.INK, "muted": look.MUTED, "grid": look.GRID, "paper": "#ffffff"}
-    colours |= {"blue": look.BLUE, "orange": look.ORANGE, "green": look.GREEN}
+    colours = {"ink": style.INK, "muted": style.MUTED, "grid": style.GRID, "paper": "#ffffff"}
+    colours |= {"blue": style.BLUE, "orange": style.ORANGE, "green": style.GREEN}
     for variable, colour in colours.items():
         inner = re.sub(rf"((?:fill|stroke): ?){colour}", rf"\1var(--{variable})", inner)
     return inner, width, height

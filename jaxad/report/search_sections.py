@@ -108,7 +108,7 @@ def _retrain_parts(retrain: Mapping) -> list[Any]:
     candidates = retrain.get("candidates") or []
     if not candidates:
         return []
-    columns = ["Trial", "Reward in the search", "Retrained, best look per seed", "Mean", "Sd"]
+    columns = ["Trial", "Reward in the search", "Retrained, best evaluation per seed", "Mean", "Sd"]
     rows = []
     for candidate in candidates:
         valid = [v for v in candidate["valid"] if v >= 0]

@@ -12,7 +12,7 @@ from jaxad.report.html import Bullets, Figure, Section, Table, Text, Tiles, dura
 from jaxad.report.test_sections import example_parts, pixel_parts, result_parts
 
 CHOSEN = {
-    "validation": "best look at labelled validation images",
+    "validation": "best evaluation on labelled validation images",
     "last": "last step, no labels used",
 }
 
