@@ -1,5 +1,6 @@
 """The test session is strict: reused keys, silent rank promotion and warnings are errors."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -21,6 +22,10 @@ jax.config.update("jax_debug_key_reuse", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_captured_constants_warn_bytes", 1_000_000)
 
+# Tracing makes many small objects that live as long as their program: looking through all of them again and again for
+# garbage takes a sixteenth of a session.
+gc.set_threshold(200_000, 20, 100)
+
 
 @pytest.fixture
 def rng() -> np.random.Generator:
@@ -34,9 +39,15 @@ def cache() -> str:
     return PROGRAMS
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of a file, or of one method in the contract suite, share fixtures and programs: one process runs them."""
+    """Tests of a file, or of one method in the contract suite, share fixtures and programs: one process runs them.
+
+    Files that share more than that are marked as one group.
+    """
     for item in items:
+        if item.get_closest_marker("xdist_group"):
+            continue
         params = item.callspec.params if hasattr(item, "callspec") else {}
         method = params["trained"][0] if "trained" in params else ""
         item.add_marker(pytest.mark.xdist_group(f"{item.path.stem} {method}".strip()))

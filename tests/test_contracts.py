@@ -114,7 +114,7 @@ def test_states_scores_and_maps_have_the_promised_forms(trained):
 
 
 def test_a_fresh_state_can_score(trained):
-    state = jax.jit(trained.detector.init)(jax.random.key(0), scaled(IMAGES[:16]))
+    state = trained.compiled[0](jax.random.key(0), trained.first)
     assert np.isfinite(score_images(trained.detector, state, IMAGES, 16)).all()
 
 

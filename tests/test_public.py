@@ -13,6 +13,8 @@ import pytest
 
 import jaxad
 
+pytestmark = pytest.mark.xdist_group("search")  # these search with the same settings
+
 FUNCTIONS = (
     *("calibrate", "detectors", "evaluate", "fit", "fit_population", "load", "load_task", "map_images", "save"),
     *("score_images", "search"),

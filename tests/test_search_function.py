@@ -16,10 +16,11 @@ from jaxad.runs.exploration import Explored
 from jaxad.runs.folder import create_run
 from jaxad.runs.search import SearchConfig
 
+pytestmark = pytest.mark.xdist_group("search")  # these search with the same settings
+
 TASK = jaxad.load_task("digits", normal_classes=["0"], anomaly_ratio=0.3, limit=120)
-TINY = {
-    "num_layers": 1, "children": 3, "population": 1, "steps": 2, "batch_size": 16, "retrain_top": 2, "retrain_steps": 4,
-    "num_seeds": 1, "quiet": True,
+TINY = {  # as the example of `jaxad.search` has them
+    "num_layers": 1, "children": 3, "population": 1, "steps": 2, "retrain_steps": 4, "quiet": True,
 }  # fmt: skip
 
 
@@ -88,7 +89,7 @@ def test_the_result_is_what_a_person_goes_on_with(found):
 def test_callbacks_are_told_everything(found, told):
     assert told["trials"] == found.trials
     assert told["steps"] == sorted(told["steps"])
-    assert told["steps"][-1] == TINY["retrain_top"] * TINY["retrain_steps"]
+    assert told["steps"][-1] == SearchConfig().retrain_top * TINY["retrain_steps"]
 
 
 def test_nothing_is_written_unless_asked(found, monkeypatch, tmp_path):

@@ -7,6 +7,7 @@ A file in this package is found there; one elsewhere counts once it has been imp
 """
 
 import dataclasses
+import functools
 import json
 import types
 import typing
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from jaxad._utils.files import from_json
 from jaxad._utils.registry import Registry
+from jaxad.nn import choices
 from jaxad.types import Detector
 
 Build = TypeVar("Build", bound=Callable[..., Detector])
@@ -45,13 +47,17 @@ DETECTORS: Registry[DetectorEntry] = Registry("detector", "jaxad.methods")
 
 
 def detector(name: str, summary: str, *, config: type, tiny: Any, whole: bool = False) -> Callable[[Build], Build]:
-    """Register a constructor of detectors: a decorator that leaves it as it is.
+    """Register a constructor of detectors: a decorator that lets it give equal settings the very same detector.
+
+    What is compiled is compiled for a detector's functions: so folds of a cross-validation, a search that goes on, or
+    a detector that is loaded again, find the programs of the first.
 
     Args:
       name: by which the command line, saved detectors and `jaxad.detectors` know it; a Python name.
       summary: what it is, in one sentence with its source.
-      config: the frozen dataclass of its settings. Its class attribute `labels`, if there is one, says what the method
-        is told of training images: "anomalies" (1 where anomalous, if known), "classes" (of normal images) or "masks".
+      config: the frozen dataclass of its settings, all of them hashable. Its class attribute `labels`, if there is one,
+        says what the method is told of training images: "anomalies" (1 where anomalous, if known), "classes" (of
+        normal images) or "masks".
       tiny: settings with which the contract tests train it within seconds on images [64, 8, 8, 1]: a config, or
         several by the name of a case.
       whole: whether `step` wants all images in every batch, in the order in which `init` had them, with the masks
@@ -66,8 +72,19 @@ def detector(name: str, summary: str, *, config: type, tiny: Any, whole: bool = 
             raise ValueError(f"tiny settings {case!r} of {name} are {settings!r}; give a {config.__name__}")
 
     def register(build: Build) -> Build:
-        DETECTORS.add(name, DetectorEntry(name, summary, config, build, cases, whole), build)
-        return build
+        make_config = config
+
+        @functools.lru_cache(maxsize=16)
+        def remembered(config: Any, generation: int) -> Detector:
+            return build(config)
+
+        @functools.wraps(build)
+        def constructor(config: Any = None, **fields: Any) -> Detector:
+            config = make_config(**fields) if config is None else dataclasses.replace(config, **fields)
+            return remembered(config, choices.generation())  # a name in it may have got another meaning since
+
+        DETECTORS.add(name, DetectorEntry(name, summary, config, constructor, cases, whole), build)
+        return constructor
 
     return register
 

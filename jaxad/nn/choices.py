@@ -26,6 +26,14 @@ from jaxad.types import Array
 Entry = TypeVar("Entry")
 
 
+_generation = 0
+
+
+def generation() -> int:
+    """How often the meaning of a name has changed: what was made of names before may differ from what they make now."""
+    return _generation
+
+
 class Choices(Mapping[str, Entry]):
     """The names that one action may take, and what they mean; the standard ones first, in their order.
 
@@ -54,7 +62,7 @@ class Choices(Mapping[str, Entry]):
         known = name in self._entries and self._entries[name] is not entry
         if known and (name in self.standard or not replace):
             raise ValueError(f"{self.action} {name!r} is known already; give another name")
-        self._entries[name] = entry
+        self._enter(name, entry)
         return entry
 
     @contextlib.contextmanager
@@ -64,13 +72,22 @@ class Choices(Mapping[str, Entry]):
         try:
             yield entry
         finally:
-            del self._entries[name]
+            self._enter(name, None)
 
     def check(self, role: str, name: Any) -> None:
         """ValueError, which says that `role` is this, unless the name is known."""
         if not isinstance(name, str) or name not in self._entries:
             remedy = f"choose one of {', '.join(self)}, or import" if self else "import"
             raise ValueError(f"{role} is {name!r}; {remedy} first what adds this {self.action}")
+
+    def _enter(self, name: str, entry: Entry | None) -> None:
+        """Say what a name means, or forget it."""
+        global _generation
+        if entry is None:
+            del self._entries[name]
+        else:
+            self._entries[name] = entry
+        _generation += 1
 
     def __getitem__(self, name: str) -> Entry:
         return self._entries[name]

@@ -92,12 +92,12 @@ def search(
         gave scores of any use; each in one line with the remedy.
 
     >>> import jaxad
-    >>> task = jaxad.load_task("digits", normal_classes=["0"], anomaly_ratio=0.3)
-    >>> found = jaxad.search(task, children=2, num_layers=1, steps=2, retrain_steps=10, quiet=True)
+    >>> task = jaxad.load_task("digits", normal_classes=["0"], anomaly_ratio=0.3, limit=120)
+    >>> found = jaxad.search(task, children=3, population=1, num_layers=1, steps=2, retrain_steps=4, quiet=True)
     >>> jaxad.score_images(found.detector, found.state, task.test.images).shape == task.test.labels.shape
     True
     >>> 0 <= found.test["auroc"]["value"] <= 1, len(found.trials)
-    (True, 2)
+    (True, 3)
     """
     if config is None:
         config = SearchConfig() if resume is None else SearchConfig(**cli.stored_settings(SearchConfig, resume))
