@@ -37,17 +37,3 @@ def rng() -> np.random.Generator:
 def cache() -> str:
     """Where scripts that tests start keep their programs: beside those of this process."""
     return PROGRAMS
-
-
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of a file, or of one method in the contract suite, share fixtures and programs: one process runs them.
-
-    Files that share more than that are marked as one group.
-    """
-    for item in items:
-        if item.get_closest_marker("xdist_group"):
-            continue
-        params = item.callspec.params if hasattr(item, "callspec") else {}
-        method = params["trained"][0] if "trained" in params else ""
-        item.add_marker(pytest.mark.xdist_group(f"{item.path.stem} {method}".strip()))

@@ -1,6 +1,7 @@
 """Experiments as a user meets them: processes with flags, that may be killed."""
 
 import contextlib
+import doctest
 import io
 import os
 import signal
@@ -81,3 +82,12 @@ def same_weights(one, other):
 def one_line(status, err, message):
     """Whether a script ended as on bad input: status 2, one line, no traceback, the message in it."""
     return status == 2 and message in err and "Traceback" not in err and len(err.strip().splitlines()) == 1
+
+
+def run_example(function):
+    """Run what a docstring shows; it must be there, and say what it says there."""
+    (found,) = doctest.DocTestFinder(recurse=False).find(function, function.__name__, globs={})
+    assert found.examples, f"{function.__name__} has no example"
+    said = []
+    doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(found, out=said.append)
+    assert not said, "".join(said)

@@ -19,8 +19,6 @@ from jaxad.methods import DETECTORS, config_of, entry_of
 from jaxad.nas.strategies.registry import STRATEGIES, make_strategy
 from jaxad.sklearn import AnomalyDetector
 
-pytestmark = pytest.mark.xdist_group("search")  # these search with the same settings
-
 sys.path.append(str(EXPERIMENTS))
 
 

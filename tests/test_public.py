@@ -1,7 +1,6 @@
 """The public names: what `dir` shows, where it comes from, that nothing hides a module, that examples run."""
 
 import ast
-import doctest
 import importlib
 import inspect
 import pkgutil
@@ -10,10 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from scripts import run_example
 
 import jaxad
-
-pytestmark = pytest.mark.xdist_group("search")  # these search with the same settings
 
 FUNCTIONS = (
     *("calibrate", "detectors", "evaluate", "fit", "fit_population", "load", "load_task", "map_images", "save"),
@@ -65,15 +63,11 @@ def test_nothing_hides_a_module(name):
     assert own not in getattr(package, "__all__", ()) or parent == "jaxad"
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+# That of `search` runs beside the tests of searches, which have its settings and so its programs.
+@pytest.mark.parametrize("name", [name for name in FUNCTIONS if name != "search"])
 def test_the_examples_of_public_functions_run(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    function = getattr(jaxad, name)
-    (found,) = doctest.DocTestFinder(recurse=False).find(function, name, globs={})
-    assert found.examples, f"jaxad.{name} has no example"
-    said = []
-    doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(found, out=said.append)
-    assert not said, "".join(said)
+    run_example(getattr(jaxad, name))
     assert not list(tmp_path.iterdir())
 
 

@@ -6,6 +6,7 @@ import json
 import jax
 import numpy as np
 import pytest
+from scripts import run_example
 
 import jaxad
 from jaxad.nas.loop import Costs
@@ -15,8 +16,6 @@ from jaxad.runs import search as runs_search
 from jaxad.runs.exploration import Explored
 from jaxad.runs.folder import create_run
 from jaxad.runs.search import SearchConfig
-
-pytestmark = pytest.mark.xdist_group("search")  # these search with the same settings
 
 TASK = jaxad.load_task("digits", normal_classes=["0"], anomaly_ratio=0.3, limit=120)
 TINY = {  # as the example of `jaxad.search` has them
@@ -84,6 +83,12 @@ def test_the_result_is_what_a_person_goes_on_with(found):
     assert found.config.architecture.to_json() == found.results["best"]["architecture"]
     assert len(found.trials) == found.results["search"]["children"] == TINY["children"]
     assert "seconds" in found.results["search"]
+
+
+def test_the_example_runs_and_writes_nothing(found, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    run_example(jaxad.search)
+    assert not list(tmp_path.iterdir())
 
 
 def test_callbacks_are_told_everything(found, told):
