@@ -128,7 +128,7 @@ def things(tmp_path, monkeypatch):
             def make(): pass
         """,
         "sets/__init__": "",
-        "sets/wrench": """
+        "sets/tools": """
             from toolbox.registry import thing
             @thing("wrench")
             def make(): pass
@@ -146,6 +146,7 @@ def things(tmp_path, monkeypatch):
 def test_a_file_of_the_package_is_found_and_what_nobody_asks_for_is_not_imported(things):
     assert "toolbox.hammer" not in sys.modules
     assert things["hammer"] == Entry("hammer")
+    assert things["wrench"] == Entry("wrench")  # in quotes in a file of another name
     assert not hasattr(sys.modules["toolbox"], "imported")
     assert list(things) == ["crane", "hammer", "wrench"]  # whatever their files are called
     assert sys.modules["toolbox"].imported

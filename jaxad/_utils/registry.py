@@ -1,16 +1,16 @@
 """Things with names: each is registered by a decorator in the file that defines it, and found without any list of them.
 
 A registry belongs to a package. A module of that package registers what it defines when it is imported, and the
-registry imports the modules only once somebody asks: for a name first the module of that name, which keeps heavy
-modules out of the way of those who want another, then all modules. What is defined elsewhere is registered by
+registry imports the modules only once somebody asks: for a name first the modules that are called so or have it in
+quotes, which keeps heavy modules out of the way of those who want another, then all modules. What is defined elsewhere is registered by
 importing it.
 """
 
 import contextlib
 import importlib
-import importlib.util
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 
@@ -106,9 +106,17 @@ class Registry(Mapping[str, Entry]):
         return f"<registry of {self.kind}: {', '.join(self)}>"
 
     def _import_one(self, name: str) -> None:
-        full = f"{self.package}.{name}"
-        if isinstance(name, str) and name.isidentifier() and importlib.util.find_spec(full):
-            importlib.import_module(full)
+        """Import what looks like the home of a name, until something registers it."""
+        if not isinstance(name, str) or not name.isidentifier():
+            return
+        for folder in map(Path, importlib.import_module(self.package).__path__):
+            files = sorted(folder.rglob("*.py"), key=lambda file: file.stem != name)
+            for file in files:
+                if file.stem == name or f'"{name}"'.encode() in file.read_bytes():
+                    parts = file.relative_to(folder).with_suffix("").parts
+                    importlib.import_module(".".join([self.package, *parts]).removesuffix(".__init__"))
+                    if name in self._entries:
+                        return
 
     def _import_all(self) -> None:
         if self._complete:

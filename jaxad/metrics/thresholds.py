@@ -6,7 +6,6 @@ Runs on the host with NumPy. A score strictly greater than the threshold is call
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.stats import beta
 
 
 class Threshold(NamedTuple):
@@ -29,6 +28,8 @@ def _scores(scores: Any, what: str) -> np.ndarray:
 
 def clopper_pearson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
     """Exact interval for a proportion of which `successes` of `n` were seen: -> (low, high) in [0, 1]."""
+    from scipy.stats import beta  # takes longer to import than all else that scoring with a saved detector needs
+
     tail = (1 - level) / 2
     low = beta.ppf(tail, successes, n - successes + 1) if successes > 0 else 0.0
     high = beta.ppf(1 - tail, successes + 1, n - successes) if successes < n else 1.0

@@ -1,7 +1,9 @@
 """The page of one-class anomaly detection over many classes: AUROC class by class, and what the detectors see."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -9,11 +11,13 @@ import numpy as np
 from jaxad.data import ClassSets, Task
 from jaxad.data.batches import to_float
 from jaxad.data.protocols.few_labels import gamma_name
-from jaxad.methods.agad import AGADConfig, AGADState, make_inference
 from jaxad.report import plots
 from jaxad.report.common import made_parts, metric_tiles, task_parts
 from jaxad.report.format import METRICS, interval
 from jaxad.report.html import Bullets, Figure, Section, Table, Text, Tiles, duration, number, page
+
+if TYPE_CHECKING:
+    from jaxad.methods.agad import AGADConfig, AGADState
 
 SHOWN = 8  # images in a row
 
@@ -63,6 +67,8 @@ def agad_pictures(config: AGADConfig, states: Mapping[str, AGADState], task: Tas
       config: of all.
       states: by model, such as "gamma 0.05".
     """
+    from jaxad.methods.agad import make_inference
+
     view, rebuilt = jax.tree.map(jax.jit, make_inference(config)), {}
     for kind, name in enumerate(("normal", "anomalous")):
         images = to_float(task.test.images[np.flatnonzero(task.test.labels == kind)[:SHOWN]])

@@ -1,20 +1,24 @@
 """The sections on an adversarial mirrored autoencoder: its R-scores, its latent space and its training."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
 from jaxad.data import Task
 from jaxad.data.batches import to_float
-from jaxad.methods.ama import AMAConfig, AMAState, ama, draw_negatives, make_inference
 from jaxad.report import plots
 from jaxad.report.html import Figure, Section
 from jaxad.training.calibration import CALIBRATION_IMAGES, subsample
 from jaxad.training.scoring import score_images
 from jaxad.types import Key
+
+if TYPE_CHECKING:
+    from jaxad.methods.ama import AMAConfig, AMAState
 
 SHOWN = 8  # images in a row
 
@@ -93,6 +97,8 @@ def ama_pictures(
       key: of the synthetic negatives; consumed.
       plain: config and state of an AMA without the mirror, to compare with.
     """
+    from jaxad.methods.ama import ama, draw_negatives, make_inference
+
     view = jax.tree.map(jax.jit, make_inference(config))
     train, labels = subsample(task.train.images, CALIBRATION_IMAGES), task.test.labels
     groups = {"train": train}
