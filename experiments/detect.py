@@ -3,22 +3,22 @@
     python experiments/detect.py runs/autoad-20260101-120000 photo.png more_photos/ archive.npz
     python experiments/detect.py RUN photos/ --overlays 5 --output inspected
     python experiments/detect.py RUN photos/ --threshold 0.12
+    python experiments/detect.py RUN incoming/ --watch --json
 
 RUN is the folder of a finished run, or its best/ folder. Images are files, folders (searched recursively) and .npz
 archives with an array `images`; they are resized and turned grey or RGB as the detector was trained. Printed is a
-table, most anomalous first. The output folder gets scores.csv (path, score, threshold, anomalous: 1 or 0) and
-overlays/ with a picture (image, anomaly map, both) of each of the most anomalous images, all on one colour scale, if
-the detector says where an anomaly is.
+table, most anomalous first. The output folder gets scores.csv (path, score, threshold, anomalous: 1 or 0), which grows
+batch by batch and is ranked in the end, and overlays/ with a picture (image, anomaly map, both) of each of the most
+anomalous images, all on one colour scale, if the detector says where an anomaly is.
 
 Scores are raw: higher means more anomalous, and only scores of one detector compare. An image is called anomalous if
 its score is greater than the threshold, which was chosen on held-out normal images when the detector was trained.
 
 Exit status: 0 all images were scored, 1 some files could not be read (named on standard error) and the others were
-scored, 2 nothing was scored because of an error.
+scored, 2 nothing was scored because of an error. A watch goes on until Ctrl-C or SIGTERM and then ends likewise.
 """
 
 import dataclasses
-import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -26,10 +26,12 @@ from typing import Annotated
 import tyro
 
 from jaxad._utils.compile import enable_compilation_cache
-from jaxad.data.lazy import find_images
+from jaxad.data.tiles import Tiling
 from jaxad.metrics import thresholds
 from jaxad.runs import cli, saving
-from jaxad.runs.detection import draw_overlays, score_files, show_scores, write_scores
+from jaxad.runs.detection_loop import check_paths, score_all, score_watched
+from jaxad.runs.detection_overlays import draw_overlays
+from jaxad.runs.detection_results import Detections
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,11 +45,21 @@ class Config:
     output: Path | None = None
     """Folder for the results, new or empty; by default RUN/detections-DATE-TIME."""
     overlays: int = 20
-    """Number of the most anomalous images to draw; 0 draws none."""
+    """Number of the most anomalous images to draw, at their own resolution; 0 draws none."""
     threshold: float | None = None
     """Call images anomalous above this score instead of the detector's own threshold."""
     batch_size: int = 64
     """Number of images that are scored at a time; less needs less memory."""
+    tiles: Tiling = None
+    """Cut images into so many overlapping tiles along each side, or with "auto" those of over 1,000 pixels into one for
+    each thousand; the highest score of a tile is the image's. A detector trained on whole images sees tiles at another
+    scale than it knows: tiles need a detector that was trained on tiles."""
+    watch: bool = False
+    """Go on with new images in the folders as they arrive, until Ctrl-C."""
+    watch_seconds: float = 2.0
+    """Seconds between two looks for new images."""
+    json: bool = False
+    """Print an object in JSON for each image (name, score, threshold, anomalous), and nothing else."""
     quiet: bool = False
     """Print neither progress nor table."""
 
@@ -57,6 +69,10 @@ class Config:
             raise ValueError("no images to score: name files, folders or .npz archives after the run")
         if self.overlays < 0 or self.batch_size < 1:
             raise ValueError(f"--overlays is {self.overlays} and --batch-size {self.batch_size}; give at least 0 and 1")
+        if self.tiles not in (None, "auto") and self.tiles < 2:
+            raise ValueError(f"--tiles is {self.tiles}; give at least 2, or auto")
+        if not self.watch_seconds > 0:
+            raise ValueError(f"--watch-seconds is {self.watch_seconds}; give a positive number")
 
     def make_folder(self) -> Path:
         """The output folder; earlier results are never touched."""
@@ -74,28 +90,31 @@ class Config:
 def detect(config: Config) -> int:
     """The whole experiment; returns the exit status."""
     config.check()
-    loaded = saving.load(config.run)
+    loaded = saving.load(config.run, trainable=False)
     threshold = loaded.threshold if config.threshold is None else thresholds.fixed(config.threshold)
-    images = find_images(config.images)
+    images = check_paths(config.images, watch=config.watch)
     output = config.make_folder()
+    found = Detections(output / "scores.csv", threshold, keep=config.overlays)
+    options = {"tiling": config.tiles, "batch_size": config.batch_size}
+    said = options | {"as_json": config.json, "quiet": config.quiet}
+    if config.watch:
+        score_watched(loaded, config.images, found, seconds=config.watch_seconds, **said)
+    else:
+        score_all(loaded, images, found, **said)
+        if not found:
+            raise ValueError(f"none of {len(found.unread)} images could be read; nothing was scored")
 
-    options = {"batch_size": config.batch_size, "with_maps": config.overlays > 0, "quiet": config.quiet}
-    found, scale, unreadable = score_files(loaded, images, threshold, **options)
-    for reason in unreadable.values():
-        print(f"skipped: {reason}", file=sys.stderr)
-    if not found:
-        raise ValueError(f"none of {len(unreadable)} images could be read; nothing was scored")
-
-    write_scores(output / "scores.csv", found, threshold)
+    found.rank()
+    loud = not config.quiet and not config.json
     if loaded.detector.score_map is not None:
-        drawn = found[: config.overlays]
-        draw_overlays(output / "overlays", loaded, drawn, scale=scale, batch_size=config.batch_size)
-    elif config.overlays > 0 and not config.quiet:
+        drawn = found.top(config.overlays)
+        draw_overlays(output / "overlays", loaded, drawn, sample=found.first, **options)
+    elif config.overlays > 0 and loud:
         print(f"no overlays: the method {loaded.name} scores whole images and has no anomaly maps")
-    if not config.quiet:
-        show_scores(found, threshold)
+    if loud:
+        found.show()
         print(f"results: {output}")
-    return 1 if unreadable else 0
+    return 1 if found.unread else 0
 
 
 if __name__ == "__main__":

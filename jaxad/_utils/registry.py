@@ -2,8 +2,8 @@
 
 A registry belongs to a package. A module of that package registers what it defines when it is imported, and the
 registry imports the modules only once somebody asks: for a name first the modules that are called so or have it in
-quotes, which keeps heavy modules out of the way of those who want another, then all modules. What is defined elsewhere is registered by
-importing it.
+quotes, which keeps heavy modules out of the way of those who want another, then all modules. What is defined elsewhere
+is registered by importing it.
 """
 
 import contextlib

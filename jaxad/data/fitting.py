@@ -33,6 +33,23 @@ def _margins(height: int, width: int, size: tuple[int, int]) -> list[tuple[int, 
     return [((whole - part) // 2, whole - part - (whole - part) // 2) for part, whole in zip((height, width), size)]
 
 
+def placed(
+    size: tuple[int, int], fitted: tuple[int, int], how: str = "resize"
+) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Where an image is after `fit_images`: what is left of its own rows and columns, and where these have gone.
+
+    Args:
+      size: (height, width) of the image.
+      fitted: (height, width) that it was brought to.
+    """
+    _check_way(how)
+    seen, shown = ((slice(0, height), slice(0, width)) for height, width in (size, fitted))
+    if how == "pad":
+        margins = _margins(*size, fitted)
+        shown = tuple(slice(before, before + side) for (before, _), side in zip(margins, size))
+    return seen, shown
+
+
 def fit_size(task: Task, side: int, *, how: str = "resize") -> Task:
     """The task with square images of `side` pixels, and that in its details; itself where they are already.
 

@@ -1,14 +1,20 @@
-"""Images of any number of files, each read when it is its turn."""
+"""Images of any number of files, each read when it is its turn, or a little ahead of it."""
 
 import functools
+import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn, TypeVar
 
 import numpy as np
 
 from jaxad.data.images import IMAGE_SUFFIXES, decode
-from jaxad.data.loading import load
+
+THREADS = min(8, os.cpu_count() or 1)  # that decode; pillow lets others run meanwhile
+
+Value = TypeVar("Value")
 
 
 class LazyImage(NamedTuple):
@@ -16,29 +22,35 @@ class LazyImage(NamedTuple):
 
     name: str  # its path; of an image in an archive that of the archive, a slash and its number
     read: Callable[[], np.ndarray]  # -> [H, W, C]; ValueError where it cannot be read
+    file: Path | None = None  # of an image that is a file of its own
 
 
-def find_images(paths: Iterable[Path]) -> list[LazyImage]:
+def find_images(paths: Iterable[Path], *, may_be_empty: bool = False) -> list[LazyImage]:
     """Every image that the paths stand for, once: image files, folders of them at any depth, and .npz archives.
 
     An archive holds `images` [N, H, W, C]. Hidden files and folders inside a folder are left out.
 
+    Args:
+      may_be_empty: whether a folder may have no images yet.
+
     Raises:
-      ValueError: a path that does not exist, or a folder without images. What cannot be read says so when it is.
+      ValueError: a path that does not exist, or a folder without images. What cannot be read says so when it is, be it
+        a file or a folder inside a folder.
     """
-    return list({image.name: image for path in paths for image in _find(path)}.values())
+    return list({image.name: image for path in paths for image in _find(path, may_be_empty)}.values())
 
 
-def _find(path: Path) -> Iterator[LazyImage]:
+def _find(path: Path, may_be_empty: bool) -> Iterator[LazyImage]:
     if path.is_dir():
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-        shown = [p for p in inside if not any(part.startswith(".") for part in p.relative_to(path).parts)]
-        if not shown:
+        found = list(_inside(path))
+        if not found and not may_be_empty:
             raise ValueError(f"no images in {path}: known suffixes are {', '.join(sorted(IMAGE_SUFFIXES))}")
-        yield from (LazyImage(str(p), functools.partial(decode, p)) for p in shown)
+        yield from found
     elif not path.exists():
         raise ValueError(f"{path} does not exist: check the path")
     elif path.suffix.lower() == ".npz":
+        from jaxad.data.loading import load
+
         try:
             archive = load(f"npz:{path}").images
         except ValueError as error:
@@ -46,8 +58,64 @@ def _find(path: Path) -> Iterator[LazyImage]:
         else:
             yield from (LazyImage(f"{path}/{i}", lambda image=image: image) for i, image in enumerate(archive))
     else:
-        yield LazyImage(str(path), functools.partial(decode, path))
+        yield LazyImage(str(path), functools.partial(decode, path), path)
+
+
+def _inside(folder: Path) -> Iterator[LazyImage]:
+    """The images of a folder, sorted by path; a folder in it that cannot be listed stands for its own."""
+    errors: list[OSError] = []
+    files = [
+        Path(inside, name)
+        for inside, folders, names in _walk(folder, errors)
+        for name in names
+        if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+    ]
+    for path in sorted(files):
+        if path.is_file():
+            yield LazyImage(str(path), functools.partial(decode, path), path)
+    for error in errors:
+        reason = f"cannot read folder {error.filename} ({error.strerror}): allow it, or leave it out"
+        yield LazyImage(str(error.filename), functools.partial(_raise, ValueError(reason)))
+
+
+def _walk(folder: Path, errors: list[OSError]) -> Iterator[tuple[str, list[str], list[str]]]:
+    """`os.walk` without hidden folders."""
+    for inside, folders, names in os.walk(folder, onerror=errors.append):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield inside, folders, names
 
 
 def _raise(error: ValueError) -> NoReturn:
     raise error
+
+
+def read_ahead(
+    images: Iterable[LazyImage], read: Callable[[LazyImage], Value], *, ahead: int, threads: int = THREADS
+) -> Iterator[tuple[LazyImage, Value | ValueError]]:
+    """Images with what `read` makes of each, in their order, while the next ones are read in other threads.
+
+    Args:
+      read: called in another thread; a ValueError comes in place of its value.
+      ahead: images that may be under way or wait; so many values are in memory at most.
+      threads: that read.
+    """
+
+    def attempt(image: LazyImage) -> Value | ValueError:
+        try:
+            return read(image)
+        except ValueError as error:
+            return error
+
+    with ThreadPoolExecutor(threads, "jaxad-read") as pool:
+        waiting: deque = deque()
+        try:
+            for image in images:
+                waiting.append((image, pool.submit(attempt, image)))
+                if len(waiting) >= max(ahead, 1):
+                    first, value = waiting.popleft()
+                    yield first, value.result()
+            while waiting:
+                first, value = waiting.popleft()
+                yield first, value.result()
+        finally:  # also where nobody wants the rest
+            pool.shutdown(wait=False, cancel_futures=True)

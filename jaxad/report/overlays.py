@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 SCALE_QUANTILE = 0.995  # of pixels; a few outliers must not darken everything else
 OPACITY = 0.75  # of the hottest pixels on top of the image
-LONGEST = 512  # pixels of a side that are still drawn one by one
+LONGEST = 1600  # pixels of a side that are still drawn one by one
+LEAST_DPI = 100
+PANEL = 2.2  # inches of height that a panel has at least
 
 
 def colour_scale(maps: np.ndarray) -> float:
@@ -55,7 +57,9 @@ def overlay(image: np.ndarray, anomaly_map: np.ndarray, *, scale: float, title: 
     shown = np.clip(displayable(image[None], LONGEST)[0], 0, 1)
     heat = displayable(anomaly_map[None, :, :, None], LONGEST)[0]
     wide = min(max(image.shape[1] / image.shape[0], 0.4), 2.5)
-    figure = Figure(figsize=(3 * 2.4 * wide + 0.9, 2.75), layout="constrained")
+    # So many dots an inch that a pixel of the image is not smaller than one of the picture.
+    dots = max(LEAST_DPI, shown.shape[0] / PANEL, shown.shape[1] / (PANEL * wide))
+    figure = Figure(figsize=(3 * 2.4 * wide + 0.9, 2.75), dpi=dots, layout="constrained")
     axes = figure.subplots(1, 3)
     grey = {"cmap": "gray", "vmin": 0, "vmax": 1, "interpolation": "none"}
     colours = {"cmap": "inferno", "vmin": 0, "vmax": scale, "interpolation": "none"}
@@ -77,13 +81,11 @@ def overlay(image: np.ndarray, anomaly_map: np.ndarray, *, scale: float, title: 
     return figure
 
 
-def write_overlays(
-    folder: Path, images: np.ndarray, maps: np.ndarray, *, scale: float, numbers: Sequence[int], dpi: int = 100
-) -> None:
+def write_overlays(folder: Path, images: np.ndarray, maps: np.ndarray, *, scale: float, numbers: Sequence[int]) -> None:
     """Write `overlay` of those of the images [N, H, W, C] and maps [N, H, W] with these numbers, as NUMBER.png."""
     for number in numbers:
         buffer = io.BytesIO()
-        overlay(images[number], maps[number], scale=scale).savefig(buffer, format="png", dpi=dpi)
+        overlay(images[number], maps[number], scale=scale).savefig(buffer, format="png")
         write_atomic(folder / f"{number:04d}.png", [buffer.getvalue()])
 
 

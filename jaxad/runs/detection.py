@@ -1,27 +1,18 @@
-"""A saved detector at work: files of images are scored, ranked, written as a table and drawn."""
+"""A saved detector at work: images of any number are read, scored and mapped, a batch in memory at a time."""
 
-import csv
-import io
-import re
-import warnings
-from collections.abc import Sequence
-from pathlib import Path
+import functools
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 
-from jaxad._utils.files import write_atomic, write_text
-from jaxad.data import to_channels, to_dtype
 from jaxad.data.fitting import fit_images
-from jaxad.data.lazy import LazyImage
+from jaxad.data.images import to_channels, to_dtype
+from jaxad.data.lazy import THREADS, LazyImage, read_ahead
+from jaxad.data.tiles import Tiling, assemble, cut, grid_of, tiles_wanted
 from jaxad.metrics.thresholds import Threshold, decide
-from jaxad.report.overlays import colour_scale, overlay
-from jaxad.runs.progress import Progress, table
 from jaxad.runs.saving import LoadedDetector
 from jaxad.training.scoring import map_images, score_images
-
-SHOWN = 20  # rows of the printed table
-SCALE_PIXELS = 1000  # of each map that go into the common colour scale
 
 
 class ScoredImage(NamedTuple):
@@ -32,103 +23,111 @@ class ScoredImage(NamedTuple):
     anomalous: bool | None  # None without a threshold
 
 
-class Detections(NamedTuple):
-    """What became of all images."""
+class Unread(NamedTuple):
+    """An image that has no score."""
 
-    found: list[ScoredImage]  # most anomalous first
-    scale: float | None  # where the colours of anomaly maps end
-    unreadable: dict[str, str]  # why, by the name of the image
-
-
-def read_for(loaded: LoadedDetector, image: LazyImage) -> np.ndarray:
-    """An image as the detector was trained on: [H, W, C] float32 in [0, 1]; ValueError where it cannot be read."""
-    shape = loaded.image_shape
-    fitted = fit_images(image.read()[None], shape[:2], loaded.details.get("fit", "resize"))
-    return to_dtype(to_channels(fitted, shape[2]), np.float32)[0]
+    image: LazyImage
+    reason: str  # in one line, with the name of the image
 
 
-def score_files(
+Outcome = ScoredImage | Unread
+
+
+def fit_of(loaded: LoadedDetector) -> str:
+    """How images of another shape were brought to the detector's, one of `jaxad.data.fitting.WAYS`."""
+    return loaded.details.get("fit", "resize")
+
+
+def read_for(loaded: LoadedDetector, pixels: np.ndarray, tiling: Tiling = None) -> np.ndarray:
+    """An image [H, W, C] as the detector was trained on: [k, h, w, c], uint8 or float32, of its k tiles, 1 if whole.
+
+    Raises:
+      ValueError: channels that cannot be those of the training.
+    """
+    height, width, channels = loaded.image_shape
+    n = tiles_wanted(pixels.shape[:2], tiling)
+    if n > 1:
+        # A tile has the detector's ratio of sides, as far as the image allows: there is nothing to crop or pad.
+        parts = cut(pixels, grid_of(pixels.shape[:2], n, ratio=width / height))
+        fitted = np.concatenate([fit_images(part[None], (height, width)) for part in parts])
+    else:
+        fitted = fit_images(pixels[None], (height, width), fit_of(loaded))
+    return to_channels(fitted, channels)
+
+
+def score_stream(
     loaded: LoadedDetector,
-    images: Sequence[LazyImage],
+    images: Iterable[LazyImage],
     threshold: Threshold | None,
     *,
     batch_size: int = 64,
-    with_maps: bool = True,
-    quiet: bool = False,
-) -> Detections:
-    """Score images, a batch in memory at a time.
+    tiling: Tiling = None,
+) -> Iterator[list[Outcome]]:
+    """Score images as they come, while the next ones are read.
 
     Args:
       threshold: a higher score is called anomalous; None only ranks.
-      with_maps: whether a colour scale of anomaly maps is wanted, where the detector was saved without one.
-      quiet: show no progress.
+      batch_size: images, or tiles of them, that are scored at a time.
+      tiling: how images are cut into tiles; the score of an image is the highest of its tiles.
+
+    Yields:
+      What became of the images of each batch, in their order.
     """
-    scores, pixels, read, unreadable = [], [], [], {}
-    scale = loaded.details.get("map_scale")
-    needs_maps = scale is None and with_maps and loaded.detector.score_map is not None
-    with Progress(len(images), label="images", quiet=quiet) as progress:
-        for start in range(0, len(images), batch_size):
-            arrays = []
-            for image in images[start : start + batch_size]:
-                try:
-                    arrays.append(read_for(loaded, image))
-                    read.append(image)
-                except ValueError as error:
-                    unreadable[image.name] = str(error) if image.name in str(error) else f"{image.name}: {error}"
-            if arrays:
-                batch = np.stack(arrays)
-                scores.append(score_images(loaded.detector, loaded.state, batch, batch_size))
-                if needs_maps:
-                    maps = map_images(loaded.detector, loaded.state, batch, batch_size).reshape(len(batch), -1)
-                    pixels.append(maps[:, :: -(-maps.shape[1] // SCALE_PIXELS)])
-            progress.update(min(start + batch_size, len(images)))
-    if pixels:
-        scale = colour_scale(np.concatenate(pixels))
-    values = np.concatenate(scores) if scores else np.empty(0)
-    anomalous = [None] * len(read) if threshold is None else decide(values, threshold).tolist()
-    found = [ScoredImage(read[i], float(values[i]), anomalous[i]) for i in np.argsort(-values, kind="stable")]
-    return Detections(found, scale, unreadable)
+    ahead = 2 * THREADS if tiling else max(batch_size, 2 * THREADS)
+    group: list[tuple[LazyImage, np.ndarray | ValueError]] = []
+    rows = 0
+    for item in read_ahead(images, lambda image: read_for(loaded, image.read(), tiling), ahead=ahead):
+        group.append(item)
+        rows += 1 if isinstance(item[1], ValueError) else len(item[1])
+        if rows >= batch_size:
+            yield _outcomes(loaded, group, threshold, batch_size)
+            group, rows = [], 0
+    if group:
+        yield _outcomes(loaded, group, threshold, batch_size)
 
 
-def write_scores(path: Path, found: Sequence[ScoredImage], threshold: Threshold | None) -> None:
-    """A CSV of path, score, threshold and anomalous (1 or 0), as ranked; without a threshold its columns are empty."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("path", "score", "threshold", "anomalous"))
-    value = "" if threshold is None else threshold.value
-    for image, score, anomalous in found:
-        writer.writerow((image.name, score, value, "" if anomalous is None else int(anomalous)))
-    write_text(path, text.getvalue())
+def _outcomes(
+    loaded: LoadedDetector,
+    group: list[tuple[LazyImage, np.ndarray | ValueError]],
+    threshold: Threshold | None,
+    batch_size: int,
+) -> list[Outcome]:
+    arrays = [value for _, value in group if not isinstance(value, ValueError)]
+    scores = iter(score_rows(loaded, arrays, batch_size)) if arrays else iter(())
+    outcomes: list[Outcome] = []
+    for image, value in group:
+        if isinstance(value, ValueError):
+            reason = str(value)
+            outcomes.append(Unread(image, reason if image.name in reason else f"{image.name}: {reason}"))
+        elif np.isnan(score := next(scores)):
+            outcomes.append(Unread(image, f"{image.name}: its score is NaN, neither normal nor anomalous"))
+        else:
+            anomalous = None if threshold is None else bool(decide(score, threshold))
+            outcomes.append(ScoredImage(image, float(score), anomalous))
+    return outcomes
 
 
-def draw_overlays(
-    folder: Path, loaded: LoadedDetector, found: Sequence[ScoredImage], *, scale: float | None, batch_size: int = 64
-) -> None:
-    """A picture of each image with its anomaly map, named by rank, all on one colour scale."""
-    for start in range(0, len(found), batch_size):
-        group = found[start : start + batch_size]
-        images = np.stack([read_for(loaded, item.image) for item in group])
-        maps = map_images(loaded.detector, loaded.state, images, batch_size)
-        for rank, (item, pixels, anomaly_map) in enumerate(zip(group, images, maps), start=start + 1):
-            verdict = {None: "", True: ", anomalous", False: ", normal"}[item.anomalous]
-            title = f"{item.image.name}\nscore {item.score:.4g}{verdict}"
-            figure = overlay(pixels, anomaly_map, scale=scale, title=title)
-            stem = re.sub(r"[^\w.-]+", "_", "_".join(Path(item.image.name).with_suffix("").parts[-2:]))[-80:]
-            picture = io.BytesIO()
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "Glyph")  # of a file name that the font lacks: drawn as a box
-                figure.savefig(picture, format="png", dpi=100)
-            write_atomic(folder / f"{rank:03d}_{stem}.png", [picture.getvalue()])
+def score_rows(loaded: LoadedDetector, arrays: list[np.ndarray], batch_size: int) -> np.ndarray:
+    """Scores [n] of n images, each the highest of its tiles [k, h, w, c]."""
+    scores = _by_batches(functools.partial(score_images, loaded.detector, loaded.state), arrays, batch_size)
+    return np.maximum.reduceat(scores, np.cumsum([0, *map(len, arrays[:-1])]))
 
 
-def show_scores(found: Sequence[ScoredImage], threshold: Threshold | None) -> None:
-    """Print the most anomalous images."""
-    title = f"{len(found)} images, no threshold"
-    if threshold is not None:
-        count = sum(bool(item.anomalous) for item in found)
-        title = f"{count} of {len(found)} images are anomalous (score > {threshold.value:.4g})"
-    words = {None: None, True: "yes", False: "no"}
-    rows = [(item.image.name, item.score, words[item.anomalous]) for item in found[:SHOWN]]
-    table(title, ("image", "score", "anomalous"), rows)
-    if len(found) > SHOWN:
-        print(f"... {len(found) - SHOWN} more")
+def map_image(loaded: LoadedDetector, pixels: np.ndarray, tiling: Tiling = None, batch_size: int = 64) -> np.ndarray:
+    """The anomaly map [h, w] of an image [H, W, C]: as the detector sees it, or put together from its tiles."""
+    array = read_for(loaded, pixels, tiling)
+    maps = _by_batches(functools.partial(map_images, loaded.detector, loaded.state), [array], batch_size)
+    if len(maps) == 1:
+        return maps[0]
+    (height, width, _), size = loaded.image_shape, pixels.shape[:2]
+    return assemble(maps, grid_of(size, tiles_wanted(size, tiling), ratio=width / height))
+
+
+def _by_batches(function, arrays: list[np.ndarray], batch_size: int) -> np.ndarray:
+    """What a function of (images, batch size) makes of arrays of images, a batch at a time.
+
+    A batch that is not full is filled up to a power of two: few programs serve all, one image does not pay for many.
+    """
+    rows = np.concatenate([to_dtype(array, np.float32) for array in arrays])
+    parts = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+    return np.concatenate([function(part, min(batch_size, 1 << (len(part) - 1).bit_length())) for part in parts])

@@ -156,6 +156,11 @@ def show_metrics(results: Mapping[str, Any]) -> None:
             table(f"{part}, once", ("metric", "value", "95 % low", "high"), rows)
 
 
+def line(text: str, *, file: TextIO | None = None) -> None:
+    """Print a line to `file` (standard output, unless given); never raises because nobody reads it any more."""
+    _SafeStream(sys.stdout if file is None else file).write(f"{text}\n")
+
+
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, file: TextIO | None = None) -> None:
     """Print a table to `file` (standard output, unless given): rich on a terminal, else aligned plain text.
 

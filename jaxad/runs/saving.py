@@ -40,7 +40,7 @@ class LoadedDetector(NamedTuple):
     name: str  # of its method, in `DETECTORS`
     config: Any  # of the method's config class
     detector: Detector
-    state: State  # calibrated if it was; its transient fields are as `init` leaves them
+    state: State  # calibrated if it was; its transient fields are as `init` leaves them, or None
     image_shape: ImageShape  # it was trained on
     threshold: Threshold | None
     details: dict[str, Any]  # training facts, as given to `save`
@@ -126,11 +126,12 @@ def save(
     write_json(folder / "detector.json", description)
 
 
-def load(folder: str | Path) -> LoadedDetector:
+def load(folder: str | Path, *, trainable: bool = True) -> LoadedDetector:
     """Load a detector that `jaxad.save` or a run has saved, also by version 0.1.0: it scores new images.
 
     Args:
       folder: where it was saved to, or the folder of a finished run, whose best/ it is.
+      trainable: whether `step` shall work. Without it loading is faster, and the state's transient fields are None.
 
     Returns:
       The detector with its state, settings, image shape, threshold and details. Training it further begins afresh:
@@ -185,7 +186,7 @@ def load(folder: str | Path) -> LoadedDetector:
     detector, shape = constructor(config), description.image_shape
     convert = functools.partial(legacy.converted, description.detector) if description.format == legacy.FORMAT else None
     state = checkpoint.restore(weights, _lasting(detector, _like(detector, shape)), convert=convert)
-    if detector.transient:
+    if trainable and detector.transient:
         # As `init` leaves them, of which it is asked itself: zeros would stop an optimiser that keeps its learning rate
         # in its state. What only the other fields need is not even compiled.
         def fresh(key: Key) -> dict[str, Any]:

@@ -1,0 +1,90 @@
+"""Scoring images to the end, or for as long as new ones may come."""
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from jaxad.data.lazy import LazyImage, find_images
+from jaxad.data.tiles import Tiling
+from jaxad.runs.detection import Outcome, ScoredImage, Unread, score_stream
+from jaxad.runs.detection_results import Detections, print_lines, warn
+from jaxad.runs.progress import Progress
+from jaxad.runs.saving import LoadedDetector
+from jaxad.runs.watching import Stop, Watch, stop_on_signal
+
+
+def score_all(
+    loaded: LoadedDetector,
+    images: Sequence[LazyImage],
+    found: Detections,
+    *,
+    batch_size: int = 64,
+    tiling: Tiling = None,
+    as_json: bool = False,
+    quiet: bool = False,
+    watch: Watch | None = None,
+    stop: Stop | None = None,
+    lines: bool = False,
+) -> None:
+    """Score images; their rows are on disk and, in JSON, on standard output after every batch, at the latest.
+
+    Args:
+      found: takes note of all. What cannot be read is named on standard error.
+      batch_size, tiling: as in `score_stream`.
+      as_json: print an object in JSON for each image.
+      quiet: show no progress.
+      watch: decides which of the images that cannot be read are to be tried again.
+      stop: ends it after the batch under way.
+      lines: print a line for each image, if not in JSON.
+    """
+    stream = score_stream(loaded, images, found.threshold, batch_size=batch_size, tiling=tiling)
+    with contextlib.closing(stream), Progress(len(images), label="images", quiet=quiet) as progress:
+        done = 0
+        for outcomes in stream:
+            done += len(outcomes)
+            settled: list[Outcome] = outcomes if watch is None else watch.settled(outcomes)
+            found.add(settled)
+            for outcome in settled:
+                if isinstance(outcome, Unread):
+                    warn(f"skipped: {outcome.reason}")
+            if as_json or lines:
+                scored = [outcome for outcome in settled if isinstance(outcome, ScoredImage)]
+                print_lines(scored, found.threshold, as_json=as_json)
+            progress.update(done)
+            if stop is not None and stop.asked:
+                return
+
+
+def score_watched(
+    loaded: LoadedDetector,
+    paths: Sequence[Path],
+    found: Detections,
+    *,
+    seconds: float = 2.0,
+    quiet: bool = False,
+    **options,
+) -> None:
+    """Score all images there are, then new ones in the folders as they arrive, with a line for each, until a signal.
+
+    Args:
+      paths: as in `find_images`; folders may be empty still.
+      seconds: between two looks.
+      quiet: show neither progress nor lines.
+      options: as in `score_all`.
+    """
+    watch = Watch(paths)
+    with stop_on_signal() as stop:
+        score_all(loaded, watch.images(), found, quiet=quiet, watch=watch, stop=stop, **options)
+        if not quiet and not stop.asked:
+            folders = ", ".join(str(path) for path in paths if path.is_dir())
+            warn(f"{len(found)} images are scored; watching {folders} every {seconds:g} s, Ctrl-C ends it")
+        while not stop.wait(seconds):
+            if images := watch.images():
+                score_all(loaded, images, found, quiet=True, watch=watch, stop=stop, lines=not quiet, **options)
+
+
+def check_paths(paths: Sequence[Path], *, watch: bool = False) -> list[LazyImage]:
+    """The images of some paths; ValueError where there are none, or, of a watch, where there is no folder."""
+    if watch and not any(path.is_dir() for path in paths):
+        raise ValueError("there is no folder to watch among the images: name one, or leave out --watch")
+    return find_images(paths, may_be_empty=watch)
