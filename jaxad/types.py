@@ -31,6 +31,31 @@ class Network(NamedTuple):
     apply: Callable[..., Any]  # (params, images, ...) -> outputs
 
 
+class Stage(NamedTuple):
+    """The fixed first part of a detector, such as the features of a network: it is never trained.
+
+    So what it makes of an image is worth computing once: `jaxad.fit` and all that trains or scores many times do so on
+    the host, outside every loop, and keep it. The rest of the detector, `inner`, sees maps of features and no images.
+    """
+
+    name: str  # stages of equal name compute the same outputs from the same params
+    init: Callable[[Key, Array], Params]  # (key, images [B, H, W, C]) -> params; images give the shapes
+    outputs: Callable[[Params, Array], tuple[Array, ...]]  # (params, images) -> arrays [B, ...] that are worth keeping
+    assemble: Callable[[tuple[Array, ...]], Array]  # (outputs) -> maps [B, h, w, F] float32, of little cost
+    inner: Any  # a `Detector` of such maps
+    enlarge: Callable[[Array, tuple[int, int]], Array] | None = None  # maps of `inner` [B, h, w], (H, W) -> [B, H, W]
+    standardised: bool = True  # channel by channel, by mean and deviation over the training images, before `inner`
+
+
+class StagedState(NamedTuple):
+    """The state of a detector with a stage."""
+
+    network: Params  # of the stage
+    centre: Array  # [F] mean of the features
+    scale: Array  # [F] their standard deviation; 1 where they never change
+    inner: State  # of what is trained
+
+
 class Detector(NamedTuple):
     """A method that learns to score images. Its functions are pure and may be jitted, vmapped and sharded.
 
@@ -42,7 +67,10 @@ class Detector(NamedTuple):
     seen, which would otherwise be scored too low. Some methods look at none of the images, and say so.
 
     `transient` names the fields of the state that scoring does not need, such as the optimiser's state or images that
-    wait for `calibrate`. A detector is saved without them; in a loaded one they are as `init` leaves them.
+    wait for `calibrate`, within another field as "inner.buffer". A detector is saved without them; in a loaded one they
+    are as `init` leaves them.
+
+    A detector whose first part is fixed says so by its `stage`. Its functions are complete without that.
     """
 
     init: Callable[[Key, Array], State]  # (key, images [B, H, W, C]) -> state; images give the shapes
@@ -51,6 +79,7 @@ class Detector(NamedTuple):
     score: Callable[[State, Array], Array]  # (state, images) -> [B] float32, raw, higher = more anomalous
     score_map: Callable[[State, Array], Array] | None = None  # (state, images) -> [B, H, W], if it localises
     transient: tuple[str, ...] = ()  # fields of the state that a saved detector does without
+    stage: Stage | None = None  # its fixed first part, if it has one: a state is then a `StagedState`
 
 
 class Search(NamedTuple):

@@ -77,7 +77,7 @@ def test_settings_that_the_run_did_not_know_have_their_defaults(folder):
     ("changes", "message"),
     [
         ({"name": 3}, "name is 3; give a value of type str; start a new run"),
-        ({"inner": {"rate": 0.5}}, "inner has fields ['rate']; give exactly rate, sizes"),
+        ({"inner": {"rate": 0.5, "pace": 1}}, "inner has fields ['pace', 'rate']; give exactly rate, sizes"),
         ({"inner": {"rate": None, "sizes": []}}, "inner.rate is None"),
     ],
 )

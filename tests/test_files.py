@@ -98,13 +98,13 @@ def test_what_became_json_comes_back(fields):
     assert from_json(Training, json.loads(json.dumps(to_json(value))), "training") == value
 
 
-def without_rate(record):
-    del record["optimizers"][1]["rate"]
+def without_left(record):
+    del record["found"]["left"]
 
 
 MISFITS = {
     "no record": (lambda r: r.update(best=[1]), "training.best has fields list; give exactly rate, betas"),
-    "a missing field": (without_rate, "training.optimizers[1] has fields ['betas']; give exactly rate, betas"),
+    "a missing field": (without_left, "training.found has fields ['right']; give exactly left, right"),
     "an unknown field": (lambda r: r["found"].update(up=1), "has fields ['left', 'right', 'up']; give exactly left"),
     "one value for many": (lambda r: r.update(optimizers=3), "training.optimizers is 3; give a list"),
     "too few": (lambda r: r["optimizers"][0].update(betas=[1]), "optimizers[0].betas has 1 entries; give 2"),
@@ -125,6 +125,12 @@ def test_json_that_does_not_fit_is_named(misfit):
     with pytest.raises(ValueError) as error:
         from_json(Training, record, "training")
     assert message in str(error.value)
+
+
+def test_what_older_files_lack_has_its_default():
+    record = to_json(Training(seed=3, optimizers=(Optimizer(rate=2),)))
+    del record["mode"], record["scores"], record["optimizers"][0]["betas"]
+    assert from_json(Training, record, "training") == Training(seed=3, optimizers=(Optimizer(rate=2),))
 
 
 def test_text_and_predictions(tmp_path):

@@ -147,7 +147,7 @@ def test_missing_weights_are_named_with_the_remedy_before_any_compute(bare):
         jax.eval_shape(detector.init, jax.random.key(0), images)
     with shapes_alone():
         state = jax.eval_shape(detector.init, jax.random.key(0), images)
-    assert state.bank.shape == (2048, 40 + 112)
+    assert state.inner.bank.shape == (2048, 40 + 112)
     with pytest.raises(ValueError, match="no weights are known for 'resnet'"):
         find("resnet")
 

@@ -50,6 +50,11 @@ def fourier_gain() -> float | None:
     return 4.0 if jax.default_backend() == "cpu" else None
 
 
+def depthwise_by_shifts() -> bool:
+    """Whether a depthwise convolution is faster as a sum of shifted images: `benchmarks/depthwise.py`."""
+    return jax.default_backend() == "cpu"
+
+
 def enable_compilation_cache(folder: str | Path | None = None) -> Path | None:
     """Keep compiled programs on disk between runs, where JAX_COMPILATION_CACHE_DIR or `folder` says.
 

@@ -145,12 +145,23 @@ def from_json(hint: Any, value: Any, name: str) -> Any:
 
 
 def fields_from_json(hint: type, value: Any, name: str, fields: Sequence[str]) -> dict[str, Any]:
-    """The fields of a dataclass or NamedTuple, all of these and no others, as `from_json` reads each of them."""
-    if not isinstance(value, dict) or set(value) != set(fields):
+    """The fields of a dataclass or NamedTuple, these and no others, as `from_json` reads each of them.
+
+    One with a default may be missing, as it is in files that are older than the field.
+    """
+    needed = {field for field in fields if not _has_default(hint, field)}
+    if not isinstance(value, dict) or not needed <= set(value) <= set(fields):
         found = sorted(value) if isinstance(value, dict) else type(value).__name__
         raise ValueError(f"{name} has fields {found}; give exactly {', '.join(fields)}")
     hints = typing.get_type_hints(hint)
-    return {field: from_json(hints[field], value[field], f"{name}.{field}") for field in fields}
+    return {field: from_json(hints[field], value[field], f"{name}.{field}") for field in fields if field in value}
+
+
+def _has_default(hint: type, field: str) -> bool:
+    if dataclasses.is_dataclass(hint):
+        (found,) = (each for each in dataclasses.fields(hint) if each.name == field)
+        return found.default is not dataclasses.MISSING or found.default_factory is not dataclasses.MISSING
+    return field in hint._field_defaults
 
 
 def write_json(path: str | Path, value: Any) -> None:

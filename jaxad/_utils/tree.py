@@ -1,6 +1,7 @@
-"""Populations as pytrees with a leading axis: one member of them, and members put side by side."""
+"""Populations as pytrees with a leading axis, and fields of states by their names."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -20,3 +21,16 @@ def stack(members: Sequence[Any]) -> Any:
 def size(tree: Any) -> int:
     """How many members a population has."""
     return len(jax.tree.leaves(tree)[0])
+
+
+def get_field(state: Any, path: str) -> Any:
+    """A field of a NamedTuple, or of one within it: "inner.buffer"."""
+    return functools.reduce(getattr, path.split("."), state)
+
+
+def with_fields(state: Any, values: Mapping[str, Any]) -> Any:
+    """A NamedTuple with other values of some fields, named as in `get_field`."""
+    for path, value in values.items():
+        name, _, rest = path.partition(".")
+        state = state._replace(**{name: with_fields(getattr(state, name), {rest: value}) if rest else value})
+    return state

@@ -16,15 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxad.data.batches import map_batches
 from jaxad.methods.common.host import on_host, padded
 from jaxad.methods.common.image_buffer import ImageBuffer, empty, remember
 from jaxad.methods.common.nearest import nearest
-from jaxad.methods.common.patch_features import FeatureConfig, make_features
-from jaxad.methods.common.upsample import to_pixels
-from jaxad.methods.patchcore import FEATURE_BATCH, rows_of
+from jaxad.methods.common.on_features import on_features
+from jaxad.methods.common.patch_features import FeatureConfig
+from jaxad.methods.patchcore import rows_of
 from jaxad.methods.registry import detector
-from jaxad.types import Array, Batch, Detector, Key, Params
+from jaxad.types import Array, Batch, Detector, Key
 
 MOST = 50_000  # patches that are fitted to, drawn at random where there are more
 
@@ -34,7 +33,7 @@ class FeatureDictionaryConfig:
     """What is fitted, and to which features."""
 
     features: FeatureConfig = dataclasses.field(default_factory=FeatureConfig)
-    """Features of patches; random unless weights are asked for."""
+    """Features of patches."""
     memory: int = 256
     """Images to fit to: the first ones seen."""
     components: int = 64
@@ -65,8 +64,6 @@ class FeatureDictionaryConfig:
 class Dictionary(NamedTuple):
     """What was fitted."""
 
-    centre: Array  # [F] mean of the features
-    scale: Array  # [F] their standard deviation
     axes: Array  # [q, F], zeros where fewer keep enough of the variance
     centroids: Array  # [K, q]
     clusters: Array  # int32, of the centroids, those that there are
@@ -75,10 +72,9 @@ class Dictionary(NamedTuple):
 class FeatureDictionaryState(NamedTuple):
     """All that fitting and scoring need."""
 
-    network: Params  # of the features, never trained
     fitted: Dictionary
     seed: Array  # uint32, of k-means
-    buffer: ImageBuffer  # images seen, of use until `calibrate`
+    buffer: ImageBuffer  # maps of features seen, of use until `calibrate`
 
 
 class FeatureDictionaryInfo(NamedTuple):
@@ -87,7 +83,7 @@ class FeatureDictionaryInfo(NamedTuple):
     remembered: Array  # int32, images in the buffer
 
 
-TINY = FeatureDictionaryConfig(memory=64, clusters=40, neighbours=1, features=FeatureConfig(width=8))
+TINY = FeatureDictionaryConfig(memory=64, clusters=40, neighbours=1, features=FeatureConfig(backbone="random", width=8))
 
 
 @detector(
@@ -99,68 +95,65 @@ TINY = FeatureDictionaryConfig(memory=64, clusters=40, neighbours=1, features=Fe
 def feature_dictionary(config: FeatureDictionaryConfig | None = None, **fields: Any) -> Detector:
     """The detector of a config, of its fields, or of a config with changed fields.
 
-    `step` remembers images, `calibrate` fits to them; the images given to `calibrate` are not looked at, so that a
-    threshold on them stays honest. One pass over the training images suffices.
+    `step` remembers features of images, `calibrate` fits to them; the images given to `calibrate` are not looked at, so
+    that a threshold on them stays honest. One pass over the training images suffices.
     """
     config = dataclasses.replace(config or FeatureDictionaryConfig(), **fields)
     config.check()
-    features = make_features(config.features)
+    return on_features(_dictionary_of_maps(config), config.features, blur=config.blur)
 
-    def fit_to(network: Params, images: Array, count: Array, seed: Array) -> Dictionary:
-        maps = map_batches(lambda batch: features.apply(network, batch), images, FEATURE_BATCH)
+
+def _dictionary_of_maps(config: FeatureDictionaryConfig) -> Detector:
+    """The same, of feature maps [B, h, w, F]."""
+
+    def fit_to(maps: Array, count: Array, seed: Array) -> Dictionary:
         patches, valid = rows_of(maps, count)
         like = _like(config, patches.shape[1])
         fit = on_host(lambda rows, seed: _fit(config, rows, seed), like)
         return jax.pure_callback(fit, like, patches, jnp.sum(valid), seed, vmap_method="sequential")
 
-    def init(key: Key, images: Array) -> FeatureDictionaryState:
-        chex.assert_rank(images, 4)
-        network_key, seed_key = jax.random.split(key)
-        network, seed = features.init(network_key, images), jax.random.bits(seed_key, (), jnp.uint32)
-        seen = images[: config.memory]
-        fitted = fit_to(network, seen, jnp.int32(len(seen)), seed)
-        return FeatureDictionaryState(network, fitted, seed, empty(config.memory, images.shape[1:]))
+    def init(key: Key, maps: Array) -> FeatureDictionaryState:
+        chex.assert_rank(maps, 4)
+        seed = jax.random.bits(key, (), jnp.uint32)
+        seen = maps[: config.memory]
+        fitted = fit_to(seen, jnp.int32(len(seen)), seed)
+        return FeatureDictionaryState(fitted, seed, empty(config.memory, maps.shape[1:]))
 
     def step(key: Key, state: FeatureDictionaryState, batch: Batch) -> tuple[FeatureDictionaryState, Any]:
         buffer = remember(state.buffer, batch.images)
         return state._replace(buffer=buffer), FeatureDictionaryInfo(buffer.count)
 
-    def calibrate(state: FeatureDictionaryState, images: Array) -> FeatureDictionaryState:
-        chex.assert_rank(images, 4)
+    def calibrate(state: FeatureDictionaryState, maps: Array) -> FeatureDictionaryState:
         buffer = state.buffer
-        fitted = fit_to(state.network, buffer.rows, buffer.count, state.seed)
+        fitted = fit_to(buffer.rows, buffer.count, state.seed)
         # A loaded detector remembers nothing, and stays as it was fitted.
         keep = buffer.count == 0
         return state._replace(fitted=jax.tree.map(lambda a, b: jnp.where(keep, a, b), state.fitted, fitted))
 
-    def distances(state: FeatureDictionaryState, images: Array) -> Array:
+    def score_map(state: FeatureDictionaryState, maps: Array) -> Array:
         """[B, h, w]: mean distance of each patch to its nearest centroids."""
-        maps, fitted = features.apply(state.network, images), state.fitted
-        rows = (maps.reshape(-1, maps.shape[3]) - fitted.centre[None]) / fitted.scale[None]
+        fitted, rows = state.fitted, maps.reshape(-1, maps.shape[3])
         rows = jnp.matmul(rows, fitted.axes.T, precision=lax.Precision.HIGHEST)
         found = nearest(fitted.centroids, rows, config.neighbours, fitted.clusters).distances
         there = jnp.isfinite(found)
         return (jnp.sum(jnp.where(there, found, 0.0), 1) / jnp.sum(there, 1)).reshape(maps.shape[:3])
 
-    def score(state: FeatureDictionaryState, images: Array) -> Array:
-        return jnp.max(distances(state, images), (1, 2))
-
-    def score_map(state: FeatureDictionaryState, images: Array) -> Array:
-        return to_pixels(distances(state, images), images.shape[1:3], config.blur)
+    def score(state: FeatureDictionaryState, maps: Array) -> Array:
+        return jnp.max(score_map(state, maps), (1, 2))
 
     return Detector(init, step, calibrate, score, score_map, transient=("buffer",))
 
 
 def _like(config: FeatureDictionaryConfig, features: int) -> Dictionary:
     q = min(config.components, features)
-    shapes = ((features,), (features,), (q, features), (config.clusters, q))
+    shapes = ((q, features), (config.clusters, q))
     return Dictionary(
         *(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes), jax.ShapeDtypeStruct((), jnp.int32)
     )
 
 
 def _fit(config: FeatureDictionaryConfig, rows: np.ndarray, seed: int) -> Dictionary:
-    """On the host: features of patches [P, F]."""
+    """On the host: standardised features of patches [P, F]."""
     from sklearn.cluster import KMeans
     from sklearn.decomposition import PCA
 
@@ -168,9 +161,6 @@ def _fit(config: FeatureDictionaryConfig, rows: np.ndarray, seed: int) -> Dictio
     if len(rows) > MOST:
         rows = rows[rng.choice(len(rows), MOST, replace=False)]
     rows = rows.astype(np.float64)
-    centre, scale = rows.mean(0), rows.std(0)
-    scale = np.where(scale > 1e-6 * np.maximum(np.abs(centre), 1e-6), scale, 1.0)
-    rows = (rows - centre) / scale
     most = min(config.components, *rows.shape)
     axes = np.zeros((most, rows.shape[1]))
     if np.ptp(rows, 0).any():  # equal patches have no axes, and scikit-learn warns that it divides by zero
@@ -181,4 +171,4 @@ def _fit(config: FeatureDictionaryConfig, rows: np.ndarray, seed: int) -> Dictio
     rows = rows @ axes.T
     clusters = min(config.clusters, len(np.unique(rows, axis=0)))
     centroids = KMeans(clusters, n_init=1, random_state=seed % 2**31).fit(rows).cluster_centers_
-    return Dictionary(centre, scale, axes, padded(centroids, config.clusters), clusters)
+    return Dictionary(axes, padded(centroids, config.clusters), clusters)

@@ -20,15 +20,13 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxad.data.batches import map_batches
 from jaxad.methods.common.image_buffer import ImageBuffer, empty, remember
 from jaxad.methods.common.nearest import nearest
-from jaxad.methods.common.patch_features import FeatureConfig, make_features
-from jaxad.methods.common.upsample import to_pixels
+from jaxad.methods.common.on_features import on_features
+from jaxad.methods.common.patch_features import FeatureConfig
 from jaxad.methods.registry import detector
-from jaxad.types import Array, Batch, Detector, Key, Params
+from jaxad.types import Array, Batch, Detector, Key
 
-FEATURE_BATCH = 16  # images that pass the network together in `calibrate`
 PROJECTED = 128  # dimensions that the choice of the coreset looks at
 
 
@@ -37,7 +35,7 @@ class MemoryBankConfig:
     """What is remembered, and by which features."""
 
     features: FeatureConfig = dataclasses.field(default_factory=FeatureConfig)
-    """Features of patches; random unless weights are asked for."""
+    """Features of patches."""
     memory: int = 256
     """Images to choose patches from: the first ones seen."""
     bank: int = 2048
@@ -62,12 +60,9 @@ class MemoryBankConfig:
 class MemoryBankState(NamedTuple):
     """All that choosing and scoring need."""
 
-    network: Params  # of the features, never trained
-    centre: Array  # [F] mean of the features
-    scale: Array  # [F] their standard deviation
-    bank: Array  # [K, F] the coreset, standardised
+    bank: Array  # [K, F] the coreset
     seed: Array  # uint32, of the projection and the first patch
-    buffer: ImageBuffer  # images seen, of use until `calibrate`
+    buffer: ImageBuffer  # maps of features seen, of use until `calibrate`
 
 
 class MemoryBankInfo(NamedTuple):
@@ -76,7 +71,7 @@ class MemoryBankInfo(NamedTuple):
     remembered: Array  # int32, images in the buffer
 
 
-TINY = MemoryBankConfig(memory=64, bank=200, features=FeatureConfig(width=8))
+TINY = MemoryBankConfig(memory=64, bank=200, features=FeatureConfig(backbone="random", width=8))
 
 
 @detector(
@@ -88,55 +83,47 @@ TINY = MemoryBankConfig(memory=64, bank=200, features=FeatureConfig(width=8))
 def memory_bank(config: MemoryBankConfig | None = None, **fields: Any) -> Detector:
     """The detector of a config, of its fields (`memory_bank(bank=500)`), or of a config with changed fields.
 
-    `step` remembers images, `calibrate` chooses the coreset from their patches; the images given to `calibrate` are
-    not looked at, so that a threshold on them stays honest. One pass over the training images suffices.
+    `step` remembers features of images, `calibrate` chooses the coreset from their patches; the images given to
+    `calibrate` are not looked at, so that a threshold on them stays honest. One pass over the training images suffices.
     """
     config = dataclasses.replace(config or MemoryBankConfig(), **fields)
     config.check()
-    features = make_features(config.features)
+    return on_features(_bank_of_maps(config), config.features, blur=config.blur)
 
-    def init(key: Key, images: Array) -> MemoryBankState:
-        chex.assert_rank(images, 4)
-        network_key, seed_key = jax.random.split(key)
-        network, seed = features.init(network_key, images), jax.random.bits(seed_key, (), jnp.uint32)
-        seen = images[: config.memory]
-        found = choose(network, seen, jnp.int32(len(seen)), seed)
-        return MemoryBankState(network, *found, seed, empty(config.memory, images.shape[1:]))
 
-    def choose(network: Params, images: Array, count: Array, seed: Array) -> tuple[Array, Array, Array]:
-        """Centre, scale and bank from the first `count` images."""
-        maps = map_batches(lambda batch: features.apply(network, batch), images, FEATURE_BATCH)
-        patches, valid = rows_of(maps, count)
-        centre, scale = standard(patches, valid)
-        draw_key, coreset_key = jax.random.split(jax.random.key(seed))
-        drawn = some_of(draw_key, valid, config.candidates)
-        patches = (patches[drawn] - centre[None]) / scale[None]
-        return centre, scale, patches[greedy_coreset(coreset_key, patches, valid[drawn], config.bank)]
+def _bank_of_maps(config: MemoryBankConfig) -> Detector:
+    """The same, of feature maps [B, h, w, F]."""
+
+    def init(key: Key, maps: Array) -> MemoryBankState:
+        chex.assert_rank(maps, 4)
+        seed_key, draw_key = jax.random.split(key)
+        rows = maps.reshape(-1, maps.shape[3])
+        # Any patches will do for a state that has seen nothing yet; choosing them well takes seconds.
+        drawn = jax.random.randint(draw_key, (config.bank,), 0, rows.shape[0])
+        seed = jax.random.bits(seed_key, (), jnp.uint32)
+        return MemoryBankState(rows[drawn], seed, empty(config.memory, maps.shape[1:]))
 
     def step(key: Key, state: MemoryBankState, batch: Batch) -> tuple[MemoryBankState, MemoryBankInfo]:
         buffer = remember(state.buffer, batch.images)
         return state._replace(buffer=buffer), MemoryBankInfo(buffer.count)
 
-    def calibrate(state: MemoryBankState, images: Array) -> MemoryBankState:
-        chex.assert_rank(images, 4)
+    def calibrate(state: MemoryBankState, maps: Array) -> MemoryBankState:
         buffer = state.buffer
-        found = choose(state.network, buffer.rows, buffer.count, state.seed)
+        patches, valid = rows_of(buffer.rows, buffer.count)
+        draw_key, coreset_key = jax.random.split(jax.random.key(state.seed))
+        drawn = some_of(draw_key, valid, config.candidates)
+        patches = patches[drawn]
+        bank = patches[greedy_coreset(coreset_key, patches, valid[drawn], config.bank)]
         # A loaded detector remembers nothing, and stays as it was.
-        kept = (state.centre, state.scale, state.bank)
-        found = [jnp.where(buffer.count == 0, old, new) for old, new in zip(kept, found)]
-        return state._replace(centre=found[0], scale=found[1], bank=found[2])
+        return state._replace(bank=jnp.where(buffer.count == 0, state.bank, bank))
 
-    def distances(state: MemoryBankState, images: Array) -> Array:
+    def score_map(state: MemoryBankState, maps: Array) -> Array:
         """[B, h, w]: of each patch, to the nearest one of the bank."""
-        maps = features.apply(state.network, images)
-        patches = (maps.reshape(-1, maps.shape[3]) - state.centre[None]) / state.scale[None]
+        patches = maps.reshape(-1, maps.shape[3])
         return nearest(state.bank, patches, 1).distances.reshape(maps.shape[:3])
 
-    def score(state: MemoryBankState, images: Array) -> Array:
-        return jnp.max(distances(state, images), (1, 2))
-
-    def score_map(state: MemoryBankState, images: Array) -> Array:
-        return to_pixels(distances(state, images), images.shape[1:3], config.blur)
+    def score(state: MemoryBankState, maps: Array) -> Array:
+        return jnp.max(score_map(state, maps), (1, 2))
 
     return Detector(init, step, calibrate, score, score_map, transient=("buffer",))
 
@@ -145,15 +132,6 @@ def rows_of(maps: Array, count: Array) -> tuple[Array, Array]:
     """Features of all patches [P, F] of maps [N, h, w, F], and whether each is of one of the first `count` images."""
     patches = maps.reshape(-1, maps.shape[3])
     return patches, jnp.arange(patches.shape[0]) < count * maps.shape[1] * maps.shape[2]
-
-
-def standard(patches: Array, valid: Array) -> tuple[Array, Array]:
-    """Mean and standard deviation [F] of the valid patches; a feature that never changes has deviation 1."""
-    count = jnp.maximum(jnp.sum(valid), 1)
-    centre = jnp.sum(jnp.where(valid[:, None], patches, 0.0), 0) / count
-    squares = jnp.where(valid[:, None], jnp.square(patches - centre[None]), 0.0)
-    scale = jnp.sqrt(jnp.sum(squares, 0) / count)
-    return centre, jnp.where(scale > 1e-6 * jnp.maximum(jnp.abs(centre), 1e-6), scale, 1.0)
 
 
 def some_of(key: Key, valid: Array, most: int) -> Array:

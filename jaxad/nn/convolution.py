@@ -13,7 +13,9 @@ import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 from jax import lax
 
+from jaxad._utils.compile import depthwise_by_shifts
 from jaxad.nn.conv import conv
+from jaxad.nn.depthwise import depthwise_conv
 from jaxad.nn.layers import activate
 from jaxad.nn.resampling import dilated_conv, doubling_conv, half_conv3, halving_conv, patch_doubling
 from jaxad.types import Array
@@ -36,13 +38,15 @@ def conv_general_dilated(
 ) -> Array:
     """`jax.lax.conv_general_dilated` in the fastest form that is known for its arguments.
 
-    The forms are those of images [B, H, W, I] and kernels [h, w, I, O], ungrouped:
+    The forms are those of images [B, H, W, I] and kernels [h, w, I, O]:
 
         kernel as large as the unpadded images                      a matrix product
         stride 1, odd kernel, output as large as the input          `conv`, with kernel dilation `dilated_conv`
         stride 2, padding 1, 4x4 kernel (even sides) or 3x3         `halving_conv`, `half_conv3`
         input dilation 2, 4x4 kernel, padding 2                     `doubling_conv`, a transposed convolution
         input dilation 2, 2x2 kernel, padding 1                     `patch_doubling`, a transposed convolution
+
+    and, on CPU, a kernel [h, w, 1, C] for each of C channels    `depthwise_conv`
 
     Anything else is handed to JAX, as is whatever has an option such as `precision`.
 
@@ -60,11 +64,13 @@ def conv_general_dilated(
     """
     options = {name: value for name, value in options.items() if value is not None}
     form = None
-    if not options and feature_group_count == 1 and lhs.ndim == 4:
+    if not options and lhs.ndim == 4:
         numbers = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
         strides, up, apart = (tuple(x or (1, 1)) for x in (window_strides, lhs_dilation, rhs_dilation))
-        if numbers == NHWC:
+        if numbers == NHWC and feature_group_count == 1:
             form = _canonical(lhs.shape[1:3], rhs.shape[:2], strides, padding, up, apart)
+        elif numbers == NHWC and feature_group_count == lhs.shape[3] == rhs.shape[3] and up == apart == (1, 1):
+            form = _depthwise(lhs.shape[1:3], rhs.shape[:2], strides, padding) if depthwise_by_shifts() else None
     if form is not None:
         return form(lhs, rhs).astype(jnp.promote_types(rhs.dtype, jnp.float32))
     result = lax.conv_general_dilated(
@@ -115,6 +121,12 @@ def _canonical(
         case (1, 1), (2, 2), (2, 2), ((1, 1), (1, 1)):
             return lambda images, kernel: patch_doubling(images, kernel[::-1, ::-1])
     return None
+
+
+def _depthwise(size: Pair, taps: Pair, strides: Pair, padding: Padding) -> Callable[[Array, Array], Array]:
+    """The form of a convolution of each channel by itself."""
+    sides = lax.padtype_to_pads(size, taps, strides, padding) if isinstance(padding, str) else padding
+    return lambda images, kernel: depthwise_conv(images, kernel, strides, sides)
 
 
 def _product(images: Array, kernel: Array) -> Array:

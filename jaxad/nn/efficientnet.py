@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxad.nn.convolution import Conv
 from jaxad.nn.network import make_network
 from jaxad.types import Array, Params
 
@@ -59,16 +60,14 @@ class InvertedResidual(nn.Module):
         kernel, stride, channels = self.block
         inner, width = images, images.shape[-1] * self.expansion
         if self.expansion > 1:
-            inner = nn.relu6(nn.Conv(width, (1, 1), name="up")(inner))
-        depthwise = nn.Conv(width, (kernel, kernel), stride, feature_group_count=width, name="depth")
-        inner = nn.Conv(channels, (1, 1), name="down")(nn.relu6(depthwise(inner)))
+            inner = nn.relu6(Conv(width, (1, 1), name="up")(inner))
+        depthwise = Conv(width, (kernel, kernel), stride, feature_group_count=width, name="depth")
+        inner = Conv(channels, (1, 1), name="down")(nn.relu6(depthwise(inner)))
         return images + inner if inner.shape == images.shape else inner
 
 
 class EfficientNetLite0(nn.Module):
     """The network of images [B, H, W, 3] in [0, 1]; batch normalisation is part of the convolutions.
-
-    It is never trained, so its convolutions are Flax's own.
 
     Attributes:
       blocks: how many of `BLOCKS` there are, from the first on.
@@ -77,11 +76,11 @@ class EfficientNetLite0(nn.Module):
     blocks: int = len(BLOCKS)
 
     def setup(self) -> None:
-        self.stem = nn.Conv(STEM, (3, 3), 2)
+        self.stem = Conv(STEM, (3, 3), 2)
         self.block = [
             InvertedResidual(block, EXPANSION if index else 1) for index, block in enumerate(BLOCKS[: self.blocks])
         ]
-        self.head = nn.Conv(HEAD, (1, 1))
+        self.head = Conv(HEAD, (1, 1))
         self.dense = nn.Dense(CLASSES)
 
     def stages(self, images: Array, *, train: bool = False) -> list[Array]:

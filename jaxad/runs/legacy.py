@@ -18,6 +18,11 @@ def converted(method: str, arrays: Arrays) -> Arrays:
     return METHODS.get(method, lambda unchanged: unchanged)(arrays)
 
 
+def converted_from_2(method: str, arrays: Arrays) -> Arrays:
+    """What a detector of this method, saved by 0.2.0, would be saved as now; what is saved now stays as it is."""
+    return staged(arrays) if method in STAGED else arrays
+
+
 # ---- methods ---------------------------------------------------------------------------------------------------
 
 
@@ -112,13 +117,20 @@ def dagmm(arrays: Arrays) -> Arrays:
 
 
 def patch_features(arrays: Arrays) -> Arrays:
-    """Random convolutions, or EfficientNet-lite0."""
+    """Random convolutions, or EfficientNet-lite0, before what is fitted to features."""
+    arrays = staged(arrays)
     rules = {
         r"network/(\d+)": r"network/Conv_\1/kernel",
         r"network/stem/offset": r"network/stem/bias",
         r"network/blocks/(\d+)/(\w+)/kernel": r"network/block_\1/\2/kernel",
         r"network/blocks/(\d+)/(\w+)/offset": r"network/block_\1/\2/bias",
     }
+    return renamed(arrays, rules)
+
+
+def staged(arrays: Arrays) -> Arrays:
+    """What is fitted to features lies within `inner`, but for how they are standardised; of 0.2.0, too."""
+    rules = {r"fitted/(centre|scale)": r"\1", r"(bank|seed|buffer|fitted/\w+)": r"inner/\1"}
     return renamed(arrays, rules)
 
 
@@ -149,6 +161,8 @@ def unet_segmenter(arrays: Arrays) -> Arrays:
     statistics = by_norm(within(arrays, "running/"), params)
     return with_prefix("variables/params/", params) | with_prefix("variables/batch_stats/", statistics)
 
+
+STAGED = ("feature_dictionary", "memory_bank")  # what has become two parts since 0.2.0
 
 METHODS: dict[str, Callable[[Arrays], Arrays]] = {
     "agad": agad,

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxad._utils.files import from_json, to_json, write_json
+from jaxad._utils.tree import get_field, with_fields
 from jaxad._utils.version import VERSION
 from jaxad.methods import DETECTORS, entry_of
 from jaxad.metrics.thresholds import Threshold
@@ -184,17 +185,18 @@ def load(folder: str | Path, *, trainable: bool = True) -> LoadedDetector:
         raise ValueError(f"{weights} belongs to another detector than {described}; copy both files from one run")
 
     detector, shape = constructor(config), description.image_shape
-    convert = functools.partial(legacy.converted, description.detector) if description.format == legacy.FORMAT else None
+    of_now = legacy.converted if description.format == legacy.FORMAT else legacy.converted_from_2
+    convert = functools.partial(of_now, description.detector)
     state = checkpoint.restore(weights, _lasting(detector, _like(detector, shape)), convert=convert)
     if trainable and detector.transient:
         # As `init` leaves them, of which it is asked itself: zeros would stop an optimiser that keeps its learning rate
         # in its state. What only the other fields need is not even compiled.
         def fresh(key: Key) -> dict[str, Any]:
             start = detector.init(key, jnp.zeros((1, *shape)))
-            return {name: getattr(start, name) for name in detector.transient}
+            return {name: get_field(start, name) for name in detector.transient}
 
         with shapes_alone():
-            state = state._replace(**jax.jit(fresh)(jax.random.key(0)))
+            state = with_fields(state, jax.jit(fresh)(jax.random.key(0)))
     return LoadedDetector(
         description.detector, config, detector, state, shape, description.threshold, description.details
     )
@@ -217,7 +219,7 @@ def _forms(state: State) -> Any:
 
 def _lasting(detector: Detector, state: State) -> State:
     """What scoring needs of a state."""
-    return state._replace(**dict.fromkeys(detector.transient))
+    return with_fields(state, dict.fromkeys(detector.transient))
 
 
 def _identity(description: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,10 +4,12 @@ import functools
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxad._utils.compile import kernel_options
 from jaxad._utils.tree import member, size, stack
+from jaxad.training.staged import maps_of
 from jaxad.types import Array, Detector, State
 
 CALIBRATION_IMAGES = 1024  # of the training suffice for statistics
@@ -43,7 +45,11 @@ def calibrate(
         raise ValueError(f"images have shape {np.shape(images)}; give [N, H, W, C] with at least one image")
     if limit < 1:
         raise ValueError(f"limit is {limit}; the least is 1")
-    return _compiled(detector)(state, subsample(images, limit))
+    images = subsample(images, limit)
+    if detector.stage is not None:
+        maps = jnp.asarray(maps_of(detector.stage, state, images))
+        return state._replace(inner=_compiled(detector.stage.inner)(state.inner, maps))
+    return _compiled(detector)(state, images)
 
 
 def calibrate_population(detector: Detector, states: State, images: Array | np.ndarray, **options: int) -> State:

@@ -17,6 +17,7 @@ from jax import lax
 from jaxad._utils.compile import kernel_options
 from jaxad.data.batches import balanced_order, batch_order
 from jaxad.training.inputs import TrainingData, check_rows, check_training_data
+from jaxad.training.staged import fit_staged
 from jaxad.types import Array, Detector, Info, Key, State
 
 OnChunk = Callable[[int, Info], None]  # (steps done, info of the last one, on the host)
@@ -76,6 +77,10 @@ def fit(
     ((20,), True, False)
     """
     data = check_training_data(images, labels, masks, anomalies_per_batch, steps, batch_size, chunk, state, start_step)
+    if detector.stage is not None:  # which is computed once, and not in every step
+        options = {"steps": steps, "batch_size": batch_size, "labels": labels, "chunk": chunk, "on_chunk": on_chunk}
+        options |= {"anomalies_per_batch": anomalies_per_batch, "start_step": start_step}
+        return fit_staged(detector, key, data.images, state, functools.partial(fit, **options))
     sizes, keys = _Sizes(chunk, batch_size, anomalies_per_batch or 0), _split(key)
     if state is None:
         state = _initialiser(detector, sizes, "one")(keys, data)
@@ -135,7 +140,7 @@ def fit_population(
         images, labels, masks, anomalies_per_batch, steps, batch_size, chunk, state, start_step, rows
     )
     if vmapped is None:
-        vmapped = jax.default_backend() != "cpu"
+        vmapped = jax.default_backend() != "cpu" and detector.stage is None
     sizes = _Sizes(chunk, batch_size, anomalies_per_batch or 0)
     kind = "seeds" if rows is None else "sets"
     if vmapped:

@@ -9,7 +9,8 @@ import numpy as np
 
 from jaxad._utils.compile import kernel_options
 from jaxad.data.batches import to_float
-from jaxad.types import Array, Detector, State
+from jaxad.training.staged import is_remembering, maps_of, stage_batch
+from jaxad.types import Array, Detector, Stage, State
 
 
 def score_images(detector: Detector, state: State, images: Array | np.ndarray, batch_size: int = 256) -> np.ndarray:
@@ -38,7 +39,7 @@ def score_images(detector: Detector, state: State, images: Array | np.ndarray, b
     >>> bool(scores[labels == 1].mean() > scores[labels == 0].mean())
     True
     """
-    return _batched(detector.score, state, images, batch_size)
+    return _batched(detector, detector.score, state, images, batch_size)
 
 
 def map_images(detector: Detector, state: State, images: Array | np.ndarray, batch_size: int = 256) -> np.ndarray:
@@ -63,16 +64,26 @@ def map_images(detector: Detector, state: State, images: Array | np.ndarray, bat
     """
     if detector.score_map is None:
         raise ValueError("this detector has no anomaly maps; use its scores")
-    return _batched(detector.score_map, state, images, batch_size)
+    return _batched(detector, detector.score_map, state, images, batch_size)
 
 
 def _batched(
-    function: Callable[[State, Array], Array], state: State, images: Array | np.ndarray, batch_size: int
+    detector: Detector,
+    function: Callable[[State, Array], Array],
+    state: State,
+    images: Array | np.ndarray,
+    batch_size: int,
 ) -> np.ndarray:
     if images.ndim != 4 or 0 in images.shape:
         raise ValueError(f"images have shape {images.shape}; give [N, H, W, C] with at least one image")
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; the least is 1")
+    if detector.stage is not None:
+        batch_size = min(batch_size, stage_batch())
+        if is_remembering():
+            size = None if function is detector.score else tuple(images.shape[1:3])
+            function = _after_stage(detector.stage, size)
+            images, state = maps_of(detector.stage, state, images), state.inner
     results = []
     for start in range(0, len(images), batch_size):
         batch = images[start : start + batch_size]
@@ -80,6 +91,14 @@ def _batched(
         pad = jnp.pad if isinstance(images, jax.Array) else np.pad
         results.append(_compiled(function)(state, pad(batch, padding)))
     return np.concatenate(jax.device_get(results))[: len(images)]
+
+
+@functools.lru_cache(maxsize=16)
+def _after_stage(stage: Stage, size: tuple[int, int] | None) -> Callable[[State, Array], Array]:
+    """What follows a stage: (inner state, feature maps) -> scores [B] or, of images of a size, anomaly maps."""
+    if size is None:
+        return stage.inner.score
+    return lambda state, maps: stage.enlarge(stage.inner.score_map(state, maps), size)
 
 
 @functools.lru_cache(maxsize=16)

@@ -37,14 +37,9 @@ def make_knowledge(backbone: str, key: Key) -> Knowledge:
     Raises:
       ValueError: weights that were asked for and are not on this machine.
     """
-    name, keys = backbone, jax.random.split(key)
-    if name == "auto":
-        try:
-            pretrained.find("efficientnet_lite0")
-            name = "efficientnet_lite0"
-        except ValueError:
-            name = "random"
-    features = make_features(FeatureConfig(backbone=name, levels=3))
+    keys = jax.random.split(key)
+    config = FeatureConfig(backbone=backbone, levels=3)
+    name, features = config.backbone, make_features(config)
     example = jnp.zeros((1, SIDE, SIDE, 3))
     params = features.init(keys[0], example)
     if name == "random":

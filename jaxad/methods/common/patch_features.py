@@ -8,6 +8,7 @@ stages are enlarged to the finest and put beside it. Random features need no wei
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import chex
@@ -21,19 +22,22 @@ from jaxad.nn import efficientnet, layers, pretrained
 from jaxad.nn.convolution import Conv
 from jaxad.nn.initializers import kaiming_normal
 from jaxad.nn.network import make_network
-from jaxad.types import Array, Key, Network, Params
+from jaxad.types import Array, Detector, Key, Network, Params, Stage
 
 BACKBONES = ("random", "efficientnet_lite0")
+LEVELS = ("both", "shallow", "deep")
 STAGES = (4, 10)  # blocks of EfficientNet whose output is used
 SMALLEST = 32  # pixels of a side that make sense to EfficientNet: one place of its coarsest stage used, and more
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FeatureConfig:
-    """Which features."""
+    """Which features. Made with backbone "auto", it has the best that is on this machine, and its name."""
 
-    backbone: Literal["random", "efficientnet_lite0"] = "random"
-    """The network."""
+    backbone: Literal["auto", "random", "efficientnet_lite0"] = "auto"
+    """The network: efficientnet_lite0, trained on ImageNet, random, or auto, the first where its weights are here."""
+    use: Literal["both", "shallow", "deep"] = "both"
+    """Its finest stage (shallow), its coarsest (deep), or all beside each other."""
     side: int | None = None
     """Images are first resized to squares of this side; None leaves them. EfficientNet was trained on 224."""
     width: int = 32
@@ -41,14 +45,26 @@ class FeatureConfig:
     levels: int = 2
     """Random convolutions, each followed by halving the image."""
 
+    def __post_init__(self) -> None:
+        if self.backbone == "auto":
+            # Settled at once: what is saved has to say what it was trained on.
+            object.__setattr__(self, "backbone", best_backbone())
+
     def check(self) -> None:
         """Raise ValueError for values out of range."""
         if self.backbone not in BACKBONES:
             raise ValueError(f"backbone is {self.backbone!r}; choose one of {', '.join(BACKBONES)}")
+        if self.use not in LEVELS:
+            raise ValueError(f"use is {self.use!r}; choose one of {', '.join(LEVELS)}")
         for name in ("side", "width", "levels"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; the least is 1")
+
+
+def best_backbone() -> str:
+    """ "efficientnet_lite0" where its weights are on this machine, otherwise "random"."""
+    return "efficientnet_lite0" if pretrained.is_there("efficientnet_lite0") else "random"
 
 
 class RandomConvolutions(nn.Module):
@@ -81,13 +97,23 @@ def make_features(config: FeatureConfig) -> Network:
       init: (key, images [B, H, W, C]) -> params; ValueError for weights or images that are not to be had.
       apply: (params, images [B, H, W, C] in [0, 1]) -> features [B, h, w, F] of all places.
     """
+    stage = make_feature_stage(config, None)
+    return Network(stage.init, lambda params, images: stage.assemble(stage.outputs(params, images)))
+
+
+def make_feature_stage(config: FeatureConfig, inner: Detector | None) -> Stage:
+    """The features of a config as the fixed first part of a detector, of which `inner` is the rest.
+
+    Configs that differ by `use` alone have stages of one name: the network runs once for all of them.
+    """
     config.check()
     random = make_network(RandomConvolutions(config.width, config.levels))
+    is_random = config.backbone == "random"
 
     def init(key: Key, images: Array) -> Params:
         images = _resized(images, config.side)
         size = "x".join(str(side) for side in images.shape[1:3])
-        if config.backbone == "random":
+        if is_random:
             if min(images.shape[1:3]) < 2**config.levels:
                 raise ValueError(f"images are {size}; {config.levels} levels halve them to nothing: set levels lower")
             return random.init(key, images)["params"]
@@ -100,19 +126,24 @@ def make_features(config: FeatureConfig) -> Network:
         blocks = STAGES[-1] + 1
         return jax.pure_callback(lambda: _loaded(config.backbone, blocks), efficientnet.shapes(blocks))
 
-    def apply(params: Params, images: Array) -> Array:
+    def outputs(params: Params, images: Array) -> tuple[Array, ...]:
         chex.assert_rank(images, 4)
         images = _resized(images, config.side)
-        if config.backbone == "random":
-            return _beside(random.apply({"params": params}, images))
+        if is_random:
+            return tuple(random.apply({"params": params}, images))
         if images.shape[3] == 1:
             images = jnp.repeat(images, 3, 3)
-        return _beside(efficientnet.stages(params, images, STAGES))
+        return tuple(efficientnet.stages(params, images, STAGES))
 
-    return Network(init, apply)
+    def assemble(stages: tuple[Array, ...]) -> Array:
+        used = {"both": stages, "shallow": stages[:1], "deep": stages[-1:]}[config.use]
+        return _beside(used)
+
+    size = f"width {config.width}, levels {config.levels}" if is_random else f"blocks {STAGES}"
+    return Stage(f"{config.backbone}, side {config.side}, {size}", init, outputs, assemble, inner)
 
 
-def _beside(stages: list[Array]) -> Array:
+def _beside(stages: Sequence[Array]) -> Array:
     """Stages [B, h, w, F] of several sizes as one of the first's size."""
     shape = stages[0].shape[:3]
     enlarged = [jax.image.resize(_smoothed(stage), (*shape, stage.shape[3]), "linear") for stage in stages]

@@ -5,6 +5,6 @@ safetensors in the user's cache.
 """
 
 from jaxad.nn.pretrained.torch_reader import read_state_dict
-from jaxad.nn.pretrained.weights import SOURCES, Source, find, load, shapes_alone
+from jaxad.nn.pretrained.weights import SOURCES, Source, find, is_there, load, shapes_alone
 
-__all__ = ["SOURCES", "Source", "find", "load", "read_state_dict", "shapes_alone"]
+__all__ = ["SOURCES", "Source", "find", "is_there", "load", "read_state_dict", "shapes_alone"]

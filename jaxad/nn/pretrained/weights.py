@@ -77,6 +77,15 @@ def find(name: str) -> Path | None:
     return None
 
 
+def is_there(name: str) -> bool:
+    """Whether the weights of a network are on this machine."""
+    try:
+        find(name)
+    except ValueError:
+        return False
+    return True
+
+
 def load(name: str) -> dict[str, np.ndarray]:
     """The weights of a network by the names they have in its file; from the cache, once they were read.
 

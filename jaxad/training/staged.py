@@ -1,0 +1,218 @@
+"""Training and scoring of detectors whose first part is fixed: that part runs once an image, on the host's loop.
+
+Inside a compiled loop convolutions lose threads on CPU, and a network that is never trained would run again in every
+step. So the outputs of a stage are computed here, a few images at a time, kept in half precision by the content of the
+image, and the rest of a detector trains and scores on them as if they were images.
+"""
+
+import contextlib
+import functools
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from safetensors.numpy import load as parse
+from safetensors.numpy import save as render
+
+from jaxad._utils.compile import kernel_options
+from jaxad._utils.files import write_atomic
+from jaxad.data.batches import to_float
+from jaxad.types import Array, Detector, Key, Params, Stage, StagedState
+
+DEFAULT_LIMIT = 2**28  # bytes of outputs that are kept while nobody asks for more
+Outputs = tuple[np.ndarray, ...]
+
+
+class OutputCache:
+    """Outputs of stages by the content of images; the least recently used go first.
+
+    Args:
+      limit: bytes that are kept in memory.
+      folder: where they are kept, too, for a run that may be killed; by default nowhere.
+    """
+
+    def __init__(self, limit: int, folder: Path | None = None) -> None:
+        self.limit, self.folder = limit, folder
+        self._kept: OrderedDict[bytes, Outputs] = OrderedDict()
+        self._bytes = 0
+        if folder is not None:
+            for file in sorted(folder.glob("*.safetensors")):
+                self._load(file)
+
+    def get(self, digest: bytes) -> Outputs | None:
+        """The outputs of an image, if they are there."""
+        if digest in self._kept:
+            self._kept.move_to_end(digest)
+        return self._kept.get(digest)
+
+    def add(self, digests: list[bytes], outputs: Outputs) -> None:
+        """Keep the outputs [B, ...] of some images."""
+        for place, digest in enumerate(digests):
+            self._put(digest, tuple(array[place] for array in outputs))
+        if self.folder is not None and digests:
+            arrays = {f"output{i}": array for i, array in enumerate(outputs)}
+            names = np.frombuffer(b"".join(digests), np.uint8).reshape(len(digests), -1)
+            with contextlib.suppress(ValueError):  # a full disk costs time, no result
+                write_atomic(self.folder / f"{digests[0].hex()}.safetensors", [render({"names": names, **arrays})])
+
+    def _put(self, digest: bytes, outputs: Outputs) -> None:
+        if digest not in self._kept:
+            self._kept[digest] = outputs
+            self._bytes += sum(array.nbytes for array in outputs)
+        while self._bytes > self.limit and len(self._kept) > 1:
+            self._bytes -= sum(array.nbytes for array in self._kept.popitem(last=False)[1])
+
+    def _load(self, file: Path) -> None:
+        with contextlib.suppress(Exception):  # torn, or of another program: it is computed anew
+            arrays = parse(file.read_bytes())
+            outputs = [arrays[f"output{i}"] for i in range(len(arrays) - 1)]
+            for place, name in enumerate(arrays["names"]):
+                self._put(name.tobytes(), tuple(array[place] for array in outputs))
+
+
+_default = OutputCache(DEFAULT_LIMIT)
+_asked: list[OutputCache] = []  # the innermost context last
+
+
+@contextlib.contextmanager
+def remembering(limit: int = 2**30, folder: Path | None = None) -> Iterator[None]:
+    """Keep the outputs of all images that are trained on or scored, as long as the context lasts.
+
+    Without it those of training images alone are kept, up to 256 MiB.
+
+    Args:
+      limit: bytes in memory.
+      folder: of a run that goes on, should it be killed, without computing them again.
+    """
+    _asked.append(OutputCache(limit, folder))
+    try:
+        yield
+    finally:
+        _asked.pop()
+
+
+def is_remembering() -> bool:
+    """Whether outputs are kept of images that are scored."""
+    return bool(_asked)
+
+
+def stage_batch() -> int:
+    """Images that pass a stage together: on CPU few keep its activations in the processor's caches."""
+    return 8 if jax.default_backend() == "cpu" else 64
+
+
+def outputs_of(stage: Stage, network: Params, images: Array | np.ndarray) -> list[Outputs]:
+    """What a stage makes of each image [H, W, C] of [N, H, W, C], as float16 arrays; computed where it is not known."""
+    cache = _asked[-1] if _asked else _default
+    images, prefix = np.asarray(images), blake2b(stage.name.encode(), digest_size=16)
+    for leaf in jax.tree.leaves(network):
+        prefix.update(np.ascontiguousarray(leaf))
+    digests = [_digest(prefix.digest(), image) for image in images]
+    found = {digest: cache.get(digest) for digest in digests}
+    missing = list(
+        {digest: place for place, digest in reversed(list(enumerate(digests))) if found[digest] is None}.items()
+    )
+    missing.reverse()
+    run, size = _compiled(stage.outputs), stage_batch()
+    for start in range(0, len(missing), size):
+        some = missing[start : start + size]
+        batch = images[[place for _, place in some]]
+        padding = [(0, size - len(batch))] + [(0, 0)] * 3
+        outputs = jax.device_get(run(network, np.pad(batch, padding)))
+        outputs = tuple(array[: len(batch)] for array in outputs)
+        cache.add([digest for digest, _ in some], outputs)
+        found |= {digest: tuple(array[i] for array in outputs) for i, (digest, _) in enumerate(some)}
+    return [found[digest] for digest in digests]
+
+
+def assembled(stage: Stage, outputs: list[Outputs]) -> Iterator[np.ndarray]:
+    """Maps [B, h, w, F] float32 of a few images after another."""
+    assemble, size = jax.jit(stage.assemble), 4 * stage_batch()
+    for start in range(0, len(outputs), size):
+        some = outputs[start : start + size]
+        stacked = tuple(np.stack(arrays).astype(np.float32) for arrays in zip(*some, strict=True))
+        padded = tuple(np.pad(a, [(0, size - len(some))] + [(0, 0)] * (a.ndim - 1)) for a in stacked)
+        yield np.asarray(assemble(padded))[: len(some)]
+
+
+class Prepared(NamedTuple):
+    """A stage that is fixed for good."""
+
+    network: Params
+    centre: np.ndarray  # [F]
+    scale: np.ndarray  # [F]
+
+
+def prepare(stage: Stage, key: Key, images: Array | np.ndarray) -> tuple[Prepared, np.ndarray]:
+    """Fix a stage on training images [N, H, W, C]; returns it and the maps [N, h, w, F] float16 that `inner` sees."""
+    network = jax.jit(stage.init)(key, to_float(jnp.asarray(images[:1])))
+    outputs = outputs_of(stage, network, images)
+    if stage.standardised:
+        centre, scale = _standard(stage, outputs)
+    else:
+        features = next(assembled(stage, outputs[:1])).shape[3]
+        centre, scale = np.zeros(features, np.float32), np.ones(features, np.float32)
+    fixed = Prepared(network, centre, scale)
+    return fixed, _maps(stage, fixed, outputs)
+
+
+def maps_of(stage: Stage, fixed: Prepared | StagedState, images: Array | np.ndarray) -> np.ndarray:
+    """What `inner` sees of images: maps [N, h, w, F] float16."""
+    return _maps(stage, fixed, outputs_of(stage, fixed.network, images))
+
+
+def fit_staged(
+    detector: Detector,
+    key: Key,
+    images: Array | np.ndarray,
+    state: StagedState | None,
+    fit: Callable[..., tuple[Any, Any]],
+) -> tuple[StagedState, Any]:
+    """Train what follows the stage, by `fit(inner, key, maps, state=...)`; returns what `jaxad.fit` does."""
+    stage = detector.stage
+    network_key, inner_key = jax.random.split(key)
+    if state is None:
+        fixed, maps = prepare(stage, network_key, images)
+    else:
+        fixed, maps = Prepared(*state[:3]), maps_of(stage, state, images)
+    inner, history = fit(stage.inner, inner_key, jnp.asarray(maps), state=None if state is None else state.inner)
+    return StagedState(*jax.tree.map(jnp.asarray, fixed), inner), history
+
+
+def _maps(stage: Stage, fixed: Prepared | StagedState, outputs: list[Outputs]) -> np.ndarray:
+    centre, scale = np.asarray(fixed.centre), np.asarray(fixed.scale)
+    return np.concatenate([((maps - centre) / scale).astype(np.float16) for maps in assembled(stage, outputs)])
+
+
+def _standard(stage: Stage, outputs: list[Outputs]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation [F] over all places of all images, as `methods.common.on_features.standard` has them."""
+    count, total, squares = 0, 0.0, 0.0
+    for maps in assembled(stage, outputs):
+        rows = maps.reshape(-1, maps.shape[3])
+        count, total = count + len(rows), total + rows.sum(0, np.float64)
+    centre = total / count
+    for maps in assembled(stage, outputs):
+        squares = squares + np.square(maps.reshape(-1, maps.shape[3]) - centre).sum(0)
+    scale = np.sqrt(squares / count)
+    scale = np.where(scale > 1e-6 * np.maximum(np.abs(centre), 1e-6), scale, 1.0)
+    return centre.astype(np.float32), scale.astype(np.float32)
+
+
+def _digest(prefix: bytes, image: np.ndarray) -> bytes:
+    digest = blake2b(prefix, digest_size=16)
+    digest.update(f"{image.shape} {image.dtype}".encode())
+    digest.update(np.ascontiguousarray(image))
+    return digest.digest()
+
+
+@functools.lru_cache(maxsize=16)
+def _compiled(outputs: Callable[[Params, Array], tuple[Array, ...]]) -> Callable[[Params, Array], tuple[Array, ...]]:
+    def run(network: Params, images: Array) -> tuple[Array, ...]:
+        return jax.tree.map(lambda array: array.astype(jnp.float16), outputs(network, to_float(images)))
+
+    return jax.jit(run, compiler_options=kernel_options() or None)
