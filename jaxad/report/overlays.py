@@ -20,7 +20,7 @@ SCALE_QUANTILE = 0.995  # of pixels; a few outliers must not darken everything e
 OPACITY = 0.75  # of the hottest pixels on top of the image
 LONGEST = 1600  # pixels of a side that are still drawn one by one
 LEAST_DPI = 100
-PANEL = 2.2  # inches of height that a panel has at least
+PANEL = 2.0  # inches of height that a panel has at least, below two lines of title
 
 
 def colour_scale(maps: np.ndarray) -> float:
@@ -47,6 +47,8 @@ def overlay(image: np.ndarray, anomaly_map: np.ndarray, *, scale: float, title: 
     Raises:
       ValueError: shapes that do not belong together, or a scale that is not positive.
     """
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
     image, anomaly_map = np.asarray(image), np.asarray(anomaly_map, np.float32)
@@ -61,23 +63,26 @@ def overlay(image: np.ndarray, anomaly_map: np.ndarray, *, scale: float, title: 
     dots = max(LEAST_DPI, shown.shape[0] / PANEL, shown.shape[1] / (PANEL * wide))
     figure = Figure(figsize=(3 * 2.4 * wide + 0.9, 2.75), dpi=dots, layout="constrained")
     axes = figure.subplots(1, 3)
-    grey = {"cmap": "gray", "vmin": 0, "vmax": 1, "interpolation": "none"}
-    colours = {"cmap": "inferno", "vmin": 0, "vmax": scale, "interpolation": "none"}
+    height, width = heat.shape
     for ax, name in zip(axes, ("image", "anomaly map", "overlay")):
-        ax.set(title=name, xticks=[], yticks=[])
+        ax.set(title=name, xticks=[], yticks=[], aspect="equal", xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
         ax.grid(visible=False)
         ax.spines[:].set_visible(False)
-    axes[0].imshow(shown, **grey)
-    drawn = axes[1].imshow(heat, **colours)
-    axes[2].imshow(shown, **grey)
-    axes[2].imshow(heat, alpha=OPACITY * np.clip(heat / scale, 0, 1), **colours)
-    extend = "max" if heat.max() > scale else "neither"
-    figure.colorbar(drawn, ax=axes, pad=0.01, aspect=14, extend=extend).outline.set_visible(False)
+    colours = {"norm": Normalize(0, scale), "cmap": "inferno"}
+    extend = "max" if np.nanmax(heat, initial=0) > scale else "neither"
+    bar = figure.colorbar(ScalarMappable(**colours), ax=axes, pad=0.01, aspect=14, extend=extend)
+    bar.outline.set_visible(False)
     if title:
         room = int(12 * figure.get_figwidth())  # letters of a line; of a long path the end tells most
         lines = title.encode("utf-8", "replace").decode().split("\n")
         lines = [line if len(line) <= room else f"…{line[1 - room :]}" for line in lines]
         figure.suptitle("\n".join(lines), fontsize=9, x=0.01, ha="left")
+    figure.draw_without_rendering()  # places everything; with images it would resample them all once more
+    figure.set_layout_engine("none")
+    axes[0].imshow(shown, cmap="gray", vmin=0, vmax=1, interpolation="none")
+    axes[1].imshow(heat, interpolation="none", **colours)
+    axes[2].imshow(shown, cmap="gray", vmin=0, vmax=1, interpolation="none")
+    axes[2].imshow(heat, alpha=OPACITY * np.clip(heat / scale, 0, 1), interpolation="none", **colours)
     return figure
 
 

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from jaxad.data.images import resize
-from jaxad.methods.common.knowledge import MAPS
 from jaxad.report.common import made_parts
 from jaxad.report.html import Figure, Section, Table, Text, page
 from jaxad.report.plots import image_rows
@@ -30,6 +29,8 @@ def render_refinement(
       maps: [k, H, W] of these photographs, by the names of `MAPS` and of what they are made of.
       program: the start of the command line.
     """
+    from jaxad.methods.common.knowledge import MAPS  # brings SciPy, which pages of other things do without
+
     scale = {name: np.quantile(values, QUANTILE) if name.startswith("error") else 1.0 for name, values in maps.items()}
     scale[MAPS[-1]] = scale[MAPS[0]]  # refined maps are darker: on the scale of what they were made of
     images = resize(np.stack(list(photographs.values())), maps[MAPS[0]].shape[1])

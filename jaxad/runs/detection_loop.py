@@ -74,13 +74,14 @@ def score_watched(
     """
     watch = Watch(paths)
     with stop_on_signal() as stop:
-        score_all(loaded, watch.images(), found, quiet=quiet, watch=watch, stop=stop, **options)
+        said = options | {"watch": watch, "stop": stop, "lines": not quiet}
+        score_all(loaded, watch.images(), found, quiet=quiet, **said)
         if not quiet and not stop.asked:
             folders = ", ".join(str(path) for path in paths if path.is_dir())
-            warn(f"{len(found)} images are scored; watching {folders} every {seconds:g} s, Ctrl-C ends it")
+            warn(f"scored so far: {len(found)}; watching {folders} every {seconds:g} s, Ctrl-C ends it")
         while not stop.wait(seconds):
             if images := watch.images():
-                score_all(loaded, images, found, quiet=True, watch=watch, stop=stop, lines=not quiet, **options)
+                score_all(loaded, images, found, quiet=True, **said)
 
 
 def check_paths(paths: Sequence[Path], *, watch: bool = False) -> list[LazyImage]:

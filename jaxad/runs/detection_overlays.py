@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxad._utils.files import write_atomic
 from jaxad.data.fitting import placed
-from jaxad.data.images import resize
+from jaxad.data.images import resize, to_dtype
 from jaxad.data.lazy import THREADS, LazyImage, read_ahead
 from jaxad.data.tiles import Tiling, resize_map, tiles_wanted
 from jaxad.runs.detection import ScoredImage, fit_of, map_image
@@ -40,10 +40,10 @@ def draw_overlays(
       sample: images whose maps make the colour scale, where the detector was saved without a `map_scale`.
       tiling, batch_size: as they were scored.
     """
-    from jaxad.report.overlays import overlay
-
     if not found:
         return
+    from jaxad.report.overlays import overlay
+
     scale = loaded.details.get("map_scale") or _scale_of(loaded, sample or [item.image for item in found], tiling)
     for rank, item in enumerate(found, start=1):
         try:
@@ -59,30 +59,31 @@ def draw_overlays(
         picture = io.BytesIO()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph")  # of a file name that the font lacks: drawn as a box
-            figure.savefig(picture, format="png")
+            figure.savefig(picture, format="png", pil_kwargs={"compress_level": 3})
         write_atomic(folder / f"{rank:03d}_{stem}.png", [picture.getvalue()])
 
 
 def at_its_resolution(
     loaded: LoadedDetector, pixels: np.ndarray, heat: np.ndarray, *, whole: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A photograph [H, W, C] and its map [h, w] as [H', W', C] and [H', W']: its own size, at most 1,600 pixels a side.
+    """A photograph [H, W, C] and its map [h, w] in its own size, at most 1,600 pixels a side.
 
     Args:
       whole: whether the map is of the photograph as it was fitted for the detector; otherwise of all of it.
 
     Returns:
-      The map is NaN where the detector saw nothing of the photograph.
+      The photograph [H', W', C] float32 in [0, 1], and the map [H', W'], NaN where the detector saw nothing of it.
     """
     scale = min(1.0, LONGEST / max(pixels.shape[:2]))
     size = tuple(max(1, round(side * scale)) for side in pixels.shape[:2])
+    photograph = to_dtype(resize(pixels[None], size)[0], np.float32)
     if not whole:
-        return resize(pixels[None], size)[0], resize_map(heat, size)
+        return photograph, resize_map(heat, size)
     seen, shown = placed(pixels.shape[:2], heat.shape, fit_of(loaded))
     where = tuple(slice(round(part.start * scale), max(round(part.stop * scale), 1)) for part in seen)
     spread = np.full(size, np.nan, np.float32)
     spread[where] = resize_map(heat[shown], spread[where].shape)
-    return resize(pixels[None], size)[0], spread
+    return photograph, spread
 
 
 def _scale_of(loaded: LoadedDetector, images: Sequence[LazyImage], tiling: Tiling) -> float:
