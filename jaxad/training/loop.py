@@ -116,7 +116,8 @@ def fit_population(
       on_chunk: is told the steps done by all members together, those before `start_step` included, and the mean
         info of those that just trained.
       vmapped: train all in one program, or one after another; by default the first on accelerators and the second
-        on CPU, where convolutions with several kernels are slow. Results agree up to rounding.
+        on CPU, where convolutions with several kernels are slow. Results agree up to rounding. Detectors with a fixed
+        first part always train one after another: it is what takes the time.
 
     Returns:
       The states and the history, every array with a leading axis P.
@@ -140,10 +141,10 @@ def fit_population(
         images, labels, masks, anomalies_per_batch, steps, batch_size, chunk, state, start_step, rows
     )
     if vmapped is None:
-        vmapped = jax.default_backend() != "cpu" and detector.stage is None
+        vmapped = jax.default_backend() != "cpu"
     sizes = _Sizes(chunk, batch_size, anomalies_per_batch or 0)
     kind = "seeds" if rows is None else "sets"
-    if vmapped:
+    if vmapped and detector.stage is None:
 
         def told(done: int, info: Info) -> None:
             on_chunk(done * size, jax.tree.map(lambda values: values.mean(0), info))
