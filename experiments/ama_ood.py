@@ -122,7 +122,7 @@ def run(asked: Config) -> None:
             chosen_by=config.choose, chosen_seed=seed, test_by_choice=by_choice,
             variants=runs.compare_variants(task, trained), notes=notes(config, task, by_choice),
         )  # fmt: skip
-        runner.keep(folder, task, main.config, state, evaluation, chosen_by=config.choose, fit=config.fit)
+        runner.keep(folder, task, main.config, state, evaluation, chosen_by=config.choose)
 
         def page(results: dict[str, Any]) -> str:
             rebuilt, other = jax.jit(make_inference(main.config).reconstruct), trained.get("no-mirror")

@@ -28,6 +28,7 @@ from jaxad.runs.search import SearchConfig, search
 class Config(SearchConfig, cli.RunConfig, data.TaskConfig):
     """Find an image anomaly detector for your data."""
 
+    auto_side: int = 64
     preset: Literal["default", "smoke", "paper"] = "default"
     """Settings where flags give none: default (minutes on a laptop), smoke (under a minute), paper (for a GPU)."""
 

@@ -36,6 +36,7 @@ from jaxad.types import Detector
 class Config(cli.TrainingConfig, data.TaskConfig):
     """Train one detector and test it once."""
 
+    auto_side: int = 64
     detector: Annotated[str, DETECTORS] = "nearest_neighbours"
     """Name of the method; see --list."""
     settings: tuple[str, ...] = ()

@@ -142,8 +142,28 @@ def test_padding_starts_from_the_images_as_they_are():
     task = config.load()
     assert task.details["fitted_from"] == [8, 8, "pad"]
     assert not task.train.images[:, :4].any()
-    with pytest.raises(ValueError, match="images of 20x20 do not fit into 16x16"):
-        experiment.Config(dataset="textures:20", image_size=16, fit="pad", valid_anomalies=10).load()
+    shrunk = experiment.Config(dataset="textures:20", image_size=16, fit="pad", valid_anomalies=10).load()
+    assert shrunk.train.images.shape[1:] == (16, 16, 1)
+    assert shrunk.train.images[:, :2].any()
+
+
+@pytest.mark.parametrize(
+    ("fields", "side"),
+    [
+        ({"dataset": "digits"}, 8),
+        ({"dataset": "textures:20"}, 32),
+        ({"dataset": "textures:100"}, 64),
+        ({"dataset": "textures:100", "auto_side": 32}, 32),
+        ({"dataset": "textures:100", "image_size": None}, 128),
+        ({"dataset": "textures:100", "image_size": 16, "fit": "crop"}, 16),
+    ],
+)
+def test_images_get_a_side_that_the_networks_take(fields, side):
+    """The least that holds them, of large ones one that can be afforded, unless somebody says another."""
+    task = experiment.Config(valid_anomalies=5, limit=30, **fields).load()
+    assert task.train.images.shape[1:3] == (side, side)
+    if "100" in fields["dataset"]:
+        assert task.details["fitted_from"][:2] == [100, 100]
 
 
 SMALL = {

@@ -12,12 +12,14 @@ import scripts
 from PIL import Image
 
 from jaxad.data import digits
+from jaxad.data.fitting import fit_images
 from jaxad.methods import DETECTORS
 from jaxad.methods.autoencoder import AutoencoderConfig, autoencoder
 from jaxad.metrics import thresholds
 from jaxad.nn.architecture import Architecture, Layer
 from jaxad.report.overlays import colour_scale, overlay
 from jaxad.runs import cli, saving
+from jaxad.runs.detection import read_for
 from jaxad.training.scoring import map_images, score_images
 
 SCRIPT = Path(__file__).parent.parent / "experiments" / "detect.py"
@@ -221,3 +223,13 @@ def test_maps_belong_to_their_images(made):
     maps = map_images(loaded.detector, loaded.state, IMAGES, 8)
     # Reconstruction adds a tenth of the mean squared error, which is also the mean of the l2 map.
     np.testing.assert_allclose(1.1 * maps.mean((1, 2)), made[1], rtol=1e-4)
+
+
+@pytest.mark.parametrize("fit", ["stretch", "resize", "pad", "crop"])
+def test_new_images_are_fitted_as_those_of_the_training_were(made, rng, fit):
+    """Also by a detector of version 0.2.0 and before, which called stretching resizing."""
+    loaded = saving.load(made[0])._replace(details={"fit": fit})
+    photo = rng.integers(0, 256, (30, 20, loaded.image_shape.channels), dtype=np.uint8)
+    size = loaded.image_shape[:2]
+    expected = fit_images(photo[None], size, "stretch" if fit == "resize" else fit)
+    np.testing.assert_array_equal(read_for(loaded, photo), expected)

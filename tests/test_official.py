@@ -7,6 +7,7 @@ import struct
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from jaxad import data
 
@@ -221,7 +222,8 @@ def test_load_task_tests_on_the_test_part(idx, options, expected):
     assert json.loads(json.dumps(task.details)) == task.details
 
 
-def test_load_task_refuses_what_has_no_test_part(idx, tmp_path):
+def test_load_task_refuses_what_has_no_test_part(idx, tmp_path, rng):
+    Image.fromarray(pictures(rng, 1)[0, ..., 0]).save(tmp_path / "one.png")
     for dataset, options, message in [
         ("digits", {}, "digits has no part 'test' to test on: leave out test_split, or name a TFDS or IDX set"),
         ("textures:16", {}, "textures:16 has no part 'test'"),

@@ -269,14 +269,14 @@ def test_task_from_arrays(rng):
 @pytest.mark.parametrize(
     ("dataset", "options", "counts"),
     [
-        ("digits", {}, [(541, 0), (180, 9), (180, 9)]),
+        ("digits", {}, [(541, 0), (180, 45), (180, 45)]),
         ("digits", {"normal_classes": "8", "limit": 100, "anomaly_ratio": 0.2}, [(60, 0), (20, 5), (20, 5)]),
-        ("digits", {"normal_classes": "8", "limit": 100, "valid_anomalies": 50}, [(60, 0), (20, 50), (20, 1)]),
+        ("digits", {"normal_classes": "8", "limit": 100, "valid_anomalies": 50}, [(60, 0), (20, 50), (20, 5)]),
         ("textures", {"anomaly_ratio": 0.25}, [(154, 0), (51, 17), (51, 17)]),
-        ("digits", {"ood": "textures:8", "limit": 200}, [(120, 0), (40, 2), (40, 2)]),
-        ("digits", {"ood": ("gaussian", "uniform")}, [(1078, 0), (360, 19), (359, 19)]),
-        ("textures", {"ood": "digits", "normal_classes": ["grass"], "limit": 50}, [(30, 0), (10, 1), (10, 1)]),
-        ("digits", {"image_size": 16, "limit": 50}, [(30, 0), (10, 1), (10, 1)]),
+        ("digits", {"ood": "textures:8", "limit": 200}, [(120, 0), (40, 10), (40, 10)]),
+        ("digits", {"ood": ("gaussian", "uniform")}, [(1078, 0), (360, 90), (359, 90)]),
+        ("textures", {"ood": "digits", "normal_classes": ["grass"], "limit": 50}, [(30, 0), (10, 2), (10, 2)]),
+        ("digits", {"image_size": 16, "limit": 50}, [(30, 0), (10, 2), (10, 2)]),
     ],
 )
 def test_load_task_counts_describes_and_does_not_leak(dataset, options, counts):

@@ -2,13 +2,16 @@
 
 from jaxad.data.config import ClassSetsConfig, FewMasksConfig, FittedTaskConfig, TaskConfig
 from jaxad.data.image_set import ImageSet, from_arrays, take
-from jaxad.data.images import check_images, decode, read_images, resize, to_channels, to_dtype
+from jaxad.data.images import check_images, decode, resize, to_channels, to_dtype
 from jaxad.data.loading import load_task
+from jaxad.data.made_anomalies import make_anomalies
 from jaxad.data.protocols.class_sets import ClassSets, load_class_sets
 from jaxad.data.protocols.default import one_class, out_of_distribution, segmentation, task_from_arrays
 from jaxad.data.protocols.few_labels import Gamma, gamma_name, labelled_one_class, with_labelled
 from jaxad.data.protocols.few_masks import LabelledTask, check_labelled, few_labels, load_labelled
+from jaxad.data.protocols.good_alone import good_alone
 from jaxad.data.protocols.official_test import official_split
+from jaxad.data.reading import read_images
 from jaxad.data.sources.digits import digits
 from jaxad.data.sources.noise import noise
 from jaxad.data.sources.painted import painted
@@ -40,12 +43,14 @@ __all__ = [
     "few_labels",
     "from_arrays",
     "gamma_name",
+    "good_alone",
     "held_out_normals",
     "labelled_one_class",
     "load",
     "load_class_sets",
     "load_labelled",
     "load_task",
+    "make_anomalies",
     "noise",
     "official_split",
     "one_class",

@@ -2,14 +2,15 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from jaxad._utils.validate import check_share
-from jaxad.data.fitting import fit_size
+from jaxad.data.fitting import Fit
 from jaxad.data.loading import load_task
 from jaxad.data.protocols.class_sets import ClassSets, load_class_sets
 from jaxad.data.protocols.few_labels import Gamma, labelled_one_class
 from jaxad.data.protocols.few_masks import LabelledTask, Setting, load_labelled
+from jaxad.data.protocols.fitted import fit_task
 from jaxad.data.sources.registry import SOURCES, source_of
 from jaxad.data.task import Task, check_task
 
@@ -28,12 +29,16 @@ class TaskConfig:
     """Classes of the dataset that are normal, by name or number; all others are anomalous."""
     data_dir: str | None = None
     """Folder of prepared TFDS sets; by default what TFDS_DATA_DIR says."""
-    image_size: int | None = None
-    """Resize all images to this side."""
+    image_size: int | tuple[int, int] | Literal["auto"] | None = "auto"
+    """Side of the images, or height and width; auto keeps small ones and makes squares of others, None keeps all."""
+    auto_side: int = 224
+    """Side of the squares that auto makes of images beyond 64 pixels."""
+    fit: Fit = "stretch"
+    """How images of other shapes get there: stretch, pad (shrunk, with black around) or crop (the middle)."""
     limit: int | None = None
     """Use at most so many normal images over the three parts; with --test-split over train and validation."""
     anomaly_ratio: float | None = None
-    """Share of anomalies in validation and test; by default 0.05, and 0.2 for the small bundled sets."""
+    """Share of anomalies in validation and test; by default up to 500 in files all serve, of others 0.05 (bundled 0.2)."""
     valid_anomalies: int | None = None
     """Put exactly so many anomalies into validation; by default as many as the anomaly ratio says."""
     test_split: str | None = None
@@ -45,17 +50,16 @@ class TaskConfig:
         Raises:
           ValueError: what `load_task` and `check_task` refuse.
         """
-        anomaly_ratio = self.anomaly_ratio
-        if anomaly_ratio is None:
-            anomaly_ratio = source_of(self.dataset).anomaly_ratio
         task = load_task(
             self.dataset,
             ood=self.ood,
             normal_classes=self.normal_classes,
             data_dir=self.data_dir,
             image_size=self.image_size,
+            fit=self.fit,
+            auto_side=self.auto_side,
             limit=self.limit,
-            anomaly_ratio=anomaly_ratio,
+            anomaly_ratio=self.anomaly_ratio,
             valid_anomalies=self.valid_anomalies,
             test_split=self.test_split,
             seed=seed,
@@ -67,8 +71,10 @@ class TaskConfig:
 class FittedTaskConfig(TaskConfig):
     """The same for methods whose networks take squares of certain sides alone."""
 
-    fit: Literal["resize", "pad"] = "resize"
-    """How images of other sizes become squares of 8, 16, 32 ... pixels."""
+    image_size: int | Literal["auto"] | None = "auto"
+    """Side of the images: 8, 16, 32 ...; auto is the least that holds them, at most --auto-side, None has no limit."""
+    auto_side: int = 64
+    """Largest side that --image-size auto takes."""
 
     def load_fitted_task(
         self, seed: int, next_size: Callable[[int], int], *, valid_anomalies: int | None = None
@@ -81,18 +87,16 @@ class FittedTaskConfig(TaskConfig):
             that is shared with validation.
 
         Raises:
-          ValueError: a side that the networks do not take; what `load_task`, `fit_size` and `check_task` refuse.
+          ValueError: a side that the networks do not take; what `load_task` and `check_task` refuse.
         """
-        side = self.image_size
-        if side is not None and side != next_size(side):
-            raise ValueError(f"--image-size is {side}; the networks take 8, 16, 32 ...: give {next_size(side)}")
-        asked: dict[str, Any] = {}
-        if self.fit == "pad":
-            asked["image_size"] = None  # the border goes around the images as they are
-        if self.valid_anomalies is None and not self.dataset.startswith("mvtec:"):
+        for flag, side in (("--image-size", self.image_size), ("--auto-side", self.auto_side)):
+            if isinstance(side, int) and side != next_size(side):
+                raise ValueError(f"{flag} is {side}; the networks take 8, 16, 32 ...: give {next_size(side)}")
+        asked = {}
+        if self.valid_anomalies is None and not source_of(self.dataset).defects:
             asked["valid_anomalies"] = valid_anomalies
         task = dataclasses.replace(self, **asked).load_task(seed)
-        return check_task(fit_size(task, side or next_size(max(task.train.images.shape[1:3])), how=self.fit))
+        return check_task(fit_task(task, next_size(max(task.train.images.shape[1:3])), how=self.fit))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -133,7 +137,7 @@ class ClassSetsConfig:
     data_dir: str | None = None
     """Where prepared TFDS sets are; by default TFDS_DATA_DIR."""
     image_size: int | None = None
-    """Side of the images; by default theirs, rounded up to 8, 16, 32 ..."""
+    """Side of the images; by default theirs, rounded up to 8, 16, 32 or 64, which is that of photographs."""
     limit: int | None = None
     """Use at most so many normal images of a class; by default all, of the bundled digits 170 (one program)."""
     anomaly_ratio: float = 0.5

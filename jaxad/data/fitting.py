@@ -1,40 +1,97 @@
-"""Bringing the images of a task to a size that a network takes."""
+"""Bringing images to a size: which size, and what becomes of another shape."""
+
+from collections.abc import Collection, Sequence
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from jaxad.data.images import resize
-from jaxad.data.task import Split, Task
+from jaxad.data.images import image_shape, resize, resize_mask
 
-WAYS = ("resize", "pad")
-
-
-def fit_images(images: np.ndarray, size: tuple[int, int], how: str = "resize") -> np.ndarray:
-    """Images [N, H, W, C] of a size (height, width), brought there as `fit_size` does; raises ValueError likewise."""
-    height, width = images.shape[1:3]
-    _check_way(how)
-    if (height, width) == tuple(size):
-        return images
-    if how == "resize":
-        return resize(images, size)
-    return np.pad(images, [(0, 0), *_margins(height, width, size), (0, 0)])
+Fit = Literal["stretch", "pad", "crop"]
+WAYS = ("stretch", "pad", "crop")
+ImageSize = int | tuple[int, int] | Literal["auto"] | None
+SMALL = 64  # pixels of the longer side up to which images stay as they are
+AUTO_SIDE = 224  # of the squares that others become: what features of ImageNet are made for
 
 
-def _check_way(how: str) -> None:
+class Sizing(NamedTuple):
+    """What size images are wanted in, and how others get there."""
+
+    image_size: tuple[int, int] | Literal["auto"] | None  # (height, width); None leaves images as they are
+    fit: str  # one of `WAYS`
+    auto_side: int  # of the squares that "auto" makes of large images
+
+    def target(self, sizes: Collection[tuple[int, int]]) -> tuple[int, int] | None:
+        """The (height, width) that images of these sizes are to have, None where they stay.
+
+        "auto": images of one size that are at most 64 pixels (and at most `auto_side`) on their longer side stay. Small
+        images of several sizes become squares of the longest side there is, all others squares of `auto_side`.
+        """
+        if self.image_size != "auto":
+            return self.image_size
+        different = set(sizes)
+        if not different:
+            return None
+        longest = max(max(size) for size in different)
+        if longest > min(SMALL, self.auto_side):
+            return self.auto_side, self.auto_side
+        return None if len(different) == 1 else (longest, longest)
+
+
+def make_sizing(image_size: Any = None, fit: str = "stretch", auto_side: int = AUTO_SIDE) -> Sizing:
+    """Reads what a user says of sizes: a side, (height, width), "auto" or None; ValueError for anything else."""
+    check_fit(fit)
+    if auto_side < 1:
+        raise ValueError(f"auto_side {auto_side} is too small: give the side of squares in pixels, such as {AUTO_SIDE}")
+    if isinstance(image_size, str) and image_size != "auto":
+        raise ValueError(f"image_size {image_size!r} is no size: give a side, (height, width), auto or None")
+    known = image_size is None or image_size == "auto"
+    return Sizing(image_size if known else image_shape(image_size), fit, int(auto_side))
+
+
+def check_fit(how: str) -> None:
+    """Raises ValueError unless it is a way to fit images."""
     if how not in WAYS:
         raise ValueError(f"images cannot be fitted by {how!r}; choose one of {', '.join(WAYS)}")
 
 
-def _margins(height: int, width: int, size: tuple[int, int]) -> list[tuple[int, int]]:
-    """What padding adds above and below, left and right."""
-    if height > size[0] or width > size[1]:
-        raise ValueError(
-            f"images of {height}x{width} do not fit into {size[0]}x{size[1]}: resize them, or ask for more"
-        )
-    return [((whole - part) // 2, whole - part - (whole - part) // 2) for part, whole in zip((height, width), size)]
+def fit_images(images: np.ndarray, size: Sequence[int], how: str = "stretch") -> np.ndarray:
+    """Images [N, H, W, C] brought to a size (height, width).
+
+    Args:
+      how: "stretch", which gives up the ratio of height and width; "pad", which shrinks what is larger, keeps the ratio
+        and puts black around, so that small images stay as they are; or "crop", which takes as much of the middle
+        as has the ratio of `size`.
+
+    Raises:
+      ValueError: an unknown way.
+    """
+    check_fit(how)
+    height, width = images.shape[1:3]
+    if (height, width) == tuple(size):
+        return images
+    if how == "pad":
+        inner = _inner(height, width, size)
+        return np.pad(resize(images, inner), [(0, 0), *_margins(inner, size), (0, 0)])
+    if how == "crop":
+        images = images[(slice(None), *_middle(height, width, size))]
+    return resize(images, size)
+
+
+def fit_mask(mask: np.ndarray, size: Sequence[int], how: str = "stretch") -> np.ndarray:
+    """The mask [H, W] of an image, of 0 and 1, where `fit_images` brings its pixels, by nearest neighbour."""
+    check_fit(how)
+    height, width = mask.shape
+    if (height, width) == tuple(size):
+        return mask
+    if how == "pad":
+        inner = _inner(height, width, size)
+        return np.pad(resize_mask(mask, inner), _margins(inner, size))
+    return resize_mask(mask[_middle(height, width, size)] if how == "crop" else mask, size)
 
 
 def placed(
-    size: tuple[int, int], fitted: tuple[int, int], how: str = "resize"
+    size: tuple[int, int], fitted: tuple[int, int], how: str = "stretch"
 ) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
     """Where an image is after `fit_images`: what is left of its own rows and columns, and where these have gone.
 
@@ -42,34 +99,54 @@ def placed(
       size: (height, width) of the image.
       fitted: (height, width) that it was brought to.
     """
-    _check_way(how)
+    check_fit(how)
     seen, shown = ((slice(0, height), slice(0, width)) for height, width in (size, fitted))
     if how == "pad":
-        margins = _margins(*size, fitted)
-        shown = tuple(slice(before, before + side) for (before, _), side in zip(margins, size))
+        inner = _inner(*size, fitted)
+        shown = tuple(slice(before, before + side) for (before, _), side in zip(_margins(inner, fitted), inner))
+    if how == "crop":
+        seen = _middle(*size, fitted)
     return seen, shown
 
 
-def fit_size(task: Task, side: int, *, how: str = "resize") -> Task:
-    """The task with square images of `side` pixels, and that in its details; itself where they are already.
+def fit_words(size: Sequence[int], target: Sequence[int], how: str) -> str:
+    """What was done to images of a size, for a table: "stretched; 16 of their pixels are one of ours"."""
+    (height, width), (h, w) = size, target
+    kept = (height, width)
+    if how == "crop":
+        rows, columns = _middle(height, width, target)
+        kept = (rows.stop - rows.start, columns.stop - columns.start)
+    if how == "pad":
+        h, w = _inner(height, width, target)
+    words = {
+        "stretch": "stretched" if height * w != width * h else "resized",
+        "pad": "black around",
+        "crop": "the middle",
+    }
+    said = [words[how]]
+    if kept != (height, width):
+        said.append(f"{1 - kept[0] * kept[1] / (height * width):.0%} cut off")
+    ratio = kept[0] * kept[1] / (h * w)
+    if ratio >= 1.5:
+        said.append(f"{ratio:.0f} of their pixels are one of ours")
+    elif ratio < 1:
+        said.append("enlarged")
+    return "; ".join(said)
 
-    Args:
-      how: "resize", which stretches other shapes to squares, or "pad", which puts black around smaller images.
 
-    Raises:
-      ValueError: an unknown way, or images too large to pad.
-    """
-    height, width = task.train.images.shape[1:3]
-    _check_way(how)
-    if height == width == side:
-        return task
+def _inner(height: int, width: int, size: Sequence[int]) -> tuple[int, int]:
+    """The size that an image has inside its black border: its ratio is kept, and nothing is enlarged."""
+    scale = min(1.0, size[0] / height, size[1] / width)
+    return max(1, round(scale * height)), max(1, round(scale * width))
 
-    def fitted(part: Split) -> Split:
-        images, masks = fit_images(part.images, (side, side), how), None
-        # Of stretched images masks have a meaning per pixel that a task of whole images does not use.
-        if how == "pad" and part.masks is not None:
-            masks = np.pad(part.masks, [(0, 0), *_margins(height, width, (side, side))])
-        return part._replace(images=images, masks=masks)
 
-    details = task.details | {"shape": [side, side, task.train.images.shape[3]], "fitted_from": [height, width, how]}
-    return Task(task.name, *map(fitted, (task.train, task.valid, task.test)), details)
+def _margins(inner: Sequence[int], size: Sequence[int]) -> list[tuple[int, int]]:
+    """What padding adds above and below, left and right."""
+    return [((whole - part) // 2, whole - part - (whole - part) // 2) for part, whole in zip(inner, size)]
+
+
+def _middle(height: int, width: int, size: Sequence[int]) -> tuple[slice, slice]:
+    """The rows and columns of the largest part in the middle that has the ratio of `size`."""
+    scale = min(height / size[0], width / size[1])
+    part = max(1, round(scale * size[0])), max(1, round(scale * size[1]))
+    return tuple(slice((whole - n) // 2, (whole - n) // 2 + n) for whole, n in zip((height, width), part))

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxad.data.images import check_images, check_masks
+from jaxad.data.provenance import Reading
 
 
 class ImageSet(NamedTuple):
@@ -17,6 +18,7 @@ class ImageSet(NamedTuple):
     class_names: tuple[str, ...]
     masks: np.ndarray | None  # [N, H, W] uint8, 1 = anomalous pixel
     ids: np.ndarray  # [N] str, where each image comes from, such as "fashion_mnist/train/123"; unique
+    reading: Reading | None = None  # what came of reading its files
 
 
 def take(dataset: ImageSet, index: np.ndarray) -> ImageSet:

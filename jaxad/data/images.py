@@ -3,11 +3,13 @@
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".pgm", ".ppm"})
+WITH_ALPHA = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})  # pillow's modes
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, the weights of pillow's "L" and of OpenCV
 
 
@@ -87,6 +89,9 @@ def resize(images: np.ndarray, size: int | Sequence[int]) -> np.ndarray:
         images = images.astype(np.float32)
     out = np.empty((len(images), height, width, images.shape[3]), images.dtype)
     for source, target in zip(images, out):
+        if out.dtype == np.uint8 and images.shape[3] == 3:  # in one call, which gives what three give
+            target[:] = Image.fromarray(np.ascontiguousarray(source)).resize((width, height), Image.Resampling.BILINEAR)
+            continue
         for c in range(images.shape[3]):
             channel = Image.fromarray(np.ascontiguousarray(source[..., c]))
             target[..., c] = channel.resize((width, height), Image.Resampling.BILINEAR)
@@ -122,45 +127,60 @@ def to_channels(images: np.ndarray, channels: int) -> np.ndarray:
     )
 
 
+class Decoded(NamedTuple):
+    """An image of a file."""
+
+    pixels: np.ndarray  # [H, W, 1] or [H, W, 3], uint8, or float32 for 16 bits
+    had_alpha: bool  # whether transparency was dropped
+
+
 def decode(source: bytes | Path) -> np.ndarray:
     """Decodes one image file (or its bytes) to [H, W, 1] or [H, W, 3], uint8, or float32 for 16 bits.
 
     Palettes and other colour models become RGB, an alpha channel is dropped, bilevel images become 0 and 255.
     """
+    return decode_file(source).pixels
+
+
+def decode_file(source: bytes | Path) -> Decoded:
+    """What `decode` returns, and what it dropped; ValueError where that cannot be read as an image."""
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+        with _open(source) as image:
             if image.mode.startswith("I"):  # 16-bit PNG and TIFF arrive as I;16 or as 32-bit I
-                return np.clip(np.asarray(image, np.float32) / 65535, 0, 1)[..., None]
+                return Decoded(np.clip(np.asarray(image, np.float32) / 65535, 0, 1)[..., None], False)
+            alpha = image.mode in WITH_ALPHA or "transparency" in image.info
             if image.mode not in ("L", "RGB"):
                 image = image.convert("L" if image.mode in ("1", "LA") else "RGB")
             pixels = np.asarray(image)
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        what = "image bytes" if isinstance(source, bytes) else source
-        raise ValueError(f"cannot read {what} as an image ({error}): remove or replace it") from error
-    return pixels if pixels.ndim == 3 else pixels[..., None]
+    except MemoryError:
+        raise
+    except Exception as error:  # on damaged files pillow's readers raise many types
+        raise _unreadable(source, error) from error
+    return Decoded(pixels if pixels.ndim == 3 else pixels[..., None], alpha)
 
 
-def read_images(files: Sequence[Path], image_size: int | Sequence[int] | None = None) -> np.ndarray:
-    """Reads image files to one array [N, H, W, C].
+def file_size(source: bytes | Path) -> tuple[int, int]:
+    """The (height, width) of an image by its header, without decoding it; ValueError where there is none."""
+    try:
+        with _open(source) as image:
+            return image.height, image.width
+    except Exception as error:
+        raise _unreadable(source, error) from error
 
-    A mixture of grey and colour becomes RGB, of 8 and 16 bits float32.
 
-    Raises:
-      ValueError: an unreadable file, or different sizes where no `image_size` is given.
-    """
-    if not files:
-        raise ValueError("no image files to read: name at least one")
-    # Resizing one by one keeps a folder of large photographs out of memory.
-    images = [decode(Path(file)) for file in files] if image_size is None else []
-    for file in files if image_size is not None else ():
-        images.append(resize(decode(Path(file))[None], image_size)[0])
-    for file, image in zip(files, images):
-        if image.shape[:2] != images[0].shape[:2]:
-            first, other = ("x".join(map(str, x.shape[:2])) for x in (images[0], image))
-            raise ValueError(f"{files[0]} is {first} but {file} is {other} pixels: give an image size to resize all")
-    channels = max(image.shape[2] for image in images)
-    dtype = np.uint8 if all(image.dtype == np.uint8 for image in images) else np.float32
-    return np.stack([to_channels(to_dtype(image, dtype)[None], channels)[0] for image in images])
+def _open(source: bytes | Path) -> Image.Image:
+    return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+
+
+def reason_of(error: BaseException) -> str:
+    """Why pillow could not read an image, without naming the file."""
+    unknown = isinstance(error, UnidentifiedImageError)
+    return "no known format of images" if unknown else str(error) or type(error).__name__
+
+
+def _unreadable(source: bytes | Path, error: Exception) -> ValueError:
+    what = "image bytes" if isinstance(source, bytes) else source
+    return ValueError(f"cannot read {what} as an image ({reason_of(error)}): remove or replace it")
 
 
 def image_files(path: Path) -> list[Path]:

@@ -1,16 +1,23 @@
 """From names to a task: the one call that a script makes."""
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
+from jaxad.data.fitting import AUTO_SIDE, Fit, ImageSize
+from jaxad.data.image_set import ImageSet, class_indices
 from jaxad.data.protocols.default import one_class, out_of_distribution, segmentation
+from jaxad.data.protocols.good_alone import good_alone
 from jaxad.data.protocols.official_test import official_split
 from jaxad.data.protocols.splits import anomalies_wanted, check_options, normal_mask
 from jaxad.data.sources.registry import Choose, Labels, load, source_of
 from jaxad.data.task import Task
 
+FEW = 500  # anomalies up to which all serve, where nobody says how many
+DEFAULT_RATIO = 0.05  # AutoAD, section V
 PAINTED = 0.4  # share of painted crops with defects: two fifths of all crops are good and train
 
 
@@ -23,17 +30,22 @@ def load_task(
     normal_split: str = "train",
     anomaly_split: str = "test",
     test_split: str | None = None,
-    anomaly_ratio: float = 0.05,
+    anomaly_ratio: float | None = None,
     valid_anomalies: int | None = None,
     split: Sequence[float] = (6, 2, 2),
     limit: int | None = None,
-    image_size: int | Sequence[int] | None = None,
+    image_size: ImageSize | Sequence[int] = "auto",
+    fit: Fit = "stretch",
+    auto_side: int = AUTO_SIDE,
     seed: int = 0,
 ) -> Task:
     """Loads image sets and makes an anomaly detection task of them: training, validation and test images.
 
     "mvtec:..." and "painted:..." are segmentation tasks; `ood` makes an out-of-distribution task (of the normal
     classes alone, where these are given too); `normal_classes` a one-class task; digits and textures have a default.
+    What "folder:PATH" is depends on its sub-folders: with train/ and test/ it is as "mvtec:PATH", where masks may be
+    missing; of class sub-folders the one called good, normal, ok or regular is the default; of good images alone
+    (directly in it, or in one sub-folder) anomalies in validation and test are made, see `jaxad.data.good_alone`.
     Of images of your own in arrays `jaxad.data.task_from_arrays` makes one.
 
     Args:
@@ -48,12 +60,17 @@ def load_task(
       anomaly_split: part of the `ood` sets that anomalies are drawn from.
       test_split: part of a TFDS or IDX set to test on, such as "test", instead of a share of `normal_split`: all of it
         in a one-class task, otherwise its normal images and anomalies; see `official_split`.
-      anomaly_ratio: share of anomalies in validation and test, 0 to below 1.
+      anomaly_ratio: share of anomalies in validation and test, 0 to below 1. By default all anomalies serve, half of
+        them in validation, half in test, where there are at most 500 and the source states no share of its own (files
+        of yours state none); otherwise the source's share, 0.05 for most.
       valid_anomalies: number of anomalies in validation, whatever the ratio.
       split: shares of normal images in training, validation and test.
       limit: use at most so many normal images; with `test_split` of training and validation alone, in a segmentation
         task of training alone.
-      image_size: side or (height, width) in pixels to resize all images to.
+      image_size: side or (height, width) in pixels to bring all images to; None leaves them as they are. By default
+        images of one size that are at most 64 pixels on their longer side stay, and all others become squares.
+      fit: how other shapes become squares: "stretch", "pad" (shrunk, with black around) or "crop" (the middle).
+      auto_side: side of the squares that they become by default.
       seed: of everything that is drawn; the same seed gives the same task.
 
     Returns:
@@ -81,45 +98,59 @@ def load_task(
     if dataset in ood:
         raise ValueError(f"{dataset} cannot be normal and anomalous: name another set as ood, or normal classes")
     check_options(anomaly_ratio, split, limit, valid_anomalies)
-    options = {
-        "anomaly_ratio": anomaly_ratio,
-        "valid_anomalies": valid_anomalies,
-        "split": split,
-        "limit": limit,
-        "seed": seed,
-    }
-    common = {"data_dir": data_dir, "image_size": image_size, "seed": seed}
+    options = {"valid_anomalies": valid_anomalies, "split": split, "limit": limit, "seed": seed}
+    common = {"data_dir": data_dir, "image_size": image_size, "fit": fit, "auto_side": auto_side, "seed": seed}
     entry = source_of(dataset)
     if entry.defects:
-        if ood or normal_classes:
+        if ood or (normal_classes and tuple(normal_classes) != entry.normal):
             raise ValueError(f"{dataset} has its own anomalies: leave out ood and normal classes")
         if valid_anomalies is not None or test_split is not None:
             raise ValueError(f"{dataset} has its own test part, to be halved: leave out valid_anomalies and test_split")
-        train, test = (load(dataset, split=part, defective=PAINTED, **common) for part in ("train", "test"))
-        return segmentation(train, test, limit=limit, seed=seed)
+        train = load(dataset, split="train", defective=PAINTED, limit=limit, **common)
+        test = load(dataset, split="test", defective=PAINTED, **common)
+        if test.images.shape[1:3] != train.images.shape[1:3] and image_size == "auto":
+            test = load(dataset, split="test", **_like(train, common))
+        return _said(segmentation(train, test, limit=limit, seed=seed), fit)
+    if entry.good and not ood and test_split is None:
+        good = load(dataset, limit=limit, **common)
+        if normal_classes:
+            class_indices(dataset, good.class_names, normal_classes)
+        return _said(good_alone(good, **options, anomaly_ratio=anomaly_ratio), fit)
+    by_name = ""
     if not ood and not normal_classes:
         if not entry.normal:
-            names = load(dataset, split=normal_split, limit=1, **common).class_names
-            classes = ", ".join(names[:20]) or "none, it has no labels"
+            classes = ", ".join(_class_names(dataset, normal_split, common)[:20]) or "none, it has no labels"
             raise ValueError(
                 f"what is anomalous for {dataset}? Name other sets (ood) or normal classes among: {classes}"
             )
         normal_classes = list(entry.normal)
+        by_name = "" if entry.look is None else entry.normal[0]
     if test_split is not None and entry.parts == ():
         raise ValueError(
             f"{dataset} has no part {test_split!r} to test on: leave out test_split, or name a TFDS or IDX set"
         )
     tested = None if test_split is None else load(dataset, split=test_split, **common)
+    common = common if tested is None else _like(tested, common)
 
+    ratio = next((r for r in (anomaly_ratio, entry.anomaly_ratio) if r is not None), DEFAULT_RATIO)
+    stated = (anomaly_ratio, test_split, entry.anomaly_ratio, *(source_of(name).anomaly_ratio for name in ood))
+    most = FEW if all(item is None for item in stated) else 0  # anomalies that may all serve
     spare = None
     if limit is not None:
         # Anomalies for both held-out parts, twice as many as needed because copies of other images are left out.
         n_normal = limit + (len(tested.ids) if ood and tested is not None else 0)
-        spare = max(2 * (anomalies_wanted(n_normal, anomaly_ratio) + (valid_anomalies or 0)), 1)
-    choose = _choose(dataset, normal_classes, limit, 0 if ood else spare, seed) if normal_classes else None
+        spare = max(2 * (anomalies_wanted(n_normal, ratio) + (valid_anomalies or 0)), 1)
+    counts: list[int] = []  # how many anomalies there are, of which some may not be loaded
+
+    def wanted(there_are: int) -> int | None:
+        counts.append(there_are)
+        return None if there_are <= most else spare
+
+    def sample(labels: Labels, n: int, class_names: tuple[str, ...]) -> np.ndarray:
+        return np.sort(np.random.default_rng(seed).permutation(n)[: wanted(n)])
+
+    choose = _choose(dataset, normal_classes, limit, (lambda _: 0) if ood else wanted, seed) if normal_classes else None
     loaded = load(dataset, split=normal_split, limit=limit, choose=choose, **common)
-    if not ood and tested is None:
-        return one_class(loaded, normal_classes, **options)
     shape = loaded.images.shape[1:]
     anomalous = [
         load(
@@ -127,38 +158,74 @@ def load_task(
             data_dir=data_dir,
             split=anomaly_split,
             shape=shape,
-            limit=None if source_of(name).any_shape else spare,
+            limit=None,
+            choose=None if source_of(name).any_shape else sample,
             image_size=None if source_of(name).any_shape else shape[:2],
+            fit=fit,
             seed=seed,
         )
         for name in ood
     ]
-    if tested is not None:
+    there_are = max(sum(counts), sum(len(pool.ids) for pool in anomalous))
+    options["anomaly_ratio"] = None if 0 < there_are <= most else ratio
+    if not ood and tested is None:
+        task = one_class(loaded, normal_classes, **options)
+    elif tested is not None:
         task = official_split(loaded, tested, normal_classes, anomalous=anomalous, **options)
         parts = {
             "normal_split": normal_split,
             "anomaly_split": anomaly_split if ood else normal_split,
             "test_split": test_split,
         }
-        return task._replace(details=task.details | parts)
-    task = out_of_distribution(loaded, anomalous, **options)
-    if normal_classes:
-        task = task._replace(
-            details=task.details | {"normal_classes": [str(c) for c in normal_classes]},
-            name=f"{loaded.name} ({', '.join(map(str, normal_classes))}) against {'+'.join(ood)}",
-        )
-    return task
+        task = task._replace(details=task.details | parts)
+    else:
+        task = out_of_distribution(loaded, anomalous, **options)
+        if normal_classes:
+            task = task._replace(
+                details=task.details | {"normal_classes": [str(c) for c in normal_classes]},
+                name=f"{loaded.name} ({', '.join(map(str, normal_classes))}) against {'+'.join(ood)}",
+            )
+    return _said(task, fit, by_name)
+
+
+def _said(task: Task, fit: str, normal_by_name: str = "") -> Task:
+    """The task with what was decided here: how images of other shapes are to be fitted, then and later."""
+    by_name = {"normal_by_name": normal_by_name} if normal_by_name else {}
+    return task._replace(details=task.details | {"fit": fit} | by_name)
+
+
+def _like(dataset: ImageSet, common: dict[str, Any]) -> dict[str, Any]:
+    """The options of loading another part of a set: by "auto" its images get the size that those of this part have."""
+    return common | ({"image_size": dataset.images.shape[1:3]} if common["image_size"] == "auto" else {})
+
+
+def _class_names(dataset: str, part: str, common: dict[str, Any]) -> tuple[str, ...]:
+    """The classes of a set, of which one image is read."""
+    found: tuple[str, ...] = ()
+
+    def choose(labels: Labels, n: int, class_names: tuple[str, ...]) -> np.ndarray:
+        nonlocal found
+        found = class_names
+        return np.arange(min(n, 1))
+
+    with contextlib.suppress(ValueError):  # of an image that cannot be read; the classes are known by then
+        load(dataset, split=part, choose=choose, **common)
+    return found
 
 
 def _choose(
-    dataset: str, normal_classes: Sequence[str | int], limit: int | None, spare: int | None, seed: int
+    dataset: str,
+    normal_classes: Sequence[str | int],
+    limit: int | None,
+    spare: Callable[[int], int | None],
+    seed: int,
 ) -> Choose:
-    """Picks `limit` normal and `spare` other images (all where None)."""
+    """Picks `limit` normal images, and of so many others `spare` of their number (all where None)."""
 
     def choose(labels: Labels, n: int, class_names: tuple[str, ...]) -> np.ndarray:
         is_normal = normal_mask(dataset, labels(), class_names, normal_classes)
         order = np.random.default_rng(seed).permutation(n)
-        normal, other = order[is_normal[order]][:limit], order[~is_normal[order]][:spare]
-        return np.sort(np.concatenate([normal, other]))
+        others = order[~is_normal[order]]
+        return np.sort(np.concatenate([order[is_normal[order]][:limit], others[: spare(len(others))]]))
 
     return choose

@@ -6,6 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxad.data.images import check_images, check_masks
+from jaxad.data.provenance import reading_lines, size_words
+
+FEW = 20  # anomalies in validation and test below which a table warns of figures
 
 
 class Split(NamedTuple):
@@ -119,12 +122,16 @@ def table(task: Task) -> str:
     low, high = min(x.min() for x in images), max(x.max() for x in images)
     height, width, channels = task.train.images.shape[1:]
     anomalous = task.details.get("anomalous_classes") or task.details.get("anomalous", [])
+    masks = ", with masks" if task.test.masks is not None else ""
+    form = f"{height}x{width}x{channels} {task.train.images.dtype}{size_words(task.details, (height, width))}"
     lines = [
         task.name,
-        f"  anomalous: {', '.join(anomalous)}",
-        f"  images: {height}x{width}x{channels} {task.train.images.dtype} in [{low:g}, {high:g}]"
-        + (", with masks" if task.test.masks is not None else ""),
+        f"  anomalous: {', '.join(anomalous)}{_rule(task)}",
+        f"  images: {form} in [{low:g}, {high:g}]{masks}",
+        *(f"  {line}" for line in reading_lines(task.details)),
     ]
+    if task.details.get("normal_by_name"):
+        lines.insert(1, f"  normal: {task.details['normal_by_name']}, by its name")
     if task.details.get("duplicates_dropped"):
         lines.append(f"  left out: {task.details['duplicates_dropped']} exact copies of other images")
     if task.details.get("duplicates_in_test"):
@@ -132,3 +139,14 @@ def table(task: Task) -> str:
     lines.append(f"  {'part':<6}{'images':>8}{'normal':>8}{'anomalous':>11}{'share':>8}")
     lines += [f"  {r.part:<6}{r.images:>8}{r.normal:>8}{r.anomalous:>11}{r.fraction:>8.1%}" for r in describe(task)]
     return "\n".join(lines)
+
+
+def _rule(task: Task) -> str:
+    """How anomalies came into validation and test, where that is not by their share."""
+    held_out = int(task.valid.labels.sum() + task.test.labels.sum())
+    if task.details.get("made"):
+        return ", all made: figures on them are not figures on yours"
+    if task.details.get("anomaly_rule") == "all, dealt by kind":
+        few = ", too few for more than a rough figure" if held_out < FEW else ""
+        return f"; all {held_out} there are serve, in validation or test{few}"
+    return ""

@@ -35,7 +35,8 @@ Outcome = ScoredImage | Unread
 
 def fit_of(loaded: LoadedDetector) -> str:
     """How images of another shape were brought to the detector's, one of `jaxad.data.fitting.WAYS`."""
-    return loaded.details.get("fit", "resize")
+    fit = loaded.details.get("fit", "stretch")
+    return "stretch" if fit == "resize" else fit  # its name until 0.2.0
 
 
 def read_for(loaded: LoadedDetector, pixels: np.ndarray, tiling: Tiling = None) -> np.ndarray:

@@ -7,6 +7,8 @@ from jaxad.data.image_set import ImageSet, class_indices
 from jaxad.data.images import resize
 from jaxad.data.sources.registry import load
 
+LARGEST = 64  # pixels of a side where nobody says how many
+
 
 class ClassSets(NamedTuple):
     """The images, all square and of one size, without masks, which one-class scores do not use."""
@@ -31,7 +33,7 @@ def load_class_sets(
     Args:
       dataset: as for `load`.
       classes: that are normal in turn, by name or number; all by default.
-      image_size: side of the square images; by default the smallest of 8, 16, 32 ... that holds them.
+      image_size: side of the square images; by default the smallest of 8, 16, 32 and 64 that holds them, 64 for others.
       test_split: of a TFDS or IDX set, such as test.
       test_folder: class folders to test on.
       data_dir, seed: of `load`.
@@ -39,7 +41,7 @@ def load_class_sets(
     Raises:
       ValueError: what `load` refuses, a set without labels, an unknown class.
     """
-    options = {"data_dir": data_dir, "image_size": image_size, "seed": seed}
+    options = {"data_dir": data_dir, "image_size": image_size or "auto", "auto_side": LARGEST, "seed": seed}
     train, test = load(dataset, **options), None
     if train.labels is None:
         raise ValueError(f"{dataset} has no labels, so no class can be normal: give a labelled set")

@@ -6,12 +6,14 @@ import numpy as np
 
 from jaxad.data.image_set import ImageSet, from_arrays, list_classes, take
 from jaxad.data.protocols.splits import (
+    alike,
     anomaly_pool,
     check_enough,
     check_options,
     clean,
     contaminate,
     deal,
+    halve,
     mix,
     normal_mask,
     present,
@@ -24,7 +26,7 @@ def out_of_distribution(
     normal: ImageSet,
     anomalous: ImageSet | Sequence[ImageSet],
     *,
-    anomaly_ratio: float = 0.05,
+    anomaly_ratio: float | None = 0.05,
     valid_anomalies: int | None = None,
     split: Sequence[float] = (6, 2, 2),
     limit: int | None = None,
@@ -42,7 +44,8 @@ def out_of_distribution(
     Args:
       normal: the in-distribution images.
       anomalous: one or more other sets.
-      anomaly_ratio: anomalous share of validation and test, in [0, 1).
+      anomaly_ratio: anomalous share of validation and test, in [0, 1); None: all anomalies serve, half of them in
+        validation, half in test, dealt by kind (class or set), beside all held-out normal images.
       valid_anomalies: exactly so many anomalies in validation, at least 1; by the anomaly ratio when None.
       split: proportions of train, validation and test.
       limit: use at most this many normal images, drawn by `seed`.
@@ -64,10 +67,14 @@ def out_of_distribution(
 
     rng = np.random.default_rng(seed)
     train, *held_out = deal(len(normal.ids), split, limit, rng)
-    if valid_anomalies is not None:
-        check_enough(name, len(pool.ids), valid_anomalies, int(anomaly_ratio > 0))
-    counts = contaminate([len(part) for part in held_out], len(pool.ids), anomaly_ratio, valid_anomalies)
-    anomalies = np.split(rng.permutation(len(pool.ids)), np.cumsum([n_out for _, n_out in counts]))
+    if valid_anomalies is not None or anomaly_ratio is None:
+        check_enough(name, len(pool.ids), valid_anomalies or 1, int(anomaly_ratio != 0))
+    if anomaly_ratio is None:
+        anomalies = halve(pool.labels, valid_anomalies, rng)
+        counts = [(len(part), len(drawn)) for part, drawn in zip(held_out, anomalies)]
+    else:
+        counts = contaminate([len(part) for part in held_out], len(pool.ids), anomaly_ratio, valid_anomalies)
+        anomalies = np.split(rng.permutation(len(pool.ids)), np.cumsum([n_out for _, n_out in counts]))
     mixed = [
         mix(take(normal, part[:n_in]), take(pool, drawn), rng)
         for part, drawn, (n_in, _) in zip(held_out, anomalies, counts)
@@ -77,6 +84,7 @@ def out_of_distribution(
         "normal": normal.name,
         "anomalous": [s.name for s in sets],
         "anomaly_ratio": anomaly_ratio,
+        "anomaly_rule": "all, dealt by kind" if anomaly_ratio is None else "anomaly ratio",
         "valid_anomalies": valid_anomalies,
         "split": [float(share) for share in split],
         "limit": limit,
@@ -84,14 +92,14 @@ def out_of_distribution(
         "duplicates_dropped": dropped,
     }
     task = Task(name, clean(take(normal, train)), *mixed, details)
-    return check_task(with_shape(task), need_anomalies=anomaly_ratio > 0)
+    return check_task(with_shape(task, normal, *sets), need_anomalies=anomaly_ratio != 0)
 
 
 def one_class(
     dataset: ImageSet,
     normal_classes: Sequence[str | int] | str | int,
     *,
-    anomaly_ratio: float = 0.05,
+    anomaly_ratio: float | None = 0.05,
     valid_anomalies: int | None = None,
     split: Sequence[float] = (6, 2, 2),
     limit: int | None = None,
@@ -134,23 +142,24 @@ def segmentation(train: ImageSet, test: ImageSet, *, limit: int | None = None, s
     Halves are drawn by defect type, sizes differing by one image at most. Class 0 ("good") is normal.
 
     Args:
-      train, test: the two parts of one category, with masks.
+      train, test: the two parts of one category; without masks for the test part, whole images are labelled alone.
       limit: use at most this many training images, drawn by `seed`.
     """
     if limit is not None and limit < 1:
         raise ValueError(f"limit {limit} is too small: at least 1 training image is needed")
     if train.labels is None or test.labels is None or train.labels.any():
         raise ValueError(f"{train.name}: training images must all be of class 0, good: move the others to test")
+    train, test = alike(train, test)
     before = len(train.ids) + len(test.ids)
     if train.images.shape[1:] == test.images.shape[1:]:  # otherwise check_task says what is wrong
         fresh = first_of_equals(train.images, test.images)
         train, test = take(train, fresh[: len(train.ids)]), take(test, fresh[len(train.ids) :])
     dropped = before - len(train.ids) - len(test.ids)
+    if test.masks is None:
+        train = train._replace(masks=None)
     rng = np.random.default_rng(seed)
     chosen = rng.permutation(len(train.ids))[:limit]
-    # Shuffled within each class, then dealt in turns: both halves get each class, and no half all odd ones.
-    shuffled = rng.permutation(len(test.ids))
-    dealt = shuffled[np.argsort(test.labels[shuffled], kind="stable")]
+    for_valid, for_test = halve(test.labels, None, rng)
 
     def part(dataset: ImageSet, index: np.ndarray) -> Split:
         index = rng.permutation(index)
@@ -158,8 +167,8 @@ def segmentation(train: ImageSet, test: ImageSet, *, limit: int | None = None, s
         return Split(d.images, (d.labels > 0).astype(np.int32), d.masks, d.ids)
 
     details = {
-        "kind": "segmentation",
-        "normal": f"{train.name}/good",
+        "kind": "segmentation" if test.masks is not None else "given parts",
+        "normal": f"{train.name}/{train.class_names[0] if train.class_names else 'good'}",
         "anomalous": list(test.class_names[1:]),
         "anomaly_ratio": float((test.labels > 0).mean()) if len(test.labels) else 0.0,
         "split": "given by the folders, test halved",
@@ -167,8 +176,8 @@ def segmentation(train: ImageSet, test: ImageSet, *, limit: int | None = None, s
         "seed": seed,
         "duplicates_dropped": dropped,
     }
-    task = Task(train.name, part(train, chosen), part(test, dealt[::2]), part(test, dealt[1::2]), details)
-    return check_task(with_shape(task))
+    task = Task(train.name, part(train, chosen), part(test, for_valid), part(test, for_test), details)
+    return check_task(with_shape(task, train, test))
 
 
 def task_from_arrays(

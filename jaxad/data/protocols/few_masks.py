@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxad.data.image_set import ImageSet, take
 from jaxad.data.images import check_images, check_masks
+from jaxad.data.provenance import reading_details, reading_lines, size_words
 from jaxad.data.sources.registry import SOURCES, load, source_of
 from jaxad.data.task import Split, first_of_equals
 
@@ -139,6 +140,7 @@ def few_labels(
         "duplicates_dropped": dropped,
         "shape": list(dataset.images.shape[1:]),
         "anomalous_pixels": float(dataset.masks.mean()),
+        **reading_details([dataset.reading], dataset.images),
     }
     parts = (_part(dataset, index) for index in (chosen, unlabelled, tested))
     return check_labelled(LabelledTask(dataset.name, *parts, normal, details))
@@ -190,7 +192,9 @@ def check_labelled(task: LabelledTask) -> LabelledTask:
 def table(task: LabelledTask) -> str:
     """The task in plain text for a terminal."""
     height, width, channels = task.labelled.images.shape[1:]
-    lines = [task.name, f"  {task.details.get('setting', '')}, images {height}x{width}x{channels}"]
+    form = f"{height}x{width}x{channels}{size_words(task.details, (height, width))}"
+    lines = [task.name, f"  {task.details.get('setting', '')}, images {form}"]
+    lines += [f"  {line}" for line in reading_lines(task.details)]
     if task.details.get("duplicates_dropped"):
         lines.append(f"  left out: {task.details['duplicates_dropped']} exact copies of other images")
     lines.append(f"  {'part':<12}{'images':>8}{'with defects':>14}{'anomalous pixels':>18}")

@@ -115,4 +115,4 @@ def official_split(
         "duplicates_in_test": int((~fresh_test).sum()),
     }
     task = Task(name, clean(take(normal, train_index)), valid, tested, details)
-    return check_task(with_shape(task), need_anomalies=anomaly_ratio > 0)
+    return check_task(with_shape(task, train, test, *sets), need_anomalies=anomaly_ratio > 0)

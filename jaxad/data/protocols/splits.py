@@ -4,16 +4,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxad.data.image_set import ImageSet, class_indices
+from jaxad.data.image_set import ImageSet, class_index, class_indices
 from jaxad.data.images import resize, to_channels, to_dtype
+from jaxad.data.provenance import reading_details
 from jaxad.data.task import Split, Task
 
 
 def check_options(
-    anomaly_ratio: float, split: Sequence[float], limit: int | None, valid_anomalies: int | None = None
+    anomaly_ratio: float | None, split: Sequence[float], limit: int | None, valid_anomalies: int | None = None
 ) -> None:
     """Raises ValueError unless the options of a task are in range."""
-    if not 0 <= anomaly_ratio < 1:
+    if anomaly_ratio is not None and not 0 <= anomaly_ratio < 1:
         raise ValueError(f"anomaly_ratio {anomaly_ratio} is outside [0, 1): 0.05 means 5% anomalies")
     if len(split) != 3 or not all(share > 0 for share in split):
         raise ValueError(f"split {tuple(split)} needs three positive shares: train, validation, test, such as 6 2 2")
@@ -40,6 +41,8 @@ def present(dataset: ImageSet, mask: np.ndarray) -> list[str]:
 def anomaly_pool(normal: ImageSet, anomalous: Sequence[ImageSet]) -> ImageSet:
     """All anomalous sets as one, in the size, channels and number type of the normal images, with masks if all have.
 
+    Its labels are kinds of anomalies: each set and, where it has some, each of its classes.
+
     Raises:
       ValueError: no set, or images that are among the normal ones.
     """
@@ -48,17 +51,41 @@ def anomaly_pool(normal: ImageSet, anomalous: Sequence[ImageSet]) -> ImageSet:
     size, channels = normal.images.shape[1:3], normal.images.shape[3]
     matched = [to_dtype(to_channels(resize(s.images, size), channels), normal.images.dtype) for s in anomalous]
     have_masks = all(s.masks is not None and s.images.shape[1:3] == size for s in anomalous)
+    kinds = [f"{i} {0 if s.labels is None else k}" for i, s in enumerate(anomalous) for k in _classes(s)]
     pool = ImageSet(
         "+".join(s.name for s in anomalous),
         np.concatenate(matched),
-        None,
-        (),
+        *class_index(np.array(kinds)),
         np.concatenate([s.masks for s in anomalous]) if have_masks else None,
         np.concatenate([s.ids for s in anomalous]),
     )
     if len(np.unique(np.concatenate([normal.ids, pool.ids]))) < len(normal.ids) + len(pool.ids):
         raise ValueError(f"{normal.name} and {pool.name} share images: an image cannot be normal and anomalous")
     return pool
+
+
+def _classes(dataset: ImageSet) -> np.ndarray:
+    return np.zeros(len(dataset.ids), int) if dataset.labels is None else dataset.labels
+
+
+def halve(kinds: np.ndarray, first: int | None, rng: np.random.Generator) -> list[np.ndarray]:
+    """Indices of all images, shuffled and dealt to two parts, which get each kind ([N] integers) in equal shares.
+
+    The first part gets so many, half of them (rounded up) where that is None.
+    """
+    shuffled = rng.permutation(len(kinds))
+    dealt = shuffled[np.argsort(kinds[shuffled], kind="stable")]
+    if first is None:  # in turns, so that of no kind one part has two images more
+        return [dealt[::2], dealt[1::2]]
+    chosen = ((np.arange(first) + 0.5) * len(kinds) / first).astype(int)
+    return [dealt[chosen], np.delete(dealt, chosen)]
+
+
+def alike(*sets: ImageSet) -> list[ImageSet]:
+    """Parts of one set, in RGB where one of them is, and float32 where one has more than 8 bits."""
+    channels = max(part.images.shape[3] for part in sets)
+    dtype = np.uint8 if all(part.images.dtype == np.uint8 for part in sets) else np.float32
+    return [part._replace(images=to_dtype(to_channels(part.images, channels), dtype)) for part in sets]
 
 
 def anomalies_wanted(n_normal: int, anomaly_ratio: float) -> int:
@@ -122,7 +149,8 @@ def mix(normal: ImageSet, anomalous: ImageSet, rng: np.random.Generator) -> Spli
     return Split(images, labels, masks, np.concatenate([normal.ids, anomalous.ids])[order])
 
 
-def with_shape(task: Task) -> Task:
-    """The task with the form of its images among its details."""
+def with_shape(task: Task, *sets: ImageSet) -> Task:
+    """The task with the form of its images among its details, and what came of reading the sets, normal ones first."""
     images = task.train.images
-    return task._replace(details=task.details | {"shape": list(images.shape[1:]), "dtype": str(images.dtype)})
+    details = {"shape": list(images.shape[1:]), "dtype": str(images.dtype)}
+    return task._replace(details=task.details | details | reading_details((s.reading for s in sets), images))

@@ -28,7 +28,7 @@ def read_idx(file: Path) -> np.ndarray:
     return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
 
 
-@source("idx", "idx:FOLDER", "IDX files named as MNIST's.", parts=("train", "test"))
+@source("idx", "idx:FOLDER", "IDX files named as MNIST's.", parts=("train", "test"), anomaly_ratio=0.05)
 def idx(request: Request) -> ImageSet:
     """Reads a folder of IDX files with the names of MNIST, part "train" or "test" (t10k)."""
     path, split = request.path(), request.split

@@ -5,66 +5,62 @@ from pathlib import Path
 import numpy as np
 
 from jaxad.data.image_set import ImageSet
-from jaxad.data.images import (
-    IMAGE_SUFFIXES,
-    decode,
-    image_files,
-    read_images,
-    resize_mask,
-    subfolders,
-    to_dtype,
-)
+from jaxad.data.images import image_files, subfolders
+from jaxad.data.reading import add_masks, read_files
+from jaxad.data.sources.layouts import find_parts, mask_files, no_images
 from jaxad.data.sources.registry import Request, source
 
 
 @source(
     "mvtec",
     "mvtec:PATH/CATEGORY",
-    "The layout of MVTec AD, with masks (train/good, test/DEFECT, ground_truth/DEFECT).",
+    "The layout of MVTec AD (train/good, test/good, test/DEFECT), with masks where ground_truth/DEFECT has them.",
     parts=("train", "test"),
     defects=True,
 )
 def mvtec(request: Request) -> ImageSet:
-    """Reads one part ("train" or "test") of a category in the layout of MVTec AD, with masks.
+    """Reads one part ("train" or "test") of a category in the layout of MVTec AD, with masks if all defects have one.
 
-    Images: `train/good`, `test/good`, `test/<defect>`; masks: `ground_truth/<defect>/NAME_mask.png`, where
-    more than half of the range is anomalous, resized by nearest neighbour. Class 0 is "good".
+    Images: `train/good` or directly in `train`, `test/good`, `test/<defect>`; masks:
+    `ground_truth/<defect>/NAME_mask.*` or `NAME.*`, where more than half of the range is anomalous, fitted by nearest
+    neighbour. Class 0 is "good", or normal, ok, regular where the folder is called so. Where a defect has no mask, no
+    mask is used. Files that cannot be read are left out.
 
     Raises:
-      ValueError: another layout, a mask missing or of another size than its image, different image sizes
-        where no `image_size` is given.
+      ValueError: another layout, a mask of another size than its image, more than half of the files unreadable,
+        different image sizes where no `image_size` is given.
     """
-    path, split, image_size = request.path(), request.split, request.image_size
+    path, split = request.path(), request.split
     if split not in ("train", "test"):
         raise ValueError(f"MVTec-layout folders have no part {split!r}: choose train or test")
-    if not (path / "train" / "good").is_dir() or not (path / "test").is_dir():
+    parts = find_parts(path)
+    if parts is None:
         raise ValueError(f"{path} has no train/good and test folders: give one category, such as mvtec:DIR/bottle")
     # Defects are listed from the test part for both parts, so that a class has one number.
-    names = ("good", *(f.name for f in subfolders(path / "test") if f.name != "good"))
-    groups = [image_files(path / split / name) if (path / split / name).is_dir() else [] for name in names]
-    files = np.array([str(file) for group in groups for file in group])
-    if len(files) == 0:
-        raise ValueError(f"no images in {path / split}: known suffixes are {sorted(IMAGE_SUFFIXES)}")
-    labels = np.repeat(np.arange(len(names), dtype=np.int32), [len(group) for group in groups])
+    names = (parts.name, *parts.defects)
+    if split == "train":
+        groups = [image_files(parts.train)]
+    else:
+        good = [] if parts.test is None else image_files(parts.test)
+        groups = [good, *(image_files(path / "test" / name) for name in parts.defects)]
+    files = [file for group in groups for file in group]
+    if not files:
+        raise no_images(path / split)
+    labels = np.repeat(np.arange(len(groups), dtype=np.int32), [len(group) for group in groups])
+    masks: list[Path | None] = [None] * len(groups[0])
+    for name, group in zip(parts.defects, groups[1:]):
+        masks += [None] * len(group) if parts.masks is None else mask_files(parts.masks / name, group)
     index = request.choose(lambda: labels, len(labels), names)
-    files, labels = files[index], labels[index]
-    images = read_images([Path(file) for file in files], image_size)
-    masks = np.zeros(images.shape[:3], np.uint8)
-    for i in np.flatnonzero(labels):
-        masks[i] = _mask(path, names[labels[i]], Path(files[i]), image_size, masks.shape[1:])
-    return ImageSet(path.name, images, labels, names, masks, files)
-
-
-def _mask(
-    path: Path, defect: str, image: Path, image_size: tuple[int, int] | None, shape: tuple[int, int]
-) -> np.ndarray:
-    file = path / "ground_truth" / defect / f"{image.stem}_mask.png"
-    if not file.is_file():
-        raise ValueError(f"no mask {file} for {image}: add it, or move the image to test/good")
-    values = to_dtype(decode(file), np.float32)
-    mask = (values.max(axis=2) > 0.5).astype(np.uint8)
-    if image_size is not None:
-        return resize_mask(mask, image_size)
-    if mask.shape != shape:
-        raise ValueError(f"mask {file} is {mask.shape}, its image {shape}: give an image size to resize both")
-    return mask
+    chosen, masks = [files[i] for i in index], [masks[i] for i in index]
+    read = read_files(chosen, request.sizing)
+    if split == "train":  # what else is there is no part of this layout
+        other = sum(len(image_files(folder)) for folder in subfolders(path / "train") if folder != parts.train)
+        read = read._replace(reading=read.reading._replace(beside=other))
+    missing = sum(masks[k] is None for k in read.kept if labels[index[k]] > 0)
+    pixels = None
+    if missing:
+        read = read._replace(reading=read.reading._replace(no_mask=missing))
+    else:
+        read, pixels, _ = add_masks(read, chosen, masks, request.sizing.fit)
+    ids = np.array([str(chosen[k]) for k in read.kept])
+    return ImageSet(path.name, read.images, labels[index[read.kept]], names, pixels, ids, read.reading)

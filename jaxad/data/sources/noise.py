@@ -30,14 +30,14 @@ def noise(kind: str, shape: Sequence[int] = (28, 28, 1), *, n: int = COUNT, seed
     return ImageSet(kind, images, np.zeros(n, np.int32), (kind,), None, numbered(f"{kind}/seed{seed}", n))
 
 
-@source("gaussian", "gaussian", "Noise N(0.5, 1), clipped to [0, 1].", any_shape=True)
+@source("gaussian", "gaussian", "Noise N(0.5, 1), clipped to [0, 1].", anomaly_ratio=0.05, any_shape=True)
 def read_gaussian(request: Request) -> ImageSet:
     """As many images as are wanted."""
     request.without_argument()
     return noise("gaussian", request.shape, n=request.count or COUNT, seed=request.seed)
 
 
-@source("uniform", "uniform", "Noise U[0, 1].", any_shape=True)
+@source("uniform", "uniform", "Noise U[0, 1].", anomaly_ratio=0.05, any_shape=True)
 def read_uniform(request: Request) -> ImageSet:
     """As many images as are wanted."""
     request.without_argument()

@@ -68,7 +68,7 @@ def read_painted(request: Request) -> ImageSet:
     texture, _, size = request.argument.partition(":")
     if size and not size.isdecimal():
         raise ValueError(f"{request.spec!r} is no painted set: write painted:TEXTURE or painted:TEXTURE:SIZE")
-    if request.image_size is not None:
+    if request.sizing.image_size not in (None, "auto"):
         raise ValueError(f"{request.spec} has no image_size; write its size as painted:{texture}:SIZE")
     if request.split not in ("train", "test"):
         raise ValueError(f"painted sets have no part {request.split!r}: choose train or test")

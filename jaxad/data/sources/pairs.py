@@ -3,11 +3,14 @@
 import numpy as np
 
 from jaxad.data.image_set import ImageSet
-from jaxad.data.images import decode, image_files, read_images, resize_mask, to_dtype
+from jaxad.data.images import image_files
+from jaxad.data.reading import add_masks, read_files
 from jaxad.data.sources.registry import Request, source
 
 
-@source("pairs", "pairs:FOLDER", "Images in images/NAME.* and their masks in masks/NAME.*.", masks=True)
+@source(
+    "pairs", "pairs:FOLDER", "Images in images/NAME.* and their masks in masks/NAME.*.", masks=True, normal=("good",)
+)
 def pairs(request: Request) -> ImageSet:
     """Reads `images/NAME.*` and `masks/NAME.*` of a folder, such as CrackForest's; in masks, above half is anomalous.
 
@@ -16,7 +19,7 @@ def pairs(request: Request) -> ImageSet:
     Raises:
       ValueError: another layout, an image without a mask, a mask of another size than its image.
     """
-    path, image_size = request.path(), request.image_size
+    path = request.path()
     folders = [path / name for name in ("images", "masks")]
     for folder in folders:
         if not folder.is_dir():
@@ -27,14 +30,9 @@ def pairs(request: Request) -> ImageSet:
     missing = [file for file in files if file.stem not in masks]
     if missing:
         raise ValueError(f"no mask {folders[1] / missing[0].stem}.* for {missing[0]} and {len(missing) - 1} other(s)")
-    images = read_images(files, image_size)
-    read = []
-    for file in files:
-        mask = (to_dtype(decode(masks[file.stem]), np.float32).max(axis=2) > 0.5).astype(np.uint8)
-        shape = decode(file).shape[:2]
-        if mask.shape != shape:
-            raise ValueError(f"mask {masks[file.stem]} is {mask.shape}, its image {shape}: resize one of them")
-        read.append(mask if image_size is None else resize_mask(mask, image_size))
-    read = np.stack(read)
-    ids = np.array([str(file) for file in files])
-    return request.sample(ImageSet(path.name, images, read.any((1, 2)).astype(np.int32), ("good", "defect"), read, ids))
+    # Which class an image is of is known when its mask is read, so that all are read before some are chosen.
+    fit = request.sizing.fit
+    read, pixels, anomalous = add_masks(read_files(files, request.sizing), files, [masks[f.stem] for f in files], fit)
+    ids = np.array([str(files[i]) for i in read.kept])
+    labels = anomalous.astype(np.int32)
+    return request.sample(ImageSet(path.name, read.images, labels, ("good", "defect"), pixels, ids, read.reading))

@@ -10,13 +10,15 @@ A file in this package is found there; one elsewhere counts once it has been imp
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from jaxad._utils.registry import Registry
+from jaxad.data.fitting import AUTO_SIDE, Fit, ImageSize, Sizing, fit_images, fit_mask, make_sizing
 from jaxad.data.image_set import ImageSet, take
-from jaxad.data.images import check_images, image_shape, resize, resize_mask
+from jaxad.data.images import check_images
+from jaxad.data.provenance import Reading, size_facts
 
 Labels = Callable[[], np.ndarray | None]  # a function, because reading the labels of a large set takes time
 Choose = Callable[[Labels, int, tuple[str, ...]], np.ndarray]
@@ -31,7 +33,7 @@ class Request(NamedTuple):
     usage: str  # how the source is written
     split: str  # which part of the set
     choose: Choose  # which images to read, so that a small sample of a large set costs little
-    image_size: tuple[int, int] | None  # (height, width) to resize to
+    sizing: Sizing  # what size the images are wanted in
     data_dir: str | os.PathLike | None  # of prepared sets
     shape: tuple[int, int, int]  # (height, width, channels), of a source that makes images of any shape
     count: int | None  # how many images are wanted, of a source that makes as many
@@ -66,8 +68,12 @@ class SourceEntry(NamedTuple):
     masks: bool  # whether its images may have masks of defects
     defects: bool  # whether part "train" is free of anomalies and part "test" has masks: a segmentation task as it is
     normal: tuple[str, ...]  # classes that are normal where nobody says which; (): somebody has to
-    anomaly_ratio: float  # share of anomalies in the held-out parts of a task, where nobody says
+    anomaly_ratio: (
+        float | None
+    )  # share of anomalies in held-out parts, where nobody says; None: it depends, `load_task`
     any_shape: bool  # whether it makes images of any shape, as many as wanted
+    good: bool = False  # whether there are no anomalies, so that a task has to make some
+    look: Callable[[str], dict[str, Any]] | None = None  # what differs from the above for a certain argument
 
 
 Read = TypeVar("Read", bound=Callable[[Request], ImageSet])
@@ -85,8 +91,9 @@ def source(
     masks: bool = False,
     defects: bool = False,
     normal: tuple[str, ...] = (),
-    anomaly_ratio: float = 0.05,
+    anomaly_ratio: float | None = None,
     any_shape: bool = False,
+    look: Callable[[str], dict[str, Any]] | None = None,
 ) -> Callable[[Read], Read]:
     """Register a function that reads an image set: a decorator that leaves it as it is.
 
@@ -96,6 +103,8 @@ def source(
       summary: what it is, in one sentence.
       parts, masks, defects, normal, anomaly_ratio, any_shape: see `SourceEntry`; by default a set of one part without
         masks, of which users say what is normal.
+      look: a function of the argument that returns those fields of `SourceEntry` that are others for it, for a source
+        of which it depends on the files what they are.
 
     Raises:
       ValueError: a name that something else has.
@@ -103,7 +112,7 @@ def source(
 
     def register(read: Read) -> Read:
         entry = SourceEntry(
-            name, usage, summary, read, parts, masks or defects, defects, normal, anomaly_ratio, any_shape
+            name, usage, summary, read, parts, masks or defects, defects, normal, anomaly_ratio, any_shape, look=look
         )
         SOURCES.add(name, entry, read)
         return read
@@ -112,9 +121,10 @@ def source(
 
 
 def source_of(spec: str) -> SourceEntry:
-    """The source that reads a set of that name."""
-    name = spec.partition(":")[0]
-    return SOURCES[name if name in SOURCES else ANY]
+    """The source that reads a set of that name, as it is for that set; ValueError where a folder is none it knows."""
+    name, _, argument = spec.partition(":")
+    entry = SOURCES[name if name in SOURCES else ANY]
+    return entry if entry.look is None or not argument else entry._replace(**entry.look(argument))
 
 
 def available() -> tuple[str, ...]:
@@ -127,7 +137,9 @@ def load(
     *,
     data_dir: str | os.PathLike | None = None,
     split: str = "train",
-    image_size: int | Sequence[int] | None = None,
+    image_size: ImageSize | Sequence[int] = None,
+    fit: Fit = "stretch",
+    auto_side: int = AUTO_SIDE,
     shape: Sequence[int] = (28, 28, 1),
     limit: int | None = None,
     choose: Choose | None = None,
@@ -140,7 +152,10 @@ def load(
       spec: one of the forms that `available` lists, such as "textures:32", "folder:PATH" or a TFDS name.
       data_dir: folder of prepared TFDS sets; TFDS_DATA_DIR when None.
       split: the part of TFDS (also "train[:10%]"), IDX, MVTec and painted sets; other sets have one part.
-      image_size: resize to this side or (height, width); needed where a folder mixes sizes.
+      image_size: bring images to this side or (height, width); "auto": images of one size up to 64 pixels stay, others
+        become squares of `auto_side`; None: they stay, and a folder that mixes sizes is refused.
+      fit: what becomes of other shapes: "stretch", "pad" (shrunk, black around) or "crop" (the middle).
+      auto_side: side of the squares that "auto" makes.
       shape: (height, width, channels) of noise images.
       limit: load at most this many images, drawn by `seed`; noise: how many to make, 1,000 when None.
       choose: instead of `limit`, a function (labels, n, class_names) -> indices of the images to load, where
@@ -156,15 +171,16 @@ def load(
     """
     if limit is not None and limit < 1:
         raise ValueError(f"limit {limit} is too small: at least 1 image is needed")
-    entry = source_of(spec)
+    sizing = make_sizing(image_size, fit, auto_side)
     name, _, argument = spec.partition(":")
+    entry = SOURCES[name if name in SOURCES else ANY]
     request = Request(
         spec=spec,
         argument=argument if name == entry.name else spec,
         usage=entry.usage,
         split=split,
         choose=choose or _sample(limit, seed),
-        image_size=None if image_size is None else image_shape(image_size),
+        sizing=sizing,
         data_dir=data_dir,
         shape=tuple(shape),
         count=limit,
@@ -173,15 +189,22 @@ def load(
     )
     dataset = entry.read(request)
     check_images(dataset.images, dataset.name)
-    return dataset if request.image_size is None else _resized(dataset, request.image_size)
+    return _fitted(dataset, sizing)
 
 
-def _resized(dataset: ImageSet, size: tuple[int, int]) -> ImageSet:
-    """Readers of files resize one by one, with masks; here it is done for all others."""
+def _fitted(dataset: ImageSet, sizing: Sizing) -> ImageSet:
+    """Readers of files fit one by one, with masks; here it is done for all others."""
+    have = dataset.images.shape[1:3]
+    size = sizing.target([have])
+    if size is None or size == have:
+        return dataset
+    facts = size_facts([have] * len(dataset.images), size, sizing.fit)
     masks = dataset.masks
-    if masks is not None and masks.shape[1:] != size:
-        masks = np.stack([resize_mask(mask, size) for mask in masks])
-    return dataset._replace(images=resize(dataset.images, size), masks=masks)
+    if masks is not None:
+        masks = np.stack([fit_mask(mask, size, sizing.fit) for mask in masks])
+    images = fit_images(dataset.images, size, sizing.fit)
+    reading = (dataset.reading or Reading())._replace(sizes=facts[0], fit=facts[1])
+    return dataset._replace(images=images, masks=masks, reading=reading)
 
 
 def _sample(limit: int | None, seed: int) -> Choose:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from jaxad.data.image_set import ImageSet
-from jaxad.data.images import decode, resize
+from jaxad.data.reading import read_files
 from jaxad.data.sources.registry import SOURCES, Request, source
 
 COMMON = ("fashion_mnist", "mnist", "cifar10")
@@ -21,6 +21,7 @@ COMMON = ("fashion_mnist", "mnist", "cifar10")
     f"{', '.join(COMMON)} or any other TFDS name",
     "An image set of TensorFlow Datasets, read without TensorFlow.",
     parts=None,
+    anomaly_ratio=0.05,  # of AutoAD
 )
 def tfds(request: Request) -> ImageSet:
     """Reads an image classification set by its TFDS name, such as "fashion_mnist" or "mnist_corrupted/fog".
@@ -34,7 +35,7 @@ def tfds(request: Request) -> ImageSet:
     """
     import tensorflow_datasets as library
 
-    name, split, image_size = request.argument, request.split, request.image_size
+    name, split = request.argument, request.split
     builder = _builder(library, name, request.data_dir)
     features = builder.info.features
     image_key = _only(features, library.features.Image, name)
@@ -59,14 +60,11 @@ def tfds(request: Request) -> ImageSet:
 
     index = request.choose(labels, len(source), class_names).tolist()
     read([i for i in index if i not in examples])
-    images = [decode(examples[i][1]) for i in index]
-    if image_size is not None:
-        images = [resize(image[None], image_size)[0] for image in images]
-    sizes = {image.shape for image in images}
-    if len(sizes) > 1:
-        raise ValueError(f"{name} has images of different sizes, such as {sorted(sizes)[:2]}: give an image size")
+    height, width, _ = features[image_key].shape
+    size = None if None in (height, width) else (height, width)
+    decoded = read_files([examples[i][1] for i in index], request.sizing, size=size, strict=True)
     chosen = np.array([examples[i][0] for i in index], np.int32) if label_key else None
-    return ImageSet(name, np.stack(images), chosen, class_names, None, positions[index])
+    return ImageSet(name, decoded.images, chosen, class_names, None, positions[index], decoded.reading)
 
 
 def _only(features: Any, kind: type, name: str) -> str:
