@@ -38,7 +38,7 @@ class TaskConfig:
     limit: int | None = None
     """Use at most so many normal images over the three parts; with --test-split over train and validation."""
     anomaly_ratio: float | None = None
-    """Share of anomalies in validation and test; by default up to 500 in files all serve, of others 0.05 (bundled 0.2)."""
+    """Share of anomalies in validation and test; by default up to 500 in files all serve, of others 0.05 or 0.2."""
     valid_anomalies: int | None = None
     """Put exactly so many anomalies into validation; by default as many as the anomaly ratio says."""
     test_split: str | None = None
