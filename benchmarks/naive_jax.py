@@ -17,7 +17,7 @@ import optax
 from jax import lax
 
 from jaxad.nas import trial
-from jaxad.nas.trial import Job, Result, TrialConfig, TrialData, Verdict
+from jaxad.nas.trial import Job, Result, Reward, TrialConfig, TrialData
 from jaxad.nn.architecture import Architecture, Layer
 from jaxad.nn.objectives import Hypothesis, make_hypothesis
 from jaxad.nn.objectives.child import ChildConfig, make_optimiser
@@ -128,10 +128,10 @@ class NaiveJax:
         self._optimiser = make_optimiser(config.child, config.steps)
         self._order = jax.jit(lambda key: trial.batch_order(key, data.train.shape[0], config.steps, config.batch_size))
         self._window = jax.jit(lambda images, index: trial.window(images, index, config.batch_size))
-        self._judge = jax.jit(lambda scores, labels, loss: trial.judge(scores, labels, loss, config.reward))
+        self._reward_of = jax.jit(lambda scores, labels, loss: trial.reward_of(scores, labels, loss, config.reward))
 
     def __call__(self, jobs: Sequence[Job]) -> Iterator[Result]:
-        """Train and judge the jobs in order."""
+        """Train and evaluate the jobs in order."""
         for job in jobs:
             yield self._run(job)
 
@@ -171,8 +171,8 @@ class NaiveJax:
         count = trial.batches(data.valid.shape[0], self.batch_size)
         scores = [child_score(params, stats, self._window(data.valid, index)) for index in range(count)]
         scores = jnp.concatenate(scores)[: data.valid.shape[0]]
-        verdict: Verdict = jax.device_get(self._judge(scores, data.valid_labels, value))
-        return Result(jax.device_get(network), verdict, None, self.batch_size, time.perf_counter() - started)
+        reward: Reward = jax.device_get(self._reward_of(scores, data.valid_labels, value))
+        return Result(jax.device_get(network), reward, None, self.batch_size, time.perf_counter() - started)
 
 
 @functools.cache

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from sklearn.metrics import average_precision_score, roc_auc_score
 from torch_objectives import DISTANCES, HYPOTHESES
 
-from jaxad.nas.trial import WORST_REWARD, Job, Result, TrialConfig, TrialData, Verdict, batches
+from jaxad.nas.trial import WORST_REWARD, Job, Result, Reward, TrialConfig, TrialData, batches
 from jaxad.nn.architecture import Architecture, Layer
 from jaxad.nn.objectives.child import ChildConfig
 from jaxad.types import Params
@@ -139,7 +139,7 @@ class TorchEager:
         self.synchronise()
 
     def __call__(self, jobs: Sequence[Job]) -> Iterator[Result]:
-        """Train and judge the jobs in order."""
+        """Train and evaluate the jobs in order."""
         for job in jobs:
             yield self.run(job)
 
@@ -152,7 +152,7 @@ class TorchEager:
             torch.cuda.synchronize()
 
     def run(self, job: Job, order: np.ndarray | None = None, beliefs: Any = None) -> Result:
-        """Train and judge a child; batch order and first beliefs are drawn where they are not given."""
+        """Train and evaluate a child; batch order and first beliefs are drawn where they are not given."""
         started = time.perf_counter()
         config, architecture = self._config, job.architecture
         generator = torch.Generator().manual_seed(int(np.asarray(jax.random.key_data(job.key)).ravel()[-1]))
@@ -187,12 +187,12 @@ class TorchEager:
             stats = hypothesis.fit(params["hypothesis"], torch.cat(vectors)[: len(self._train)])
             windows = self._windows(self._valid, len(self._valid))
             scores = torch.cat([score(architecture, config.child, params, stats, images) for images in windows])
-        verdict = self._judge(scores[: len(self._valid)].cpu().numpy(), value)
+        reward = self._reward_of(scores[: len(self._valid)].cpu().numpy(), value)
         ended = time.perf_counter()
         self.train_seconds += trained - started
         self.score_seconds += ended - trained
         network = to_numpy({name: params[name] for name in job.params})
-        return Result(network, verdict, None, self.batch_size, ended - started)
+        return Result(network, reward, None, self.batch_size, ended - started)
 
     def _optimiser(self, parameters: list[Tensor]) -> tuple[torch.optim.Optimizer, Any]:
         child, steps = self._config.child, self._config.steps
@@ -208,16 +208,16 @@ class TorchEager:
             rows = (torch.arange(self.batch_size, device=self._device) + start) % len(images)
             yield _to_float(images[rows])
 
-    def _judge(self, scores: np.ndarray, value: float) -> Verdict:
+    def _reward_of(self, scores: np.ndarray, value: float) -> Reward:
         usable = bool(math.isfinite(value) and np.isfinite(scores).all() and scores.max() > scores.min())
         if not usable:
-            return Verdict(np.float32(WORST_REWARD), np.float32(value), np.False_)
+            return Reward(np.float32(WORST_REWARD), np.float32(value), np.False_)
         reward = {
             "auroc": lambda: roc_auc_score(self._labels, scores),
             "aupr_out": lambda: average_precision_score(self._labels, scores),
             "aupr_in": lambda: average_precision_score(1 - self._labels, -scores),
         }[self._config.reward]()
-        return Verdict(np.float32(reward), np.float32(value), np.True_)
+        return Reward(np.float32(reward), np.float32(value), np.True_)
 
 
 def _to_float(images: Tensor) -> Tensor:

@@ -97,7 +97,7 @@ def test_torch_measures_as_we_do(name, rng):
 
 @needs_torch
 @pytest.mark.parametrize("name", hypotheses.HYPOTHESES)
-def test_torch_judges_as_we_do(name, rng):
+def test_torch_rewards_as_we_do(name, rng):
     """Statistics of one set, scores of another."""
     fitted, z = rng.normal(size=(2, 24, 10)).astype(np.float32)
     errors, beliefs = rng.uniform(size=24).astype(np.float32), first_beliefs(name, rng)
@@ -124,7 +124,7 @@ def test_centroid_radius_agrees_around_the_warm_up(rng):
 
 
 @pytest.mark.slow
-def test_executors_reach_the_same_verdict(rng):
+def test_executors_give_the_same_reward(rng):
     """From the same weights and batches, training and scoring give the same weights and reward."""
     # SGD, as Adam's first steps are signs, which rounding decides where a gradient is zero.
     config = TrialConfig(steps=2, batch_size=16, fit_images=20, child=ChildConfig(optimiser="sgd", learning_rate=0.1))
@@ -143,11 +143,11 @@ def test_executors_reach_the_same_verdict(rng):
         runner, job = torch_eager.TorchEager(data, config), Job(SMALL, network, jax.random.key(4))
         results.append(runner.run(job, order))
         (alone,) = runner([job])  # draws its own order and beliefs
-        assert bool(alone.verdict.usable)
+        assert bool(alone.reward.usable)
     for result in results:
-        np.testing.assert_allclose(result.verdict.loss, ours.verdict.loss, rtol=1e-4)
-        np.testing.assert_allclose(result.verdict.reward, ours.verdict.reward, atol=0.01)
-        assert bool(result.verdict.usable)
+        np.testing.assert_allclose(result.reward.loss, ours.reward.loss, rtol=1e-4)
+        np.testing.assert_allclose(result.reward.value, ours.reward.value, atol=0.01)
+        assert bool(result.reward.usable)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), result.params, ours.params)
     assert not np.array_equal(ours.params["encoder"][0]["kernel"], network["encoder"][0]["kernel"])
 

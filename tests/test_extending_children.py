@@ -91,10 +91,10 @@ def test_both_executors_train_as_a_plain_loop_does():
     for name, job, one, other in zip(names, jobs(CHILDREN[name]() for name in names), *results):
         params, loss = plain_loop(job, images.train)
         for result in (one, other):
-            assert result.verdict.usable, name
-            np.testing.assert_allclose(result.verdict.loss, loss, rtol=5e-4)
+            assert result.reward.usable, name
+            np.testing.assert_allclose(result.reward.loss, loss, rtol=5e-4)
             assert_trained_alike(result.params, params, job.params)
-        np.testing.assert_allclose(one.verdict.reward, other.verdict.reward, atol=1e-6)
+        np.testing.assert_allclose(one.reward.value, other.reward.value, atol=1e-6)
     assert programs == 2  # one for each shape, whatever was added
     gate = one_of(results[0][0].params, "encoder", 1, "residual.gate")
     assert gate.shape == (20,)

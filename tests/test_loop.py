@@ -13,7 +13,7 @@ from jaxad.nas.executors.population import evaluate_population
 from jaxad.nas.space import SearchSpace
 from jaxad.nas.strategies.autoad import autoad
 from jaxad.nas.strategies.random import random_search
-from jaxad.nas.trial import Result, Verdict
+from jaxad.nas.trial import Result, Reward
 
 SPACE = SearchSpace(
     num_layers=1, hypotheses=("centroid", "density"), distances=("l1", "l2"), channels=(4, 8), kernels=(1, 3),
@@ -35,7 +35,7 @@ class Pretender:
             self.trained.append(job.architecture)
             params = jax.tree.map(lambda leaf: leaf + np.float32(1), job.params)
             reward = job.architecture.layers[0].channels / 10
-            yield Result(params, Verdict(np.float32(reward), np.float32(0.5), np.bool_(True)), None, 16, 0.0)
+            yield Result(params, Reward(np.float32(reward), np.float32(0.5), np.bool_(True)), None, 16, 0.0)
 
 
 @functools.cache
@@ -165,7 +165,7 @@ def fifths(jobs):
     for number, job in enumerate(jobs):
         usable = np.bool_(number != 1)
         params = jax.tree.map(lambda leaf, number=number: leaf + np.float32(number / 5), job.params)
-        yield Result(params, Verdict(np.float32(number), np.float32(0.5), usable), None, 16, 0.0)
+        yield Result(params, Reward(np.float32(number), np.float32(0.5), usable), None, 16, 0.0)
 
 
 fifths.batch_size = 16

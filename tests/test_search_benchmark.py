@@ -52,7 +52,7 @@ class Recorder:
         for job in jobs:
             self.jobs.append(job)
             mean = np.mean([leaf.mean() for leaf in jax.tree.leaves(job.params)])
-            yield trial.Result(job.params, trial.Verdict(mean, np.float32(0), np.isfinite(mean)), None, 8, 0.0)
+            yield trial.Result(job.params, trial.Reward(mean, np.float32(0), np.isfinite(mean)), None, 8, 0.0)
 
 
 def scratch(tokens, seed=0):
@@ -75,7 +75,7 @@ def test_a_child_from_scratch_depends_on_seed_and_tokens_alone():
 def test_children_that_fail_have_the_worst_reward():
     def executor(jobs):
         yield trial.Result(None, None, "out of memory", 8, 0.0)
-        yield trial.Result(None, trial.Verdict(np.float32(0.7), np.float32(np.nan), np.bool_(False)), None, 8, 0.0)
+        yield trial.Result(None, trial.Reward(np.float32(0.7), np.float32(np.nan), np.bool_(False)), None, 8, 0.0)
 
     tokens = np.array(list(TINY.enumerate()))[:2]
     assert list(rewards_from_scratch(TINY, tokens, executor, seed=0, image_channels=1)) == [trial.WORST_REWARD] * 2

@@ -155,6 +155,8 @@ def test_the_run_of_a_command_is_left_to_it(tmp_path):
         ({"time_budget": 0.0}, "^time_budget is 0.0"),
         ({"target_fpr": 1.0}, "^target_fpr is 1.0; give a share between 0 and 1"),
         ({"reward": "rpro"}, "^reward rpro needs masks"),
+        ({"inputs": ("pixels", "deep")}, "^inputs is pixels, deep; a search of images has pixels only"),
+        ({"min_layers": 9}, "^min_layers is 9; the most is num_layers"),
         ({"strategy": "luck"}, "there is no strategy 'luck'; choose one of"),
         ({"controller": dataclasses.replace(SearchConfig().controller, keep=9)}, "^controller.keep is 9; the most is"),
     ],

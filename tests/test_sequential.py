@@ -83,7 +83,7 @@ def compilations():
 
 @functools.cache
 def reference_functions(index):
-    """Jitted gradients and judgement of a child, shared by all ways to train it."""
+    """Jitted gradients and scores of a child, shared by all ways to train it."""
     child = make_child(CHILDREN[index], SGD.child)
     hypothesis = make_hypothesis(CHILDREN[index].hypothesis)
 
@@ -95,14 +95,14 @@ def reference_functions(index):
         return autoencoder.apply(params, CHILDREN[index].layers, batch, with_decoder=False).latent
 
     @jax.jit
-    def judge(params, fit_images, valid):
+    def scores(params, fit_images, valid):
         latents = jax.lax.map(functools.partial(latent, params), fit_images)
         stats = hypothesis.fit(params["hypothesis"], latents.reshape(-1, latents.shape[-1]))
         return jax.lax.map(functools.partial(child.score, params, stats), valid).reshape(-1)
 
     gradient = jax.jit(jax.value_and_grad(child.loss, has_aux=True))
     start = jax.jit(child.start)
-    return start, gradient, lambda params: judge(params, windows(DATA.train[:32]), windows(DATA.valid))[:30]
+    return start, gradient, lambda params: scores(params, windows(DATA.train[:32]), windows(DATA.valid))[:30]
 
 
 def reference(index, job, config):
@@ -122,7 +122,7 @@ def reference(index, job, config):
         updates, state = update(gradients, state, params)
         params = optax.apply_updates(params, updates)
     params = jax.device_get(params)
-    reward = trial.judge(scores(params), DATA.valid_labels, loss, config.reward).reward
+    reward = trial.reward_of(scores(params), DATA.valid_labels, loss, config.reward).value
     del params["hypothesis"]
     return params, np.array(losses), float(reward)
 
@@ -173,9 +173,9 @@ def assert_same_training(result, expected, job):
         learnt,
     )
     # A likelihood may fall from 46 to -1.8 in four steps: rounding is relative to where it comes from.
-    np.testing.assert_allclose(result.verdict.loss, losses[-1], rtol=0, atol=1e-5 * np.abs(losses).max())
-    np.testing.assert_allclose(result.verdict.reward, reward, atol=1e-6)
-    assert result.verdict.usable
+    np.testing.assert_allclose(result.reward.loss, losses[-1], rtol=0, atol=1e-5 * np.abs(losses).max())
+    np.testing.assert_allclose(result.reward.value, reward, atol=1e-6)
+    assert result.reward.usable
 
 
 @pytest.mark.parametrize("index", [1, 4])
@@ -202,8 +202,8 @@ def test_adam_equals_a_plain_loop(monkeypatch, adam_executor, index):
     (result,) = adam_executor([job_of(index)])
     params, losses, reward = reference(index, job_of(index), ADAM)
     jax.tree.map(lambda got, want: np.testing.assert_allclose(got, want, atol=1e-5), result.params, params)
-    np.testing.assert_allclose(result.verdict.loss, losses[-1], rtol=1e-4)
-    np.testing.assert_allclose(result.verdict.reward, reward, atol=1e-6)
+    np.testing.assert_allclose(result.reward.loss, losses[-1], rtol=1e-4)
+    np.testing.assert_allclose(result.reward.value, reward, atol=1e-6)
 
 
 def test_maps_are_rewarded_by_their_pixels():
@@ -220,8 +220,8 @@ def test_maps_are_rewarded_by_their_pixels():
     rows = np.arange(32) % 30
     maps = [maps_of(result.params, trial.to_float(DATA.valid[half])) for half in (rows[:16], rows[16:])]
     expected = pixel_auroc(np.concatenate(maps)[:30], DATA.valid_pixels.masks)
-    np.testing.assert_allclose(result.verdict.reward, expected, atol=1e-6)
-    assert result.verdict.usable
+    np.testing.assert_allclose(result.reward.value, expected, atol=1e-6)
+    assert result.reward.usable
     message = "reward is pixel_auroc, which needs masks of the validation images"
     without = DATA._replace(valid_pixels=None)
     with make_executor(config, without) as executor, pytest.raises(ValueError, match=message):
@@ -236,7 +236,7 @@ def test_the_same_job_gives_the_same_bits(trained):
     for result in executor([job_of(0), job, job_of(1)]):
         again = result
     jax.tree.map(np.testing.assert_array_equal, again.params, first[1].params)
-    jax.tree.map(np.testing.assert_array_equal, again.verdict, first[1].verdict)
+    jax.tree.map(np.testing.assert_array_equal, again.reward, first[1].reward)
     jax.tree.map(np.testing.assert_array_equal, job.params, given)
     (other,) = executor([job_of(1, seed=1)])
     assert np.abs(other.params["encoder"][0]["kernel"] - first[1].params["encoder"][0]["kernel"]).max() > 1e-6
@@ -248,8 +248,8 @@ def test_a_child_that_diverges_is_unusable_and_worth_nothing(trained):
         job = job_of(0)
         job.params["encoder"][0]["kernel"][0, 0, 0, 0] = poison
         (result,) = executor([job])
-        assert not result.verdict.usable
-        assert result.verdict.reward == 0
+        assert not result.reward.usable
+        assert result.reward.value == 0
         assert result.reason is None  # it ran; what to make of it is the caller's
 
 
@@ -271,7 +271,7 @@ def test_nothing_compiles_once_a_child_is_prepared(trained):
         assert events
         events.clear()
         (result,) = executor([job])
-        assert result.verdict.usable
+        assert result.reward.usable
         assert not events
 
 
@@ -317,14 +317,14 @@ def test_running_out_of_memory_halves_the_batch(monkeypatch):
         (result,) = executor([job_of(3)])
     assert (result.reason, result.batch_size) == (None, 8)
     jax.tree.map(np.testing.assert_array_equal, result.params, expected.params)
-    jax.tree.map(np.testing.assert_array_equal, result.verdict, expected.verdict)
+    jax.tree.map(np.testing.assert_array_equal, result.reward, expected.reward)
 
 
 def test_a_child_that_never_fits_fails_with_a_reason_and_the_next_one_runs(trained, monkeypatch):
     executor, first = trained
     fail_above(monkeypatch, 0)
     (result,) = executor([job_of(3)])
-    assert result.params is result.verdict is None
+    assert result.params is result.reward is None
     assert result.reason == "out of memory at batch sizes 16 down to 8"
     monkeypatch.undo()
     (result,) = executor([job_of(3)])

@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from jaxad.nas import loop
 from jaxad.nas.analysis.render import render, summary
 from jaxad.nas.space import SearchSpace
+from jaxad.nas.strategies.random import random_search
 from jaxad.nn.architecture import Architecture, Layer
 from jaxad.nn.cost import feature_sizes, flops, parameter_count
+from spaces import TINY as SMALLEST
 
 PAPER = SearchSpace(num_layers=6)
 TINY = SearchSpace(
@@ -55,6 +58,29 @@ def test_defaults_are_the_papers_lists():
     assert PAPER.position_names[:4] == ("hypothesis", "distance", "layer1.channels", "layer1.kernel")
     assert PAPER.position_names[-1] == "layer6.activation"
     assert len(PAPER.position_names) == len(PAPER.choices_per_token) == 38
+
+
+def test_tokens_of_a_seed_are_what_they_always_were():
+    """Literals of version 0.2.0: seeds, checkpoints and files of the paper's space keep their meaning."""
+    space = SearchSpace()
+    tokens = space.sample(jax.random.key(7), 2)
+    first = [3, 0, 2, 0, 0, 3, 0, 2, 1, 2, 1, 2, 1, 3, 1, 2, 1, 0, 1, 7]
+    second = [1, 3, 5, 1, 0, 3, 0, 3, 5, 1, 0, 0, 0, 3, 5, 0, 0, 3, 0, 5]
+    assert tokens.tolist() == [first, second]
+    mutants = jax.vmap(space.mutate)(jax.random.split(jax.random.key(8), 2), tokens)
+    assert mutants.tolist() == [[*first[:15], 3, *first[16:]], [*second[:3], 0, *second[4:]]]
+    assert space.canonical(np.asarray(tokens)).tolist() == [[*first[:16], 0, *first[17:]], second]
+    assert (space.cardinality, space.canonical_cardinality) == (2485980758016, 1665412890624)
+    listed = [(0, 0, 0, 0), (0, 0, 0, 1), (0, 1, 0, 0), (0, 1, 0, 1), (1, 1, 0, 0), (1, 1, 0, 1)]
+    assert list(SMALLEST.enumerate(canonical=True))[:6] == [(0, 0, 0, 0, *rest) for rest in listed]
+    assert SMALLEST.canonical_cardinality == 36
+    drawn = [[2, 0, 0, 0, 0, 0, 0, 0], [2, 0, 1, 0, 1, 0, 0, 0], [2, 0, 1, 0, 1, 1, 0, 1]]
+    assert SMALLEST.sample(jax.random.key(1), 3).tolist() == drawn
+    state = loop.start(jax.random.key(3), search := random_search(SMALLEST, population=2), SMALLEST, 2)
+    assert set(state.shared) == {"encoder", "decoder", "projection"}
+    kernel = state.shared["encoder"][0]["kernel"].ravel()[:3]
+    np.testing.assert_array_equal(kernel, np.float32([0.22781060636043549, -0.25026237964630127, -0.06507541984319687]))
+    assert search.ask(jax.random.key(5), state.strategy)[1].tolist() == SMALLEST.sample(jax.random.key(5), 2).tolist()
 
 
 def test_cardinality_is_exact():

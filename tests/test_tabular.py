@@ -86,7 +86,7 @@ def test_a_table_trains_every_function_once_and_nothing_that_is_known():
         for job in jobs:
             trained.append(job.architecture)
             value = np.float32(len(job.architecture.layers[0].activation) / 10 + job.architecture.layers[0].channels)
-            yield trial.Result(job.params, trial.Verdict(value, np.float32(0), np.bool_(True)), None, 8, 0.0)
+            yield trial.Result(job.params, trial.Reward(value, np.float32(0), np.bool_(True)), None, 8, 0.0)
 
     options = {"seed": 0, "image_channels": 1}
     new = {}

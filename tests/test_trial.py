@@ -13,7 +13,7 @@ from jaxad.nas import trial
 from jaxad.nas.trial import TrialConfig
 
 batch_order = jax.jit(trial.batch_order, static_argnums=(1, 2, 3))
-judge = jax.jit(trial.judge, static_argnums=3)
+reward_of = jax.jit(trial.reward_of, static_argnums=3)
 
 
 def order_of(images, steps, batch_size, seed=0):
@@ -89,14 +89,14 @@ ORACLES = {
 }
 
 
-@pytest.mark.parametrize("reward", trial.CRITERIA)
-def test_rewards_equal_scikit_learn(rng, reward):
+@pytest.mark.parametrize("criterion", trial.CRITERIA)
+def test_rewards_equal_scikit_learn(rng, criterion):
     labels = (np.arange(40) % 5 == 0).astype(np.int32)
     scores = (rng.standard_normal(40).round(1) + labels).astype(np.float32)  # rounding makes ties
-    verdict = judge(jnp.asarray(scores), jnp.asarray(labels), jnp.float32(-3.5), reward)
-    np.testing.assert_allclose(verdict.reward, ORACLES[reward](labels, scores), atol=1e-6)
-    assert float(verdict.loss) == -3.5
-    assert verdict.usable
+    reward = reward_of(jnp.asarray(scores), jnp.asarray(labels), jnp.float32(-3.5), criterion)
+    np.testing.assert_allclose(reward.value, ORACLES[criterion](labels, scores), atol=1e-6)
+    assert float(reward.loss) == -3.5
+    assert reward.usable
 
 
 @pytest.mark.parametrize(
@@ -118,11 +118,11 @@ def test_useless_scores_are_worth_nothing(rng, loss, change):
         scores[:] = 0.3
     elif change is not None:
         scores[3] = change
-    for reward in trial.CRITERIA:
-        verdict = judge(jnp.asarray(scores), jnp.asarray(labels, jnp.int32), jnp.float32(loss), reward)
-        assert not verdict.usable
-        assert float(verdict.reward) == trial.WORST_REWARD == 0.0
-        np.testing.assert_equal(float(verdict.loss), loss)
+    for criterion in trial.CRITERIA:
+        reward = reward_of(jnp.asarray(scores), jnp.asarray(labels, jnp.int32), jnp.float32(loss), criterion)
+        assert not reward.usable
+        assert float(reward.value) == trial.WORST_REWARD == 0.0
+        np.testing.assert_equal(float(reward.loss), loss)
 
 
 # ---- memory ------------------------------------------------------------------------------------------------------
@@ -138,7 +138,7 @@ def attempts(fits, message=EXHAUSTED):
         tried.append(batch_size)
         if batch_size > fits:
             raise jax.errors.JaxRuntimeError(message)
-        return {"w": batch_size}, trial.Verdict(0.5, 1.0, True)
+        return {"w": batch_size}, trial.Reward(0.5, 1.0, True)
 
     return run, tried
 
@@ -157,7 +157,7 @@ def test_below_the_smallest_batch_a_child_fails(batch_size, expected):
     run, tried = attempts(0, "INTERNAL: CUDA_ERROR_OUT_OF_MEMORY: out of memory")
     result = trial.halving_batches(run, batch_size)
     assert tried == expected
-    assert result.params is result.verdict is None
+    assert result.params is result.reward is None
     assert result.reason == f"out of memory at batch sizes {batch_size} down to {expected[-1]}"
     assert min(tried) >= trial.MIN_BATCH
 

@@ -13,7 +13,7 @@ from jaxad.nas.executors import runtime, vmapped
 from jaxad.nas.executors.sequential import Sequential
 from jaxad.nas.executors.vmapped import Vmapped
 from jaxad.nas.space import SearchSpace
-from jaxad.nas.trial import Job, TrialConfig, TrialData, Verdict
+from jaxad.nas.trial import Job, Reward, TrialConfig, TrialData
 from jaxad.nn.architecture import Architecture, Layer
 from jaxad.nn.objectives.child import ChildConfig
 from jaxad.nn.objectives.distances import get_distance
@@ -74,11 +74,11 @@ def test_a_mixed_group_equals_children_one_by_one_and_a_failing_child_fails_alon
     results = list(executor(jobs))
 
     failed = results.pop(3)
-    assert (bool(failed.verdict.usable), float(failed.verdict.reward), failed.reason) == (False, 0.0, None)
+    assert (bool(failed.reward.usable), float(failed.reward.value), failed.reason) == (False, 0.0, None)
     for job, result, alone in zip(jobs[:3] + jobs[4:], results, expected):
-        assert result.verdict.usable
-        np.testing.assert_allclose(result.verdict.reward, alone.verdict.reward, atol=1e-6)
-        np.testing.assert_allclose(result.verdict.loss, alone.verdict.loss, rtol=5e-4)  # energies nearly cancel
+        assert result.reward.usable
+        np.testing.assert_allclose(result.reward.value, alone.reward.value, atol=1e-6)
+        np.testing.assert_allclose(result.reward.loss, alone.reward.loss, rtol=5e-4)  # energies nearly cancel
         assert jax.tree.structure(result.params) == jax.tree.structure(job.params)
         moved = distance_of(alone.params, job.params)
         assert moved > 1e-4
@@ -98,9 +98,9 @@ def test_maps_are_rewarded_as_one_by_one(data, reward):
     data = trial.put(data.train, data.valid, data.valid_labels, masks)
     config = TrialConfig(steps=1, batch_size=16, reward=reward, child=ChildConfig(optimiser="sgd", learning_rate=1e-3))
     chosen = [architecture(3), architecture(4)]  # SSIM, and a sum with it
-    expected = [float(result.verdict.reward) for result in Sequential(data, config)(make_jobs(chosen))]
+    expected = [float(result.reward.value) for result in Sequential(data, config)(make_jobs(chosen))]
     executor = Vmapped(data, config, jax.devices()[:1])
-    found = [float(result.verdict.reward) for result in executor(make_jobs(chosen))]
+    found = [float(result.reward.value) for result in executor(make_jobs(chosen))]
     executor.close()
     np.testing.assert_allclose(found, expected, atol=0.01)  # a pixel at the threshold may fall to either side
 
@@ -134,19 +134,19 @@ def cheap_trial(shape, options, config, batch_size, network, chosen, key, data):
     """One more on every weight; the reward is the child's own random number, the loss tells its activation."""
     trained = jax.tree.map(lambda weights: weights + 1, network)
     loss = chosen.activation[0].astype(jnp.float32)
-    return trained, Verdict(jax.random.uniform(key) * data.train.shape[0], loss, jnp.bool_(True))
+    return trained, Reward(jax.random.uniform(key) * data.train.shape[0], loss, jnp.bool_(True))
 
 
 @pytest.fixture
 def cheap(monkeypatch):
-    monkeypatch.setattr(vmapped, "train_and_judge", cheap_trial)
+    monkeypatch.setattr(vmapped, "train_and_evaluate", cheap_trial)
 
 
 def check_cheap(jobs: list[Job], results: list[trial.Result], images: int) -> None:
     assert len(jobs) == len(results)
     for job, result in zip(jobs, results):
-        np.testing.assert_allclose(result.verdict.reward, images * jax.random.uniform(jax.random.clone(job.key)))
-        assert ACTIVATIONS[int(result.verdict.loss)] == job.architecture.layers[0].activation
+        np.testing.assert_allclose(result.reward.value, images * jax.random.uniform(jax.random.clone(job.key)))
+        assert ACTIVATIONS[int(result.reward.loss)] == job.architecture.layers[0].activation
         jax.tree.map(lambda new, old: np.testing.assert_array_equal(new, old + 1), result.params, job.params)
 
 

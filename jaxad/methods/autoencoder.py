@@ -90,7 +90,8 @@ def autoencoder(config: AutoencoderConfig | None = None, **fields: Any) -> Detec
     the trained weights, on images [n, H, W, C] known to be normal: moments of batch normalisation as means over
     batches of about 64 (Wu & Johnson 2021, "precise batch norm"; the paper says nothing), then the statistics of the
     hypothesis on all latents. Images may be uint8 there, which takes a quarter of the memory.
-    `score` is Eq. 2 for one image; `score_map` is the pixel map of the distance alone.
+    `score` is Eq. 2 for one image, its distance by the architecture's aggregate; `score_map` is the map of the distance
+    alone. Images are what the architecture's input says: pixels, or maps of features.
     """
     config = AutoencoderConfig(**fields) if config is None else dataclasses.replace(config, **fields)
     architecture = config.architecture

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -17,14 +17,14 @@ from jaxad.nas.executors.population import Outcome, evaluate_population
 from jaxad.nas.proposals import SpaceExhausted, identities, propose_unique
 from jaxad.nas.space import SearchSpace
 from jaxad.nn.architecture import Architecture
-from jaxad.nn.cost import flops, parameter_count
+from jaxad.nn.cost import ImageShape, flops, parameter_count
 from jaxad.types import Info, Key, Params, Search, State
 
 
 class SearchState(NamedTuple):
     """All that the rest of a search depends on; saved after every population."""
 
-    shared: Params  # omega, on the host
+    shared: Params  # omega, on the host; of every input by its name, where the space has several
     strategy: State
     populations: Any  # int32, how many have been evaluated
 
@@ -70,8 +70,11 @@ def jit(search: Search) -> Search:
     return Search(*jitted)
 
 
-def start(key: Key, search: Search, space: SearchSpace, image_channels: int) -> SearchState:
-    """Fresh shared weights and a strategy that knows nothing."""
+def start(key: Key, search: Search, space: SearchSpace, image_channels: int | Mapping[str, int]) -> SearchState:
+    """Fresh shared weights and a strategy that knows nothing.
+
+    `image_channels` are those of what children see, by the name of every input where the space has several.
+    """
     weights_key, strategy_key = jax.random.split(key)
     seed = np.asarray(jax.random.key_data(weights_key))
     shared = supernet.init(np.random.default_rng(seed), space, image_channels)
@@ -86,7 +89,7 @@ def explore(
     *,
     key: Key,
     children: int,
-    image_shape: Sequence[int],
+    image_shape: ImageShape,
     trials: Sequence[Trial] = (),
     elapsed: float = 0.0,
     time_budget: float | None = None,
@@ -101,11 +104,12 @@ def explore(
 
     Args:
       search: the strategy, see `jit`.
-      executor: from `executors.population.make_executor`.
+      executor: from `executors.population.make_executor`, with an executor of every input of the space.
       state: from `start`, or as given to `on_population`.
       key: of the search; not consumed. Every population folds its number into it and hands a part of what comes out
         to each of `ask`, its children, `tell`, `revisit` and the children that train once more.
       children: how many architectures in total, those in `trials` included.
+      image_shape: (height, width, channels) of what children see, or that of every input by its name.
       trials: what earlier sessions have evaluated, up to `state`.
       elapsed: seconds that earlier sessions took.
       time_budget: seconds in total after which the running child is the last; its population does not count.
@@ -149,7 +153,7 @@ def explore(
             return Exploration(state, "time budget")
         done += len(outcomes)
         if whole:  # the rest of a population ends the search; nobody would use what it taught
-            told = time.perf_counter()
+            learning = time.perf_counter()
             compiling.join()
             rewards = jnp.array([outcome.reward for outcome in outcomes], jnp.float32)
             strategy, info = search.tell(tell_key, strategy, jnp.asarray(tokens), rewards)
@@ -157,7 +161,7 @@ def explore(
             if search.revisit is not None and done < children:
                 known = [space.to_architecture(row) for row in np.asarray(search.revisit(revisit_key, strategy))]
                 shared = evaluate_population(executor, shared, known, again_key).shared  # their rewards are known
-            on_info(info, Costs(asking + learned - told, time.perf_counter() - learned))
+            on_info(info, Costs(asking + learned - learning, time.perf_counter() - learned))
         state = SearchState(shared, strategy, jnp.int32(number + 1))
         on_population(state, done, time.perf_counter() - started)
     return Exploration(state, None)
@@ -187,7 +191,7 @@ def _record(
     tokens: np.ndarray,
     architecture: Architecture,
     outcome: Any,
-    image_shape: Sequence[int],
+    image_shape: ImageShape,
     elapsed: float,
 ) -> Trial:
     return Trial(

@@ -16,40 +16,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxad.nn.actions import ACTIONS, EXTRA_ACTIONS, Action, check_positive, known_actions
+from jaxad.nas.space_choices import FEATURE_CHOICES, SpaceChoices
+from jaxad.nn.actions import ACTIONS, EXTRA_ACTIONS, OPTIONAL_ACTIONS, Action, check_positive, known_actions
 from jaxad.nn.architecture import Architecture, Layer
 from jaxad.types import Array, Key
 
 # Spaces up to this size can be listed in about a second.
 ENUMERATION_LIMIT = 1_000_000
-
-_PAPER = {action.name: action.standard for action in ACTIONS}
-
-
-@dataclass(frozen=True, kw_only=True)
-class SpaceChoices:
-    """What a search space is made of; settings of a search have these fields, too."""
-
-    num_layers: int = 3
-    """Number of encoder layers N; the paper's space then has architectures of 6N + 2 tokens."""
-    hypotheses: tuple[str, ...] = _PAPER["hypothesis"]
-    """Anomaly hypotheses to choose from (REG of Eq. 2)."""
-    distances: tuple[str, ...] = _PAPER["distance"]
-    """Distances between reconstruction and image to choose from (DIST of Eq. 2)."""
-    channels: tuple[int, ...] = _PAPER["channels"]
-    """Numbers of output channels to choose from, layer by layer as all that follows."""
-    kernels: tuple[int, ...] = _PAPER["kernel"]
-    """Sizes of convolution kernels to choose from; odd."""
-    pools: tuple[str, ...] = _PAPER["pool"]
-    """Kinds of pooling to choose from."""
-    pool_kernels: tuple[int, ...] = _PAPER["pool_kernel"]
-    """Sizes and strides of pooling to choose from; odd, and 1 keeps the resolution."""
-    norms: tuple[str, ...] = _PAPER["norm"]
-    """Normalisations to choose from."""
-    activations: tuple[str, ...] = _PAPER["activation"]
-    """Activation functions to choose from."""
-    extra: tuple[str, ...] = ()
-    """Names of further actions to decide, beyond the paper's eight (see `jaxad.nn.actions`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,15 +31,22 @@ class SearchSpace(SpaceChoices):
 
     Tokens are [hypothesis, distance], then per layer [channels, kernel, pool, pool_kernel, norm, activation];
     each is an index into the choice list of that name. The decoder mirrors the encoder and has no tokens.
-    Every list may be replaced by a shorter or other one, of any names their tables know (`nn.choices`). `extra` names
-    further actions (`nn.actions`) that are decided too: after the distance those of the child, after the activation
-    those of a layer. Raises ValueError for an empty list, a repeated or an unknown choice, and for kernels that are
-    not odd.
+    Every list may be replaced by a shorter or other one, of any names their tables know (`nn.choices`).
+
+    Beyond the paper, after the distance follow tokens of the input and the aggregate where there are several of these
+    to choose from, of the depth (`min_layers` to `num_layers`) where it varies, and of the actions of the child that
+    `extra` names (`nn.actions`); actions of a layer follow its activation. Sequences are of one length: the tokens of
+    layers beyond the depth are idle. Raises ValueError for an empty list, a repeated or an unknown choice, kernels that
+    are not odd, and for numbers of layers out of range.
     """
 
     def __post_init__(self) -> None:
         check_positive("num_layers", self.num_layers)
-        for action in ACTIONS:
+        if self.min_layers is not None:
+            check_positive("min_layers", self.min_layers)
+            if self.min_layers > self.num_layers:
+                raise ValueError(f"min_layers is {self.min_layers}; the most is num_layers, {self.num_layers}")
+        for action in (*ACTIONS, *OPTIONAL_ACTIONS):
             choices = self._tuple(action.plural)
             if not choices or len(set(choices)) != len(choices):
                 raise ValueError(f"{action.plural} is {choices!r}; give at least one choice and each only once")
@@ -88,6 +68,11 @@ class SearchSpace(SpaceChoices):
         """The space of settings that have its fields among others; raises as the constructor does."""
         return cls(**{field.name: getattr(settings, field.name) for field in fields(SpaceChoices)})
 
+    @classmethod
+    def features(cls, **changes: Any) -> "SearchSpace":
+        """The space of `FEATURE_CHOICES`, with changed fields; raises as the constructor does."""
+        return cls(**FEATURE_CHOICES | changes)
+
     def _tuple(self, field: str) -> tuple:
         values = getattr(self, field)
         if isinstance(values, str) or not isinstance(values, Sequence):
@@ -99,7 +84,8 @@ class SearchSpace(SpaceChoices):
 
     def _actions(self, scope: str) -> list[Action]:
         known = known_actions(scope)
-        return [known[action.name] for action in ACTIONS if action.name in known] + [
+        ours = [action for action in OPTIONAL_ACTIONS if len(getattr(self, action.plural)) > 1]
+        return [known[action.name] for action in (*ACTIONS, *ours) if action.name in known] + [
             known[name] for name in self.extra if name in known
         ]
 
@@ -111,8 +97,18 @@ class SearchSpace(SpaceChoices):
 
     @functools.cached_property
     def _child(self) -> dict[str, tuple]:
-        """Choices of the actions that a child decides once."""
-        return self._choices("child")
+        """Choices of what a child decides once: its actions and, where it varies, the depth."""
+        choices = self._choices("child")
+        if len(self.depths) == 1:
+            return choices
+        further = {name: choices.pop(name) for name in self.extra if name in choices}
+        return choices | {"depth": self.depths} | further
+
+    @functools.cached_property
+    def _fixed(self) -> dict[str, str]:
+        """Our actions of which there is one choice only, and therefore no token."""
+        lists = {action.name: getattr(self, action.plural) for action in OPTIONAL_ACTIONS}
+        return {name: choices[0] for name, choices in lists.items() if len(choices) == 1}
 
     @functools.cached_property
     def _layer(self) -> dict[str, tuple]:
@@ -123,6 +119,11 @@ class SearchSpace(SpaceChoices):
     def _idle(self) -> dict[str, tuple[str, Any]]:
         """Actions of a layer that make no difference beside a choice of another: name -> (other, choice)."""
         return {action.name: action.idle for action in self._actions("layer") if action.idle is not None}
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """The numbers of layers that architectures may have."""
+        return tuple(range(self.num_layers if self.min_layers is None else self.min_layers, self.num_layers + 1))
 
     @property
     def _lists(self) -> tuple[tuple, ...]:
@@ -162,7 +163,12 @@ class SearchSpace(SpaceChoices):
         names = [name for name in self._layer if name in involved]
         different = sum(self._is_canonical(dict(zip(names, layer))) for layer in layers)
         others = math.prod(len(choices) for name, choices in self._layer.items() if name not in involved)
-        return math.prod(map(len, self._child.values())) * (different * others) ** self.num_layers
+        children = math.prod(len(choices) for name, choices in self._child.items() if name != "depth")
+        return children * sum((different * others) ** depth for depth in self.depths)
+
+    @property
+    def _layers_words(self) -> str:
+        return f"{self.num_layers}" if len(self.depths) == 1 else f"{self.depths[0]} to {self.num_layers}"
 
     def _is_canonical(self, layer: Mapping[str, int]) -> bool:
         """Whether all idle actions of a layer, given as tokens by name, have their first choice."""
@@ -177,7 +183,7 @@ class SearchSpace(SpaceChoices):
         if tokens.shape != (self.num_tokens,) or not np.issubdtype(tokens.dtype, np.integer):
             raise ValueError(
                 f"tokens have shape {tokens.shape} and type {tokens.dtype}; "
-                f"give {self.num_tokens} integers for {self.num_layers} layers"
+                f"give {self.num_tokens} integers for {self._layers_words} layers"
             )
         values = []
         for name, token, choices in zip(self.position_names, tokens.tolist(), self._lists):
@@ -185,8 +191,10 @@ class SearchSpace(SpaceChoices):
                 raise ValueError(f"token {name} is {token}; give an integer from 0 to {len(choices) - 1}")
             values.append(choices[token])
         start, size = len(self._child), len(self._layer)
-        layers = (Layer(**self._fields(self._layer, values[i : i + size])) for i in range(start, self.num_tokens, size))
-        return Architecture(**self._fields(self._child, values[:start]), layers=tuple(layers))
+        child = self._fixed | self._fields(self._child, values[:start])
+        end = start + size * child.pop("depth", self.num_layers)
+        layers = (Layer(**self._fields(self._layer, values[i : i + size])) for i in range(start, end, size))
+        return Architecture(**child, layers=tuple(layers))
 
     def _fields(self, names: Iterable[str], values: Iterable[Any]) -> dict[str, Any]:
         """Values as fields of a `Layer` or an `Architecture`."""
@@ -194,11 +202,17 @@ class SearchSpace(SpaceChoices):
         return {"extra": {name: named.pop(name) for name in self.extra if name in named}} | named
 
     def to_tokens(self, architecture: Architecture) -> np.ndarray:
-        """Tokens [T] int32 of an architecture; ValueError names the position of a choice not in the space."""
-        if len(architecture.layers) != self.num_layers:
+        """Tokens [T] int32 of an architecture, zeros beyond its depth.
+
+        ValueError names the position of a choice that is not in the space.
+        """
+        if architecture.depth not in self.depths:
             raise ValueError(
-                f"architecture has {len(architecture.layers)} layers; this space holds only {self.num_layers}"
+                f"architecture has {architecture.depth} layers; this space holds only {self._layers_words}"
             )
+        for name, choice in self._fixed.items():
+            if architecture.choice(name) != choice:
+                raise ValueError(f"{name} is {architecture.choice(name)!r}; this space holds only {choice}")
         for owner in (architecture, *architecture.layers):
             for name, choice in owner.extra:
                 if name not in self.extra:
@@ -210,10 +224,10 @@ class SearchSpace(SpaceChoices):
             if value not in choices:
                 raise ValueError(f"{name} is {value!r}; this space holds only {', '.join(map(str, choices))}")
             tokens.append(choices.index(value))
-        return np.asarray(tokens, np.int32)
+        return np.asarray(tokens + [0] * (self.num_tokens - len(tokens)), np.int32)
 
     def sample(self, key: Key, n: int) -> Array:
-        """Draw n token sequences [n, T] int32, uniform over the space; jittable for static n."""
+        """Draw n token sequences [n, T] int32, uniform over all sequences; jittable for static n."""
         # Remainders of 32 random bits: as uniform as anyone can measure for lists this short (bias below
         # count / 2^32), and a fraction of the compile time of jax.random.randint.
         limits = jnp.asarray(self.choices_per_token, jnp.uint32)
@@ -222,8 +236,9 @@ class SearchSpace(SpaceChoices):
     def mutate(self, key: Key, tokens: Array) -> Array:
         """Change exactly one token of tokens [T] to a different value; jittable and vmappable.
 
-        The position is uniform among those with more than one choice, the value uniform among the others.
-        Raises ValueError if the space holds a single architecture.
+        The position is uniform among those with more than one choice, without those of layers beyond the depth of
+        `tokens`; the value is uniform among the others. A child that becomes deeper finds in its new layers what the
+        tokens there happen to be. Raises ValueError if the space holds a single architecture.
         """
         chex.assert_shape(tokens, (self.num_tokens,))
         chex.assert_type(tokens, int)
@@ -231,7 +246,10 @@ class SearchSpace(SpaceChoices):
         if not free:
             raise ValueError("the space holds 1 architecture; give some list a second choice to mutate it")
         which, value = jax.random.bits(key, (2,), jnp.uint32)  # remainders, as in `sample`
-        position = jnp.asarray(free)[which % len(free)]
+        used = len(free)
+        if len(self.depths) > 1:  # positions of deeper layers come last
+            used = jnp.asarray(self._used[:, free].sum(1), jnp.uint32)[tokens[self._depth_place]]
+        position = jnp.asarray(free)[which % used]
         count = jnp.asarray(self.choices_per_token, jnp.uint32)[position]
         shift = (1 + value % (count - 1)).astype(tokens.dtype)
         return tokens.at[position].set((tokens[position] + shift) % count.astype(tokens.dtype))
@@ -240,7 +258,8 @@ class SearchSpace(SpaceChoices):
         """The representative of all sequences that describe the same function; tokens [..., T], same out.
 
         Where an action is idle its choice becomes the first one: pooling with kernel 1 does nothing, so the pool type
-        does not matter there. NumPy in, NumPy out; a JAX array stays on device.
+        does not matter there, and nothing matters in layers beyond the depth. NumPy in, NumPy out; a JAX array stays
+        on device.
         """
         xp = jnp if isinstance(tokens, jax.Array) else np
         tokens = xp.asarray(tokens)
@@ -256,7 +275,20 @@ class SearchSpace(SpaceChoices):
                     result = result.at[..., places[name]].set(first)
                 else:
                     result[..., places[name]] = first
-        return result
+        if len(self.depths) == 1:
+            return result
+        return xp.where(xp.asarray(self._used)[tokens[..., self._depth_place]], result, 0)
+
+    @property
+    def _depth_place(self) -> int:
+        return list(self._child).index("depth")
+
+    @property
+    def _used(self) -> np.ndarray:
+        """Whether a token matters at each depth: [depths, T] booleans."""
+        layers = np.repeat(np.arange(1, self.num_layers + 1), len(self._layer))
+        needed = np.concatenate([np.zeros(len(self._child), int), layers])
+        return needed[None] <= np.array(self.depths)[:, None]
 
     def enumerate(self, *, canonical: bool = False) -> Iterator[tuple[int, ...]]:
         """Every token sequence as a tuple of integers, in lexicographic order; only canonical ones if asked.
@@ -274,6 +306,12 @@ class SearchSpace(SpaceChoices):
             for tokens in itertools.product(*(range(len(choices)) for choices in self._layer.values()))
             if not canonical or self._is_canonical(dict(zip(names, tokens)))
         ]
-        first = itertools.product(*(range(len(choices)) for choices in self._child.values()))
-        children = itertools.product(first, *[layer] * self.num_layers)
-        return (sum(parts, ()) for parts in children)
+        idle = [(0,) * len(self._layer)]
+
+        def parts() -> Iterator[tuple[tuple[int, ...], ...]]:
+            for first in itertools.product(*(range(len(choices)) for choices in self._child.values())):
+                depth = dict(zip(self._child, first)).get("depth", -1)
+                used = self.depths[depth] if canonical else self.num_layers
+                yield from itertools.product([first], *[layer] * used, *[idle] * (self.num_layers - used))
+
+        return (sum(sequence, ()) for sequence in parts())

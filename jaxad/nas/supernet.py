@@ -6,7 +6,8 @@ taps are ours. Omega lives on the host, in NumPy: it is touched once a populatio
 compile a program for every shape.
 
 The vectors beside a kernel, of normalisations and of actions beyond the paper's, are shared as the offsets are: a child
-uses those its choices train, of its leading channels.
+uses those its choices train, of its leading channels. A child of fewer layers uses the outer ones. Where children
+see different inputs, whose channels mean different things, omega is a dict with the shared weights of every input.
 
 Children are pure functions over slices of these arrays and not Flax modules, whose variables would have to be sliced,
 bound and taken apart again for every child.
@@ -16,7 +17,7 @@ starts as if initialised for its own width; its training is scaled back when it 
 """
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -29,14 +30,32 @@ from jaxad.nn.conv import crop
 from jaxad.types import Params
 
 
-def init(rng: np.random.Generator, space: SearchSpace, image_channels: int) -> Params:
+def init(rng: np.random.Generator, space: SearchSpace, image_channels: int | Mapping[str, int]) -> Params:
     """Fresh shared weights for a space.
+
+    Args:
+      image_channels: of what children see; by its name of every input, where the space has several.
 
     Returns:
       {"encoder": [...], "decoder": [...], "projection": {...}} of NumPy float32 arrays, each layer with kernel
       [K, K, I, O] ~ N(0, 1), scale [O] = 1, offset [O] = 0, and the vectors [O] of the space's further actions, where
-      K, I and O are the largest choices.
+      K, I and O are the largest choices. A space of several inputs has such a tree for each: {input: {...}}.
+
+    Raises:
+      ValueError: inputs without channels.
     """
+    if not isinstance(image_channels, Mapping):
+        image_channels = dict.fromkeys(space.inputs[:1], image_channels)
+    if missing := [name for name in space.inputs if name not in image_channels]:
+        raise ValueError(
+            f"image_channels has none of {', '.join(missing)}; give the channels of every input by its name"
+        )
+    made = {name: _init(rng, space, image_channels[name]) for name in space.inputs}
+    return made if len(made) > 1 else made[space.inputs[0]]
+
+
+def _init(rng: np.random.Generator, space: SearchSpace, image_channels: int) -> Params:
+    """Shared weights of one input."""
     size, widest = max(space.kernels), max(space.channels)
     vectors = {"scale": 1.0, "offset": 0.0}
     for action in (EXTRA_ACTIONS[name] for name in space.extra):
@@ -101,6 +120,7 @@ def gains(architecture: Architecture, shared: Params) -> Params:
 
 def _parts(shared: Params, architecture: Architecture) -> Params:
     """Views of the part of every shared array that a child uses."""
+    shared = shared if "encoder" in shared else shared[architecture.input]
     channels = [weights["kernel"].shape[2] for weights in shared["encoder"][:1]]
     channels += [layer.channels for layer in architecture.layers]
 

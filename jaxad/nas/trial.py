@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import chex
 import jax
+import jax.image
 import jax.numpy as jnp
 import numpy as np
 
@@ -58,7 +59,7 @@ class TrialConfig:
 
 
 class TrialData(NamedTuple):
-    """The images of a search, on the device as they were stored (uint8 stays uint8)."""
+    """What children of one input see, on the device as it was stored (uint8 stays uint8, float16 float16)."""
 
     train: Array  # [N, H, W, C]
     valid: Array  # [M, H, W, C]
@@ -69,11 +70,17 @@ class TrialData(NamedTuple):
 def put(
     train: np.ndarray, valid: np.ndarray, valid_labels: np.ndarray, valid_masks: np.ndarray | None = None
 ) -> TrialData:
-    """Bring the images of a search to the device, once; masks [M, H, W] are for rewards of pixels."""
+    """Bring what children of one input see to the device, once.
+
+    Args:
+      train, valid: images [N, H, W, C] and [M, H, W, C], or feature maps of any range, float16 or float32.
+      valid_labels: [M], 1 = anomalous.
+      valid_masks: [M, H', W'], for rewards of pixels, which are measured at their resolution.
+    """
     chex.assert_rank([train, valid, valid_labels], [4, 4, 1])
     pixels = None
     if valid_masks is not None:
-        chex.assert_shape(valid_masks, valid.shape[:3])
+        chex.assert_shape(valid_masks, (valid.shape[0], None, None))
         pixels = pixel_truth(valid_masks)
     return TrialData(jnp.asarray(train), jnp.asarray(valid), jnp.asarray(valid_labels, jnp.int32), pixels)
 
@@ -90,23 +97,34 @@ def trial_keys(key: Key) -> TrialKeys:
     return TrialKeys(*jax.random.split(key))
 
 
-class Verdict(NamedTuple):
-    """What became of a child."""
+class Reward(NamedTuple):
+    """What a child has earned."""
 
-    reward: Array  # scalar in [0, 1]
+    value: Array  # scalar in [0, 1]
     loss: Array  # of the last training step
     usable: Array  # False where loss, scores or maps are not finite, or all of their values are equal
 
 
-def judge(found: Array, truth: Array | PixelTruth, loss: Array, reward: str) -> Verdict:
-    """The reward of raw scores [M] by labels [M], or of maps [M, H, W] by their truth; the worst for useless ones."""
-    usable = jnp.isfinite(loss) & jnp.all(jnp.isfinite(found)) & (jnp.max(found) > jnp.min(found))
-    value = (CRITERIA | PIXEL_CRITERIA)[reward](jnp.where(usable, found, 0.0), truth)
-    return Verdict(jnp.where(usable, value, WORST_REWARD), loss, usable)
+def reward_of(outputs: Array, truth: Array | PixelTruth, loss: Array, criterion: str) -> Reward:
+    """The reward of raw scores [M] by labels [M], or of maps [M, h, w] by masks; the worst for useless ones.
+
+    Maps of another size than the masks become as large as these by bilinear interpolation between the centres of their
+    pixels, as maps of a detector do that are laid over an image.
+
+    Args:
+      loss: of the last training step.
+      criterion: one of `REWARDS`.
+    """
+    usable = jnp.isfinite(loss) & jnp.all(jnp.isfinite(outputs)) & (jnp.max(outputs) > jnp.min(outputs))
+    outputs = jnp.where(usable, outputs, 0.0)
+    if criterion in PIXEL_CRITERIA and outputs.shape != truth.masks.shape:
+        outputs = jax.image.resize(outputs, truth.masks.shape, "linear", antialias=False)
+    value = (CRITERIA | PIXEL_CRITERIA)[criterion](outputs, truth)
+    return Reward(jnp.where(usable, value, WORST_REWARD), loss, usable)
 
 
 def truth_of(data: TrialData, config: TrialConfig) -> Array | PixelTruth:
-    """What `judge` is to be given; ValueError where maps are rewarded and there are no masks."""
+    """What outputs are rewarded by; ValueError where these are maps and there are no masks."""
     if not config.of_pixels:
         return data.valid_labels
     if data.valid_pixels is None:
@@ -132,10 +150,10 @@ class Job(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What an executor returns for a job: parameters and verdict, or the reason why there are none."""
+    """What an executor returns for a job: parameters and reward, or the reason why there are none."""
 
     params: Params | None  # trained, on the host, structured as the job's
-    verdict: Verdict | None  # host scalars
+    reward: Reward | None  # host scalars
     reason: str | None  # "out of memory ..." where the child could not be run
     batch_size: int  # that it was run with
     seconds: float  # wall-clock of training and scoring, without waiting for compilation
@@ -145,7 +163,7 @@ Executor = Callable[[Sequence[Job]], Iterator[Result]]
 
 
 def halving_batches(
-    run: Callable[[int], tuple[Params, Verdict]], batch_size: int, prepare: Callable[[int], None] = lambda size: None
+    run: Callable[[int], tuple[Params, Reward]], batch_size: int, prepare: Callable[[int], None] = lambda size: None
 ) -> Result:
     """Run a child; where it does not fit into memory, try again with half the batch, down to `MIN_BATCH`.
 
@@ -157,10 +175,10 @@ def halving_batches(
             prepare(batch_size)
             started = time.perf_counter()
             try:
-                params, verdict = run(batch_size)
+                params, reward = run(batch_size)
             finally:
                 seconds += time.perf_counter() - started
-            return Result(params, verdict, None, batch_size, seconds)
+            return Result(params, reward, None, batch_size, seconds)
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error) and "out of memory" not in str(error).lower():
                 raise

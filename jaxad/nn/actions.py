@@ -1,7 +1,8 @@
 """The actions of the search space: everything that an architecture decides, each said once.
 
 The paper's eight (AutoAD, section III-A) are `ACTIONS`; what they do is written out in `nn.autoencoder`, and what each
-of their names means stands in a table of its own (see `nn.choices`). A further action is one entry, `add_action`: its
+of their names means stands in a table of its own (see `nn.choices`). Two are ours, `OPTIONAL_ACTIONS`: what a child
+sees, and how its map becomes a score. A further action is one entry, `add_action`: its
 name, its choices, where and how they act, and what they cost. Tokens, names of positions, the size of the space,
 canonical forms, shares of the shared weights, both executors, files, tables and plots follow from it. A search decides
 it where its space says so, and architectures that do not mention it have its default, which does nothing.
@@ -25,6 +26,7 @@ from typing import Any, NamedTuple
 from jaxad.nn.choices import Choices, OneOf, choose
 from jaxad.nn.layers import ACTIVATIONS, NORMS, POOLS
 from jaxad.nn.objectives import HYPOTHESES
+from jaxad.nn.objectives.aggregates import AGGREGATES
 from jaxad.nn.objectives.distances import DISTANCES
 from jaxad.types import Array
 
@@ -68,12 +70,14 @@ class Action:
     choices: Mapping[str, Any] | tuple[int, ...]
     """A table of what its names mean, or numbers. Of a further action: name -> `Step` of all but the default."""
     after: str | None = None
-    """The place, in `PLACES`, where a further action acts; None for the paper's, which `nn.autoencoder` spells out."""
+    """The place, in `PLACES`, where a further action acts; None for the paper's, which `nn.autoencoder` spells out, and
+    for ours."""
     sees_inputs: bool = False
     """Whether a further action is also given what its layer received (after "reconstruction": the image), or None
     where that is of another height, width or number of channels."""
-    default: str = "none"
-    """The choice of a further action that does nothing: what architectures have that do not mention it."""
+    default: str | None = None
+    """What architectures have that do not mention the action; "none", which does nothing, of a further action unless it
+    says otherwise. None of the paper's, which all architectures mention."""
     idle: tuple[str, Any] | None = None
     """(name of another action, its choice) with which this one makes no difference, within one layer."""
     scope: str = "layer"
@@ -81,11 +85,11 @@ class Action:
     label: str = ""
     """How tables of architectures call it; by default its name."""
     plural: str = ""
-    """Name of its list in `SearchSpace`; of the paper's actions only."""
+    """Name of its list in `SearchSpace`; of the paper's actions and ours only."""
     window: bool = False
     """Whether its numbers k are odd, and stand for windows of k x k."""
     standard: tuple = field(init=False)
-    """The choices a search space holds unless it is told otherwise, in the order of the token."""
+    """The choices a search space holds unless it says otherwise, in the order of the token."""
 
     def __post_init__(self) -> None:
         choices, standard = self.choices, self.choices
@@ -93,6 +97,7 @@ class Action:
             if self.after not in PLACES:
                 raise ValueError(f"action {self.name!r} acts after {self.after!r}; choose one of {', '.join(PLACES)}")
             object.__setattr__(self, "scope", PLACES[self.after])
+            object.__setattr__(self, "default", self.default or "none")
             if not choices or self.default in choices:
                 raise ValueError(
                     f"action {self.name!r} has choices {sorted(choices)}; give at least one beside its default "
@@ -176,6 +181,26 @@ ACTIONS = (
 )
 """The paper's eight, in the order of the tokens: first of the child, then of each layer."""
 
+INPUTS: Choices[str] = Choices(
+    "input",
+    {"pixels": "the image itself"},
+    {
+        "shallow": "features of an early stage of a fixed network",
+        "deep": "features of a late stage of it",
+        "both": "features of both stages, one above the other at the resolution of the early one",
+    },
+)
+"""Name -> what a child sees, in words: whoever trains children has the arrays."""
+
+OPTIONAL_ACTIONS = (
+    Action(name="input", plural="inputs", choices=INPUTS, default="pixels", scope="child"),
+    Action(
+        name="aggregate", plural="aggregates", choices=AGGREGATES, default="mean", scope="child",
+        label="Aggregate of the map",
+    ),
+)  # fmt: skip
+"""Ours: a search space has tokens for those it holds several choices of; architectures mention what is not default."""
+
 EXTRA_ACTIONS: Choices[Action] = Choices("action", {})
 """Further actions by name, see `add_action`."""
 
@@ -194,11 +219,13 @@ def add_action(action: Action, *, replace: bool = False) -> Action:
     """
     if action.after is None:
         raise ValueError(f"action {action.name!r} acts nowhere; give after=, one of {', '.join(PLACES)}")
-    if action.name in {known.name for known in ACTIONS} | {"layers", "extra", "scale", "offset"}:
+    taken = {known.name for known in (*ACTIONS, *OPTIONAL_ACTIONS)}
+    if action.name in taken | {"layers", "depth", "extra", "scale", "offset"}:
         raise ValueError(f"action {action.name!r} is known already; give another name")
     return EXTRA_ACTIONS.add(action.name, action, replace=replace)
 
 
 def known_actions(scope: str) -> dict[str, Action]:
-    """All actions of a scope by name: the paper's in their order, then those that were added."""
-    return {action.name: action for action in (*ACTIONS, *EXTRA_ACTIONS.values()) if action.scope == scope}
+    """All actions of a scope by name: the paper's in their order, then ours, then those that were added."""
+    every = (*ACTIONS, *OPTIONAL_ACTIONS, *EXTRA_ACTIONS.values())
+    return {action.name: action for action in every if action.scope == scope}

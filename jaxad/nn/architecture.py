@@ -1,11 +1,11 @@
 """An architecture of the search space: what a person reads, a network is built from and a detector is saved with."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
 from jaxad._utils.files import fields_from_json
-from jaxad.nn.actions import ACTIONS, EXTRA_ACTIONS
+from jaxad.nn.actions import ACTIONS, EXTRA_ACTIONS, OPTIONAL_ACTIONS
 from jaxad.nn.layers import NORMS
 
 Extra = tuple[tuple[str, str], ...]
@@ -60,18 +60,21 @@ class Layer:
 class Architecture:
     """A complete child: anomaly hypothesis, distance and the layers from the image inwards.
 
-    `distance` may be a sum such as "l21+ssim" (Table IV uses one) although no token stands for it.
+    `distance` may be a sum such as "l21+ssim" (Table IV uses one) although no token stands for it. The child trains on
+    its distance; `aggregate` says how the distance's map becomes the score of an image.
     Raises ValueError for unknown names and for an architecture without layers.
     """
 
     hypothesis: str
     distance: str
     layers: tuple[Layer, ...]
+    input: str = "pixels"  # what it sees, one of `nn.actions.INPUTS`
+    aggregate: str = "mean"  # one of `nn.objectives.aggregates.AGGREGATES`
     extra: Extra = ()  # what the child as a whole decides beyond that, as in `Layer`
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", tuple(self.layers))
-        for action in ACTIONS:
+        for action in (*ACTIONS, *OPTIONAL_ACTIONS):
             if action.scope == "child":
                 value = getattr(self, action.name)
                 for part in str(value).split("+") if action.name == "distance" else [value]:
@@ -80,12 +83,17 @@ class Architecture:
             raise ValueError(f"layers is {self.layers!r}; give at least one Layer and nothing else")
         object.__setattr__(self, "extra", _checked(self.extra, "child"))
 
+    @property
+    def depth(self) -> int:
+        """How many layers there are."""
+        return len(self.layers)
+
     def choice(self, action: str) -> Any:
         """What the child decides of an action: for one that it does not mention, the default."""
         return _choice(self, action)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain dict of strings, integers and lists, ready for `json.dump`."""
+        """Plain dict of strings, integers and lists, ready for `json.dump`; what is as by default is left out."""
         return _record(self) | {"layers": [layer.to_json() for layer in self.layers]}
 
     @classmethod
@@ -114,17 +122,21 @@ def _choice(owner: Layer | Architecture, action: str) -> Any:
     return getattr(owner, action)
 
 
-def _own_fields(cls: type) -> list[str]:
-    return [field.name for field in fields(cls) if field.name != "extra"]
+def _own_fields(cls: type) -> dict[str, Any]:
+    """Name -> default, `MISSING` where there is none."""
+    return {field.name: field.default for field in fields(cls) if field.name != "extra"}
 
 
 def _record(owner: Layer | Architecture) -> dict[str, Any]:
+    values = {name: (getattr(owner, name), default) for name, default in _own_fields(type(owner)).items()}
+    own = {name: value for name, (value, default) in values.items() if value != default}
     # Further actions stand beside the others, so that files do not depend on who defined an action.
-    return {name: getattr(owner, name) for name in _own_fields(type(owner))} | dict(owner.extra)
+    return own | dict(owner.extra)
 
 
 def _from_record(cls: type, record: Any, name: str, scope: str) -> Any:
-    own, extra = _own_fields(cls), {}
+    given = record if isinstance(record, dict) else {}
+    own, extra = [key for key, default in _own_fields(cls).items() if default is MISSING or key in given], {}
     if isinstance(record, dict):
         extra = {key: value for key, value in record.items() if key not in own and key in EXTRA_ACTIONS}
         record = {key: value for key, value in record.items() if key not in extra}

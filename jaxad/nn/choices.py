@@ -1,7 +1,7 @@
 """Tables of choices: what each name that an action may take means, said in one place.
 
-A table maps a name to what it does. The names it is made with are its `standard` ones: a search space holds them
-unless it is told otherwise, and their order is the order of the token. `add` makes a further name legal everywhere: in
+A table maps a name to what it does. Its `standard` names are those of every search space that does not say otherwise,
+in the order of the token; it may have more, which a space must ask for. `add` makes a further name legal everywhere: in
 architectures and search spaces, both executors, the stand-alone detector, costs, files and reports. It changes neither
 what a known name means nor what any space holds, so that importing a module that adds names changes no search.
 
@@ -17,6 +17,7 @@ what a known name means nor what any space holds, so that importing a module tha
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 from jax import lax
@@ -39,13 +40,15 @@ class Choices(Mapping[str, Entry]):
 
     Args:
       action: what is chosen, for messages, such as "activation".
-      standard: the names every search space holds unless it is told otherwise.
+      standard: the names every search space holds unless it says otherwise.
+      more: names that a search space holds only where it says so; their meaning is as fixed as that of standard ones.
     """
 
-    def __init__(self, action: str, standard: Mapping[str, Entry]) -> None:
+    def __init__(self, action: str, standard: Mapping[str, Entry], more: Mapping[str, Entry] = MappingProxyType({})):
         self.action = action
         self.standard = tuple(standard)
-        self._entries = dict(standard)
+        self.builtin = (*self.standard, *more)
+        self._entries = {**standard, **more}
 
     def add(self, name: str, entry: Entry, *, replace: bool = False) -> Entry:
         """Make a name legal, and return its entry; the same entry may be added twice.
@@ -55,12 +58,13 @@ class Choices(Mapping[str, Entry]):
           replace: whether a name that was added before may get another meaning, as when a notebook's cell runs again.
 
         Raises:
-          ValueError: a name that is no identifier or that is known already; standard names are never replaced.
+          ValueError: a name that is no identifier, or that is known already; names the table is made with keep their
+            meaning.
         """
         if not isinstance(name, str) or not name.isidentifier():
             raise ValueError(f"{self.action} {name!r} is no name: use letters, digits and underscores")
         known = name in self._entries and self._entries[name] is not entry
-        if known and (name in self.standard or not replace):
+        if known and (name in self.builtin or not replace):
             raise ValueError(f"{self.action} {name!r} is known already; give another name")
         self._enter(name, entry)
         return entry

@@ -1,6 +1,6 @@
 """What an architecture costs: the sizes of its features, its parameters and its operations, without building it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -10,13 +10,23 @@ from jaxad.nn.architecture import Architecture
 # Width of the vector the hypotheses see: global average pool of the last latent, then a linear map.
 PROJECTION_DIM = 10
 
+ImageShape = Sequence[int] | Mapping[str, Sequence[int]]
+"""(height, width, channels) of what a child sees, or that of every input by its name."""
 
-def feature_sizes(architecture: Architecture, image_shape: Sequence[int]) -> list[tuple[int, int, int]]:
+
+def feature_sizes(architecture: Architecture, image_shape: ImageShape) -> list[tuple[int, int, int]]:
     """Sizes (H, W, C) through the encoder: the image first, then the output of each layer (N + 1 entries).
 
     Convolutions keep the resolution; pooling divides it by its kernel and rounds up. Layer i of the decoder
-    goes back from entry i to entry i - 1. Raises ValueError unless image_shape is three positive integers.
+    goes back from entry i to entry i - 1. Raises ValueError unless image_shape is three positive integers, or has them
+    for the architecture's input.
     """
+    if isinstance(image_shape, Mapping):
+        if architecture.input not in image_shape:
+            raise ValueError(
+                f"image_shape is of {', '.join(image_shape)}; give that of the input {architecture.input}, too"
+            )
+        image_shape = image_shape[architecture.input]
     shape = tuple(image_shape)
     if len(shape) != 3 or not all(isinstance(size, int | np.integer) and size > 0 for size in shape):
         raise ValueError(f"image_shape is {shape}; give (height, width, channels), all positive integers")
@@ -27,7 +37,7 @@ def feature_sizes(architecture: Architecture, image_shape: Sequence[int]) -> lis
     return sizes
 
 
-def parameter_count(architecture: Architecture, image_shape: Sequence[int]) -> int:
+def parameter_count(architecture: Architecture, image_shape: ImageShape) -> int:
     """Trainable numbers of the stand-alone child: encoder, decoder and projection.
 
     Every layer has one bias per channel, the projection too; a layer that normalises also has a scale, and one that
@@ -42,8 +52,10 @@ def parameter_count(architecture: Architecture, image_shape: Sequence[int]) -> i
     return count
 
 
-def flops(architecture: Architecture, image_shape: Sequence[int]) -> int:
+def flops(architecture: Architecture, image_shape: ImageShape) -> int:
     """Floating-point operations of one image's forward pass: twice the multiply-adds of all linear maps.
+
+    What makes an input that is not the image itself is not counted.
 
     Counts the convolutions of encoder and decoder, borders as if full, and the projection; bias, pooling,
     normalisation, activation and upsampling are left out, as is usual. Further actions count for what they say.

@@ -72,7 +72,7 @@ def architecture_line(architecture: Mapping[str, Any] | None) -> str:
 
 def _extra(owner: Mapping[str, Any], scope: str) -> list[str]:
     """What an architecture or a layer decides beyond the paper's actions."""
-    paper = {name for name, action in known_actions(scope).items() if action.after is None}
+    paper = {name for name, action in known_actions(scope).items() if action.default is None}
     return [f"{name.replace('_', ' ')} {owner[name]}" for name in sorted(set(owner) - paper - {"layers"})]
 
 

@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 from jaxad._utils.validate import check_at_least, check_share, spelled
 from jaxad.data import Task
-from jaxad.nas.space import SearchSpace, SpaceChoices
+from jaxad.nas.space import SearchSpace
+from jaxad.nas.space_choices import SpaceChoices
 from jaxad.nas.strategies.autoad import AutoADConfig
 from jaxad.nas.strategies.registry import STRATEGIES
 from jaxad.nas.trial import TrialConfig
@@ -64,6 +65,10 @@ class SearchConfig(SpaceChoices):
             raise ValueError(f"{spelled(self, 'time_budget')} is {self.time_budget}; give seconds above 0")
         check_share(self, "target_fpr")
         SearchSpace.of(self)
+        if self.inputs != ("pixels",):
+            raise ValueError(
+                f"{spelled(self, 'inputs')} is {', '.join(self.inputs)}; a search of images has pixels only"
+            )
         STRATEGIES.named(self.strategy)
         self.controller.check()
         if self.strategy == "autoad" and self.controller.keep > self.population:

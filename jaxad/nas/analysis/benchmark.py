@@ -79,8 +79,8 @@ def rewards_from_scratch(
         return trial.Job(architecture, params, jax.random.key(int(rng.integers(2**31))))
 
     for result in executor([job(row) for row in tokens]):
-        usable = result.verdict is not None and bool(result.verdict.usable)
-        yield float(result.verdict.reward) if usable else trial.WORST_REWARD
+        usable = result.reward is not None and bool(result.reward.usable)
+        yield float(result.reward.value) if usable else trial.WORST_REWARD
 
 
 def favourite(record: SearchRecord, seconds: float = np.inf) -> list[int]:

@@ -9,7 +9,7 @@ from jaxad.nas.analysis.render import render
 from jaxad.nas.loop import Costs, Trial
 from jaxad.nas.space import SearchSpace
 from jaxad.nn.architecture import Architecture
-from jaxad.nn.cost import flops, parameter_count
+from jaxad.nn.cost import ImageShape, flops, parameter_count
 
 
 def search_facts(
@@ -53,8 +53,11 @@ def search_facts(
     }
 
 
-def architecture_facts(trial: Trial, image_shape: Sequence[int]) -> dict[str, Any]:
-    """The facts of one architecture, with its rendering in the form of Table IV."""
+def architecture_facts(trial: Trial, image_shape: ImageShape) -> dict[str, Any]:
+    """The facts of one architecture, with its rendering in the form of Table IV.
+
+    `image_shape` is (height, width, channels) of what it sees, or that of every input by its name.
+    """
     architecture = Architecture.from_json(trial.architecture)
     return {
         "trial": trial.trial,

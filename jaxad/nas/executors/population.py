@@ -1,6 +1,6 @@
 """Evaluating a population: take its children's weights, train and evaluate them, merge what they learned (Eq. 3)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import Any, NamedTuple
 
@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from jaxad.nas import supernet
+from jaxad.nas.executors.per_input import PerInput
 from jaxad.nas.executors.sequential import Sequential
 from jaxad.nas.executors.vmapped import Vmapped
 from jaxad.nas.trial import WORST_REWARD, Job, Result, TrialConfig, TrialData
@@ -17,8 +18,8 @@ from jaxad.types import Key, Params
 EXECUTORS = {"sequential": Sequential, "vmapped": Vmapped}
 
 
-def make_executor(name: str, data: TrialData, config: TrialConfig) -> Any:
-    """The executor of that name, or, for "auto", the one that suits the backend.
+def make_executor(name: str, data: TrialData | Mapping[str, TrialData], config: TrialConfig) -> Any:
+    """The executor of that name, or, for "auto", the one that suits the backend; of several inputs one for each.
 
     Children with different weights are slower side by side than one by one on a CPU, where a batched convolution is a
     grouped one; accelerators gain from it where children share shapes. Results agree up to rounding.
@@ -28,6 +29,8 @@ def make_executor(name: str, data: TrialData, config: TrialConfig) -> Any:
         name = "sequential" if jax.default_backend() == "cpu" else "vmapped"
     if name not in EXECUTORS:
         raise ValueError(f"executor is {name!r}; choose auto, {', '.join(EXECUTORS)}")
+    if isinstance(data, Mapping):
+        return PerInput({seen: EXECUTORS[name](own, config) for seen, own in data.items()})
     return EXECUTORS[name](data, config)
 
 
@@ -63,7 +66,7 @@ def evaluate_population(
 
     Args:
       executor: from `make_executor`, or any callable from jobs to an iterator of results.
-      shared: omega, on the host; not modified.
+      shared: omega, on the host, or that of every input by its name; not modified.
       architectures: of the children.
       key: consumed; every child is handed a part of it.
       on_outcome: called after every child with its place in the population, from 0; a true answer ends the
@@ -85,11 +88,11 @@ def evaluate_population(
 
 
 def _outcome(result: Result, batch_size: int) -> Outcome:
-    if result.verdict is None:
+    if result.reward is None:
         return Outcome("failed", WORST_REWARD, result.reason, None, result.seconds)
-    loss = float(result.verdict.loss)
-    if not bool(result.verdict.usable):
+    loss = float(result.reward.loss)
+    if not bool(result.reward.usable):
         reason = "loss is not finite" if not np.isfinite(loss) else "scores are not finite or all equal"
         return Outcome("failed", WORST_REWARD, reason, loss if np.isfinite(loss) else None, result.seconds)
     reason = None if result.batch_size == batch_size else f"batch halved to {result.batch_size}: out of memory"
-    return Outcome("ok", float(result.verdict.reward), reason, loss, result.seconds)
+    return Outcome("ok", float(result.reward.value), reason, loss, result.seconds)

@@ -1,8 +1,8 @@
 """What children of equal shape may differ in, chosen at run time, so that one program serves them all.
 
 Two architectures have equal shape when their layers agree in channels, kernel and pooling size. All else is a number
-in that program. It branches among all standard choices, whatever a search space holds, and among those that were added
-and that the jobs at hand ask for.
+in that program. It branches among all standard choices, whatever a search space holds, and among others where the jobs
+at hand ask for any: all of a table's own, and those that were added and are asked for.
 """
 
 import functools
@@ -19,6 +19,7 @@ from jaxad.nn.actions import EXTRA_ACTIONS
 from jaxad.nn.architecture import Architecture
 from jaxad.nn.choices import Choices, OneOf
 from jaxad.nn.objectives import HYPOTHESES, Hypothesis, make_hypothesis
+from jaxad.nn.objectives.aggregates import AGGREGATES
 from jaxad.nn.objectives.distances import DISTANCES, Distance
 from jaxad.types import Array, Key, Params
 
@@ -35,6 +36,7 @@ class Options(NamedTuple):
 
     hypothesis: tuple[str, ...]
     distance: tuple[str, ...]
+    aggregate: tuple[str, ...]
     pool: tuple[str, ...]
     norm: tuple[str, ...]
     activation: tuple[str, ...]
@@ -56,12 +58,14 @@ def options_of(architectures: Iterable[Architecture]) -> Options:
     layers = [layer for architecture in architectures for layer in architecture.layers]
 
     def names(table: Choices, used: Iterable[str]) -> tuple[str, ...]:
-        return (*table.standard, *sorted(set(used) - set(table.standard)))
+        known = table.standard if set(used) <= set(table.standard) else table.builtin
+        return (*known, *sorted(set(used) - set(known)))
 
     extra = {name for owner in (*architectures, *layers) for name, _ in owner.extra}
     return Options(
         names(HYPOTHESES, [architecture.hypothesis for architecture in architectures]),
         names(DISTANCES, [part for architecture in architectures for part in _parts(architecture.distance)]),
+        names(AGGREGATES, [architecture.aggregate for architecture in architectures]),
         names(nn.POOLS, [layer.pool for layer in layers]),
         names(nn.NORMS, [layer.norm for layer in layers]),
         names(nn.ACTIVATIONS, [layer.activation for layer in layers]),
@@ -78,6 +82,7 @@ class Chosen(NamedTuple):
 
     hypothesis: Array  # index among the options
     distance: Array  # [D] how often each of the options is summed
+    aggregate: Array  # index among the options
     pool: Array  # [N] indices among the options
     norm: Array  # [N] ...
     activation: Array  # [N] ...
@@ -100,6 +105,7 @@ def choices_of(architecture: Architecture, options: Options | None = None) -> Ch
     return Chosen(
         index(options.hypothesis, [architecture.hypothesis])[0],
         np.asarray([parts.count(name) for name in options.distance], np.int32),
+        index(options.aggregate, [architecture.aggregate])[0],
         index(options.pool, [layer.pool for layer in layers]),
         index(options.norm, [layer.norm for layer in layers]),
         index(options.activation, [layer.activation for layer in layers]),

@@ -20,9 +20,10 @@ from jaxad.nas.executors.blocks import Layout
 from jaxad.nas.executors.kernels import CompileAhead, Kernel, Plan, Signature, launch
 from jaxad.nas.executors.operations import ADD
 from jaxad.nas.executors.tape import Blocks, Parameter, Tape
-from jaxad.nas.trial import Job, Result, TrialConfig, TrialData, Verdict
+from jaxad.nas.trial import Job, Result, Reward, TrialConfig, TrialData
 from jaxad.nn import autoencoder
 from jaxad.nn.objectives import HYPOTHESES, HypothesisChoice, make_hypothesis
+from jaxad.nn.objectives.aggregates import AGGREGATES, image_score
 from jaxad.nn.objectives.child import make_optimiser, squared_errors
 from jaxad.nn.objectives.distances import DISTANCES, Distance, get_distance
 from jaxad.types import Array, Key, Params
@@ -64,20 +65,21 @@ class Sequential:
         self._ahead.submit(plan)
         return list(plan.signatures)
 
-    def _run(self, job: Job, batch_size: int) -> tuple[Params, Verdict]:
-        params, verdict = self._program(launch, job, batch_size)
-        return params, jax.device_get(verdict)
+    def _run(self, job: Job, batch_size: int) -> tuple[Params, Reward]:
+        params, reward = self._program(launch, job, batch_size)
+        return params, jax.device_get(reward)
 
     def close(self) -> None:
         """End the background threads."""
         self._ahead.close()
 
-    def _program(self, launch: Callable, job: Job, batch_size: int) -> tuple[Params, Verdict]:
-        """Train and judge one child; with a `Plan` in place of `launch`, say what that takes."""
+    def _program(self, launch: Callable, job: Job, batch_size: int) -> tuple[Params, Reward]:
+        """Train and evaluate one child; with a `Plan` in place of `launch`, say what that takes."""
         config, data, planning = self._config, self._data, isinstance(launch, Plan)
         architecture, params, key = job
         kernels = trial_kernels(config, batch_size)
         distance = distance_kernels(architecture.distance)
+        to_score = score_kernel(architecture.distance, architecture.aggregate)
         hypothesis = hypothesis_kernels(architecture.hypothesis, config.child.regulariser)
         layers, extra, sizes = (
             architecture.layers,
@@ -133,12 +135,12 @@ class Sequential:
             if config.of_pixels:
                 found.append(launch(distance.map, output, images))
             else:
-                distances, errors = launch(distance.score, output, images), launch(ERRORS, output, images)
+                distances, errors = launch(to_score, output, images), launch(ERRORS, output, images)
                 found.append(launch(hypothesis.score, beliefs.value, stats, vector.values[0], errors, distances))
-        verdict = launch(kernels.judge, (found * count)[:count], trial.truth_of(data, config), loss)
+        reward = launch(kernels.reward, (found * count)[:count], trial.truth_of(data, config), loss)
         if planning:
-            return params, verdict
-        return layout.join(jax.tree.map(lambda p: p.value, weights, is_leaf=_is_parameter), params), verdict
+            return params, reward
+        return layout.join(jax.tree.map(lambda p: p.value, weights, is_leaf=_is_parameter), params), reward
 
 
 def _is_parameter(node: Any) -> bool:
@@ -173,7 +175,7 @@ class TrialKernels(NamedTuple):
     window: Kernel  # (images, index) -> [B, H, W, C] float32
     state: Callable[[Any], Any]  # (value) -> fresh state of the optimiser
     update: Kernel  # (value, state, gradient) -> (value, state)
-    judge: Kernel  # (scores or maps, labels or masks, loss) -> Verdict
+    reward: Kernel  # (scores or maps, labels or masks, loss) -> Reward
 
 
 @functools.cache
@@ -196,16 +198,16 @@ def trial_kernels(config: TrialConfig, batch_size: int) -> TrialKernels:
         updates, state = optimiser.update(gradient, state, value)
         return optax.apply_updates(value, updates), state
 
-    def judge(found: list[Array], truth: Array | PixelTruth, loss: Array) -> Verdict:
+    def reward(found: list[Array], truth: Array | PixelTruth, loss: Array) -> Reward:
         images = jax.tree.leaves(truth)[0].shape[0]
-        return trial.judge(jnp.concatenate(found)[:images], truth, loss, config.reward)
+        return trial.reward_of(jnp.concatenate(found)[:images], truth, loss, config.reward)
 
     def state(value: Any) -> Any:
         # Adam and momentum begin with zeros, which need no program.
         return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), jax.eval_shape(optimiser.init, value))
 
     return TrialKernels(
-        Kernel(start), Kernel(batch), Kernel(window), state, Kernel(update, donate=(0, 1)), Kernel(judge)
+        Kernel(start), Kernel(batch), Kernel(window), state, Kernel(update, donate=(0, 1)), Kernel(reward)
     )
 
 
@@ -213,7 +215,6 @@ class DistanceKernels(NamedTuple):
     """Kernels of a distance."""
 
     loss: Kernel  # (x_hat, x, gradient of the errors) -> (mean distance, gradient of x_hat)
-    score: Kernel  # (x_hat, x) -> [B]
     map: Kernel  # (x_hat, x) -> [B, H, W]
 
 
@@ -234,8 +235,18 @@ def _distance_kernels(name: str, meaning: tuple[Distance, ...]) -> DistanceKerne
         (mean, _), back = jax.vjp(both, x_hat)
         return mean, back((jnp.ones_like(mean), to_errors))[0]
 
-    kernels = {"loss": loss, "score": score, "map": to_map}
-    return DistanceKernels(*(Kernel(kernel, name=f"{name}.{role}") for role, kernel in kernels.items()))
+    return DistanceKernels(Kernel(loss, name=f"{name}.loss"), Kernel(to_map, name=f"{name}.map"))
+
+
+def score_kernel(distance: str, aggregate: str) -> Kernel:
+    """(x_hat, x) -> [B] of a distance by an aggregate."""
+    parts = tuple(DISTANCES[part.strip()] for part in distance.split("+"))
+    return _score_kernel(distance, aggregate, (*parts, AGGREGATES[aggregate]))
+
+
+@functools.cache
+def _score_kernel(distance: str, aggregate: str, meaning: tuple[Any, ...]) -> Kernel:
+    return Kernel(jax.vmap(image_score(get_distance(distance), aggregate)), name=f"{distance}.{aggregate}.score")
 
 
 class HypothesisKernels(NamedTuple):

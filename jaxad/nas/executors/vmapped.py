@@ -1,10 +1,10 @@
 """Children of equal shape side by side: the executor for accelerators.
 
 Two architectures have equal shape when their layers agree in channels, kernel and pooling size. All else (pool type,
-normalisation, activation, hypothesis, distance, further actions) is a run-time choice, so that one compiled program
-trains and judges any group of them: a population axis, divided over the devices, around a scan over the training steps.
-A batched branch computes all its options and selects one, also on the way back: an option that is not chosen cannot
-leak NaN.
+normalisation, activation, hypothesis, distance, aggregate, further actions) is a run-time choice, so that one compiled
+program trains and evaluates any group of them: a population axis, divided over the devices, around a scan over the
+training steps. A batched branch computes all its options and selects one, also on the way back: an option that is not
+chosen cannot leak NaN.
 """
 
 import collections
@@ -25,8 +25,9 @@ from jax import lax
 from jaxad._utils.compile import kernel_options
 from jaxad.nas import trial
 from jaxad.nas.executors import runtime
-from jaxad.nas.trial import Job, Result, TrialConfig, TrialData, Verdict
+from jaxad.nas.trial import Job, Result, Reward, TrialConfig, TrialData
 from jaxad.nn import autoencoder
+from jaxad.nn.choices import OneOf
 from jaxad.nn.objectives.child import make_optimiser, objective
 from jaxad.training import parallel
 from jaxad.types import Array, Key, Params
@@ -34,7 +35,7 @@ from jaxad.types import Array, Key, Params
 LIVE_PROGRAMS = 32  # a search of many shapes must not keep the program of every one of them
 
 
-def train_and_judge(
+def train_and_evaluate(
     shape: runtime.Shape,
     options: runtime.Options,
     config: TrialConfig,
@@ -43,7 +44,7 @@ def train_and_judge(
     chosen: runtime.Chosen,
     key: Key,
     data: TrialData,
-) -> tuple[Params, Verdict]:
+) -> tuple[Params, Reward]:
     """Train one child and reward it, as one program without host syncs.
 
     Args:
@@ -52,13 +53,14 @@ def train_and_judge(
       key: consumed.
 
     Returns:
-      The trained network, and the verdict.
+      The trained network, and the reward.
     """
     keys = trial.trial_keys(key)
     layers, extra = runtime.layers_of(shape, options, chosen), runtime.extra_of("child", options, chosen)
     hypothesis = runtime.hypothesis_of(chosen.hypothesis, options.hypothesis)
     distance = runtime.distance_of(chosen.distance, options.distance)
-    child = objective(layers, distance, hypothesis, config.child, extra=extra)
+    aggregate = OneOf(options.aggregate, chosen.aggregate)
+    child = objective(layers, distance, hypothesis, config.child, aggregate=aggregate, extra=extra)
     order = trial.batch_order(keys.order, data.train.shape[0], config.steps, batch_size)
     optimiser = make_optimiser(config.child, config.steps)
 
@@ -92,8 +94,8 @@ def train_and_judge(
     images = data.valid.shape[0]
     found = lax.map(look, jnp.arange(trial.batches(images, batch_size)))
     found = found.reshape(-1, *found.shape[2:])[:images]
-    verdict = trial.judge(found, trial.truth_of(data, config), losses[-1], config.reward)
-    return {name: params[name] for name in network}, verdict
+    reward = trial.reward_of(found, trial.truth_of(data, config), losses[-1], config.reward)
+    return {name: params[name] for name in network}, reward
 
 
 # ---- the executor ------------------------------------------------------------------------------------------------
@@ -165,10 +167,10 @@ class Vmapped:
             if result.params is None:
                 yield result._replace(seconds=seconds)
                 continue
-            params, verdict = jax.tree.map(operator.itemgetter(index), (result.params, result.verdict))
-            yield result._replace(params=without_idle_vectors(params, job.params), verdict=verdict, seconds=seconds)
+            params, reward = jax.tree.map(operator.itemgetter(index), (result.params, result.reward))
+            yield result._replace(params=without_idle_vectors(params, job.params), reward=reward, seconds=seconds)
 
-    def _run(self, group: Sequence[Job], options: runtime.Options, batch_size: int) -> tuple[Params, Verdict]:
+    def _run(self, group: Sequence[Job], options: runtime.Options, batch_size: int) -> tuple[Params, Reward]:
         program = self._program(group, options, batch_size).result()
         return parallel.gather(program(*parallel.shard_population(self._stack(group, options), self._mesh), self._data))
 
@@ -206,9 +208,9 @@ class Vmapped:
     def _compile(
         self, shape: runtime.Shape, options: runtime.Options, impl: Any, batch_size: int, members: Any
     ) -> Callable[..., Any]:
-        def member(network: Params, chosen: runtime.Chosen, key_data: Array, data: TrialData) -> tuple[Params, Verdict]:
+        def member(network: Params, chosen: runtime.Chosen, key_data: Array, data: TrialData) -> tuple[Params, Reward]:
             key = jax.random.wrap_key_data(key_data, impl=impl)
-            return train_and_judge(shape, options, self._config, batch_size, network, chosen, key, data)
+            return train_and_evaluate(shape, options, self._config, batch_size, network, chosen, key, data)
 
         population = parallel.population_map(member, self._mesh, shared=[3])
         jitted = jax.jit(population, donate_argnums=0, compiler_options=kernel_options() or None)

@@ -3,6 +3,7 @@
     loss  = mean_B DIST(g(f(x)), x) + lambda * REG(f(x))        while training
     score = DIST(g(f(x)), x) + lambda * REG(f(x))               for one image
 
+In place of DIST a score may have another aggregate of the distance's map (`aggregates`); the loss never has.
 Everything that trains or scores a child (alone, in a population, from shared kernels) takes its parts from here.
 """
 
@@ -16,7 +17,9 @@ import optax
 
 from jaxad.nn import autoencoder
 from jaxad.nn.architecture import Architecture
+from jaxad.nn.choices import OneOf
 from jaxad.nn.objectives import Hypothesis, make_hypothesis
+from jaxad.nn.objectives.aggregates import image_score
 from jaxad.nn.objectives.distances import Distance, get_distance
 from jaxad.types import Array, Key, Params
 
@@ -55,7 +58,7 @@ def make_optimiser(config: ChildConfig, steps: int) -> optax.GradientTransformat
 class Parts(NamedTuple):
     """The two terms of Eq. 2, as means of a batch or per image."""
 
-    distance: Array
+    distance: Array  # per image, by the aggregate of the architecture
     regulariser: Array
 
 
@@ -78,6 +81,7 @@ def make_child(architecture: Architecture, config: ChildConfig) -> Child:
         get_distance(architecture.distance),
         make_hypothesis(architecture.hypothesis),
         config,
+        aggregate=architecture.aggregate,
         extra=architecture.extra,
         init_network=lambda key, shape: autoencoder.init(key, architecture, shape),
     )
@@ -89,10 +93,15 @@ def objective(
     hypothesis: Hypothesis,
     config: ChildConfig,
     *,
+    aggregate: str | OneOf = "mean",
     extra: autoencoder.Extra = (),
     init_network: Callable[[Key, tuple[int, int, int]], Params] | None = None,
 ) -> Child:
-    """Join network, distance and hypothesis. `layers` and `extra` may hold run-time choices: `autoencoder.apply`."""
+    """Join network, distance and hypothesis.
+
+    `layers`, `aggregate` and `extra` may hold choices that are known at run time only: see `autoencoder.apply`.
+    """
+    distance_score = image_score(distance, aggregate)
 
     def init(key: Key, images: Array) -> Params:
         network_key, hypothesis_key = jax.random.split(key)
@@ -122,7 +131,7 @@ def objective(
         output = apply(params, images, moments)
         errors = squared_errors(output.reconstruction, images)
         return Parts(
-            jax.vmap(distance.score)(output.reconstruction, images),
+            jax.vmap(distance_score)(output.reconstruction, images),
             hypothesis.score(params["hypothesis"], stats, output.latent, errors),
         )
 

@@ -113,10 +113,14 @@ def action_columns(architectures: Sequence[Mapping]) -> dict[tuple[str, int], li
     """What was chosen at each position: (action, layer) -> a value per architecture, None where absent.
 
     Layers count from 1; what a child decides as a whole, such as hypothesis and distance, belongs to layer 0. An action
-    beyond the paper's has columns where any architecture mentions it; one that does not has its default.
+    beyond the paper's has columns where any architecture mentions it; one that does not has its default. The number of
+    layers, "depth", has a column where it differs.
     """
-    layers = max((len(a["layers"]) for a in architectures), default=0)
+    depths = [len(a["layers"]) for a in architectures]
+    layers = max(depths, default=0)
     columns = {(name, 0): [a.get(name, default) for a in architectures] for name, default in _shown(architectures)}
+    if len(set(depths)) > 1:
+        columns["depth", 0] = depths
     per_layer = _shown([layer for a in architectures for layer in a["layers"]], "layer")
     for layer in range(layers):
         for name, default in per_layer:
@@ -129,7 +133,7 @@ def action_columns(architectures: Sequence[Mapping]) -> dict[tuple[str, int], li
 def _shown(owners: Sequence[Mapping], scope: str = "child") -> list[tuple[str, str | None]]:
     """(name, default) of the actions of a scope: the paper's, then what else is mentioned, known here or not."""
     known = known_actions(scope)
-    paper = [name for name, action in known.items() if action.after is None]
+    paper = [name for name, action in known.items() if action.default is None]
     others = sorted({name for owner in owners for name in owner} - {*paper, "layers"})
     return [(name, None) for name in paper] + [
         (name, known[name].default if name in known else None) for name in others
