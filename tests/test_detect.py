@@ -2,7 +2,13 @@
 
 import csv
 import importlib.util
+import json
+import os
+import signal
+import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import jax
@@ -13,13 +19,17 @@ from PIL import Image
 
 from jaxad.data import digits
 from jaxad.data.fitting import fit_images
+from jaxad.data.lazy import LazyImage, find_images, read_ahead
+from jaxad.data.tiles import grid_of, resize_map
 from jaxad.methods import DETECTORS
 from jaxad.methods.autoencoder import AutoencoderConfig, autoencoder
 from jaxad.metrics import thresholds
 from jaxad.nn.architecture import Architecture, Layer
 from jaxad.report.overlays import colour_scale, overlay
-from jaxad.runs import cli, saving
+from jaxad.runs import cli, detection, saving, watching
 from jaxad.runs.detection import read_for
+from jaxad.runs.detection_overlays import at_its_resolution
+from jaxad.runs.detection_results import Detections
 from jaxad.training.scoring import map_images, score_images
 
 SCRIPT = Path(__file__).parent.parent / "experiments" / "detect.py"
@@ -175,6 +185,9 @@ def test_bad_input_ends_in_one_line_before_anything_is_written(detect, made, pho
         "choose another --output": (made[0], photos, "--output", tmp_path / "file" / "out"),
         "nothing was scored": (made[0], photos / "bad.png", "--output", tmp_path / "out", "--quiet"),
         "threshold is NaN": (made[0], photos, "--threshold", "nan"),
+        "give at least 2, or auto": (made[0], photos, "--tiles", 1),
+        "give a positive number": (made[0], photos, "--watch", "--watch-seconds", 0),
+        "no folder to watch": (made[0], photos / "0.png", "--watch"),
     }
     for words, arguments in cases.items():
         assert run(detect, *arguments) == 2, words
@@ -233,3 +246,293 @@ def test_new_images_are_fitted_as_those_of_the_training_were(made, rng, fit):
     size = loaded.image_shape[:2]
     expected = fit_images(photo[None], size, "stretch" if fit == "resize" else fit)
     np.testing.assert_array_equal(read_for(loaded, photo), expected)
+
+
+def test_scores_are_on_disk_batch_by_batch(made, photos, tmp_path):
+    """Before the next batch is scored, so that whatever ends the run costs one batch."""
+    loaded = saving.load(made[0] / "best", trainable=False)
+    found = Detections(tmp_path / "scores.csv", loaded.threshold)
+    names = []
+    for outcomes in detection.score_stream(loaded, find_images([photos]), loaded.threshold, batch_size=2):
+        found.add(outcomes)
+        names += [outcome.image.name for outcome in outcomes]
+        assert [row["path"] for row in read_scores(tmp_path)] == names
+    assert len(names) == 4
+    before = (tmp_path / "scores.csv").read_text()
+    found.rank()
+    after = (tmp_path / "scores.csv").read_text()
+    assert before != after
+    assert sorted(before.splitlines()) == sorted(after.splitlines())
+
+
+def test_only_the_most_anomalous_images_are_kept(tmp_path):
+    found = Detections(tmp_path / "scores.csv", None, keep=3)
+    scores = np.random.default_rng(0).integers(0, 40, 500).astype(float)
+    items = [detection.ScoredImage(LazyImage(f"{i}", IMAGES.view), score, None) for i, score in enumerate(scores)]
+    for start in range(0, 500, 7):
+        found.add(items[start : start + 7])
+    expected = [str(i) for i in np.argsort(-scores, kind="stable")]
+    assert [item.image.name for item in found.top(20)] == expected[:20]  # of equal scores the first
+    assert len(found._heap) == 20
+    found.rank()
+    assert [row["path"] for row in read_scores(tmp_path)] == expected
+
+
+def test_images_are_read_ahead_in_order_and_not_too_far():
+    reading, taken, most = threading.Semaphore(0), 0, 0
+    lock, under_way = threading.Lock(), set()
+
+    def read(image):
+        with lock:
+            under_way.add(image.name)
+        reading.release()
+        if image.name == "7":
+            raise ValueError("seven")
+        return int(image.name)
+
+    images = (LazyImage(str(i), IMAGES.view) for i in range(40))  # an iterator: more are not even looked for
+    for place, (image, value) in enumerate(read_ahead(images, read, ahead=5, threads=3)):
+        taken += 1
+        assert image.name == str(place)
+        assert str(value) == ("seven" if place == 7 else str(place))
+        with lock:
+            most = max(most, len(under_way) - taken)
+    assert taken == 40
+    assert most <= 5
+
+
+def test_a_lone_image_gets_a_program_for_one(made, monkeypatch):
+    sizes = []
+
+    def score(detector, state, images, size):
+        sizes.append((len(images), size))
+        return np.zeros(len(images))
+
+    monkeypatch.setattr(detection, "score_images", score)
+    loaded = saving.load(made[0] / "best")
+    for count in (1, 2, 3, 20, 21, 45):
+        detection.score_rows(loaded, [IMAGES[:1]] * count, 20)
+    assert sizes == [(1, 1), (2, 2), (3, 4), (20, 20), (20, 20), (1, 1), (20, 20), (20, 20), (5, 8)]
+
+
+def test_a_score_that_is_no_number_is_named(made, tmp_path, photos, monkeypatch):
+    loaded = saving.load(made[0] / "best")
+    monkeypatch.setattr(detection, "score_images", lambda *_: np.array([1, np.nan, 2, 3.0]))
+    (outcomes,) = detection.score_stream(loaded, find_images([photos]), None)
+    assert [type(outcome).__name__ for outcome in outcomes] == ["ScoredImage", "Unread", "ScoredImage", "ScoredImage"]
+    assert outcomes[1].reason.endswith("1.png: its score is NaN, neither normal nor anomalous")
+
+
+def test_a_folder_that_cannot_be_listed_is_named(made, photos, monkeypatch, detect, tmp_path, capsys):
+    scan = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("deep"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert run(detect, made[0], photos, "--output", tmp_path / "out", "--overlays", 0) == 1
+    assert f"skipped: cannot read folder {photos / 'deep'} (Permission denied)" in capsys.readouterr().err
+    assert len(read_scores(tmp_path / "out")) == 3
+
+
+def test_json_is_an_object_an_image_and_nothing_else(detect, made, photos, tmp_path, capsys):
+    (photos / "bad.png").write_bytes(b"")
+    assert run(detect, made[0], photos, "--json", "--output", tmp_path / "a", "--overlays", 0) == 1
+    printed = capsys.readouterr()
+    objects = [json.loads(line) for line in printed.out.splitlines()]
+    assert "skipped: " in printed.err
+    rows = {row["path"]: row for row in read_scores(tmp_path / "a")}
+    assert {entry["name"] for entry in objects} == set(rows)
+    for entry in objects:
+        assert list(entry) == ["name", "score", "threshold", "anomalous"]
+        assert entry["score"] == float(rows[entry["name"]]["score"])
+        assert entry["threshold"] == made[2]
+        assert entry["anomalous"] is (rows[entry["name"]]["anomalous"] == "1")
+    assert run(detect, made[0] / "plain", photos / "0.png", "--json", "--output", tmp_path / "b", "--quiet") == 0
+    (entry,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (entry["threshold"], entry["anomalous"]) == (None, None)
+
+
+def test_the_score_of_tiles_is_their_highest_and_their_maps_lie_where_they_were(made):
+    loaded = saving.load(made[0] / "best")
+    large = np.concatenate([np.concatenate(IMAGES[i : i + 3], 1) for i in (0, 3, 6)])  # 24x24 of nine digits
+    tiles = detection.read_for(loaded, large, 2)
+    grid = grid_of((24, 24), 2)
+    assert tiles.shape == (4, 8, 8, 1)
+    expected = score_images(loaded.detector, loaded.state, tiles, 4)
+    items = [LazyImage("large", lambda: large), LazyImage("small", lambda: IMAGES[3])]
+    (outcomes,) = detection.score_stream(loaded, items, None, tiling=2)
+    assert outcomes[0].score == pytest.approx(expected.max(), rel=1e-5)
+    assert outcomes[1].image.name == "small"
+    (whole,) = detection.score_stream(loaded, items, None, tiling="auto")
+    assert [outcome.score for outcome in whole] == pytest.approx(
+        [*score_images(loaded.detector, loaded.state, detection.read_for(loaded, large), 1), made[1][3]], rel=1e-4
+    )
+    found = detection.map_image(loaded, large, 2)
+    assert found.shape == (24, 24)
+    corner = map_images(loaded.detector, loaded.state, tiles[:1], 1)[0]
+    alone = 24 - grid.tile[0]  # rows that the first tile has for itself
+    np.testing.assert_allclose(found[:alone, :alone], resize_map(corner, grid.tile)[:alone, :alone], rtol=1e-5)
+
+
+def test_pictures_have_the_photograph_at_its_own_resolution(made, rng):
+    loaded = saving.load(made[0] / "best")
+    photograph = rng.integers(0, 256, (300, 400, 3), np.uint8)
+    heat = rng.random((8, 8)).astype(np.float32)
+    shown, spread = at_its_resolution(loaded, photograph, heat)
+    np.testing.assert_allclose(shown, photograph / 255, atol=1e-6)
+    assert spread.shape == (300, 400)
+    assert spread[140, 190] == pytest.approx(heat[3:5, 3:5].mean(), abs=0.2)
+    shown, spread = at_its_resolution(loaded, np.zeros((4000, 2000, 1), np.uint8), heat)
+    assert shown.shape == (1600, 800, 1)
+    assert spread.shape == (1600, 800)
+    padded = loaded._replace(details={"fit": "pad"})
+    _, spread = at_its_resolution(padded, np.zeros((4, 8, 1), np.uint8), heat)
+    np.testing.assert_array_equal(spread, heat[2:6])  # without the border
+    cropped = loaded._replace(details={"fit": "crop"})
+    _, spread = at_its_resolution(cropped, np.zeros((8, 12, 1), np.uint8), heat)
+    np.testing.assert_array_equal(spread[:, 2:10], heat)
+    assert np.isnan(spread[:, [0, 1, 10, 11]]).all()
+    overlay(np.zeros((8, 12, 1), np.float32), spread, scale=0.5).canvas.draw()
+    figure = overlay(shown, np.zeros((1600, 800), np.float32), scale=1.0, title="one\ntwo")
+    figure.canvas.draw()
+    assert all(ax.get_window_extent().height >= 1600 for ax in figure.axes[:3])
+
+
+def test_what_does_not_change_and_cannot_be_read_is_given_up(tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    watch = watching.Watch([tmp_path])
+    for attempt in range(watching.TRIES):
+        (image,) = watch.images()
+        outcome = detection.Unread(image, "unreadable")
+        assert watch.settled([outcome]) == ([outcome] if attempt == watching.TRIES - 1 else [])
+    assert watch.images() == []
+    (tmp_path / "grows.png").write_bytes(b"")
+    for size in range(3 * watching.TRIES):  # as long as it changes, it is being written
+        (image,) = watch.images()
+        (tmp_path / "grows.png").write_bytes(b"x" * (size + 1))
+        assert watch.settled([detection.Unread(image, "unreadable")]) == []
+    (tmp_path / "grows.png").rename(tmp_path / "grown.jpg")
+    assert [image.name for image in watch.images()] == [str(tmp_path / "grown.jpg")]
+
+
+def test_a_file_that_changes_while_it_is_read_is_not_scored(tmp_path):
+    file = tmp_path / "a.png"
+    Image.fromarray(IMAGES[0, :, :, 0]).save(file)
+    (image,) = watching.Watch([tmp_path]).images()
+    np.testing.assert_array_equal(image.read(), IMAGES[0])
+
+    def read_and_write():
+        file.write_bytes(b"more")
+        return IMAGES[0]
+
+    with pytest.raises(ValueError, match="changes while it is read"):
+        watching._steady(image._replace(read=read_and_write)).read()
+
+
+def test_a_watched_folder_is_scored_as_images_arrive(detect, made, tmp_path, capsys):
+    folder, output = tmp_path / "incoming", tmp_path / "out"
+    folder.mkdir()
+    Image.fromarray(IMAGES[0, :, :, 0]).save(folder / "0.png")
+    whole = (folder / "0.png").read_bytes()
+
+    def arrive():
+        """Writes files as a camera does, waits until they are scored, and ends the watch."""
+        try:
+            wait_for(1)
+            (folder / "half.png").write_bytes(whole[:50])
+            Image.fromarray(IMAGES[1, :, :, 0]).save(folder / "1.png")
+            wait_for(2)
+            (folder / "half.png").write_bytes(whole)
+            wait_for(3)
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def wait_for(count):
+        end = time.monotonic() + 60
+        while not (output / "scores.csv").exists() or len(read_scores(output)) < count:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+
+    camera = threading.Thread(target=arrive)
+    camera.start()
+    options = ["--watch", "--watch-seconds", 0.05, "--output", output, "--overlays", 1]
+    assert run(detect, made[0], folder, *options) == 0
+    camera.join()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    lines = capsys.readouterr().out.splitlines()
+    verdicts = {True: "anomalous", False: "normal"}
+    for line, (name, i) in zip(lines, {"0.png": 0, "1.png": 1, "half.png": 0}.items()):
+        assert line == f"{verdicts[made[1][i] > made[2]]} {made[1][i]:.4g} {folder / name}"
+    assert "of 3 images are anomalous" in lines[3]
+    scores = [float(row["score"]) for row in read_scores(output)]
+    assert scores == sorted(scores, reverse=True)
+    assert len(list((output / "overlays").iterdir())) == 1
+
+
+def interrupt():
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(60)
+
+
+def test_the_first_signal_asks_and_the_second_ends():
+    with watching.stop_on_signal() as stop:
+        assert not stop.wait(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.wait(60)
+        with pytest.raises(KeyboardInterrupt):
+            interrupt()
+
+
+@pytest.mark.slow
+def test_a_process_that_is_interrupted_ends_its_watch_and_one_that_is_killed_loses_a_batch(made, photos, tmp_path):
+    flags = (made[0], photos, "--watch", "--watch-seconds", 0.1, "--overlays", 0)
+    for end, status in ((signal.SIGINT, 0), (signal.SIGTERM, 0), (signal.SIGKILL, -signal.SIGKILL)):
+        output = tmp_path / end.name
+        process = scripts.start("detect.py", *flags, "--output", output, cache=tmp_path / "cache")
+        while not (output / "scores.csv").exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(end)
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == status, err
+        assert ("of 4 images are anomalous" in out) == (status == 0)
+        assert len(read_scores(output)) == 4
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_scoring_needs_nothing_of_a_state_that_is_not_saved(name):
+    """So a detector is loaded for scoring without it."""
+    entry = DETECTORS[name]
+    detector = entry.build(next(iter(entry.tiny.values())))
+    images = jax.ShapeDtypeStruct((1, 8, 8, 1), np.float32)
+    state = saving._lasting(detector, saving._like(detector, (8, 8, 1)))
+    assert jax.eval_shape(detector.score, state, images).shape == (1,)
+    if detector.score_map is not None:
+        assert jax.eval_shape(detector.score_map, state, images).shape == (1, 8, 8)
+
+
+def test_a_detector_for_scoring_is_loaded_without_what_trains_it(made):
+    whole, bare = saving.load(made[0]), saving.load(made[0], trainable=False)
+    for name in whole.detector.transient:
+        assert getattr(bare.state, name) is None
+        assert getattr(whole.state, name) is not None
+    np.testing.assert_array_equal(score_images(bare.detector, bare.state, IMAGES[:4], 4), made[1][:4])
+
+
+def test_a_start_imports_nothing_that_scoring_does_not_need(made, tmp_path):
+    """The rest of the libraries takes longer than all else."""
+    Image.fromarray(IMAGES[0, :, :, 0]).save(tmp_path / "0.png")
+    arguments = [str(made[0]), str(tmp_path / "0.png"), "--overlays", "0", "--output", str(tmp_path / "out")]
+    program = (
+        f"import sys, runpy; sys.argv = ['detect.py', *{arguments!r}]\n"
+        f"try: runpy.run_path({str(SCRIPT)!r}, run_name='__main__')\n"
+        "except SystemExit as end: print(end.code)\n"
+        "heavy = ('matplotlib', 'scipy.stats', 'scipy.linalg', 'sklearn', 'skimage', 'distrax', 'rich.progress')\n"
+        "mine = ('jaxad.methods.agad', 'jaxad.report', 'jaxad.nas')\n"
+        "print([name for name in (*heavy, *mine) if name in sys.modules])\n"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
+    assert result.stdout.splitlines()[-2:] == ["0", "[]"], result.stderr
