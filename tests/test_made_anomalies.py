@@ -1,6 +1,7 @@
 """Made anomalies: changed where their mask says, nowhere else to be seen, and the same for the same seed."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from scipy import ndimage
 from jaxad import data
 from jaxad.data import made_anomalies
 from jaxad.data.made_anomalies import KINDS, make_anomalies, make_anomaly
+from jaxad.metrics import thresholds
+from jaxad.runs.runner import task_results
 
 CROPS = {"grey": skimage.data.brick, "colour": skimage.data.astronaut}
 
@@ -207,3 +210,13 @@ def test_they_can_be_found_and_not_by_brightness_alone():
     distance = np.sqrt(((flat[1][:, None] - flat[0][None]) ** 2).mean(-1)).min(1)
     assert roc_auc_score(task.test.labels, distance) > 0.5
     assert abs(roc_auc_score(task.test.labels, flat[1].mean(1)) - 0.5) < 0.2
+
+
+def test_results_say_that_anomalies_were_made(rng):
+    """First of all notes, in results.json and the report."""
+    evaluation = SimpleNamespace(pixels=None, threshold=thresholds.fixed(0.5), test={})
+    made = data.good_alone(good(rng, 20))
+    real = data.load_task("digits", limit=50)
+    notes = [task_results(task, evaluation, seed=0, notes=["mine"])["notes"] for task in (made, real)]
+    assert "figures on them are not figures on real ones" in notes[0][0]
+    assert notes[0][1:] == notes[1] == ["mine"]

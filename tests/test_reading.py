@@ -1,5 +1,7 @@
 """Files of images: straight to their size, whatever they are, and with word of those that cannot be read."""
 
+import json
+
 import numpy as np
 import pytest
 import skimage.data
@@ -124,7 +126,8 @@ def test_mixtures_become_one_form_and_are_said(good, rng):
     np.testing.assert_allclose(
         loaded.images[1], np.asarray(Image.open(good / "01.png").convert("RGB")) / 255, atol=1e-6
     )
-    text = data.table(data.load_task(f"folder:{good}"))
+    task = data.load_task(f"folder:{good}")
+    text = data.table(task)
     for words in (
         "50x50x3 float32, from 2 sizes, 12x10 to 30x50, mostly 12x10 (stretched; enlarged)",
         "mixed: 28 grey images became RGB",
@@ -132,6 +135,7 @@ def test_mixtures_become_one_form_and_are_said(good, rng):
         "1 of 30 images have more than 8 bits, so all are float32",
     ):
         assert words in text
+    assert json.loads(json.dumps(task.details)) == task.details
     plain = data.table(data.load_task("digits"))
     assert not any(word in plain for word in ("from", "mixed", "dropped", "number type", "left out: 1 unr"))
 

@@ -20,6 +20,7 @@ from scipy import ndimage
 from jaxad.data.images import to_dtype
 
 VISIBLE = 8.5 / 255  # the change of a pixel, in any channel, above which it belongs to the mask: 9 of 255 levels
+LEAST = 5e-4  # share of the pixels, and one at least, that an anomaly has
 REDRAWS = 20
 
 Make = Callable[[np.random.Generator, np.ndarray, np.ndarray], np.ndarray]
@@ -60,8 +61,9 @@ def make_anomaly(
 ) -> tuple[np.ndarray, np.ndarray, str]:
     """A changed copy of an image, its mask, and its kind.
 
-    The mask [H, W] has exactly the pixels of which a channel changed by more than `VISIBLE`, at least one. What changes
-    none (a piece of the same grey, blur of a plain image) is drawn again; a stain replaces what never does.
+    The mask [H, W] has exactly the pixels of which a channel changed by more than `VISIBLE`, at least one and one in
+    2,000. What changes fewer (a piece of the same grey, blur of a plain image) is drawn again; a stain replaces what
+    never changes more.
 
     Args:
       image: [H, W, C] uint8 or float in [0, 1].
@@ -77,7 +79,7 @@ def make_anomaly(
     for made in [kind] * REDRAWS + ["stain"] * REDRAWS:
         changed = to_dtype(KINDS[made](rng, before, others).clip(0, 1), image.dtype)
         mask = (np.abs(to_dtype(changed, np.float32) - before) > VISIBLE).any(-1)
-        if mask.any():
+        if mask.sum() >= max(1, LEAST * mask.size):
             return changed, mask.astype(np.uint8), made
     raise ValueError(f"no change of an image of mean {before.mean():g} is visible: it is too small or not finite")
 

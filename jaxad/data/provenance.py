@@ -47,7 +47,8 @@ def reading_details(readings: Iterable[Reading | None], images: np.ndarray) -> d
         counts = Counter()
         for height, width, n in total.sizes:
             counts[height, width] += n
-        details["fitted_from"] = [*unique[0].sizes[0][:2], fits[0]]
+        first = next(reading.sizes[0] for reading in unique if reading.sizes)
+        details["fitted_from"] = [*first[:2], fits[0]]
         if len(counts) > 1:
             smallest, largest = (list(pick(counts, key=lambda size: size[0] * size[1])) for pick in (min, max))
             details["sizes"] = {"different": len(counts), "smallest": smallest, "largest": largest}

@@ -83,8 +83,14 @@ def task_results(
     pixels = {} if evaluation.pixels is None else {"segmentation": evaluation.pixels}
     return {
         "task": task_facts(task), **facts, "seed": seed, "threshold": evaluation.threshold._asdict(),
-        "test": evaluation.test, **pixels, "notes": list(notes),
+        "test": evaluation.test, **pixels, "notes": [*_made(task), *notes],
     }  # fmt: skip
+
+
+def _made(task: Task) -> list[str]:
+    """The note on a test with anomalies that were made."""
+    said = "Anomalies of validation and test were made of good images: figures on them are not figures on real ones."
+    return [said] if task.details.get("made") else []
 
 
 def task_facts(task: Task) -> dict[str, Any]:

@@ -39,6 +39,7 @@ from jaxad.types import Array, Key, Search
 class ComparisonConfig(RunConfig, TaskConfig):
     """Whom to compare, and by which searches."""
 
+    auto_side: int = 64
     space: Literal["tiny", "small", "medium"] = "small"
     """Sequences: tiny 192, small 3,072 (of one layer, for a table), medium 85 million (two layers, --mode search)."""
     steps: int = 20
