@@ -1,4 +1,4 @@
-"""The search loop with an executor that trains nothing: who is asked, told and trained when."""
+"""The search loop with an executor that trains nothing: who is asked, who learns and who trains when."""
 
 import contextlib
 import functools
@@ -45,14 +45,14 @@ def controller():
 
 
 def recorded(search):
-    """The strategy, and what it was told."""
-    told = []
+    """The strategy, and the populations that it learned from."""
+    learned = []
 
     def tell(key, state, tokens, rewards):
-        told.append((np.asarray(tokens), np.asarray(rewards)))
+        learned.append((np.asarray(tokens), np.asarray(rewards)))
         return search.tell(key, state, tokens, rewards)
 
-    return search._replace(tell=tell), told
+    return search._replace(tell=tell), learned
 
 
 def explore(search, children, **options):
@@ -66,23 +66,23 @@ def explore(search, children, **options):
     return end, trials, executor
 
 
-def test_children_are_distinct_and_their_rewards_told_in_order():
-    search, told = recorded(random_search(SPACE, population=3))
+def test_children_are_distinct_and_their_rewards_learned_in_order():
+    search, learned = recorded(random_search(SPACE, population=3))
     end, trials, executor = explore(search, 9)
     assert end.stopped is None
     assert [t.trial for t in trials] == list(range(9))
     assert len({tuple(t.tokens) for t in trials}) == 9
-    np.testing.assert_array_equal(np.concatenate([tokens for tokens, _ in told]), [t.tokens for t in trials])
-    np.testing.assert_allclose(np.concatenate([rewards for _, rewards in told]), [t.reward for t in trials])
+    np.testing.assert_array_equal(np.concatenate([tokens for tokens, _ in learned]), [t.tokens for t in trials])
+    np.testing.assert_allclose(np.concatenate([rewards for _, rewards in learned]), [t.reward for t in trials])
     assert [a.to_json() for a in executor.trained] == [t.architecture for t in trials]
 
 
-def test_the_rest_of_a_population_is_trained_but_not_told():
+def test_the_rest_of_a_population_is_trained_but_teaches_nothing():
     """It would compile a program of its own for what nobody will use."""
-    search, told = recorded(random_search(SPACE, population=4))
+    search, learned = recorded(random_search(SPACE, population=4))
     _, trials, _ = explore(search, 10)
     assert len(trials) == 10
-    assert [len(rewards) for _, rewards in told] == [4, 4]
+    assert [len(rewards) for _, rewards in learned] == [4, 4]
 
 
 def test_a_time_budget_ends_within_one_child():

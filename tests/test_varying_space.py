@@ -149,7 +149,7 @@ def test_mutation_is_uniform_over_the_positions_that_the_depth_uses(depth):
 
 
 def test_no_mutation_is_spent_on_idle_layers():
-    """With as many mutants of the same space as tokens of fixed depth, half the mutations would change nothing."""
+    """Drawn tokens have entries beyond their depth, too; none of these ever changes."""
     tokens = VARYING.sample(jax.random.key(0), 500)
     mutants = jax.vmap(VARYING.mutate)(jax.random.split(jax.random.key(1), 500), tokens)
     names, changed = VARYING.position_names, np.asarray(mutants != tokens)

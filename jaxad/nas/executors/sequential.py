@@ -48,7 +48,9 @@ class Sequential:
 
     def __call__(self, jobs: Sequence[Job]) -> Iterator[Result]:
         """Run the jobs in order, each yielded as it ends; all are planned, and start to compile, before the first."""
-        waiting = deque((job, self.prepare(job, self._config.batch_size)) for job in jobs)
+        return self._results(deque((job, self.prepare(job, self._config.batch_size)) for job in jobs))
+
+    def _results(self, waiting: deque[tuple[Job, list[Signature]]]) -> Iterator[Result]:
         while waiting:
             job, signatures = waiting.popleft()
 

@@ -32,14 +32,14 @@ def no_best(space: SearchSpace) -> Best:
 
 
 def improve(best: Best, tokens: Array, rewards: Array) -> Best:
-    """The best of before and of those told now."""
+    """The best of before and of a new population."""
     winner = jnp.argmax(rewards)
     better = rewards[winner] > best.reward  # strictly: of equals the earliest stays
     return Best(jnp.where(better, tokens[winner], best.tokens), jnp.maximum(rewards[winner], best.reward))
 
 
 def clean(space: SearchSpace, tokens: Array, rewards: Array) -> tuple[Array, Array, Array]:
-    """Check what was told; a reward that is not finite becomes -inf. Also returns how many those are."""
+    """Check a population; a reward that is not finite becomes -inf. Also returns how many those are."""
     chex.assert_shape(tokens, (None, space.num_tokens))
     chex.assert_shape(rewards, (tokens.shape[0],))
     finite = jnp.isfinite(rewards)
