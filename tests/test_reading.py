@@ -188,3 +188,14 @@ def test_of_a_large_folder_only_what_is_wanted_is_opened(tmp_path, monkeypatch, 
     assert found.images.shape == (20, 8, 8, 1)
     assert set(opened) == set(found.ids)
     assert len(opened) == 40  # the header, and the pixels
+    opened.clear()
+    for part in ("train", "test"):
+        (tmp_path / part).mkdir()
+        (tmp_path / "good").rename(tmp_path / part / "good") if part == "train" else None
+    for kind in ("good", "dent"):
+        (tmp_path / "test" / kind).mkdir()
+        for i in range(2):
+            noise = rng.integers(0, 256, (70, 70), dtype=np.uint8)
+            Image.fromarray(noise).save(tmp_path / "test" / kind / f"{i}.png")
+    data.load_task(f"folder:{tmp_path}", limit=20, auto_side=8)
+    assert len({name for name in opened if "train" in name}) == 20

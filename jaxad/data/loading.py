@@ -106,12 +106,12 @@ def load_task(
             raise ValueError(f"{dataset} has its own anomalies: leave out ood and normal classes")
         if valid_anomalies is not None or test_split is not None:
             raise ValueError(f"{dataset} has its own test part, to be halved: leave out valid_anomalies and test_split")
-        train = load(dataset, split="train", defective=PAINTED, limit=limit, **common)
-        test = load(dataset, split="test", defective=PAINTED, **common)
-        if test.images.shape[1:3] != train.images.shape[1:3] and image_size == "auto":
-            test = load(dataset, split="test", **_like(train, common))
-        return _said(segmentation(train, test, limit=limit, seed=seed), fit)
-    if entry.good and not ood and test_split is None:
+        return _said(segmentation(*_given_parts(dataset, limit, common), limit=limit, seed=seed), fit)
+    if test_split is not None and entry.parts == ():
+        raise ValueError(
+            f"{dataset} has no part {test_split!r} to test on: leave out test_split, or name a TFDS or IDX set"
+        )
+    if entry.good and not ood:
         good = load(dataset, limit=limit, **common)
         if normal_classes:
             class_indices(dataset, good.class_names, normal_classes)
@@ -125,10 +125,6 @@ def load_task(
             )
         normal_classes = list(entry.normal)
         by_name = "" if entry.look is None else entry.normal[0]
-    if test_split is not None and entry.parts == ():
-        raise ValueError(
-            f"{dataset} has no part {test_split!r} to test on: leave out test_split, or name a TFDS or IDX set"
-        )
     tested = None if test_split is None else load(dataset, split=test_split, **common)
     common = common if tested is None else _like(tested, common)
 
@@ -140,7 +136,7 @@ def load_task(
         # Anomalies for both held-out parts, twice as many as needed because copies of other images are left out.
         n_normal = limit + (len(tested.ids) if ood and tested is not None else 0)
         spare = max(2 * (anomalies_wanted(n_normal, ratio) + (valid_anomalies or 0)), 1)
-    counts: list[int] = []  # how many anomalies there are, of which some may not be loaded
+    counts: list[int] = []  # how many anomalies there are in each set, of which some may not be loaded
 
     def wanted(there_are: int) -> int | None:
         counts.append(there_are)
@@ -192,6 +188,15 @@ def _said(task: Task, fit: str, normal_by_name: str = "") -> Task:
     """The task with what was decided here: how images of other shapes are to be fitted, then and later."""
     by_name = {"normal_by_name": normal_by_name} if normal_by_name else {}
     return task._replace(details=task.details | {"fit": fit} | by_name)
+
+
+def _given_parts(dataset: str, limit: int | None, common: dict[str, Any]) -> tuple[ImageSet, ImageSet]:
+    """The training and the test part of a set that has its own anomalies, in one size."""
+    train = load(dataset, split="train", defective=PAINTED, limit=limit, **common)
+    test = load(dataset, split="test", defective=PAINTED, **common)
+    if test.images.shape[1:3] != train.images.shape[1:3]:  # by "auto" each decides for itself
+        test = load(dataset, split="test", defective=PAINTED, **_like(train, common))
+    return train, test
 
 
 def _like(dataset: ImageSet, common: dict[str, Any]) -> dict[str, Any]:
