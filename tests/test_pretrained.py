@@ -305,3 +305,11 @@ def test_a_saved_memory_bank_brings_its_weights_along(tmp_path, monkeypatch):
     loaded = saving.load(tmp_path)
     expected = jax.jit(detector.score)(state, images)
     np.testing.assert_array_equal(jax.jit(loaded.detector.score)(loaded.state, images), expected)
+
+
+@pytest.mark.parametrize("blocks", [1, 11, 16])
+def test_shapes_are_those_that_flax_gives_the_network(blocks):
+    images = jax.ShapeDtypeStruct((1, 32, 32, 3), np.float32)
+    network = efficientnet.EfficientNetLite0(blocks)
+    expected = jax.eval_shape(lambda key, images: network.init(key, images, method="stages"), jax.random.key(0), images)
+    assert efficientnet.shapes(blocks) == expected["params"]

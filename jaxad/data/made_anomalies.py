@@ -15,7 +15,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from scipy import ndimage
 
 from jaxad.data.images import to_dtype
 
@@ -113,6 +112,8 @@ def blend_texture(rng: np.random.Generator, image: np.ndarray, others: np.ndarra
 
 def scratch(rng: np.random.Generator, image: np.ndarray, others: np.ndarray) -> np.ndarray:
     """A line 0.3 to 0.9 sides long and 0.5 to 1.5 % of a side thick, that bends a little."""
+    from scipy import ndimage  # nothing else in `jaxad.data` needs it, and it takes a fifth of a second
+
     del others
     size = np.array(image.shape[:2])
     side = size.min()
@@ -132,6 +133,8 @@ def scratch(rng: np.random.Generator, image: np.ndarray, others: np.ndarray) -> 
 
 def blur(rng: np.random.Generator, image: np.ndarray, others: np.ndarray) -> np.ndarray:
     """A region out of focus, by a Gaussian of 2 to 5 % of a side."""
+    from scipy import ndimage
+
     del others
     sd = max(1.0, rng.uniform(0.02, 0.05) * min(image.shape[:2]))
     return image + _region(rng, *image.shape[:2])[..., None] * (ndimage.gaussian_filter(image, (sd, sd, 0)) - image)

@@ -7,7 +7,6 @@
 Batch normalisation is folded into the convolutions. Padding is TensorFlow's "SAME", as in training.
 """
 
-import functools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -105,10 +104,19 @@ class EfficientNetLite0(nn.Module):
 
 
 def shapes(blocks: int = len(BLOCKS)) -> Params:
-    """Shapes of the params of stem and first blocks."""
-    images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)  # of any size
-    init = functools.partial(EfficientNetLite0(blocks).init, method="stages")
-    return jax.eval_shape(init, jax.random.key(0), images)["params"]
+    """Shapes of the params of stem and first blocks, as Flax has them, which takes a second to trace them."""
+
+    def conv(kernel: int, inner: int, outer: int) -> Params:
+        kinds = {"kernel": (kernel, kernel, inner, outer), "bias": (outer,)}
+        return {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in kinds.items()}
+
+    params, channels = {"stem": conv(3, 3, STEM)}, STEM
+    for index, block in enumerate(BLOCKS[:blocks]):
+        width = channels * EXPANSION if index else channels
+        up = {"up": conv(1, channels, width)} if index else {}
+        params[f"block_{index}"] = up | {"depth": conv(block.kernel, 1, width), "down": conv(1, width, block.channels)}
+        channels = block.channels
+    return params
 
 
 def from_state_dict(arrays: Mapping[str, np.ndarray], blocks: int = len(BLOCKS)) -> Params:

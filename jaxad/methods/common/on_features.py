@@ -31,6 +31,7 @@ def after_stage(stage: Stage, *, blur: float = 0.0) -> Detector:
     inner = stage.inner
     stage = stage._replace(enlarge=lambda maps, size: to_pixels(maps, size, blur))
 
+    @jax.jit  # traced once for what makes the state and what scores with it
     def raw(network: Params, images: Array) -> Array:
         return stage.assemble(stage.outputs(network, images))
 
