@@ -12,6 +12,9 @@ import pytest
 from outside_space import added
 from scipy import stats
 
+from jaxad import data
+from jaxad.data.batches import to_float
+from jaxad.methods.autoencoder import reconstruct
 from jaxad.nas import loop, supernet
 from jaxad.nas.analysis.render import render, summary
 from jaxad.nas.proposals import SpaceExhausted, propose_unique
@@ -26,6 +29,9 @@ from jaxad.nn.cost import feature_sizes, flops, parameter_count
 from jaxad.report import plots
 from jaxad.report.format import architecture_line
 from jaxad.report.search_sections import best_parts
+from jaxad.runs import saving
+from jaxad.runs.search import search
+from jaxad.training.scoring import map_images, score_images
 from spaces import TINY
 
 # Of one to three layers, each with two kernels and, idle or not, two kinds of pooling.
@@ -320,3 +326,32 @@ def test_what_a_space_does_not_hold_is_refused():
     for name in ("input", "aggregate", "depth"):
         with pytest.raises(ValueError, match=f"action '{name}' is known already"):
             add_action(Action(name=name, after="conv", choices={"a": jnp.tanh}))
+
+
+# ---- a search and its detector -----------------------------------------------------------------------------------
+
+
+def test_a_search_of_depths_and_aggregates_ends_in_a_detector_that_scores_so(tmp_path):
+    task = data.load_task("digits", limit=120, anomaly_ratio=0.2, seed=0)
+    found = search(
+        task, num_layers=2, min_layers=1, hypotheses=("reconstruction",), distances=("l1", "l2"), kernels=(1,),
+        aggregates=("max", "top"), channels=(3,), pool_kernels=(1,), norms=("none",), activations=("elu", "linear"),
+        strategy="random", children=6, population=3, steps=2, retrain_top=1, retrain_steps=10, quiet=True,
+        output=tmp_path / "run",
+    )  # fmt: skip
+    assert {len(record.architecture["layers"]) for record in found.trials} == {1, 2}
+    assert {record.architecture["aggregate"] for record in found.trials} == {"max", "top"}
+    architecture = found.config.architecture
+    assert Architecture.from_json(found.results["best"]["architecture"]) == architecture
+    images = task.test.images[:20]
+    maps = map_images(found.detector, found.state, images)
+    scores = score_images(found.detector, found.state, images)
+    # On 64 pixels the top 1 % is one pixel; of "reconstruction" the hypothesis scores squared errors.
+    rebuilt = np.asarray(jax.jit(reconstruct, static_argnums=0)(architecture, found.state, to_float(images)))
+    regulariser = np.square(rebuilt - np.asarray(to_float(images))).mean((1, 2, 3))
+    np.testing.assert_allclose(scores, maps.max((1, 2)) + 0.1 * regulariser, rtol=1e-4, atol=1e-6)
+    loaded = saving.load(tmp_path / "run" / "best")
+    assert loaded.config == found.config
+    np.testing.assert_array_equal(score_images(loaded.detector, loaded.state, images), scores)
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "Aggregate of the map" in page

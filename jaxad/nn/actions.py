@@ -187,7 +187,7 @@ INPUTS: Choices[str] = Choices(
     {
         "shallow": "features of an early stage of a fixed network",
         "deep": "features of a late stage of it",
-        "both": "features of both stages, one above the other at the resolution of the early one",
+        "both": "features of both stages, side by side at the resolution of the early one",
     },
 )
 """Name -> what a child sees, in words: whoever trains children has the arrays."""

@@ -44,7 +44,9 @@ class Choices(Mapping[str, Entry]):
       more: names that a search space holds only where it says so; their meaning is as fixed as that of standard ones.
     """
 
-    def __init__(self, action: str, standard: Mapping[str, Entry], more: Mapping[str, Entry] = MappingProxyType({})):
+    def __init__(
+        self, action: str, standard: Mapping[str, Entry], more: Mapping[str, Entry] = MappingProxyType({})
+    ) -> None:
         self.action = action
         self.standard = tuple(standard)
         self.builtin = (*self.standard, *more)

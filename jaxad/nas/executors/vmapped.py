@@ -132,7 +132,8 @@ class Vmapped:
     def __call__(self, jobs: Sequence[Job]) -> Iterator[Result]:
         """Run the jobs group by group; results in the order of the jobs, each as soon as those before it are there.
 
-        Groups start in the order of their first jobs; while one runs, the programs of the next are compiled.
+        Groups start in the order of their first jobs. Programs of the first ones start to compile at once; while a group
+        runs, those of the next do.
         """
         # Of all jobs, so that the groups of a shape do not need a program each.
         options = runtime.options_of([job.architecture for job in jobs])
@@ -140,11 +141,23 @@ class Vmapped:
         for index, job in enumerate(jobs):
             groups[runtime.shape_of(job.architecture), jax.random.key_impl(job.key)].append(index)
         waiting = collections.deque(groups.values())
+        self._compile_next(jobs, waiting, options)
+        return self._results(jobs, waiting, options)
+
+    def _compile_next(
+        self, jobs: Sequence[Job], waiting: collections.deque[list[int]], options: runtime.Options
+    ) -> None:
+        """Start to compile what the groups that come next need."""
+        for members in itertools.islice(waiting, 1 + self._workers):
+            self._program([jobs[index] for index in members], options, self._config.batch_size)
+
+    def _results(
+        self, jobs: Sequence[Job], waiting: collections.deque[list[int]], options: runtime.Options
+    ) -> Iterator[Result]:
         results: dict[int, Result] = {}
         following = 0
         while waiting:
-            for members in itertools.islice(waiting, 1 + self._workers):
-                self._program([jobs[index] for index in members], options, self._config.batch_size)
+            self._compile_next(jobs, waiting, options)
             members = waiting.popleft()
             results |= zip(members, self._run_group([jobs[index] for index in members], options))
             while following in results:

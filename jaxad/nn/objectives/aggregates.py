@@ -16,7 +16,7 @@ from jaxad.nn.objectives.distances import Distance
 from jaxad.types import Array
 
 TOP_PART = 100
-"""The mean of the "top" is over one of so many pixels of a map."""
+"""One in so many pixels of a map, the largest, makes up its "top"."""
 
 
 def top(anomaly_map: Array) -> Array:
