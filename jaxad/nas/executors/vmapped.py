@@ -132,8 +132,8 @@ class Vmapped:
     def __call__(self, jobs: Sequence[Job]) -> Iterator[Result]:
         """Run the jobs group by group; results in the order of the jobs, each as soon as those before it are there.
 
-        Groups start in the order of their first jobs. Programs of the first ones start to compile at once; while a group
-        runs, those of the next do.
+        Groups start in the order of their first jobs. Programs of the first groups start to compile at once, those of
+        later ones while others run.
         """
         # Of all jobs, so that the groups of a shape do not need a program each.
         options = runtime.options_of([job.architecture for job in jobs])
