@@ -19,7 +19,7 @@ from typing import Any, Literal
 from jaxad import data
 from jaxad.nas.analysis.render import summary
 from jaxad.nas.strategies.autoad import AutoADConfig
-from jaxad.runs import cli
+from jaxad.runs import cli, league
 from jaxad.runs.runner import say_end, session
 from jaxad.runs.search import SearchConfig, search
 
@@ -56,7 +56,9 @@ def run(config: Config) -> None:
     with session(config, "autoad", data.table(task), may_differ=MAY_DIFFER) as folder:
         if folder is not None:
             found = search(task, config, output=folder, quiet=config.quiet)
-            config.say(f"best: {summary(found.config.architecture)}")
+            if not config.quiet:
+                league.show(found.league, config.reward)
+            config.say(found.results["verdict"], f"best child: {summary(found.child.architecture)}")
             say_end(config, folder, found.results)
 
 

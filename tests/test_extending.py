@@ -52,6 +52,7 @@ def test_a_detector_from_outside_is_named_and_trained_like_any_other(tmp_path):
 def test_a_strategy_from_outside_searches():
     task = data.load_task("digits", normal_classes=["0"], anomaly_ratio=0.3, limit=120)
     options = {"children": 2, "num_layers": 1, "steps": 2, "retrain_steps": 4, "retrain_top": 1, "quiet": True}
+    options["rivals"] = ("none",)
     found = jaxad.search(task, strategy="walk", **options)
     assert found.results["strategy"] == "walk"
     assert len(found.trials) == 2

@@ -148,7 +148,7 @@ def test_a_search_finds_a_detector_that_can_be_saved_and_loaded(tmp_path):
         "num_layers": 1, "hypotheses": ("near_zero",), "distances": ("l4", "l2"), "channels": (3,), "kernels": (3,),
         "pools": ("least",), "pool_kernels": (3,), "norms": ("rms", "batch"), "activations": ("cosine",),
         "extra": ("residual", "skip_image"), "strategy": "random", "children": 4, "population": 4, "steps": 2,
-        "retrain_top": 1, "retrain_steps": 10, "optimiser": "sgd", "learning_rate": 0.01,
+        "retrain_top": 1, "retrain_steps": 10, "rivals": ("none",), "optimiser": "sgd", "learning_rate": 0.01,
     }  # fmt: skip
     one = search(task, executor="sequential", quiet=True, **wanted)
     other = search(task, executor="vmapped", quiet=True, output=tmp_path / "run", **wanted)

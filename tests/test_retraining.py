@@ -10,6 +10,7 @@ import pytest
 
 from jaxad.data import Split, Task
 from jaxad.methods.autoencoder import AutoencoderConfig, autoencoder
+from jaxad.methods.common.patch_features import FeatureConfig
 from jaxad.nas.loop import Trial
 from jaxad.nn.architecture import Architecture, Layer
 from jaxad.nn.objectives.child import ChildConfig
@@ -48,6 +49,7 @@ TRIALS = [trial(3), trial(11), trial(5)]
 
 def run(folder, trials=TRIALS, **options):
     usual = {"seeds": SEEDS, "steps": LOOKS[-1], "batch_size": 8, "criterion": "auroc", "child": CHILD}
+    usual |= {"features": FeatureConfig(backbone="random")}
     return retrain(TASK, trials, key=jax.random.key(4), folder=folder, **usual | options)
 
 

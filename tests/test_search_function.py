@@ -19,7 +19,7 @@ from jaxad.runs.search import SearchConfig
 
 TASK = jaxad.load_task("digits", normal_classes=["0"], anomaly_ratio=0.3, limit=120)
 TINY = {  # as the example of `jaxad.search` has them
-    "num_layers": 1, "children": 3, "population": 1, "steps": 2, "retrain_steps": 4, "quiet": True,
+    "num_layers": 1, "children": 3, "population": 1, "steps": 2, "retrain_steps": 4, "rivals": ("pca",), "quiet": True,
 }  # fmt: skip
 
 
@@ -80,7 +80,7 @@ def test_the_result_is_what_a_person_goes_on_with(found):
     again = jaxad.evaluate(found.detector, found.state, TASK)
     assert again.test["auroc"]["value"] == found.test["auroc"]["value"]
     assert again.threshold == found.threshold
-    assert found.config.architecture.to_json() == found.results["best"]["architecture"]
+    assert found.child.architecture.to_json() == found.results["best"]["architecture"]
     assert len(found.trials) == found.results["search"]["children"] == TINY["children"]
     assert "seconds" in found.results["search"]
 
@@ -113,7 +113,7 @@ def test_a_folder_changes_no_number_and_neither_does_a_kill(found, finished):
     names = {path.name for path in finished.folder.iterdir()}
     assert {"best", "results.json", "predictions.csv", "report.html", "trials.jsonl", "controller.jsonl"} <= names
     page = (finished.folder / "report.html").read_text()
-    assert "jaxad.search(task, num_layers=1, children=3," in page
+    assert "jaxad.search(task, num_layers=1, rivals=('pca',), children=3," in page
     assert "Controller" in page
 
 
@@ -155,7 +155,9 @@ def test_the_run_of_a_command_is_left_to_it(tmp_path):
         ({"time_budget": 0.0}, "^time_budget is 0.0"),
         ({"target_fpr": 1.0}, "^target_fpr is 1.0; give a share between 0 and 1"),
         ({"reward": "rpro"}, "^reward rpro needs masks"),
-        ({"inputs": ("pixels", "deep")}, "^inputs is pixels, deep; a search of images has pixels only"),
+        ({"space": "large"}, "^space is 'large'; choose one of auto, paper, features"),
+        ({"rivals": ("pca", "luck")}, "^rivals has 'luck'; give auto, none, or some of pca, nearest_neighbours"),
+        ({"rivals": ("none", "pca")}, "^rivals has 'none'"),
         ({"min_layers": 9}, "^min_layers is 9; the most is num_layers"),
         ({"strategy": "luck"}, "there is no strategy 'luck'; choose one of"),
         ({"controller": dataclasses.replace(SearchConfig().controller, keep=9)}, "^controller.keep is 9; the most is"),
@@ -183,7 +185,7 @@ def test_a_task_without_anomalies_is_refused():
 
 def test_a_hopeless_search_says_what_to_do(found, monkeypatch):
     failed = [dataclasses.replace(trial, status="failed", reason="loss is not finite") for trial in found.trials]
-    explored = Explored(SearchSpace(num_layers=1), failed, [], 1.0, 0, None, Costs(0.0, 0.0))
+    explored = Explored(SearchSpace(num_layers=1), (8, 8, 1), failed, [], 1.0, 0, None, Costs(0.0, 0.0))
     monkeypatch.setattr(runs_search, "explore_task", lambda *arguments, **options: explored)
     with pytest.raises(ValueError, match=r"no child could be used \(loss is not finite\): lower learning_rate"):
         search()

@@ -8,6 +8,7 @@ from scipy.spatial.distance import mahalanobis
 from sklearn.decomposition import PCA
 
 from jaxad.data import digits, textures
+from jaxad.methods.common.image_buffer import places_of
 from jaxad.methods.common.on_features import after_stage
 from jaxad.methods.common.patch_features import FeatureConfig, make_feature_stage, make_features
 from jaxad.methods.linear_patches import linear_patches
@@ -153,7 +154,7 @@ def test_features_are_the_best_that_are_there_and_say_which(monkeypatch):
 
 
 def test_a_stage_that_is_not_standardised_hands_on_what_it_makes():
-    inner = memory_bank(features=SMALL, memory=8, bank=20).stage.inner
+    inner = memory_bank(features=SMALL, memory=8, bank=20, patches=1024).stage.inner
     halves = Stage(
         "halves", lambda key, images: (), lambda params, images: (images / 2,), lambda outputs: outputs[0], inner
     )
@@ -161,7 +162,7 @@ def test_a_stage_that_is_not_standardised_hands_on_what_it_makes():
         after_stage(halves._replace(standardised=False)), jax.random.key(0), BRICK[:4], steps=1, batch_size=4
     )
     np.testing.assert_allclose(
-        np.sort(state.inner.buffer.rows[:4, 0, 0, 0]), np.sort(BRICK[:4, 0, 0, 0] / 510.0), atol=1e-3
+        np.sort(np.asarray(state.inner.buffer.rows)[:4, 0, 0]), np.sort(BRICK[:4, 0, 0, 0] / 510.0), atol=1e-3
     )
 
 
@@ -262,3 +263,16 @@ def test_one_step_sees_one_batch():
     rows = (rows - np.asarray(state.centre)) / np.asarray(state.scale)
     assert int(info.patches) == len(rows)
     np.testing.assert_allclose(state.inner.squares, rows.T @ rows, rtol=1e-4, atol=1e-3)
+
+
+def test_the_same_places_of_a_map_are_kept_whenever_it_is_seen(rng):
+    maps = rng.random((3, 6, 5, 2)).astype(np.float32)
+    kept = jax.jit(places_of, static_argnums=2)
+    some = np.asarray(kept(maps, jnp.uint32(1), 7))
+    assert some.shape == (3, 7, 2)
+    for rows, image in zip(some, maps.reshape(3, 30, 2)):
+        found = [int(np.flatnonzero((image == row).all(1))[0]) for row in rows]
+        assert len(set(found)) == 7
+    np.testing.assert_array_equal(kept(maps[::-1].copy(), jnp.uint32(1), 7)[::-1], some)
+    assert not np.array_equal(kept(maps, jnp.uint32(2), 7), some)
+    np.testing.assert_array_equal(kept(maps, jnp.uint32(1), 30), maps.reshape(3, 30, 2))

@@ -17,6 +17,8 @@ import optax
 from jax import lax
 
 from jaxad.data.batches import batches, map_batches, window
+from jaxad.methods.common.on_features import after_stage, reduction_stage
+from jaxad.methods.common.patch_features import FeatureConfig, make_feature_stage
 from jaxad.methods.registry import detector
 from jaxad.nn import autoencoder as network
 from jaxad.nn.architecture import Architecture, Layer
@@ -24,7 +26,7 @@ from jaxad.nn.layers import Moments
 from jaxad.nn.objectives import make_hypothesis
 from jaxad.nn.objectives.child import ChildConfig, make_child, make_optimiser
 from jaxad.nn.objectives.distances import get_distance
-from jaxad.types import Array, Batch, Detector, Key, Params
+from jaxad.types import Array, Batch, Detector, Key, Params, Stage
 
 CALIBRATION_BATCH = 64  # images whose joint statistics batch normalisation sees, as many as in training
 
@@ -39,12 +41,21 @@ class AutoencoderConfig:
     """The objective and the optimiser."""
     steps: int = 1000
     """Training steps that the learning-rate schedule is made for."""
+    features: FeatureConfig | None = None
+    """Features of patches, for an architecture whose input is one of their levels; by default the best there are."""
+    side: int | None = None
+    """Images with a longer side are reduced to it, for an architecture whose input is pixels; by default they stay."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.architecture, Architecture):
             raise ValueError(f"architecture is {self.architecture!r}; give a jaxad.nas.space.Architecture")
         if self.steps < 1:
             raise ValueError(f"steps is {self.steps}; the least is 1")
+        if self.side is not None and self.side < 1:
+            raise ValueError(f"side is {self.side}; the least is 1")
+        if self.architecture.input != "pixels" and self.features is None:
+            # Settled at once: what is saved has to say what it was trained on.
+            object.__setattr__(self, "features", FeatureConfig())
 
 
 class AutoencoderState(NamedTuple):
@@ -94,6 +105,21 @@ def autoencoder(config: AutoencoderConfig | None = None, **fields: Any) -> Detec
     alone. Images are what the architecture's input says: pixels, or maps of features.
     """
     config = AutoencoderConfig(**fields) if config is None else dataclasses.replace(config, **fields)
+    inner = _autoencoder_of_inputs(config)
+    if (stage := input_stage(config, inner)) is None:
+        return inner
+    return after_stage(stage)
+
+
+def input_stage(config: AutoencoderConfig, inner: Detector | None) -> Stage | None:
+    """What makes of images what the architecture sees; None where it sees them as they are."""
+    if config.architecture.input == "pixels":
+        return None if config.side is None else reduction_stage(config.side, inner)
+    return make_feature_stage(dataclasses.replace(config.features, use=config.architecture.input), inner)
+
+
+def _autoencoder_of_inputs(config: AutoencoderConfig) -> Detector:
+    """The same, of what the architecture sees: images [B, H, W, C], or maps of features."""
     architecture = config.architecture
     child = make_child(architecture, config.child)
     optimiser = make_optimiser(config.child, config.steps)

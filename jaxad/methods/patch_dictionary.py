@@ -17,7 +17,7 @@ import numpy as np
 from jax import lax
 
 from jaxad.methods.common.host import on_host, padded
-from jaxad.methods.common.image_buffer import ImageBuffer, empty, remember
+from jaxad.methods.common.image_buffer import ImageBuffer, empty, places_of, remember
 from jaxad.methods.common.nearest import nearest
 from jaxad.methods.common.on_features import on_features
 from jaxad.methods.common.patch_features import FeatureConfig
@@ -36,6 +36,8 @@ class FeatureDictionaryConfig:
     """Features of patches."""
     memory: int = 256
     """Images to fit to: the first ones seen."""
+    patches: int = 256
+    """Patches of each of them that are kept to fit to, drawn at random where there are more."""
     components: int = 64
     """Principal components at most."""
     variance: float = 0.95
@@ -50,7 +52,7 @@ class FeatureDictionaryConfig:
     def check(self) -> None:
         """Raise ValueError for values out of range; `feature_dictionary` does so, too."""
         self.features.check()
-        for name in ("memory", "components", "clusters"):
+        for name in ("memory", "patches", "components", "clusters"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; the least is 1")
         if not 1 <= self.neighbours <= self.clusters:
@@ -74,7 +76,7 @@ class FeatureDictionaryState(NamedTuple):
 
     fitted: Dictionary
     seed: Array  # uint32, of k-means
-    buffer: ImageBuffer  # maps of features seen, of use until `calibrate`
+    buffer: ImageBuffer  # patches of images seen [M, p, F], of use until `calibrate`
 
 
 class FeatureDictionaryInfo(NamedTuple):
@@ -106,8 +108,7 @@ def feature_dictionary(config: FeatureDictionaryConfig | None = None, **fields: 
 def _dictionary_of_maps(config: FeatureDictionaryConfig) -> Detector:
     """The same, of feature maps [B, h, w, F]."""
 
-    def fit_to(maps: Array, count: Array, seed: Array) -> Dictionary:
-        patches, valid = rows_of(maps, count)
+    def fit_to(patches: Array, valid: Array, seed: Array) -> Dictionary:
         like = _like(config, patches.shape[1])
         fit = on_host(lambda rows, seed: _fit(config, rows, seed), like)
         return jax.pure_callback(fit, like, patches, jnp.sum(valid), seed, vmap_method="sequential")
@@ -115,17 +116,18 @@ def _dictionary_of_maps(config: FeatureDictionaryConfig) -> Detector:
     def init(key: Key, maps: Array) -> FeatureDictionaryState:
         chex.assert_rank(maps, 4)
         seed = jax.random.bits(key, (), jnp.uint32)
-        seen = maps[: config.memory]
-        fitted = fit_to(seen, jnp.int32(len(seen)), seed)
-        return FeatureDictionaryState(fitted, seed, empty(config.memory, maps.shape[1:]))
+        seen = places_of(maps[: config.memory], seed, config.patches)
+        rows = seen.reshape(-1, maps.shape[3])
+        fitted = fit_to(rows, jnp.ones(len(rows), bool), seed)
+        return FeatureDictionaryState(fitted, seed, empty(config.memory, seen.shape[1:]))
 
     def step(key: Key, state: FeatureDictionaryState, batch: Batch) -> tuple[FeatureDictionaryState, Any]:
-        buffer = remember(state.buffer, batch.images)
+        buffer = remember(state.buffer, places_of(batch.images, state.seed, config.patches))
         return state._replace(buffer=buffer), FeatureDictionaryInfo(buffer.count)
 
     def calibrate(state: FeatureDictionaryState, maps: Array) -> FeatureDictionaryState:
         buffer = state.buffer
-        fitted = fit_to(buffer.rows, buffer.count, state.seed)
+        fitted = fit_to(*rows_of(buffer), state.seed)
         # A loaded detector remembers nothing, and stays as it was fitted.
         keep = buffer.count == 0
         return state._replace(fitted=jax.tree.map(lambda a, b: jnp.where(keep, a, b), state.fitted, fitted))

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxad.methods.common.image_buffer import ImageBuffer, empty, remember
+from jaxad.methods.common.image_buffer import ImageBuffer, empty, places_of, remember
 from jaxad.methods.common.nearest import nearest
 from jaxad.methods.common.on_features import on_features
 from jaxad.methods.common.patch_features import FeatureConfig
@@ -38,6 +38,8 @@ class MemoryBankConfig:
     """Features of patches."""
     memory: int = 256
     """Images to choose patches from: the first ones seen."""
+    patches: int = 256
+    """Patches of each of them that are kept to choose from, drawn at random where there are more."""
     bank: int = 2048
     """Patches of the coreset M."""
     candidates: int = 20_000
@@ -48,7 +50,7 @@ class MemoryBankConfig:
     def check(self) -> None:
         """Raise ValueError for values out of range; `memory_bank` does so, too."""
         self.features.check()
-        for name in ("memory", "bank"):
+        for name in ("memory", "patches", "bank"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; the least is 1")
         if self.candidates < self.bank:
@@ -62,7 +64,7 @@ class MemoryBankState(NamedTuple):
 
     bank: Array  # [K, F] the coreset
     seed: Array  # uint32, of the projection and the first patch
-    buffer: ImageBuffer  # maps of features seen, of use until `calibrate`
+    buffer: ImageBuffer  # patches of images seen [M, p, F], of use until `calibrate`
 
 
 class MemoryBankInfo(NamedTuple):
@@ -101,15 +103,16 @@ def _bank_of_maps(config: MemoryBankConfig) -> Detector:
         # Any patches will do for a state that has seen nothing yet; choosing them well takes seconds.
         drawn = jax.random.randint(draw_key, (config.bank,), 0, rows.shape[0])
         seed = jax.random.bits(seed_key, (), jnp.uint32)
-        return MemoryBankState(rows[drawn], seed, empty(config.memory, maps.shape[1:]))
+        kept = jax.eval_shape(lambda: places_of(maps, seed, config.patches)).shape[1:]
+        return MemoryBankState(rows[drawn], seed, empty(config.memory, kept))
 
     def step(key: Key, state: MemoryBankState, batch: Batch) -> tuple[MemoryBankState, MemoryBankInfo]:
-        buffer = remember(state.buffer, batch.images)
+        buffer = remember(state.buffer, places_of(batch.images, state.seed, config.patches))
         return state._replace(buffer=buffer), MemoryBankInfo(buffer.count)
 
     def calibrate(state: MemoryBankState, maps: Array) -> MemoryBankState:
         buffer = state.buffer
-        patches, valid = rows_of(buffer.rows, buffer.count)
+        patches, valid = rows_of(buffer)
         draw_key, coreset_key = jax.random.split(jax.random.key(state.seed))
         drawn = some_of(draw_key, valid, config.candidates)
         patches = patches[drawn]
@@ -128,10 +131,10 @@ def _bank_of_maps(config: MemoryBankConfig) -> Detector:
     return Detector(init, step, calibrate, score, score_map, transient=("buffer",))
 
 
-def rows_of(maps: Array, count: Array) -> tuple[Array, Array]:
-    """Features of all patches [P, F] of maps [N, h, w, F], and whether each is of one of the first `count` images."""
-    patches = maps.reshape(-1, maps.shape[3])
-    return patches, jnp.arange(patches.shape[0]) < count * maps.shape[1] * maps.shape[2]
+def rows_of(buffer: ImageBuffer) -> tuple[Array, Array]:
+    """Features of all patches [P, F] of a buffer of patches [M, p, F], and whether each has been seen."""
+    patches = buffer.rows.reshape(-1, buffer.rows.shape[2])
+    return patches, jnp.arange(patches.shape[0]) < buffer.count * buffer.rows.shape[1]
 
 
 def some_of(key: Key, valid: Array, most: int) -> Array:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxad._utils import files
-from jaxad.data import Task
 from jaxad.nas import loop, trial
 from jaxad.nas.executors.population import make_executor
 from jaxad.nas.space import SearchSpace
 from jaxad.runs import folder as runs
+from jaxad.runs.inputs import Inputs
 from jaxad.runs.progress import Progress
 from jaxad.types import Info, Key, Search
 
@@ -20,6 +20,7 @@ class Explored(NamedTuple):
     """What was tried, over all sessions of a run."""
 
     space: SearchSpace
+    shapes: Any  # (height, width, channels) of what children see, or those of every input by its name
     trials: list[loop.Trial]
     log: list[Info]  # what the strategy has told after every population
     seconds: float
@@ -77,7 +78,7 @@ class Journal:
 
 
 def explore_task(
-    task: Task,
+    inputs: Inputs,
     search: Search,
     space: SearchSpace,
     settings: trial.TrialConfig,
@@ -92,9 +93,10 @@ def explore_task(
     on_trial: Callable[[loop.Trial], None] = lambda record: None,
     quiet: bool = False,
 ) -> Explored:
-    """Search for architectures on the training and validation images of a task.
+    """Search for architectures on what children see of a task.
 
     Args:
+      inputs: training and validation images, from `inputs_of`.
       search: a strategy.
       settings: how every child trains and is rewarded.
       start_key, search_key: of the first weights and of everything after them; the same in every session of a run.
@@ -106,16 +108,13 @@ def explore_task(
       on_trial: called after every child of this session.
       quiet: show no progress.
     """
-    image_shape = task.train.images.shape[1:]
     journal = Journal(run)
-    state = journal.resume(loop.start(start_key, search, space, image_shape[-1]))
+    state = journal.resume(loop.start(start_key, search, space, inputs.channels))
     facts, trials = journal.facts, journal.trials
     if facts["stopped"] is None and len(trials) < children:
-        masks = task.valid.masks if settings.of_pixels else None
-        images = trial.put(task.train.images, task.valid.images, task.valid.labels, masks)
         compiled = facts["compiles"]
         with (
-            closing(make_executor(executor, images, settings)) as trainer,
+            closing(make_executor(executor, inputs.images, settings)) as trainer,
             Progress(children, label="search", budget=time_budget, start=len(trials), quiet=quiet) as progress,
         ):
             for path in journal.skipped:
@@ -138,7 +137,7 @@ def explore_task(
 
             end = loop.explore(
                 search, space, trainer, state,
-                key=search_key, children=children, image_shape=image_shape, trials=tuple(trials),
+                key=search_key, children=children, image_shape=inputs.shapes, trials=tuple(trials),
                 elapsed=facts["elapsed"], time_budget=time_budget, on_trial=show, on_info=learn, on_population=save,
             )  # fmt: skip
             facts.update(compiles=compiled + trainer.compiles, stopped=end.stopped)
@@ -147,4 +146,6 @@ def explore_task(
                 journal.save(end.state, elapsed=trials[-1].elapsed)
                 progress.log(f"the search ended early: {end.stopped}, {len(trials)} of {children} children")
     costs = loop.Costs(*facts["costs"])
-    return Explored(space, trials, journal.log, facts["elapsed"], facts["compiles"], facts["stopped"], costs)
+    return Explored(
+        space, inputs.shapes, trials, journal.log, facts["elapsed"], facts["compiles"], facts["stopped"], costs
+    )

@@ -10,9 +10,11 @@ import numpy as np
 from jaxad._utils.tree import member
 from jaxad.data import Task
 from jaxad.methods.autoencoder import AutoencoderConfig, autoencoder
+from jaxad.methods.common.patch_features import FeatureConfig
 from jaxad.nas.loop import Trial
 from jaxad.nn.architecture import Architecture
 from jaxad.nn.objectives.child import ChildConfig
+from jaxad.runs.inputs import detector_config
 from jaxad.training.early_stopping import best_values, eval_steps
 from jaxad.training.resumable import fit_selected_saved
 from jaxad.training.scoring import score_images
@@ -40,6 +42,7 @@ def retrain(
     steps: int,
     batch_size: int,
     child: ChildConfig,
+    features: FeatureConfig,
     criterion: str,
     folder: Path | None = None,
     on_steps: Callable[[int], None] = lambda steps: None,
@@ -48,6 +51,7 @@ def retrain(
 
     Args:
       key: not consumed; trial and seed are folded into it.
+      features: of architectures that see some.
       folder: where a training is saved at every evaluation, so that a resumed run repeats none of them; by default
         nothing is written.
       on_steps: called with the steps trained so far, all trials and seeds together.
@@ -62,7 +66,7 @@ def retrain(
     evals = eval_steps(steps)
     winner, records = None, []
     for rank, trial in enumerate(trials):
-        config = AutoencoderConfig(architecture=Architecture.from_json(trial.architecture), child=child, steps=steps)
+        config = detector_config(Architecture.from_json(trial.architecture), task, child, features, steps)
         detector = autoencoder(config)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, trial.trial), np.arange(seeds))
         before = rank * seeds * steps

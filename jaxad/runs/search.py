@@ -1,9 +1,12 @@
 """From a task to a tested detector: architectures are tried, the best retrained, and the best of those tested once."""
 
 import dataclasses
+import functools
+import shutil
+import time
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,23 +17,28 @@ from jaxad import data, report
 from jaxad._utils import files
 from jaxad.data import Task
 from jaxad.methods.autoencoder import AutoencoderConfig, reconstruct
-from jaxad.metrics.thresholds import Threshold
+from jaxad.metrics.thresholds import Threshold, false_positive_rate
 from jaxad.nas import loop
 from jaxad.nas.analysis.render import summary
 from jaxad.nas.analysis.summary import architecture_facts, search_facts
-from jaxad.nas.space import SearchSpace
 from jaxad.nas.strategies.registry import STRATEGIES, make_strategy
 from jaxad.report import controller_parts
 from jaxad.report.overlays import colour_scale
-from jaxad.runs import cli, runner, saving
+from jaxad.runs import cli, league, runner, saving
 from jaxad.runs.evaluation import Evaluation, evaluate, pictures
 from jaxad.runs.exploration import Explored, explore_task
 from jaxad.runs.folder import Run, create_run, environment, open_run, read_trials
+from jaxad.runs.inputs import inputs_of
+from jaxad.runs.league import Standing
 from jaxad.runs.progress import Progress
 from jaxad.runs.retraining import Winner, retrain
+from jaxad.runs.rivals import Entrant, best_of, enter_all, features_for, rivals_for
 from jaxad.runs.search_config import SearchConfig as SearchConfig
 from jaxad.training.scoring import map_images
+from jaxad.training.staged import remembering
 from jaxad.types import Detector, State
+
+BEST_CHILD = "best_child"  # folder of a run: the best that the search itself has found
 
 
 class SearchResult(NamedTuple):
@@ -38,9 +46,11 @@ class SearchResult(NamedTuple):
 
     detector: Detector
     state: State  # trained and calibrated: what `jaxad.score_images` takes
-    config: AutoencoderConfig  # of the detector; `config.architecture` is the one that was found
+    config: Any  # of the detector: an `AutoencoderConfig`, or a rival's where validation prefers that
     threshold: Threshold  # a higher score is called anomalous; set on held-out normal images
     test: dict[str, Any]  # metrics of the test images, measured once: {"auroc": {"value", "low", "high"}, ...}
+    child: AutoencoderConfig  # the best that the search itself has found; `child.architecture` says what it is
+    league: list[Standing]  # the best child and its rivals, what validation prefers first
     trials: list[loop.Trial]  # every child of the search, in order
     results: dict[str, Any]  # all facts, as results.json has them
     folder: Path | None  # of the run, with report.html; None where nothing was written
@@ -50,7 +60,7 @@ class SearchResult(NamedTuple):
         task = self.results["task"]
         saving.save(
             folder, config=self.config, state=self.state, image_shape=task["image_shape"],
-            threshold=self.threshold, details={"summary": summary(self.config.architecture), "task": task["name"]},
+            threshold=self.threshold, details={"summary": self.results["returned"], "task": task["name"]},
         )  # fmt: skip
 
 
@@ -68,8 +78,9 @@ def search(
     """Find an image anomaly detector for a task (AutoAD; Li et al., TNNLS 2022).
 
     Children of a search space (autoencoder architecture x anomaly hypothesis x distance, Eq. 2) train a few steps each
-    on shared weights and are rewarded for how well they rank the validation images. The best are trained from scratch
-    and validated on the way. The best moment of the best one is tested, once.
+    on shared weights and are rewarded for how well they rank the validation images; of photographs they see features.
+    The best are trained from scratch and validated on the way. Beside them stand quick detectors, the rivals. What
+    validation prefers among all is tested and returned, and the league table says whether searching was worth it.
 
     Args:
       task: from `jaxad.load_task`, or `jaxad.data.task_from_arrays` for images of your own.
@@ -104,35 +115,45 @@ def search(
     config = dataclasses.replace(config, **fields)
     data.check_task(task)
     config.check(task)
-    with _opened(task, config, output, resume) as run:
+    with _opened(task, config, output, resume) as run, ExitStack() as stack:
         if run is not None and runner.is_finished(run):
             return _loaded(run)
+        stack.enter_context(remembering(folder=None if run is None else run.path / "checkpoint" / "features"))
         keys = runner.named_keys(config.seed, "start", "search", "retrain", "test")
-        space = SearchSpace.of(config)
+        rivals_key, inputs_key = (jax.random.fold_in(jax.random.key(config.seed), number) for number in (1, 2))
+        features = features_for(config.features, task.train.images.shape[1:])
+        entrants = _rivals(task, config, rivals_key, run, quiet)
+        space = config.search_space(task.train.images.shape[1:])
         options = dataclasses.asdict(config.controller) if config.strategy == "autoad" else {}
         strategy = make_strategy(config.strategy, space, population=config.population, **options)
+        masks = task.valid.masks if config.trial_config().of_pixels else None
+        started = time.perf_counter()
         explored = explore_task(
-            task, loop.jit(strategy), space, config.trial_config(), start_key=keys["start"], search_key=keys["search"],
+            inputs_of(task, space, features, inputs_key, masks=masks), loop.jit(strategy), space,
+            config.trial_config(), start_key=keys["start"], search_key=keys["search"],
             children=config.children, executor=config.executor, time_budget=config.time_budget,
             run=run, keep_log=config.strategy == "autoad", on_trial=on_trial, quiet=quiet,
         )  # fmt: skip
         winner, candidates = _retrained(task, config, explored, keys["retrain"], run, on_retrain, quiet)
+        entrants.append(league.entrant_of(winner, task, time.perf_counter() - started))
+        best = best_of(entrants)
         evaluation = evaluate(
-            winner.detector, winner.state, task, key=keys["test"], target_fpr=config.target_fpr, seed=config.seed,
-            valid_scores=winner.valid_scores,
+            best.detector, best.state, task, key=keys["test"], target_fpr=config.target_fpr, seed=config.seed,
+            valid_scores=best.valid_scores,
         )  # fmt: skip
+        lines = league.standings(entrants, task)
         results = _results(task, config, explored, winner, candidates, evaluation)
+        results |= {
+            "returned": summary(winner.config.architecture) if best.label == league.CHILD else best.label,
+            "league": [line._asdict() for line in lines],
+            "verdict": league.verdict(entrants, config.reward),
+        }
         if run is None:
             results = files.to_json({**results, **environment()})
         else:
-            scale = colour_scale(map_images(winner.detector, winner.state, data.held_out_normals(task)))
-            found = {"summary": summary(winner.config.architecture), "step": winner.step, "valid": winner.value}
-            runner.keep(run, task, winner.config, winner.state, evaluation, **found, map_scale=scale)
-            results = runner.finish(
-                run, results, lambda plain: _page(task, config, explored, winner, evaluation, plain)
-            )
+            results = _kept(run, task, config, explored, winner, best, evaluation, results)
     return SearchResult(
-        winner.detector, winner.state, winner.config, evaluation.threshold, evaluation.test,
+        best.detector, best.state, best.config, evaluation.threshold, evaluation.test, winner.config, lines,
         explored.trials, results, None if run is None else run.path,
     )  # fmt: skip
 
@@ -177,10 +198,53 @@ def _loaded(run: Run) -> SearchResult:
     loaded, results = saving.load(run.best), files.read_json(run.path / "results.json")
     trials = [loop.Trial(**record) for record in read_trials(run)]
     found = (loaded.detector, loaded.state, loaded.config, loaded.threshold)
-    return SearchResult(*found, results["test"], trials, results, run.path)
+    lines = [Standing(**line) for line in results["league"]]
+    child = saving.load(run.path / BEST_CHILD).config
+    return SearchResult(*found, results["test"], child, lines, trials, results, run.path)
 
 
-# ---- after the search --------------------------------------------------------------------------------------------
+# ---- before and after the search -------------------------------------------------------------------------------------
+
+
+def _rivals(task: Task, config: SearchConfig, key: jax.Array, run: Run | None, quiet: bool) -> list[Entrant]:
+    """What quick detectors come to."""
+    rivals = rivals_for(config.rivals, config.features, task)
+    with Progress(len(rivals), label="rivals", quiet=quiet or not rivals) as progress:
+        done: list[Entrant] = []
+
+        def show(entrant: Entrant) -> None:
+            done.append(entrant)
+            best = best_of(done)
+            progress.update(len(done), best=None if best is None else best.value, note=entrant.label)
+
+        folder = None if run is None else run.path / "checkpoint" / "rivals"
+        return enter_all(task, rivals, key=key, criterion=config.reward, folder=folder, on_entrant=show)
+
+
+def _kept(
+    run: Run,
+    task: Task,
+    config: SearchConfig,
+    explored: Explored,
+    winner: Winner,
+    best: Entrant,
+    evaluation: Evaluation,
+    results: dict[str, Any],
+) -> dict[str, Any]:
+    """Leave everything in the run folder: the returned detector, the best child, the report."""
+    scale = None
+    if best.detector.score_map is not None:
+        scale = colour_scale(map_images(best.detector, best.state, data.held_out_normals(task)))
+    found = {"summary": results["returned"], "valid": best.value}
+    runner.keep(run, task, best.config, best.state, evaluation, **found, map_scale=scale)
+    threshold = false_positive_rate(winner.valid_scores[task.valid.labels == 0], config.target_fpr)
+    saving.save(
+        run.path / BEST_CHILD, winner.config, winner.state, image_shape=task.train.images.shape[1:],
+        threshold=threshold, details={"summary": summary(winner.config.architecture), "step": winner.step},
+    )  # fmt: skip
+    plain = runner.finish(run, results, lambda plain: _page(task, config, explored, best, evaluation, plain))
+    shutil.rmtree(run.path / "checkpoint" / "features", ignore_errors=True)  # they were for a run that is killed
+    return plain
 
 
 def _retrained(
@@ -205,7 +269,9 @@ def _retrained(
 
         return retrain(
             task, candidates, key=key, seeds=config.num_seeds, steps=config.retrain_steps,
-            batch_size=config.batch_size, child=config.trial_config().child, criterion=config.reward,
+            batch_size=config.batch_size, child=config.trial_config().child,
+            features=features_for(config.features, task.train.images.shape[1:]),
+            criterion=config.reward,
             folder=None if run is None else run.path / "checkpoint", on_steps=on_steps,
         )  # fmt: skip
 
@@ -235,7 +301,7 @@ def _results(
         evaluation,
         strategy=config.strategy,
         search=search_facts(explored.trials, explored.space, uniform=uniform, **seconds, **found),
-        best=architecture_facts(winner.trial, task.train.images.shape[1:]),
+        best=architecture_facts(winner.trial, explored.shapes),
         retrain={
             "seeds": config.num_seeds, "steps": config.retrain_steps, "step": winner.step, "valid": winner.value,
             "candidates": candidates,
@@ -249,12 +315,15 @@ def _page(
     task: Task,
     config: SearchConfig,
     explored: Explored,
-    winner: Winner,
+    best: Entrant,
     evaluation: Evaluation,
     results: dict[str, Any],
 ) -> str:
     """The report."""
-    program, architecture, state = jax.jit(reconstruct, static_argnums=0), winner.config.architecture, winner.state
+    rebuild = None
+    if isinstance(best.config, AutoencoderConfig) and best.detector.stage is None:
+        program, architecture = jax.jit(reconstruct, static_argnums=0), best.config.architecture
+        rebuild = functools.partial(program, architecture, best.state)
     if not getattr(config, "is_command_line", False):
         changed = [f"{f.name}={getattr(config, f.name)!r}" for f in dataclasses.fields(config) if _differs(config, f)]
         results = results | {"command": f"jaxad.search(task{''.join(f', {one}' for one in changed)})"}
@@ -262,9 +331,7 @@ def _page(
         config=files.to_json(config) | {"resume": None},
         trials=[dataclasses.asdict(record) for record in explored.trials],
         results=results,
-        pictures=pictures(
-            winner.detector, state, task, evaluation, lambda images: program(architecture, state, images)
-        ),
+        pictures=pictures(best.detector, best.state, task, evaluation, rebuild),
         controller=controller_parts(explored.log, explored.space.position_names, explored.space.values_by_action),
     )  # fmt: skip
 

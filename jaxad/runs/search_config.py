@@ -1,16 +1,23 @@
 """What a search is told."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from jaxad._utils.validate import check_at_least, check_share, spelled
 from jaxad.data import Task
+from jaxad.methods.common.patch_features import FeatureConfig
 from jaxad.nas.space import SearchSpace
-from jaxad.nas.space_choices import SpaceChoices
+from jaxad.nas.space_choices import FEATURE_CHOICES, SpaceChoices
 from jaxad.nas.strategies.autoad import AutoADConfig
 from jaxad.nas.strategies.registry import STRATEGIES
 from jaxad.nas.trial import TrialConfig
 from jaxad.nn.objectives.child import ChildConfig
+from jaxad.runs.rivals import check_rivals
+
+SPACES = ("auto", "paper", "features")
+SMALL_SIDE = 64  # pixels of a longer side up to which children see pixels
+SMALL = (28, 28, 1)  # an image of no task in particular
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,6 +28,12 @@ class SearchConfig(SpaceChoices):
     """
 
     # ---- the search
+    space: Literal["auto", "paper", "features"] = "auto"
+    """Search space where its lists are not given: the paper's, one of features, or auto, features of photographs."""
+    features: FeatureConfig = dataclasses.field(default_factory=FeatureConfig)
+    """Features that children and rivals see."""
+    rivals: tuple[str, ...] = ("auto",)
+    """Quick detectors that are fitted beside the search, and returned where they are better: auto, none, or names."""
     strategy: Annotated[str, STRATEGIES] = "autoad"
     """Who proposes architectures: autoad (the learned controller), random, evolution, or another that is registered."""
     controller: AutoADConfig = dataclasses.field(default_factory=AutoADConfig)
@@ -31,8 +44,8 @@ class SearchConfig(SpaceChoices):
     """Number of architectures to try; none is tried twice."""
     population: int = 6
     """Number of children that start from the same shared weights; their changes are averaged."""
-    time_budget: float | None = None
-    """Seconds of searching after which the running child is the last; by default there is no limit."""
+    time_budget: float | None = 300.0
+    """Seconds of searching after which the running child is the last; None sets no limit."""
     steps: int = 10
     """Training steps of one child."""
     batch_size: int = 64
@@ -64,11 +77,10 @@ class SearchConfig(SpaceChoices):
         if self.time_budget is not None and not self.time_budget > 0:
             raise ValueError(f"{spelled(self, 'time_budget')} is {self.time_budget}; give seconds above 0")
         check_share(self, "target_fpr")
-        SearchSpace.of(self)
-        if self.inputs != ("pixels",):
-            raise ValueError(
-                f"{spelled(self, 'inputs')} is {', '.join(self.inputs)}; a search of images has pixels only"
-            )
+        if self.space not in SPACES:
+            raise ValueError(f"{spelled(self, 'space')} is {self.space!r}; choose one of {', '.join(SPACES)}")
+        self.search_space(SMALL if task is None else task.train.images.shape[1:])
+        check_rivals(self.rivals)
         STRATEGIES.named(self.strategy)
         self.controller.check()
         if self.strategy == "autoad" and self.controller.keep > self.population:
@@ -78,6 +90,17 @@ class SearchConfig(SpaceChoices):
         if task is not None and settings.of_pixels and (task.valid.masks is None or not task.valid.masks.any()):
             reward = spelled(self, "reward")
             raise ValueError(f"{reward} {self.reward} needs masks, and {task.name} has none: give mvtec:PATH/CATEGORY")
+
+    def search_space(self, image_shape: Sequence[int]) -> SearchSpace:
+        """The space for images [H, W, C]: lists that are left at their defaults are those of its kind."""
+        kind = self.space
+        if kind == "auto":
+            kind = "features" if max(image_shape[:2]) > SMALL_SIDE else "paper"
+        if kind != "features":
+            return SearchSpace.of(self)
+        default = SpaceChoices()
+        left = {name: v for name, v in FEATURE_CHOICES.items() if getattr(self, name) == getattr(default, name)}
+        return SearchSpace(**{field.name: getattr(self, field.name) for field in dataclasses.fields(default)} | left)
 
     def trial_config(self) -> TrialConfig:
         """How one child trains and is rewarded."""

@@ -8,6 +8,7 @@ import math
 from typing import NamedTuple
 
 import chex
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -51,6 +52,20 @@ def remember(buffer: ImageBuffer, rows: Array) -> ImageBuffer:
         buffer.marks.at[places].set(marks, mode="drop"),
         jnp.minimum(buffer.count + jnp.sum(new, dtype=jnp.int32), capacity),
     )
+
+
+def places_of(maps: Array, seed: Array, count: int) -> Array:
+    """Some places of every map [B, h, w, F]: at most `count`, as [B, p, F], the same whenever a map is seen again."""
+    chex.assert_rank(maps, 4)
+    rows = maps.reshape(maps.shape[0], -1, maps.shape[3])
+    if rows.shape[1] <= count:
+        return rows
+
+    def drawn(rows: Array, mark: Array) -> Array:
+        key = jax.random.fold_in(jax.random.key(seed), mark)
+        return rows[lax.top_k(jax.random.uniform(key, (rows.shape[0],)), count)[1]]
+
+    return jax.vmap(drawn)(rows, _marks(rows.reshape(maps.shape[0], -1))[:, 0])
 
 
 def _marks(rows: Array) -> Array:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxad.data.batches import map_batches
+from jaxad.methods.common.host import reduced
 from jaxad.methods.common.patch_features import FeatureConfig, make_feature_stage
 from jaxad.methods.common.upsample import to_pixels
 from jaxad.types import Array, Batch, Detector, Info, Key, Params, Stage, StagedState
@@ -63,6 +64,18 @@ def after_stage(stage: Stage, *, blur: float = 0.0) -> Detector:
 
     transient = tuple(f"inner.{name}" for name in inner.transient)
     return Detector(init, step, calibrate, score, inner.score_map and score_map, transient, stage)
+
+
+def reduction_stage(side: int, inner: Detector) -> Stage:
+    """Images with neither side longer than `side` pixels as the fixed first part of a detector."""
+    return Stage(
+        f"reduced to {side}",
+        init=lambda key, images: (),
+        outputs=lambda params, images: (reduced(images, side),),
+        assemble=lambda outputs: outputs[0],
+        inner=inner,
+        standardised=False,
+    )
 
 
 def standard(maps: Array) -> tuple[Array, Array]:

@@ -1,0 +1,226 @@
+"""The rivals of a search: quick detectors, fitted to the same training images and ranked by the same validation.
+
+What a search finds is of use only where it is better than what takes seconds. So these take part: whichever validation
+prefers is returned, and the league table of all says whether searching was worth it.
+"""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxad._utils import files
+from jaxad._utils.tree import get_field, with_fields
+from jaxad.data import Task
+from jaxad.methods import DETECTORS
+from jaxad.methods.common.patch_features import FeatureConfig
+from jaxad.metrics.pixel_jax import PIXEL_CRITERIA, pixel_truth
+from jaxad.runs import saving
+from jaxad.training.calibration import calibrate, subsample
+from jaxad.training.early_stopping import value_of
+from jaxad.training.loop import fit
+from jaxad.training.scoring import map_images, score_images
+from jaxad.types import Detector, Key, State
+
+BATCH = 32
+MOST_FEATURES = 2000  # training images that detectors of features are fitted to
+MOST_IMAGES = 20_000  # in all, beyond which the features of all of them are not a matter of minutes
+LEAST_SIDE = 96  # pixels that smaller images are enlarged to before a network of photographs sees them
+CLASSICAL = ("pca", "nearest_neighbours", "one_class_svm", "isolation_forest")
+OF_FEATURES = ("padim", "linear_patches", "memory_bank", "feature_dictionary")
+
+
+class Rival(NamedTuple):
+    """A quick detector that takes part."""
+
+    label: str  # in tables
+    method: str  # in `DETECTORS`
+    config: Any
+
+
+class Entrant(NamedTuple):
+    """What validation says of a detector, and what it costs."""
+
+    label: str
+    config: Any
+    detector: Detector
+    state: State  # calibrated
+    value: float  # the criterion on validation; NaN where it has none
+    margin: float  # by how many standard deviations anomalies lie above normal images there: for ties
+    valid_scores: np.ndarray  # [M]
+    seconds: float  # to fit
+
+
+def check_rivals(names: Sequence[str]) -> None:
+    """Raise ValueError for names of no quick detector; "auto" and "none" stand alone."""
+    if len(names) == 1 and names[0] in ("auto", "none"):
+        return
+    for name in names:
+        if name not in (*CLASSICAL, *OF_FEATURES):
+            known = ", ".join((*CLASSICAL, *OF_FEATURES))
+            raise ValueError(f"rivals has {name!r}; give auto, none, or some of {known}")
+
+
+def features_for(features: FeatureConfig, image_shape: Sequence[int]) -> FeatureConfig:
+    """Features of images [H, W, C]: of small ones, enlarged, where a network of photographs is asked."""
+    small = features.backbone != "random" and features.side is None and min(image_shape[:2]) < LEAST_SIDE
+    return dataclasses.replace(features, side=LEAST_SIDE) if small else features
+
+
+def rivals_for(names: Sequence[str], features: FeatureConfig, task: Task) -> list[Rival]:
+    """The rivals that are asked for, with settings for the images of a task.
+
+    By default all of pixels and, unless there are too many images for that or too few pixels, all of features.
+    """
+    if tuple(names) == ("none",):
+        return []
+    shape = task.train.images.shape[1:]
+    images = sum(len(part.images) for part in (task.train, task.valid, task.test))
+    chosen = names
+    if tuple(names) == ("auto",):
+        possible = images <= MOST_IMAGES and shape[2] in (1, 3) and min(shape[:2]) >= 16
+        chosen = (*CLASSICAL, *(OF_FEATURES if possible else ()))
+    found = [Rival(name, name, DETECTORS[name].config()) for name in chosen if name in CLASSICAL]
+    features = features_for(features, shape)
+    for name in chosen:
+        if name in OF_FEATURES:
+            levels = ("both", "deep") if name in ("padim", "linear_patches") else ("both",)
+            for use in levels:
+                config = DETECTORS[name].config(features=dataclasses.replace(features, use=use))
+                found.append(Rival(name if use == "both" else f"{name}, {use}", name, config))
+    return found
+
+
+def enter(
+    task: Task,
+    rival: Rival,
+    *,
+    key: Key,
+    criterion: str,
+    folder: Path | None = None,
+) -> Entrant:
+    """Fit a rival to the training images, and rank it by validation.
+
+    Args:
+      key: consumed.
+      criterion: of validation, as in `training.early_stopping.selecting`; one of pixels is NaN for a detector without
+        anomaly maps.
+      folder: where it is kept; a rival that is there already is not fitted again.
+    """
+    detector = DETECTORS[rival.method].build(rival.config)
+    record = None if folder is None else folder / "entrant.json"
+    if record is not None and record.exists():
+        loaded, known = saving.load(folder), files.read_json(record)
+        scores = np.asarray(known["valid_scores"], np.float32)
+        return Entrant(
+            rival.label, rival.config, detector, loaded.state, _number(known["value"]), _number(known["margin"]),
+            scores, known["seconds"],
+        )  # fmt: skip
+    started = time.perf_counter()
+    images = task.train.images[task.train.labels == 0]
+    if detector.stage is not None:
+        images = subsample(images, MOST_FEATURES)
+    steps = math.ceil(len(images) / BATCH)
+    state, _ = fit(detector, key, images, steps=steps, batch_size=min(BATCH, len(images)), chunk=steps)
+    state = calibrate(detector, state, images)
+    seconds = time.perf_counter() - started
+    state = _without_transient(detector, state, task.train.images.shape[1:])
+    value, margin, scores = validated(detector, state, task, criterion)
+    entrant = Entrant(rival.label, rival.config, detector, state, value, margin, scores, seconds)
+    if folder is not None:
+        saving.save(folder, rival.config, state, image_shape=task.train.images.shape[1:])
+        files.write_json(
+            record, {"value": value, "margin": margin, "valid_scores": scores.tolist(), "seconds": seconds}
+        )
+    return entrant
+
+
+def enter_all(
+    task: Task,
+    rivals: Sequence[Rival],
+    *,
+    key: Key,
+    criterion: str,
+    folder: Path | None = None,
+    on_entrant: Callable[[Entrant], None] = lambda entrant: None,
+) -> list[Entrant]:
+    """All rivals, one after another, each under a key of its own; a rival that cannot be fitted stays away.
+
+    Args:
+      key: not consumed; the number of a rival is folded into it.
+      folder: where each is kept in a folder of its own, so that a resumed run repeats none.
+    """
+    entrants = []
+    for number, rival in enumerate(rivals):
+        own = None if folder is None else folder / rival.label.replace(", ", "-")
+        entrant = enter(task, rival, key=jax.random.fold_in(key, number), criterion=criterion, folder=own)
+        entrants.append(entrant)
+        on_entrant(entrant)
+    return entrants
+
+
+def validated(detector: Detector, state: State, task: Task, criterion: str) -> tuple[float, float, np.ndarray]:
+    """(value of the criterion, margin, scores [M]) of the validation images."""
+    scores = score_images(detector, state, task.valid.images)
+    if criterion not in PIXEL_CRITERIA:
+        value = value_of(scores, task.valid.labels, criterion)
+    elif detector.score_map is None:
+        value = float("nan")
+    else:
+        maps = map_images(detector, state, task.valid.images)
+        value = value_of(maps, pixel_truth(task.valid.masks), criterion)
+    return value, margin_of(scores, task.valid.labels), scores
+
+
+def margin_of(scores: np.ndarray, labels: np.ndarray) -> float:
+    """How far anomalous scores lie above normal ones: the difference of means in units of their joint deviation."""
+    normal, anomalous = scores[labels == 0].astype(np.float64), scores[labels == 1].astype(np.float64)
+    spread = math.sqrt((normal.var() + anomalous.var()) / 2)
+    return float((anomalous.mean() - normal.mean()) / spread) if spread > 0 else 0.0
+
+
+def best_of(entrants: Sequence[Entrant]) -> Entrant | None:
+    """The one that validation prefers: by the criterion, to three digits, then by the margin; None of none."""
+    usable = [entrant for entrant in entrants if np.isfinite(entrant.value)]
+    return max(usable, key=lambda entrant: (round(entrant.value, 3), entrant.margin), default=None)
+
+
+def megabytes(detector: Detector, state: State) -> float:
+    """What a detector takes up, on disk or in memory, without what only training needs."""
+    lasting = with_fields(state, dict.fromkeys(detector.transient))
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(lasting)) / 1e6
+
+
+def milliseconds(detector: Detector, state: State, images: np.ndarray, rounds: int = 3) -> float:
+    """Wall-clock of scoring one image by itself, compiled: the median of some rounds."""
+    one = images[:1]
+    score_images(detector, state, one, 1)
+    taken = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        score_images(detector, state, one, 1)
+        taken.append(time.perf_counter() - started)
+    return 1e3 * sorted(taken)[len(taken) // 2]
+
+
+def _without_transient(detector: Detector, state: State, shape: Sequence[int]) -> State:
+    """The state with what only training needs as small as `init` makes it: buffers of images are not kept."""
+    if not detector.transient:
+        return state
+    fresh = jax.eval_shape(detector.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *shape), np.float32))
+    empty = {name: jax.tree.map(_zeros, get_field(fresh, name)) for name in detector.transient}
+    return with_fields(state, empty)
+
+
+def _zeros(like: Any) -> np.ndarray:
+    # Broadcast: of the size that it should have, and of no memory.
+    return np.broadcast_to(np.zeros((), like.dtype), like.shape)
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value
