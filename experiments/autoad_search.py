@@ -7,10 +7,9 @@
     python experiments/autoad_search.py --preset smoke                      # see everything happen in a minute
     python experiments/autoad_search.py --resume runs/autoad-20260101-120000
 
-What it does: children of a search space (autoencoder architecture x anomaly hypothesis x distance, AutoAD Eq. 2) train
-a few steps each on shared weights and are rewarded for how well they rank validation images. The best are retrained
-from scratch and validated on the way; the best moment of the best one is tested, once. All is in the run folder: open
-report.html. In Python, `jaxad.search(task)` does the same.
+Quick detectors, the rivals, are fitted; then children of a search space (autoencoder architecture x anomaly hypothesis
+x distance, AutoAD Eq. 2; of photographs they see features) train a few steps each on shared weights, and the best of
+them from scratch. What validation prefers among all is tested. Open report.html. In Python: `jaxad.search(task)`.
 """
 
 import dataclasses
@@ -28,7 +27,6 @@ from jaxad.runs.search import SearchConfig, search
 class Config(SearchConfig, cli.RunConfig, data.TaskConfig):
     """Find an image anomaly detector for your data."""
 
-    auto_side: int = 64
     preset: Literal["default", "smoke", "paper"] = "default"
     """Settings where flags give none: default (minutes on a laptop), smoke (under a minute), paper (for a GPU)."""
 

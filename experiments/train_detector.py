@@ -64,6 +64,11 @@ class Config(cli.TrainingConfig, data.TaskConfig):
             settings = (*settings, f"steps={self.steps}")
         return config_of(self.detector, settings)
 
+    def load(self) -> data.Task:
+        """The task; networks of photographs want more pixels than networks that are trained here."""
+        of_features = hasattr(self.method(), "features") and self.auto_side == type(self).auto_side
+        return (dataclasses.replace(self, auto_side=224) if of_features else self).load_task(self.seed)
+
 
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
@@ -79,7 +84,7 @@ def run(config: Config) -> None:
         table("detectors", ("name", "what it is", "settings"), [entry.described() for entry in DETECTORS.values()])
         return
     config.check()
-    method, task = config.method(), config.load_task(config.seed)
+    method, task = config.method(), config.load()
     training_labels(config.detector, method, task)  # what does not fit is known before anything is written
     with session(config, "detector", data.table(task), may_differ=MAY_DIFFER) as folder:
         if folder is None:
