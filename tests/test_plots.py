@@ -7,6 +7,7 @@ import matplotlib.collections
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.metrics import roc_curve as sklearn_roc
 
@@ -14,6 +15,7 @@ from jaxad.nn.actions import ACTIONS
 from jaxad.report import plots
 from jaxad.report.plots import detection
 from jaxad.report.plots import style as look
+from jaxad.report.plots.league import spread
 
 
 def architectures(rng, count, layers=2):
@@ -191,6 +193,26 @@ def test_pareto_front_equals_all_pairs(rng):
     np.testing.assert_array_equal(x, cost[front])
     np.testing.assert_array_equal(y, rewards[front])
     assert figure.axes[0].get_xscale() == "log"
+
+
+def test_labels_of_a_league_move_as_little_as_it_takes(rng):
+    """The least squares of moves under which neighbours keep a distance are an isotonic regression."""
+    places, gap = np.sort(rng.uniform(size=30).round(2)), 0.02
+    steps = gap * np.arange(30)
+    expected = IsotonicRegression().fit_transform(np.arange(30), places - steps) + steps
+    np.testing.assert_allclose(spread(places, gap), expected, atol=1e-12)
+    assert np.diff(spread(places, gap)).min() >= gap - 1e-12
+    np.testing.assert_array_equal(spread(places[:1], gap), places[:1])
+
+
+def test_a_league_draws_a_point_for_each_that_has_a_value():
+    (ax,) = plots.value_by_seconds(["a", "b", "c", "d"], [1, 10, 3, 0], [0.5, 0.9, None, 0.7], [0, 1, 0, 0]).axes
+    points = {(*line.get_xdata(), *line.get_ydata()): line.get_marker() for line in ax.lines}
+    assert points == {(1, 0.5): "o", (10, 0.9): "D"}
+    assert [text.get_text() for text in ax.texts] == ["a", "b"]
+    assert ax.get_xscale() == "log"
+    (ax,) = plots.value_by_seconds(["a"], [1], [None], [False]).axes
+    assert "no detector has a validation AUROC" in ax.texts[0].get_text()
 
 
 def test_child_seconds_draws_the_median():

@@ -10,6 +10,7 @@ from jaxad.report import html as pages
 from jaxad.report import render_report
 from jaxad.report.common import task_parts
 from jaxad.report.format import METRICS, architecture_line, command
+from jaxad.report.league import league_parts
 from jaxad.report.search_sections import trial_parts
 
 EVIL = "<script>alert('cat & dog')</script>"
@@ -205,6 +206,53 @@ def test_verdict_names_result_architecture_and_budget(outline):
     assert "0.951 (95 % interval 0.939 to 0.963)" in verdict
     assert "cluster + ssim" in verdict
     assert "24 children in 2 min 05 s by evolution search" in verdict
+
+
+def standing(detector, valid, returned=False, pixels=None):
+    return {
+        "detector": detector, "valid": valid, "test_auroc": 0.876, "test_pixel_auroc": pixels, "fit_seconds": 12.3,
+        "score_milliseconds": 45.6, "megabytes": 7.89, "returned": returned,
+    }  # fmt: skip
+
+
+def with_league(run, *lines, returned):
+    results = run["results"] | {"league": list(lines), "verdict": f"Worth it? {EVIL}", "returned": returned}
+    return Outline(render_report(**run | {"results": results}))
+
+
+def test_a_rival_that_was_returned_is_named_and_the_child_keeps_its_figures(run):
+    lines = standing("padim", 0.97, True, 0.812), standing("child", 0.95), standing(EVIL, None)
+    outline = with_league(run, *lines, returned="padim")
+    assert outline.text("h2")[:3] == ["Summary", "League", "Task"]
+    (verdict,) = [words for words in outline.text("p") if words.startswith("Test AUROC")]
+    assert "with padim, which validation prefers to 24 children" in verdict
+    assert "cluster" not in verdict
+    assert "parameters of the best child" in outline.text("span")
+    assert any("Returned and tested is padim" in words for words in outline.text("p"))
+    paragraphs = outline.text("p", "td")
+    assert paragraphs.index(f"Worth it? {EVIL}") < paragraphs.index("padim (returned)")
+    cells = outline.text("td")
+    start = cells.index("padim (returned)")
+    assert cells[start : start + 7] == ["padim (returned)", "0.970", "0.876", "0.812", "12.3", "45.6", "7.89"]
+    assert cells[start + 7 : start + 11] == ["child", "0.950", "0.876", "–"]
+    assert cells[start + 14 : start + 16] == [EVIL, "–"]
+    assert "padim (returned)" in outline.text("text")
+    assert EVIL not in outline.text("text")  # it has no value to draw
+
+
+def test_a_child_that_was_returned_is_the_headline(run):
+    lines = standing("best child of the search", 0.97, True), standing("padim", 0.5)
+    outline = with_league(run, *lines, returned="cluster + ssim")
+    (verdict,) = [words for words in outline.text("p") if words.startswith("Test AUROC")]
+    assert "with cluster + ssim: " in verdict
+    assert "parameters" in outline.text("span")
+    assert "Test pixel AUROC" not in outline.text("th")
+    assert "best child of the search (returned)" in outline.text("td")
+
+
+def test_a_league_of_one_has_no_picture(run):
+    found = [part.kind for part in league_parts([standing("child", 0.9, True)], "", "pixel_auroc")]
+    assert found == ["table"]
 
 
 def test_all_sections_are_there_in_order(outline):

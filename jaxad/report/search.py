@@ -10,6 +10,7 @@ from typing import Any
 from jaxad.report.common import made_parts, metric_tiles, task_parts
 from jaxad.report.format import architecture_line, interval
 from jaxad.report.html import Bullets, Section, Tiles, duration, number, page
+from jaxad.report.league import league_parts, returned_rival
 from jaxad.report.search_sections import best_parts, search_parts, trial_parts
 from jaxad.report.test_sections import example_parts, pixel_parts, result_parts
 
@@ -39,17 +40,21 @@ def render_report(
         raise ValueError(f"pictures has no use for {', '.join(unknown)}: choose from {', '.join(PICTURES)}")
     search, best, test, task = (results.get(name) or {} for name in ("search", "best", "test", "task"))
     remarks = [str(remark) for name in ("limits", "notes") for remark in results.get(name) or []]
+    rival = returned_rival(results)
     summary = [
-        Tiles(items=_tiles(search, best, test, len(trials))),
+        Tiles(items=_tiles(search, best, test, len(trials), "of the best child" if rival else "")),
         Bullets(items=remarks) if remarks else None,
     ]
+    reward = str(config.get("reward", "auroc"))
+    beside = f"What the search has found. Returned and tested is {rival} in its place, by validation." if rival else ""
     sections = [
         Section(title="Summary", parts=summary),
+        Section(title="League", parts=league_parts(results.get("league") or [], results.get("verdict"), reward)),
         Section(title="Task", parts=task_parts(task)),
         Section(title="Test result", parts=result_parts(test, results.get("threshold"), pictures)),
         Section(title="Pixels", parts=pixel_parts(results.get("segmentation") or {})),
         Section(title="What it sees", parts=example_parts(pictures)),
-        Section(title="Best architecture", parts=best_parts(best, trials, results.get("retrain") or {})),
+        Section(title="Best architecture", parts=best_parts(best, trials, results.get("retrain") or {}), intro=beside),
         Section(title="Search", parts=search_parts(config, trials, search)),
         Section(title="Controller", parts=controller),
         Section(title="All trials", parts=trial_parts(trials)),
@@ -61,20 +66,22 @@ def render_report(
 
 
 def _verdict(results: Mapping, search: Mapping, best: Mapping, test: Mapping, trials: int) -> str:
-    """The run in one sentence: test AUROC with its interval, the best architecture, what the search spent."""
+    """The run in one sentence: test AUROC with its interval, what was returned, what the search spent."""
     seconds = search.get("seconds")
-    line = architecture_line(best.get("architecture"))
+    rival, line = returned_rival(results), architecture_line(best.get("architecture"))
     spent = f"{search.get('children', trials):,} children" + ("" if seconds is None else f" in {duration(seconds)}")
     value, low, high = interval(test.get("auroc"))
     if value is None:
         return f"No test AUROC; the best of {spent} is {line}."
     between = "" if low is None or high is None else f" (95 % interval {number(low)} to {number(high)})"
     strategy = f" by {results['strategy']} search" if results.get("strategy") else ""
+    if rival is not None:
+        return f"Test AUROC {number(value)}{between} with {rival}, which validation prefers to {spent}{strategy}."
     return f"Test AUROC {number(value)}{between} with {line}; the best of {spent}{strategy}."
 
 
-def _tiles(search: Mapping, best: Mapping, test: Mapping, trials: int) -> list[tuple[str, str, str]]:
-    """The numbers to see first."""
+def _tiles(search: Mapping, best: Mapping, test: Mapping, trials: int, owner: str) -> list[tuple[str, str, str]]:
+    """The numbers to see first; `owner` says of what the parameters are, where that is not what was tested."""
     tiles = metric_tiles(test)
     failed = search.get("failed_children")
     children = search.get("children", trials)
@@ -85,5 +92,5 @@ def _tiles(search: Mapping, best: Mapping, test: Mapping, trials: int) -> list[t
         tiles.append((duration(search["seconds"]), "search time", remark))
     if best.get("params") is not None:
         remark = "" if best.get("flops") is None else f"{number(best['flops'])} FLOPs per image"
-        tiles.append((number(best["params"]), "parameters", remark))
+        tiles.append((number(best["params"]), " ".join(["parameters", owner]).strip(), remark))
     return tiles

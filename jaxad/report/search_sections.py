@@ -114,9 +114,7 @@ def _retrain_parts(retrain: Mapping) -> list[Any]:
         valid = [v for v in candidate["valid"] if v >= 0]
         spread = (number(np.mean(valid)), number(np.std(valid))) if valid else ("none", "none")
         rows.append([candidate["trial"], number(candidate["search_reward"]), ", ".join(map(number, valid)), *spread])
-    text = (
-        f"Retrained from scratch for {retrain['steps']:,} steps and validated on the way; the detector is the one of "
-    )
+    text = f"Retrained from scratch for {retrain['steps']:,} steps and validated on the way; what was kept is of "
     text += f"step {retrain['step']:,}, where its validation reward was {number(retrain['valid'])}."
     caption = "Validation reward while the candidates retrain, a line for every seed."
     drawing = plots.retraining([(f"trial {c['trial']}", c["evals"], c["curves"]) for c in candidates])

@@ -291,8 +291,8 @@ def _results(
     of_pixels = "masks of" if config.trial_config().of_pixels else "labelled"
     notes = [
         f"The reward uses {of_pixels} validation anomalies of the same kind as the test anomalies.",
-        "Rewards of the search are measured on shared weights after a few steps; the test result is of the "
-        "retrained detector.",
+        "Rewards of the search are measured on shared weights after a few steps; league and test are of detectors that "
+        "were trained from scratch.",
     ]
     if explored.stopped:
         notes.append(f"The search ended early: {explored.stopped}.")

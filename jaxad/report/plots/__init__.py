@@ -24,6 +24,7 @@ from jaxad.report.plots.detection import (
     roc_points,
     score_histogram,
 )
+from jaxad.report.plots.league import value_by_seconds
 from jaxad.report.plots.search import (
     action_columns,
     best_so_far,
@@ -64,6 +65,7 @@ __all__ = [
     "running_best",
     "score_histogram",
     "training_curves",
+    "value_by_seconds",
     "window_mean",
     "windows",
     "within_fences",
