@@ -40,7 +40,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     # Section V of the paper: N = 6 layers, 500 epochs of one child each; SGD at 0.1 as its text has it.
     "paper": {
         "space": "paper", "time_budget": None, "num_layers": 6, "children": 500, "population": 1, "steps": 500,
-        "optimiser": "sgd", "learning_rate": 0.1, "regulariser": 1.0, "num_seeds": 3, "retrain_steps": 20_000, "controller": AutoADConfig.paper(),
+        "optimiser": "sgd", "learning_rate": 0.1, "regulariser": 1.0, "num_seeds": 3, "retrain_steps": 20_000,
+        "controller": AutoADConfig.paper(),
     },
 }  # fmt: skip
 MAY_DIFFER = cli.MAY_DIFFER | {"time_budget"}
