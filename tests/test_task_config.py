@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from jaxad import data
+from jaxad.data import config as config_module
 from jaxad.runs import cli
 from jaxad.runs import folder as runs
 
@@ -78,3 +79,19 @@ def test_experiments_have_all_flags_with_help_and_resume_with_them(experiment, t
     changed = dataclasses.replace(found[0], valid_anomalies=51)
     with pytest.raises(ValueError, match="valid_anomalies is 50 in the run but 51 was asked for"):
         runs.open_run(tmp_path / "run", changed, may_differ=experiment.MAY_DIFFER)
+
+
+def test_files_are_read_up_to_a_limit_and_other_sets_whole(tmp_path, monkeypatch, rng):
+    from PIL import Image
+
+    for number in range(12):
+        Image.fromarray(rng.integers(0, 256, (10, 10), np.uint8)).save(tmp_path / f"{number}.png")
+    monkeypatch.setattr(config_module, "MOST_FILES", 8)
+    task = data.TaskConfig(dataset=f"folder:{tmp_path}").load_task(0)
+    assert sum(int((part.labels == 0).sum()) for part in data.parts(task).values()) == 8
+    assert "at most 8 normal images are used (--limit)" in data.table(task)
+    whole = data.TaskConfig(dataset=f"folder:{tmp_path}", limit=20).load_task(0)
+    assert sum(int((part.labels == 0).sum()) for part in data.parts(whole).values()) == 12
+    assert "--limit" not in data.table(whole)
+    digits = data.TaskConfig(dataset="digits").load_task(0)
+    assert len(digits.train.labels) > 8

@@ -15,6 +15,7 @@ from jaxad.data.sources.registry import SOURCES, source_of
 from jaxad.data.task import Task, check_task
 
 DIGITS = 170  # images of each class
+MOST_FILES = 1500  # normal images that are read, each from a file, where nobody says how many
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,7 +37,7 @@ class TaskConfig:
     fit: Fit = "stretch"
     """How images of other shapes get there: stretch, pad (shrunk, with black around) or crop (the middle)."""
     limit: int | None = None
-    """Use at most so many normal images over the three parts; with --test-split over train and validation."""
+    """Use at most so many normal images over all parts (or train, if test is given); by default 1,500 of files."""
     anomaly_ratio: float | None = None
     """Share of anomalies in validation and test; by default up to 500 in files all serve, of others 0.05 or 0.2."""
     valid_anomalies: int | None = None
@@ -58,7 +59,7 @@ class TaskConfig:
             image_size=self.image_size,
             fit=self.fit,
             auto_side=self.auto_side,
-            limit=self.limit,
+            limit=MOST_FILES if self.limit is None and source_of(self.dataset).files else self.limit,
             anomaly_ratio=self.anomaly_ratio,
             valid_anomalies=self.valid_anomalies,
             test_split=self.test_split,

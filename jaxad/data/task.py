@@ -132,6 +132,8 @@ def table(task: Task) -> str:
     ]
     if task.details.get("normal_by_name"):
         lines.insert(1, f"  normal: {task.details['normal_by_name']}, by its name")
+    if (limit := task.details.get("limit")) and _normal_images(task) >= limit:
+        lines.append(f"  at most {limit:,} normal images are used (--limit); there are as many or more")
     if task.details.get("duplicates_dropped"):
         lines.append(f"  left out: {task.details['duplicates_dropped']} exact copies of other images")
     if task.details.get("duplicates_in_test"):
@@ -139,6 +141,12 @@ def table(task: Task) -> str:
     lines.append(f"  {'part':<6}{'images':>8}{'normal':>8}{'anomalous':>11}{'share':>8}")
     lines += [f"  {r.part:<6}{r.images:>8}{r.normal:>8}{r.anomalous:>11}{r.fraction:>8.1%}" for r in describe(task)]
     return "\n".join(lines)
+
+
+def _normal_images(task: Task) -> int:
+    """Those that a limit counts."""
+    counted = (task.train,) if task.details.get("kind") == "segmentation" else parts(task).values()
+    return sum(int((part.labels == 0).sum()) for part in counted)
 
 
 def _rule(task: Task) -> str:

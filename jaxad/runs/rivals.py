@@ -85,7 +85,8 @@ def rivals_for(names: Sequence[str], features: FeatureConfig, task: Task) -> lis
     if tuple(names) == ("auto",):
         possible = images <= MOST_IMAGES and shape[2] in (1, 3) and min(shape[:2]) >= 16
         chosen = (*CLASSICAL, *(OF_FEATURES if possible else ()))
-    found = [Rival(name, name, DETECTORS[name].config()) for name in chosen if name in CLASSICAL]
+    seen = int((task.train.labels == 0).sum())
+    found = [Rival(name, name, _with_room_for(seen, DETECTORS[name].config())) for name in chosen if name in CLASSICAL]
     features = features_for(features, shape)
     for name in chosen:
         if name in OF_FEATURES:
@@ -94,6 +95,11 @@ def rivals_for(names: Sequence[str], features: FeatureConfig, task: Task) -> lis
                 config = DETECTORS[name].config(features=dataclasses.replace(features, use=use))
                 found.append(Rival(name if use == "both" else f"{name}, {use}", name, config))
     return found
+
+
+def _with_room_for(images: int, config: Any) -> Any:
+    """A config of a detector that remembers images, with room for no more of them than there are."""
+    return dataclasses.replace(config, memory=min(config.memory, images))
 
 
 def enter(

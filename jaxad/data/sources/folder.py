@@ -32,6 +32,7 @@ def _look(argument: str) -> dict[str, Any]:
     "folder",
     "folder:PATH",
     "Images of your own: good ones alone, a sub-folder for each class, or train/good, test/good and test/DEFECT.",
+    files=True,
     look=_look,
 )
 def folder(request: Request) -> ImageSet:

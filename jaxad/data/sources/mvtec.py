@@ -17,6 +17,7 @@ from jaxad.data.sources.registry import Request, source
     "The layout of MVTec AD (train/good, test/good, test/DEFECT), with masks where ground_truth/DEFECT has them.",
     parts=("train", "test"),
     defects=True,
+    files=True,
 )
 def mvtec(request: Request) -> ImageSet:
     """Reads one part ("train" or "test") of a category in the layout of MVTec AD, with masks if all defects have one.

@@ -9,7 +9,12 @@ from jaxad.data.sources.registry import Request, source
 
 
 @source(
-    "pairs", "pairs:FOLDER", "Images in images/NAME.* and their masks in masks/NAME.*.", masks=True, normal=("good",)
+    "pairs",
+    "pairs:FOLDER",
+    "Images in images/NAME.* and their masks in masks/NAME.*.",
+    masks=True,
+    normal=("good",),
+    files=True,
 )
 def pairs(request: Request) -> ImageSet:
     """Reads `images/NAME.*` and `masks/NAME.*` of a folder, such as CrackForest's; in masks, above half is anomalous.

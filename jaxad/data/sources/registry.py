@@ -68,10 +68,9 @@ class SourceEntry(NamedTuple):
     masks: bool  # whether its images may have masks of defects
     defects: bool  # whether part "train" is free of anomalies and part "test" has masks: a segmentation task as it is
     normal: tuple[str, ...]  # classes that are normal where nobody says which; (): somebody has to
-    anomaly_ratio: (
-        float | None
-    )  # share of anomalies in held-out parts, where nobody says; None: it depends, `load_task`
+    anomaly_ratio: float | None  # share of anomalies in held-out parts, where nobody says; None: `load_task` decides
     any_shape: bool  # whether it makes images of any shape, as many as wanted
+    files: bool = False  # whether every image is a file of its own, of any size, that takes time to read
     good: bool = False  # whether there are no anomalies, so that a task has to make some
     look: Callable[[str], dict[str, Any]] | None = None  # what differs from the above for a certain argument
 
@@ -93,6 +92,7 @@ def source(
     normal: tuple[str, ...] = (),
     anomaly_ratio: float | None = None,
     any_shape: bool = False,
+    files: bool = False,
     look: Callable[[str], dict[str, Any]] | None = None,
 ) -> Callable[[Read], Read]:
     """Register a function that reads an image set: a decorator that leaves it as it is.
@@ -101,8 +101,8 @@ def source(
       name: what stands before the colon in the name of a set; a Python name.
       usage: how users write it, with its argument in capitals.
       summary: what it is, in one sentence.
-      parts, masks, defects, normal, anomaly_ratio, any_shape: see `SourceEntry`; by default a set of one part without
-        masks, of which users say what is normal.
+      parts, masks, defects, normal, anomaly_ratio, any_shape, files: see `SourceEntry`; by default a set of one part
+        without masks, of which users say what is normal.
       look: a function of the argument that returns those fields of `SourceEntry` that are others for it, for a source
         of which it depends on the files what they are.
 
@@ -112,8 +112,9 @@ def source(
 
     def register(read: Read) -> Read:
         entry = SourceEntry(
-            name, usage, summary, read, parts, masks or defects, defects, normal, anomaly_ratio, any_shape, look=look
-        )
+            name, usage, summary, read, parts, masks or defects, defects, normal, anomaly_ratio, any_shape, files,
+            look=look,
+        )  # fmt: skip
         SOURCES.add(name, entry, read)
         return read
 
