@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from jaxad.nas import supernet, trial
 from jaxad.nas.executors.sequential import Sequential
 from jaxad.nas.space import SearchSpace
 from jaxad.nas.trial import Job, TrialConfig
+from jaxad.nn import efficientnet
 from jaxad.nn import objectives as hypotheses
 from jaxad.nn.architecture import Architecture, Layer
 from jaxad.nn.objectives.child import ChildConfig, make_child, make_optimiser
@@ -26,8 +28,8 @@ from jaxad.nn.objectives.distances import DISTANCES
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.append(str(BENCHMARKS))
-naive_jax, search_worker, search_throughput, ama_step = map(
-    importlib.import_module, ("naive_jax", "search_worker", "search_throughput", "ama_step")
+naive_jax, search_worker, search_throughput, ama_step, depthwise = map(
+    importlib.import_module, ("naive_jax", "search_worker", "search_throughput", "ama_step", "depthwise")
 )
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 needs_torch = pytest.mark.skipif(not HAS_TORCH, reason="PyTorch is not installed")
@@ -348,3 +350,34 @@ def test_ama_benchmark_refuses(flags, capsys):
     with pytest.raises(SystemExit):
         ama_step.arguments(flags.split())
     assert "error: --" in capsys.readouterr().err
+
+
+def test_depthwise_benchmark_knows_the_layers_of_the_network():
+    """Against the shapes that the kernels and outputs of the real network have."""
+    shapes = efficientnet.shapes(11)
+    images = jax.ShapeDtypeStruct((1, 75, 75, 3), jnp.float32)
+    stages = jax.eval_shape(lambda p, x: efficientnet.stages(p, x, range(11)), shapes, images)
+    found = {index: layer for layer in depthwise.layers(75, 11) for index in layer.blocks}
+    assert sorted(found) == list(range(11))
+    for index, layer in found.items():
+        assert shapes[f"block_{index}"]["depth"]["kernel"].shape == (layer.kernel, layer.kernel, 1, layer.channels)
+        assert -(-layer.size // layer.stride) == stages[index].shape[1]
+
+
+def test_depthwise_benchmark_measures_and_writes(tmp_path, capsys, monkeypatch):
+    flags = ["--side", "32", "--batch-size", "1", "--after", "1", "--rounds", "2", "--json", str(tmp_path / "out.json")]
+    monkeypatch.setattr(sys, "argv", ["depthwise.py", *flags])
+    depthwise.main()
+    assert "network to block 1" in capsys.readouterr().out
+    record = json.loads((tmp_path / "out.json").read_text())
+    for measured in (*record["layers"], record["network"]):
+        assert {name: len(runs) for name, runs in measured["runs"].items()} == {"shifted": 2, "grouped": 2}
+        assert measured["difference"] < 1e-5
+
+
+@pytest.mark.parametrize("by_shifts", [True, False])
+def test_depthwise_benchmark_compares_two_networks(by_shifts):
+    images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+    program = str(jax.make_jaxpr(depthwise.network((1,), by_shifts))(efficientnet.shapes(2), images))
+    groups = {int(count) for count in re.findall(r"feature_group_count=(\d+)", program)}
+    assert groups == ({1} if by_shifts else {1, 32, 96})

@@ -102,6 +102,70 @@ def test_groups_and_precision_are_the_librarys(rng, options):
     np.testing.assert_array_equal(conv_general_dilated(*arguments, **options), expected)
 
 
+# image [H, W], kernel [h, w], strides, padding
+DEPTHWISE = {
+    f"{size[0]}x{size[1]}, {taps}x{taps}, stride {stride}, {name}": (size, (taps, taps), (stride, stride), padding)
+    for size in ((8, 10), (7, 9))
+    for taps in (3, 5)
+    for stride in (1, 2)
+    for name, padding in (("SAME", "SAME"), ("in numbers", [(1, 2), (0, 3)]))
+} | {
+    "another kernel and stride each way": ((7, 8), (3, 5), (2, 1), "SAME"),
+    "VALID": ((6, 7), (4, 2), (1, 2), "VALID"),
+    "cut off": ((8, 8), (3, 3), (1, 1), [(-1, 0), (1, -2)]),
+}
+
+
+def depthwise_operands(rng, size, taps, multiplier=1):
+    shapes = (3, *size, 4), (*taps, 1, 4 * multiplier)
+    return tuple(jnp.asarray(rng.standard_normal(shape), jnp.float32) for shape in shapes)
+
+
+def depthwise(function, strides, padding, up=ONE, apart=ONE):
+    return lambda images, kernel: function(
+        images, kernel, strides, padding, up, apart, dimension_numbers=NHWC, feature_group_count=images.shape[3]
+    )
+
+
+@pytest.mark.parametrize("case", DEPTHWISE)
+def test_a_depthwise_convolution_and_both_gradients_equal_the_librarys(rng, case):
+    size, taps, *options = DEPTHWISE[case]
+    ours, theirs = (depthwise(function, *options) for function in (conv_general_dilated, lax.conv_general_dilated))
+    run = jax.jit(lambda i, k: (pull(ours, i, k), pull(theirs, i, k)))
+    assert_close(*run(*depthwise_operands(rng, size, taps)))
+
+
+@pytest.mark.parametrize("on_cpu", [True, False])
+def test_on_cpu_alone_a_depthwise_convolution_is_a_sum_also_in_its_gradients(rng, monkeypatch, on_cpu):
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu" if on_cpu else "gpu")
+    ours = depthwise(conv_general_dilated, TWO, "SAME")
+    jaxpr = jax.make_jaxpr(lambda i, k: pull(ours, i, k))(*depthwise_operands(rng, (8, 9), (5, 5))).jaxpr
+    assert len(list(convolutions(jaxpr))) == (0 if on_cpu else 3)
+
+
+@pytest.mark.parametrize(
+    ("multiplier", "dilations"),
+    [(2, (ONE, ONE)), (1, (ONE, TWO)), (1, (TWO, ONE))],
+    ids=["two outputs a channel", "kernel dilated", "images dilated"],
+)
+def test_other_convolutions_of_each_channel_are_the_librarys(rng, multiplier, dilations):
+    images, kernel = depthwise_operands(rng, (8, 9), (3, 3), multiplier)
+    ours, theirs = (
+        depthwise(function, ONE, pads(1, 1), *dilations)
+        for function in (conv_general_dilated, lax.conv_general_dilated)
+    )
+    assert len(list(convolutions(jax.make_jaxpr(ours)(images, kernel).jaxpr))) == 1
+    np.testing.assert_array_equal(ours(images, kernel), theirs(images, kernel))
+
+
+def test_a_depthwise_convolution_of_bfloat16_returns_float32(rng):
+    images, kernel = depthwise_operands(rng, (8, 9), (3, 3))
+    function = depthwise(conv_general_dilated, ONE, "SAME")
+    near, exact = function(images.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)), function(images, kernel)
+    assert near.dtype == exact.dtype == jnp.float32
+    np.testing.assert_allclose(near, exact, rtol=0.05, atol=0.3)
+
+
 def test_other_layouts_are_the_librarys(rng):
     images, kernel = operands(rng, (6, 6), (3, 3))
     arguments = (images.transpose(0, 3, 1, 2), kernel.transpose(3, 2, 0, 1), ONE, "SAME")
