@@ -168,7 +168,10 @@ def summarised(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
             row |= {f"tau_{by}": tau(detectors, by) for by in KINDS}
             row |= {"regret_made": regret(detectors, chosen(detectors, "made")["detector"])}
         rows.append(row)
-    means = {name: float(np.nanmean([row[name] for row in rows])) for name in rows[0] if name[:3] in ("reg", "tau")}
+    means = {}
+    for name in (name for name in rows[0] if name.startswith(("regret", "tau"))):
+        finite = [row[name] for row in rows if np.isfinite(row[name])]
+        means[name] = statistics.mean(finite) if finite else float("nan")
     return {"cells": rows, "mean": means, "worst_regret": max(row["regret"] for row in rows)}
 
 

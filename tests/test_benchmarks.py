@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxad
 from jaxad.nas import supernet, trial
 from jaxad.nas.executors.sequential import Sequential
 from jaxad.nas.space import SearchSpace
@@ -28,8 +29,17 @@ from jaxad.nn.objectives.distances import DISTANCES
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.append(str(BENCHMARKS))
-naive_jax, search_worker, search_throughput, ama_step, depthwise = map(
-    importlib.import_module, ("naive_jax", "search_worker", "search_throughput", "ama_step", "depthwise")
+naive_jax, search_worker, search_throughput, ama_step, depthwise, photographs, painted_photographs = map(
+    importlib.import_module,
+    (
+        "naive_jax",
+        "search_worker",
+        "search_throughput",
+        "ama_step",
+        "depthwise",
+        "photographs",
+        "painted_photographs",
+    ),  # fmt: skip
 )
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 needs_torch = pytest.mark.skipif(not HAS_TORCH, reason="PyTorch is not installed")
@@ -381,3 +391,71 @@ def test_depthwise_benchmark_compares_two_networks(by_shifts):
     program = str(jax.make_jaxpr(depthwise.network((1,), by_shifts))(efficientnet.shapes(2), images))
     groups = {int(count) for count in re.findall(r"feature_group_count=(\d+)", program)}
     assert groups == ({1} if by_shifts else {1, 32, 96})
+
+
+@pytest.mark.parametrize("name", ["brick", "rocket"])
+def test_painted_photographs(name, tmp_path):
+    """Training and held-out crops of a texture share no pixel; masks are what differs, and of no normal image."""
+    sizes = {"train": 8, "good": 8, "each": 2}
+    folder = painted_photographs.write_task(name, tmp_path / "one", 5, **sizes)
+    other = painted_photographs.write_task(name, tmp_path / "other", 5, **sizes)
+    files = sorted(path.relative_to(folder) for path in folder.rglob("*.png"))
+    assert len(files) == 8 + 8 + 4 * 2 * 2
+    assert all((folder / file).read_bytes() == (other / file).read_bytes() for file in files)
+    task = jaxad.load_task(f"mvtec:{folder}", seed=0)
+    assert task.train.images.shape == (8, 224, 224, 1 if name == "brick" else 3)
+    for part in (task.valid, task.test):
+        np.testing.assert_array_equal(part.masks.any((1, 2)), part.labels == 1)
+        assert part.masks[part.labels == 1].mean() < 0.1
+    if name == "brick":
+        dark_left = np.full((512, 512, 1), 0.8)
+        dark_left[:, : 3 * 512 // 5] = 0.2
+        rng, draw = np.random.default_rng(0), painted_photographs.draw_normal
+        assert max(draw(rng, name, dark_left, training=True).max() for _ in range(20)) < 0.4
+        assert min(draw(rng, name, dark_left, training=False).min() for _ in range(20)) > 0.5
+
+
+def test_photographs_are_measured(tmp_path, capsys):
+    """Two quick detectors; what is kept is not measured again, and says what was printed."""
+    flags = ["--tasks", "brick", "--num-seeds", "1", "--rivals", "pca", "nearest_neighbours", "--ranking"]
+    flags += [f"--lines={tmp_path / 'lines'}", f"--json={tmp_path / 'json'}", f"--folder={tmp_path}", "--images=8"]
+    photographs.main(flags)
+    first = capsys.readouterr().out
+    lines = (tmp_path / "lines").read_text()
+    photographs.main(flags)
+    assert (tmp_path / "lines").read_text() == lines
+    assert capsys.readouterr().out.splitlines()[1:] == first.splitlines()[1:]
+    found = json.loads((tmp_path / "json").read_text())
+    assert [row["seed"] for row in found["brick"]["cells"]] == [0]
+    for record, row in zip(map(json.loads, lines.splitlines()), found["all"]["cells"]):
+        tested = {one["detector"]: one["test"]["auroc"] for one in record["detectors"]}
+        assert list(tested) == ["pca", "nearest_neighbours"]
+        assert row["regret"] == max(tested.values()) - tested[row["returned"]]
+        assert record["labels"]["valid"].count(1) == 4
+        for one in record["detectors"]:
+            assert len(one["made"]["scores"]) == 4 + photographs.MADE
+            assert one["value"] == pytest.approx(one["valid"]["auroc"])
+
+
+def test_regret_and_tau_of_photographs():
+    def record(name, valid, made, test, margin=0.0):
+        parts = {"valid": valid, "made": made, "test": test}
+        return {"detector": name} | {part: {"auroc": value, "margin": margin} for part, value in parts.items()}
+
+    records = [record("a", 0.9, 0.5, 0.7), record("b", 0.9, 0.7, 0.8, margin=1.0), record("c", 0.6, 0.9, 0.9)]
+    of = {"task": "t", "seed": 0, "ranking": True}
+    found = photographs.summarised([{"of": of, "returned": "b", "detectors": records}])
+    (row,) = found["cells"]
+    assert photographs.chosen(records, "valid")["detector"] == "b"
+    assert (row["best"], row["regret_made"]) == ("c", 0)
+    assert row["regret"] == pytest.approx(0.1) == found["worst_regret"]
+    assert row["tau_made"] == 1  # all three pairs agree
+    assert row["tau_valid"] == pytest.approx(-2 / np.sqrt(3 * 2))  # two pairs disagree, one is a tie
+    assert found["mean"]["tau_made"] == 1
+
+
+@pytest.mark.parametrize("flags", ["--tasks bricks", "--num-seeds 0", "--rivals none", "--rivals luck", "--images 3"])
+def test_photographs_benchmark_refuses(flags, capsys):
+    with pytest.raises(SystemExit):
+        photographs.main(flags.split())
+    assert "error: " in capsys.readouterr().err
