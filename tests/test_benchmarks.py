@@ -29,17 +29,11 @@ from jaxad.nn.objectives.distances import DISTANCES
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.append(str(BENCHMARKS))
-naive_jax, search_worker, search_throughput, ama_step, depthwise, photographs, painted_photographs = map(
-    importlib.import_module,
-    (
-        "naive_jax",
-        "search_worker",
-        "search_throughput",
-        "ama_step",
-        "depthwise",
-        "photographs",
-        "painted_photographs",
-    ),  # fmt: skip
+naive_jax, search_worker, search_throughput, ama_step = map(
+    importlib.import_module, ("naive_jax", "search_worker", "search_throughput", "ama_step")
+)
+depthwise, photographs, painted_photographs = map(
+    importlib.import_module, ("depthwise", "photographs", "painted_photographs")
 )
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 needs_torch = pytest.mark.skipif(not HAS_TORCH, reason="PyTorch is not installed")
