@@ -40,7 +40,7 @@ class Config(cli.TrainingConfig, data.TaskConfig):
     detector: Annotated[str, DETECTORS] = "nearest_neighbours"
     """Name of the method; see --list."""
     settings: tuple[str, ...] = ()
-    """Settings of the method as NAME=VALUE, such as steps=500 learning_rate=1e-3."""
+    """Settings of the method as NAME=VALUE, such as steps=500 learning_rate=1e-3 features.use=deep."""
     list: bool = False
     """Print all methods and their settings, and do nothing else."""
 

@@ -1,5 +1,6 @@
 """Any detector from the command line: a run, a kill and resume, classes for those that need them, nonsense."""
 
+import dataclasses
 import importlib
 import json
 import sys
@@ -9,7 +10,9 @@ import pytest
 from scripts import EXPERIMENTS, kill_once, one_line, run, same_weights, start
 
 from jaxad.methods import DETECTORS, config_of
+from jaxad.methods.common.patch_features import FeatureConfig
 from jaxad.methods.deep_svdd import DeepSVDDConfig
+from jaxad.methods.padim import PaDiMConfig
 from jaxad.runs import saving
 
 sys.path.append(str(EXPERIMENTS))
@@ -144,3 +147,25 @@ def test_settings_as_text_become_a_config():
     with pytest.raises(ValueError, match="learning_rate is -1"):
         config_of("deep_svdd", ["learning_rate=-1"])
     assert config_of("classifier", ["widths=[8,16]", "score=odin"]).widths == (8, 16)
+
+
+def test_settings_within_others_have_dots():
+    default = PaDiMConfig(features=FeatureConfig(backbone="random"))
+    config = config_of("padim", ["features.backbone=random", "features.use=deep", "features.side=96", "dimensions=5"])
+    features = dataclasses.replace(default.features, use="deep", side=96)
+    assert config == PaDiMConfig(features=features, dimensions=5)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("features.level=deep", "no setting features.level; give one of backbone, use"),
+        ("features.use.more=1", "no setting features.use.more; give a whole value"),
+        ("dimensions.more=1", "no setting dimensions.more; give a whole value"),
+        ("features.use=most", "features.use is 'most'"),
+        ("feature.use=deep", "no setting 'feature.use=deep'"),
+    ],
+)
+def test_a_setting_that_is_not_there_is_named(setting, message):
+    with pytest.raises(ValueError, match=message):
+        config_of("padim", [setting])

@@ -14,7 +14,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from jaxad._utils.files import from_json
+from jaxad._utils.files import from_json, to_json
 from jaxad._utils.registry import Registry
 from jaxad.nn import choices
 from jaxad.types import Detector
@@ -120,23 +120,26 @@ def entry_of(config: Any) -> DetectorEntry:
 def config_of(name: str, settings: Sequence[str] = ()) -> Any:
     """The config of a method, its defaults changed by settings as text, such as "width=0.25" or "widths=[16,32]".
 
-    Values are JSON; what is not is taken as a string.
+    Values are JSON; what is not is taken as a string. Settings within others have dots: "features.use=deep".
 
     Raises:
       ValueError: an unknown method or setting, a value of the wrong type or out of range, a setting without a default.
     """
     config_class = DETECTORS.named(name).config
     hints = typing.get_type_hints(config_class)
-    fields = [field.name for field in dataclasses.fields(config_class)]
+    fields = {field.name: field for field in dataclasses.fields(config_class)}
     values = {}
     for setting in settings:
-        field, sign, text = setting.partition("=")
+        path, sign, text = setting.partition("=")
+        field, *within = path.split(".")
         if not sign or field not in fields:
             raise ValueError(f"{name} has no setting {setting!r}; give NAME=VALUE with one of {', '.join(fields)}")
         try:
             value = json.loads(text)
         except json.JSONDecodeError:
             value = text
+        if within:
+            value = _with(to_json(values[field] if field in values else _default(fields[field])), path, within, value)
         values[field] = from_json(hints[field], value, field)
     try:
         config = config_class(**values)
@@ -146,6 +149,25 @@ def config_of(name: str, settings: Sequence[str] = ()) -> Any:
     if hasattr(config, "check"):
         config.check()
     return config
+
+
+def _with(whole: Any, path: str, within: Sequence[str], value: Any) -> Any:
+    """A setting as JSON, with another value in some depth; `path` names that for errors."""
+    if not within:
+        return value
+    if not isinstance(whole, Mapping) or within[0] not in whole:
+        choices = (
+            f"one of {', '.join(whole)}" if isinstance(whole, Mapping) else "a whole value, as nothing is within it"
+        )
+        raise ValueError(f"there is no setting {path}; give {choices}")
+    return {**whole, within[0]: _with(whole[within[0]], path, within[1:], value)}
+
+
+def _default(field: dataclasses.Field) -> Any:
+    """The default of a field; None where it has none."""
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return None if field.default is dataclasses.MISSING else field.default
 
 
 def _has_no_default(field: dataclasses.Field) -> bool:

@@ -1,6 +1,6 @@
 """Depthwise convolutions: every channel by its own kernel, as a sum of shifted images.
 
-XLA's own grouped convolution on CPU visits one channel at a time: for the sizes of EfficientNet it takes 10 to 40 times
+XLA's own grouped convolution on CPU visits one channel at a time: for the sizes of EfficientNet it takes 9 to 37 times
 as long (`benchmarks/depthwise.py`). A sum of as many products as the kernel has taps is one loop over the pixels.
 """
 
