@@ -7,9 +7,8 @@
     python experiments/autoad_search.py --preset smoke                      # see everything happen in a minute
     python experiments/autoad_search.py --resume runs/autoad-20260101-120000
 
-Quick detectors, the rivals, are fitted; then children of a search space (autoencoder architecture x anomaly hypothesis
-x distance, AutoAD Eq. 2; of photographs they see features) train a few steps each on shared weights, and the best of
-them from scratch. What validation prefers among all is tested. Open report.html. In Python: `jaxad.search(task)`.
+Children of a search space (architecture x hypothesis x distance, AutoAD Eq. 2) train on shared weights, the best of
+them from scratch, and quick detectors, the rivals, beside them. What validation prefers of all is tested: report.html.
 """
 
 import dataclasses
