@@ -7,8 +7,6 @@
     python experiments/train_detector.py --list
 
 No labelled anomaly is used but to test: the state is the last one, the threshold is set on held-out normal images.
-Where images come with masks and the detector says where it sees anomalies, pixels are tested, too. The run folder is
-that of a search: open report.html, and score new images with `python experiments/detect.py RUN images...`.
 """
 
 import dataclasses
@@ -41,9 +39,10 @@ class Config(cli.TrainingConfig, data.TaskConfig):
     """Name of the method; see --list."""
     settings: tuple[str, ...] = ()
     """Settings of the method as NAME=VALUE, such as steps=500 learning_rate=1e-3 features.use=deep."""
+    features: Literal["auto", "random", "efficientnet_lite0"] = "auto"
+    """Network of features, for methods that see some; by default the best whose weights are on this machine."""
     list: bool = False
     """Print all methods and their settings, and do nothing else."""
-
     preset: Literal["default", "smoke", "paper"] = "default"
     """Settings where flags give none: default (minutes on a laptop), smoke (seconds), paper (for a GPU)."""
     steps: int | None = None
@@ -59,14 +58,16 @@ class Config(cli.TrainingConfig, data.TaskConfig):
 
     def method(self) -> Any:
         """The method's own config, with the steps that are asked for here."""
-        entry, settings = DETECTORS.named(self.detector), self.settings
-        if self.steps is not None and "steps" in {field.name for field in dataclasses.fields(entry.config)}:
-            settings = (*settings, f"steps={self.steps}")
-        return config_of(self.detector, settings)
+        known = {field.name for field in dataclasses.fields(DETECTORS.named(self.detector).config)}
+        asked = {"steps": ("steps", self.steps), "features": ("features.backbone", self.features)}
+        flags = [
+            f"{path}={value}" for name, (path, value) in asked.items() if name in known and value not in (None, "auto")
+        ]
+        return config_of(self.detector, (*flags, *self.settings))
 
     def load(self) -> data.Task:
         """The task; networks of photographs want more pixels than networks that are trained here."""
-        of_features = hasattr(self.method(), "features") and self.auto_side == type(self).auto_side
+        of_features = getattr(self.method(), "features", None) and self.auto_side == type(self).auto_side
         return (dataclasses.replace(self, auto_side=224) if of_features else self).load_task(self.seed)
 
 
