@@ -54,8 +54,7 @@ def run(config: Config) -> None:
     with session(config, "autoad", data.table(task), may_differ=MAY_DIFFER) as folder:
         if folder is not None:
             found = search(task, config, output=folder, quiet=config.quiet)
-            if not config.quiet:
-                league.show(found.league, config.reward)
+            league.show(found.league, config.reward, quiet=config.quiet)
             config.say(found.results["verdict"], f"best child: {summary(found.child.architecture)}")
             say_end(config, folder, found.results)
 

@@ -76,8 +76,10 @@ def verdict(entrants: Sequence[Entrant], criterion: str) -> str:
     return f"Searching was not worth it on this task: {found}, against {beside}, which is returned."
 
 
-def show(lines: Sequence[Standing], criterion: str) -> None:
-    """Print the league table."""
+def show(lines: Sequence[Standing], criterion: str, *, quiet: bool = False) -> None:
+    """Print the league table, unless quiet."""
+    if quiet:
+        return
 
     def cell(value: float | None) -> Any:
         return "" if value is None else round(value, 3)
