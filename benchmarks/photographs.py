@@ -66,12 +66,13 @@ def with_made(task: Task, count: int, seed: int) -> Task:
     return task._replace(valid=jaxad.data.task.Split(np.concatenate([normal, made.images]), labels, masks, ids))
 
 
-def of_pixels(entrant: Entrant, part: Any) -> dict[str, float]:
-    """Metrics of maps, where there are maps and masks."""
+def of_pixels(entrant: Entrant, part: Any, *, tested: bool) -> dict[str, float]:
+    """Metrics of maps, where there are maps and masks; AU-PRO, which takes longest, of a test."""
     if entrant.detector.score_map is None or part.masks is None or not part.masks.any():
         return {}
     maps = map_images(entrant.detector, entrant.state, part.images)
-    return {"pixel_auroc": float(pixel_auroc(maps, part.masks)), "au_pro": float(au_pro(maps, part.masks))}
+    found = {"pixel_auroc": float(pixel_auroc(maps, part.masks))}
+    return found | ({"au_pro": float(au_pro(maps, part.masks))} if tested else {})
 
 
 def measured(entrant: Entrant, task: Task, made: Task | None) -> dict[str, Any]:
@@ -81,7 +82,8 @@ def measured(entrant: Entrant, task: Task, made: Task | None) -> dict[str, Any]:
         if part is not None:
             scores = score_images(entrant.detector, entrant.state, part.images)
             margin = margin_of(scores, part.labels)
-            record[name] = {"auroc": float(auroc(scores, part.labels)), "margin": margin, **of_pixels(entrant, part)}
+            record[name] = {"auroc": float(auroc(scores, part.labels)), "margin": margin}
+            record[name] |= of_pixels(entrant, part, tested=name == "test")
             record[name] |= {"scores": [float(f"{score:.6g}") for score in scores]}
     return record
 

@@ -28,7 +28,7 @@ class LinearPatchesConfig:
 
     features: FeatureConfig = dataclasses.field(default_factory=FeatureConfig)
     """Features of patches."""
-    components: int = 32
+    components: int = 64
     """Principal directions K that normal patches may vary in; at most one less than there are features."""
     aggregate: Literal["mean", "max", "top"] = "top"
     """How a map becomes the image's score: its mean, its maximum, or the mean of its largest 1 %."""
