@@ -63,7 +63,8 @@ def test_profiles_hold_the_losses_of_the_last_autoencoders(journey):
     for k in (0, 3, 4):
         before, after = states[k].opt_state, states[k + 1].opt_state
         newest = maps(after.autoencoder, batch.images)
-        np.testing.assert_allclose(after.profiles[..., -1], newest, rtol=1e-4, atol=1e-6)
+        # Squared errors are as exact as the errors are: by their roots, of pixels in [0, 1].
+        np.testing.assert_allclose(np.sqrt(after.profiles[..., -1]), np.sqrt(newest), rtol=0, atol=5e-5)
         np.testing.assert_array_equal(after.profiles[..., :-1], before.profiles[..., 1:])
         for kept, now in zip(jax.tree.leaves(after.snapshots), jax.tree.leaves(after.autoencoder)):
             np.testing.assert_array_equal(kept[-1], now)
