@@ -86,6 +86,15 @@ def test_what_is_torn_or_too_much_is_computed_again(counted, tmp_path):
     assert [cache.get(name) is None for name in (b"a", b"b", b"c")] == [True, False, False]
 
 
+def test_what_passes_the_stage_is_counted(counted):
+    _, detector = counted
+    (before, spent), state = staged.outputs_computed(), fitted(detector, BRICK[:5])
+    after, more = staged.outputs_computed()
+    assert (after - before, more > spent) == (5, True)
+    calibrate(detector, state, BRICK[:5])
+    assert staged.outputs_computed() == (after, more)
+
+
 def test_other_weights_and_other_pixels_are_something_else(counted):
     passed, detector = counted
     states = [fitted(detector, BRICK[:3], seed) for seed in (0, 1)]

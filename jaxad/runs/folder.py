@@ -207,8 +207,8 @@ def environment() -> dict:
     """Versions, device and commit that a result was obtained with; starts JAX's backend."""
     import jax
 
-    versions = {"python": platform.python_version()}
-    for package in ("jaxad", "jax", "jaxlib", "flax", "optax", "numpy"):
+    versions = {"python": platform.python_version(), "jaxad": VERSION}
+    for package in ("jax", "jaxlib", "flax", "optax", "numpy"):
         with suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
     devices = jax.devices()

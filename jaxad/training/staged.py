@@ -7,6 +7,7 @@ image, and the rest of a detector trains and scores on them as if they were imag
 
 import contextlib
 import functools
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from hashlib import blake2b
@@ -40,6 +41,7 @@ class OutputCache:
         self.limit, self.folder = limit, folder
         self._kept: OrderedDict[bytes, Outputs] = OrderedDict()
         self._bytes = 0
+        self.computed, self.seconds = 0, 0.0  # images whose outputs were not known, and how long these took
         if folder is not None:
             for file in sorted(folder.glob("*.safetensors")):
                 self._load(file)
@@ -96,6 +98,12 @@ def remembering(limit: int = 2**30, folder: Path | None = None) -> Iterator[None
         _asked.pop()
 
 
+def outputs_computed() -> tuple[int, float]:
+    """How many images have passed a stage, and how many seconds that took, in the innermost context."""
+    cache = _asked[-1] if _asked else _default
+    return cache.computed, cache.seconds
+
+
 def is_remembering() -> bool:
     """Whether outputs are kept of images that are scored."""
     return bool(_asked)
@@ -118,7 +126,7 @@ def outputs_of(stage: Stage, network: Params, images: Array | np.ndarray) -> lis
         {digest: place for place, digest in reversed(list(enumerate(digests))) if found[digest] is None}.items()
     )
     missing.reverse()
-    run, size = _compiled(stage.outputs), stage_batch()
+    run, size, started = _compiled(stage.outputs), stage_batch(), time.perf_counter()
     for start in range(0, len(missing), size):
         some = missing[start : start + size]
         batch = images[[place for _, place in some]]
@@ -127,6 +135,8 @@ def outputs_of(stage: Stage, network: Params, images: Array | np.ndarray) -> lis
         outputs = tuple(array[: len(batch)] for array in outputs)
         cache.add([digest for digest, _ in some], outputs)
         found |= {digest: tuple(array[i] for array in outputs) for i, (digest, _) in enumerate(some)}
+    if missing:
+        cache.computed, cache.seconds = cache.computed + len(missing), cache.seconds + time.perf_counter() - started
     return [found[digest] for digest in digests]
 
 
