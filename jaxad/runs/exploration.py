@@ -1,7 +1,7 @@
 """The first half of a search: architectures are tried, and what has been tried is never lost."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +27,13 @@ class Explored(NamedTuple):
     compiles: int  # programs that were compiled or loaded
     stopped: str | None  # why the search ended before its last child, if it did
     costs: loop.Costs
+
+
+def _sizes(shapes: Any) -> str:
+    """What children see, in words."""
+    if isinstance(shapes, Mapping):
+        return ", ".join(f"{name} features {'x'.join(map(str, shape))}" for name, shape in shapes.items())
+    return "x".join(map(str, shapes))
 
 
 class Journal:
@@ -117,6 +124,8 @@ def explore_task(
             closing(make_executor(executor, inputs.images, settings)) as trainer,
             Progress(children, label="search", budget=time_budget, start=len(trials), quiet=quiet) as progress,
         ):
+            most = "" if time_budget is None else f", for {time_budget:.0f} s at most (time_budget)"
+            progress.log(f"trying {children - len(trials)} architectures on {_sizes(inputs.shapes)}{most}")
             for path in journal.skipped:
                 progress.log(f"skipped a damaged checkpoint: {path}")
 
