@@ -432,6 +432,15 @@ def test_a_file_that_changes_while_it_is_read_is_not_scored(tmp_path):
         watching._steady(image._replace(read=read_and_write)).read()
 
 
+@pytest.fixture
+def interruptible():
+    """As in a terminal: a process that a shell has put in the background ignores the signal."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_a_watched_folder_is_scored_as_images_arrive(detect, made, tmp_path, capsys):
     folder, output = tmp_path / "incoming", tmp_path / "out"
     folder.mkdir()
@@ -477,6 +486,7 @@ def interrupt():
     time.sleep(60)
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_the_first_signal_asks_and_the_second_ends():
     with watching.stop_on_signal() as stop:
         assert not stop.wait(0.01)
