@@ -1,6 +1,5 @@
 """The test session is strict: reused keys, silent rank promotion and warnings are errors."""
 
-import gc
 import os
 from pathlib import Path
 
@@ -21,10 +20,6 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 jax.config.update("jax_debug_key_reuse", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_captured_constants_warn_bytes", 1_000_000)
-
-# Tracing makes many small objects that live as long as their program: looking through all of them again and again for
-# garbage takes a sixteenth of a session.
-gc.set_threshold(200_000, 20, 100)
 
 
 @pytest.fixture

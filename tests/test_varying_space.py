@@ -336,8 +336,8 @@ def test_a_search_of_depths_and_aggregates_ends_in_a_detector_that_scores_so(tmp
     found = search(
         task, num_layers=2, min_layers=1, hypotheses=("reconstruction",), distances=("l1", "l2"), kernels=(1,),
         aggregates=("max", "top"), channels=(3,), pool_kernels=(1,), norms=("none",), activations=("elu", "linear"),
-        strategy="random", children=6, population=3, steps=2, retrain_top=1, retrain_steps=10, quiet=True,
-        output=tmp_path / "run",
+        strategy="random", children=6, population=3, steps=2, retrain_top=1, retrain_steps=10, rivals=("none",),
+        quiet=True, output=tmp_path / "run",
     )  # fmt: skip
     assert {len(record.architecture["layers"]) for record in found.trials} == {1, 2}
     assert {record.architecture["aggregate"] for record in found.trials} == {"max", "top"}
