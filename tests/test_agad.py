@@ -204,7 +204,12 @@ def test_images_that_do_not_fit_are_refused_before_any_compute(config, shape):
 
 
 @pytest.mark.parametrize(
-    ("name", "shape"), [("agad", (32, 32, 3)), ("ganomaly", (64, 32, 2)), ("skip_ganomaly", (32, 48, 1))]
+    ("name", "shape"),
+    [
+        pytest.param("agad", (32, 32, 3), marks=pytest.mark.slow),
+        ("ganomaly", (64, 32, 2)),
+        ("skip_ganomaly", (32, 48, 1)),
+    ],
 )
 def test_full_size_programs_can_be_built(name, shape):
     """Shapes alone, with labels."""

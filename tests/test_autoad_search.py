@@ -86,6 +86,7 @@ def killed_and_resumed(folder, cache, moments, flags=TINY):
     scripts.killed_and_resumed("autoad_search.py", flags, folder, moments, cache=cache)
 
 
+@pytest.mark.slow  # test_search_function.py kills a search within its process
 def test_killed_once_and_resumed_equals_uninterrupted(finished, tmp_path, cache):
     # The kill comes when the first population is on disk, wherever the next one is by then.
     folder = tmp_path / "killed"

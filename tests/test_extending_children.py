@@ -141,6 +141,7 @@ def test_features_are_what_the_functions_make_of_them():
 # ---- a search and its detector ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_search_finds_a_detector_that_can_be_saved_and_loaded(tmp_path):
     """The public search, with each executor: what both find, retrain and test is the same."""
     task = data.load_task("digits", limit=150, anomaly_ratio=0.2, seed=0)

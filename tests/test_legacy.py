@@ -28,7 +28,17 @@ def test_every_method_of_then_has_a_detector_to_load():
     assert set(legacy.METHODS) <= methods <= set(jaxad.detectors())
 
 
-@pytest.fixture(scope="module", params=[path.parent for path in DETECTORS], ids=lambda folder: folder.name)
+def cases():
+    """One detector of every method; its other settings take as long again, each."""
+    seen = set()
+    for path in DETECTORS:
+        method = path.parent.name.split("-")[0]
+        marks = [pytest.mark.slow] if method in seen else []
+        seen.add(method)
+        yield pytest.param(path.parent, marks=marks, id=path.parent.name)
+
+
+@pytest.fixture(scope="module", params=cases())
 def folder(request):
     return request.param
 

@@ -275,6 +275,7 @@ def test_nothing_compiles_once_a_child_is_prepared(trained):
         assert not events
 
 
+@pytest.mark.slow
 def test_kernels_are_shared_more_and_more():
     """Planning alone: of 30 random children the last 10 need a fraction of the programs that the first 10 need."""
     tokens = np.asarray(SPACE.sample(jax.random.key(3), 30))
