@@ -14,7 +14,7 @@ from jaxad.methods.common.patch_features import FeatureConfig
 from jaxad.methods.padim import padim
 from jaxad.metrics.image import auroc
 from jaxad.metrics.pixel import pixel_auroc
-from jaxad.runs import rivals
+from jaxad.runs import rivals, saving
 from jaxad.runs.rivals import (
     CLASSICAL,
     OF_FEATURES,
@@ -30,6 +30,7 @@ from jaxad.runs.rivals import (
     rivals_for,
     validated,
 )
+from jaxad.training import staged
 from jaxad.training.loop import fit
 from jaxad.training.scoring import map_images, score_images
 
@@ -226,14 +227,14 @@ def test_only_normal_training_images_are_fitted_to(monkeypatch):
 
 def test_what_only_training_needs_is_not_kept(tmp_path):
     found = enter(TASK, BANK, key=jax.random.key(0), criterion="auroc", folder=tmp_path)
-    fresh = jax.eval_shape(found.detector.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 32, 32, 1), np.float32))
-    assert jax.tree.map(np.shape, found.state) == jax.tree.map(lambda leaf: leaf.shape, fresh)
-    assert not np.any(found.state.inner.buffer.rows)
+    assert found.state.inner.buffer is None
     assert np.any(found.state.inner.bank)
     state, _ = fit(found.detector, jax.random.key(0), TASK.train.images, steps=1, batch_size=24)
     assert np.any(state.inner.buffer.rows)  # it was there
-    same = rivals._without_transient(PCA_DETECTOR._replace(transient=()), state, (32, 32, 1))
-    assert same is state
+    whole = saving.made_trainable(found.detector, found.state, (32, 32, 1))
+    assert jax.tree.structure(whole) == jax.tree.structure(state)
+    assert not np.any(whole.inner.buffer.rows)
+    np.testing.assert_array_equal(whole.inner.bank, found.state.inner.bank)
 
 
 def test_megabytes_by_hand():
@@ -243,6 +244,23 @@ def test_megabytes_by_hand():
     numbers = network + state.centre.size + state.scale.size + bank.bank.size + bank.seed.size
     assert megabytes(found.detector, found.state) == pytest.approx(4 * numbers / 1e6)
     assert bank.bank.shape == (50, 12)
+
+
+def test_milliseconds_are_of_an_image_whose_features_are_not_known(monkeypatch):
+    """Also within a search, which keeps the features of all images of its task."""
+    found, rounds = enter(TASK, PADIM, key=jax.random.key(0), criterion="auroc"), []
+    outputs = found.detector.stage.outputs
+
+    def score(state, images):
+        jax.debug.callback(lambda image: rounds.append(len(image)), outputs(state.network, images)[0])
+        return found.detector.score(state, images)
+
+    with staged.remembering():
+        score_images(found.detector, found.state, TASK.valid.images)
+        assert rivals.milliseconds(found.detector._replace(score=score), found.state, TASK.valid.images) > 0
+        jax.effects_barrier()
+        assert rounds == [1] * 4
+        assert staged.is_remembering()
 
 
 def test_milliseconds_are_of_one_image(monkeypatch):

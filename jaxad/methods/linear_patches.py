@@ -11,12 +11,14 @@ import dataclasses
 from typing import Any, Literal, NamedTuple
 
 import chex
+import jax
 import jax.numpy as jnp
 from jax import lax
 
 from jaxad.methods.common.on_features import on_features
 from jaxad.methods.common.patch_features import FeatureConfig
 from jaxad.methods.registry import detector
+from jaxad.nn.objectives.aggregates import AGGREGATES
 from jaxad.types import Array, Batch, Detector, Key
 
 EXACT = lax.Precision.HIGHEST
@@ -110,7 +112,7 @@ def _linear_on_maps(config: LinearPatchesConfig) -> Detector:
         return jnp.mean(jnp.square(rest), 1).reshape(maps.shape[:3])
 
     def score(state: LinearPatchesState, maps: Array) -> Array:
-        return aggregated(score_map(state, maps), config.aggregate)
+        return jax.vmap(AGGREGATES[config.aggregate] or jnp.mean)(score_map(state, maps))
 
     return Detector(init, step, calibrate, score, score_map, transient=("count", "total", "squares"))
 
@@ -132,12 +134,3 @@ def directions(state: LinearPatchesState, components: int) -> tuple[Array, Array
     covariance = state.squares / count - jnp.outer(mean, mean)
     axes = jnp.linalg.eigh(covariance)[1]  # ascending
     return mean, axes[:, ::-1][:, : min(components, axes.shape[0] - 1)]
-
-
-def aggregated(maps: Array, how: str) -> Array:
-    """Scores [B] of maps [B, h, w]."""
-    rows = maps.reshape(maps.shape[0], -1)
-    if how == "mean":
-        return jnp.mean(rows, 1)
-    most = 1 if how == "max" else max(1, rows.shape[1] // 100)
-    return jnp.mean(lax.top_k(rows, most)[0], 1)

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from jaxad.data import Task
+from jaxad.data.fitting import SMALL
 from jaxad.methods.autoencoder import AutoencoderConfig, input_stage
 from jaxad.methods.common.patch_features import FeatureConfig
 from jaxad.nas import trial
@@ -17,8 +18,7 @@ from jaxad.nn.objectives.child import ChildConfig
 from jaxad.training.staged import maps_of, prepare
 from jaxad.types import Key
 
-LARGE_SIDE = 64  # pixels of a longer side beyond which children do not see all of them
-REDUCED_SIDE = 32  # pixels of the longer side that they see instead
+REDUCED_SIDE = 32  # pixels of the longer side of photographs that children of pixels see
 
 
 class Inputs(NamedTuple):
@@ -41,7 +41,7 @@ def detector_config(
     """The detector of an architecture for the images of a task."""
     if architecture.input != "pixels":
         return AutoencoderConfig(architecture=architecture, child=child, steps=steps, features=features)
-    large = max(task.train.images.shape[1:3]) > LARGE_SIDE
+    large = max(task.train.images.shape[1:3]) > SMALL
     return AutoencoderConfig(architecture=architecture, child=child, steps=steps, side=REDUCED_SIDE if large else None)
 
 

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from jaxad._utils import files
-from jaxad._utils.tree import get_field, with_fields
+from jaxad._utils.tree import with_fields
 from jaxad.data import Task
 from jaxad.methods import DETECTORS
 from jaxad.methods.common.patch_features import FeatureConfig
@@ -25,7 +25,7 @@ from jaxad.training.calibration import calibrate, subsample
 from jaxad.training.early_stopping import value_of
 from jaxad.training.loop import fit
 from jaxad.training.scoring import map_images, score_images
-from jaxad.training.staged import outputs_computed
+from jaxad.training.staged import forgetting, outputs_computed
 from jaxad.types import Detector, Key, State
 
 BATCH = 32
@@ -50,7 +50,7 @@ class Entrant(NamedTuple):
     label: str
     config: Any
     detector: Detector
-    state: State  # calibrated
+    state: State  # calibrated; of a rival without what only training needs
     value: float  # the criterion on validation; NaN where it has none
     margin: float  # by how many standard deviations anomalies lie above normal images there: for ties
     valid_scores: np.ndarray  # [M]
@@ -122,7 +122,7 @@ def enter(
     detector = DETECTORS[rival.method].build(rival.config)
     record = None if folder is None else folder / "entrant.json"
     if record is not None and record.exists():
-        loaded, known = saving.load(folder), files.read_json(record)
+        loaded, known = saving.load(folder, trainable=False), files.read_json(record)
         scores = np.asarray(known["valid_scores"], np.float32)
         return Entrant(
             rival.label, rival.config, detector, loaded.state, _number(known["value"]), _number(known["margin"]),
@@ -138,7 +138,7 @@ def enter(
     seconds = time.perf_counter() - started
     if detector.stage is not None and (now := outputs_computed())[0] == passed > 0:
         seconds += len(images) * now[1] / passed  # an earlier rival has paid for these features
-    state = _without_transient(detector, state, task.train.images.shape[1:])
+    state = with_fields(state, dict.fromkeys(detector.transient))  # such as buffers of images
     value, margin, scores = validated(detector, state, task, criterion)
     entrant = Entrant(rival.label, rival.config, detector, state, value, margin, scores, seconds)
     if folder is not None:
@@ -158,7 +158,7 @@ def enter_all(
     folder: Path | None = None,
     on_entrant: Callable[[Entrant], None] = lambda entrant: None,
 ) -> list[Entrant]:
-    """All rivals, one after another, each under a key of its own; a rival that cannot be fitted stays away.
+    """All rivals, one after another, each under a key of its own.
 
     Args:
       key: not consumed; the number of a rival is folded into it.
@@ -206,29 +206,15 @@ def megabytes(detector: Detector, state: State) -> float:
 
 
 def milliseconds(detector: Detector, state: State, images: np.ndarray, rounds: int = 3) -> float:
-    """Wall-clock of scoring one image by itself, compiled: the median of some rounds."""
-    one = images[:1]
-    score_images(detector, state, one, 1)
-    taken = []
-    for _ in range(rounds):
-        started = time.perf_counter()
+    """Wall-clock of scoring one image by itself, compiled, features included: the median of some rounds."""
+    one, taken = images[:1], []
+    with forgetting():
         score_images(detector, state, one, 1)
-        taken.append(time.perf_counter() - started)
+        for _ in range(rounds):
+            started = time.perf_counter()
+            score_images(detector, state, one, 1)
+            taken.append(time.perf_counter() - started)
     return 1e3 * sorted(taken)[len(taken) // 2]
-
-
-def _without_transient(detector: Detector, state: State, shape: Sequence[int]) -> State:
-    """The state with what only training needs as small as `init` makes it: buffers of images are not kept."""
-    if not detector.transient:
-        return state
-    fresh = jax.eval_shape(detector.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *shape), np.float32))
-    empty = {name: jax.tree.map(_zeros, get_field(fresh, name)) for name in detector.transient}
-    return with_fields(state, empty)
-
-
-def _zeros(like: Any) -> np.ndarray:
-    # Broadcast: of the size that it should have, and of no memory.
-    return np.broadcast_to(np.zeros((), like.dtype), like.shape)
 
 
 def _number(value: float | None) -> float:

@@ -103,8 +103,9 @@ def save(
     if threshold is not None and not math.isfinite(threshold.value):
         raise ValueError(f"threshold is {threshold.value}; save a finite one, or None to decide later")
     detector = constructor(config)
-    # Of a method that learns from all images at once the rest is as large as they were many.
-    compared = [_lasting(detector, each) if entry.whole else each for each in (_like(detector, shape), state)]
+    # What is not saved tells of another config, too, but it may be missing, or as large as there were images.
+    partial = entry.whole or all(get_field(state, name) is None for name in detector.transient)
+    compared = [_lasting(detector, each) if partial else each for each in (_like(detector, shape), state)]
     if _forms(compared[0]) != _forms(compared[1]):
         raise ValueError(
             f"state is not one of {name} with this config and image_shape {shape}; give both as they were in training"
@@ -188,18 +189,26 @@ def load(folder: str | Path, *, trainable: bool = True) -> LoadedDetector:
     of_now = legacy.converted if description.format == legacy.FORMAT else legacy.converted_from_2
     convert = functools.partial(of_now, description.detector)
     state = checkpoint.restore(weights, _lasting(detector, _like(detector, shape)), convert=convert)
-    if trainable and detector.transient:
-        # As `init` leaves them, of which it is asked itself: zeros would stop an optimiser that keeps its learning rate
-        # in its state. What only the other fields need is not even compiled.
-        def fresh(key: Key) -> dict[str, Any]:
-            start = detector.init(key, jnp.zeros((1, *shape)))
-            return {name: get_field(start, name) for name in detector.transient}
-
-        with shapes_alone():
-            state = with_fields(state, jax.jit(fresh)(jax.random.key(0)))
+    if trainable:
+        state = made_trainable(detector, state, shape)
     return LoadedDetector(
         description.detector, config, detector, state, shape, description.threshold, description.details
     )
+
+
+def made_trainable(detector: Detector, state: State, image_shape: Sequence[int]) -> State:
+    """The state with its transient fields as `init` leaves them."""
+    if not detector.transient:
+        return state
+
+    # `init` is asked itself: zeros would stop an optimiser that keeps its learning rate in its state. What only the
+    # other fields need is not even compiled.
+    def fresh(key: Key) -> dict[str, Any]:
+        start = detector.init(key, jnp.zeros((1, *image_shape)))
+        return {name: get_field(start, name) for name in detector.transient}
+
+    with shapes_alone():
+        return with_fields(state, jax.jit(fresh)(jax.random.key(0)))
 
 
 def _damage(path: Path, error: ValueError) -> ValueError:

@@ -17,6 +17,7 @@ from jaxad import data, report
 from jaxad._utils import files
 from jaxad.data import Task
 from jaxad.methods.autoencoder import AutoencoderConfig, reconstruct
+from jaxad.methods.common.patch_features import FeatureConfig
 from jaxad.metrics.thresholds import Threshold, false_positive_rate
 from jaxad.nas import loop
 from jaxad.nas.analysis.render import summary
@@ -122,20 +123,23 @@ def search(
         keys = runner.named_keys(config.seed, "start", "search", "retrain", "test")
         rivals_key, inputs_key = (jax.random.fold_in(jax.random.key(config.seed), number) for number in (1, 2))
         features = features_for(config.features, task.train.images.shape[1:])
+        if run is not None:
+            run.checkpoints.check()
         entrants = _rivals(task, config, rivals_key, run, quiet)
         space = config.search_space(task.train.images.shape[1:])
         options = dataclasses.asdict(config.controller) if config.strategy == "autoad" else {}
         strategy = make_strategy(config.strategy, space, population=config.population, **options)
         masks = task.valid.masks if config.trial_config().of_pixels else None
-        started = time.perf_counter()
         explored = explore_task(
             inputs_of(task, space, features, inputs_key, masks=masks), loop.jit(strategy), space,
             config.trial_config(), start_key=keys["start"], search_key=keys["search"],
             children=config.children, executor=config.executor, time_budget=config.time_budget,
             run=run, keep_log=config.strategy == "autoad", on_trial=on_trial, quiet=quiet,
         )  # fmt: skip
-        winner, candidates = _retrained(task, config, explored, keys["retrain"], run, on_retrain, quiet)
-        entrants.append(league.entrant_of(winner, task, time.perf_counter() - started))
+        started = time.perf_counter()
+        winner, candidates = _retrained(task, config, features, explored, keys["retrain"], run, on_retrain, quiet)
+        seconds = explored.seconds + time.perf_counter() - started
+        entrants.append(league.entrant_of(winner, task, seconds))
         best = best_of(entrants)
         evaluation = evaluate(
             best.detector, best.state, task, key=keys["test"], target_fpr=config.target_fpr, seed=config.seed,
@@ -152,8 +156,11 @@ def search(
             results = files.to_json({**results, **environment()})
         else:
             results = _kept(run, task, config, explored, winner, best, evaluation, results)
+    state = best.state
+    if best.label != league.CHILD:
+        state = saving.made_trainable(best.detector, state, task.train.images.shape[1:])
     return SearchResult(
-        best.detector, best.state, best.config, evaluation.threshold, evaluation.test, winner.config, lines,
+        best.detector, state, best.config, evaluation.threshold, evaluation.test, winner.config, lines,
         explored.trials, results, None if run is None else run.path,
     )  # fmt: skip
 
@@ -250,6 +257,7 @@ def _kept(
 def _retrained(
     task: Task,
     config: SearchConfig,
+    features: FeatureConfig,
     explored: Explored,
     key: jax.Array,
     run: Run | None,
@@ -270,7 +278,7 @@ def _retrained(
         return retrain(
             task, candidates, key=key, seeds=config.num_seeds, steps=config.retrain_steps,
             batch_size=config.batch_size, child=config.trial_config().child,
-            features=features_for(config.features, task.train.images.shape[1:]),
+            features=features,
             criterion=config.reward,
             folder=None if run is None else run.path / "checkpoint", on_steps=on_steps,
         )  # fmt: skip

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from jaxad._utils.validate import check_at_least, check_share, spelled
 from jaxad.data import Task
+from jaxad.data.fitting import SMALL
 from jaxad.methods.common.patch_features import FeatureConfig
 from jaxad.nas.space import SearchSpace
 from jaxad.nas.space_choices import FEATURE_CHOICES, SpaceChoices
@@ -16,8 +17,7 @@ from jaxad.nn.objectives.child import ChildConfig
 from jaxad.runs.rivals import check_rivals
 
 SPACES = ("auto", "paper", "features")
-SMALL_SIDE = 64  # pixels of a longer side up to which children see pixels
-SMALL = (28, 28, 1)  # an image of no task in particular
+ANY_IMAGE = (28, 28, 1)  # of no task in particular
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,7 @@ class SearchConfig(SpaceChoices):
         check_share(self, "target_fpr")
         if self.space not in SPACES:
             raise ValueError(f"{spelled(self, 'space')} is {self.space!r}; choose one of {', '.join(SPACES)}")
-        self.search_space(SMALL if task is None else task.train.images.shape[1:])
+        self.search_space(ANY_IMAGE if task is None else task.train.images.shape[1:])
         check_rivals(self.rivals)
         STRATEGIES.named(self.strategy)
         self.controller.check()
@@ -95,7 +95,7 @@ class SearchConfig(SpaceChoices):
         """The space for images [H, W, C]: lists that are left at their defaults are those of its kind."""
         kind = self.space
         if kind == "auto":
-            kind = "features" if max(image_shape[:2]) > SMALL_SIDE else "paper"
+            kind = "features" if max(image_shape[:2]) > SMALL else "paper"
         if kind != "features":
             return SearchSpace.of(self)
         default = SpaceChoices()

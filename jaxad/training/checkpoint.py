@@ -168,14 +168,24 @@ class Checkpoints:
 
         Raises ValueError when all are damaged, or when a good one does not have the structure of `like`.
         """
+        found = self._newest()
+        if found is None:
+            return None
+        step, content, skipped = found
+        return Restored(step, _rebuild(self.path(step), _leaves(content), like), content[0]["metadata"], skipped)
+
+    def check(self) -> None:
+        """Raise ValueError where there are checkpoints and all of them are damaged."""
+        self._newest()
+
+    def _newest(self) -> tuple[int, Any, list[str]] | None:
+        """(step, content, what is wrong with newer ones) of the newest checkpoint that verifies; None of none."""
         skipped: list[str] = []
         for step in reversed(self.steps()):
             try:
-                content = _read(self.path(step))
+                return step, _read(self.path(step)), skipped
             except DamagedCheckpoint as error:
                 skipped.append(str(error))
-                continue
-            return Restored(step, _rebuild(self.path(step), _leaves(content), like), content[0]["metadata"], skipped)
         if skipped:
             raise DamagedCheckpoint(
                 f"no checkpoint in {self.folder} can be restored; start a new run (newest: {skipped[0]})"

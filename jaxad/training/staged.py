@@ -78,7 +78,7 @@ class OutputCache:
 
 
 _default = OutputCache(DEFAULT_LIMIT)
-_asked: list[OutputCache] = []  # the innermost context last
+_asked: list[OutputCache | None] = []  # the innermost context last
 
 
 @contextlib.contextmanager
@@ -98,15 +98,28 @@ def remembering(limit: int = 2**30, folder: Path | None = None) -> Iterator[None
         _asked.pop()
 
 
+@contextlib.contextmanager
+def forgetting() -> Iterator[None]:
+    """Score as if nothing were kept, as long as the context lasts: as an image that nobody has seen is scored."""
+    _asked.append(None)
+    try:
+        yield
+    finally:
+        _asked.pop()
+
+
 def outputs_computed() -> tuple[int, float]:
     """How many images have passed a stage, and how many seconds that took, in the innermost context."""
-    cache = _asked[-1] if _asked else _default
-    return cache.computed, cache.seconds
+    return _cache().computed, _cache().seconds
+
+
+def _cache() -> OutputCache:
+    return (_asked and _asked[-1]) or _default
 
 
 def is_remembering() -> bool:
     """Whether outputs are kept of images that are scored."""
-    return bool(_asked)
+    return bool(_asked) and _asked[-1] is not None
 
 
 def stage_batch() -> int:
@@ -116,7 +129,7 @@ def stage_batch() -> int:
 
 def outputs_of(stage: Stage, network: Params, images: Array | np.ndarray) -> list[Outputs]:
     """What a stage makes of each image [H, W, C] of [N, H, W, C], as float16 arrays; computed where it is not known."""
-    cache = _asked[-1] if _asked else _default
+    cache = _cache()
     images, prefix = np.asarray(images), blake2b(stage.name.encode(), digest_size=16)
     for leaf in jax.tree.leaves(network):
         prefix.update(np.ascontiguousarray(leaf))
