@@ -12,7 +12,6 @@ have their own defaults.
 """
 
 import argparse
-import functools
 import json
 import math
 import statistics
@@ -35,10 +34,9 @@ from sklearn.svm import OneClassSVM
 from jaxad._utils.compile import enable_compilation_cache
 from jaxad.data import load
 from jaxad.methods import DETECTORS
-from jaxad.training.calibration import subsample
+from jaxad.training.calibration import calibrate
 from jaxad.training.loop import fit
 from jaxad.training.scoring import score_images
-from jaxad.types import Detector
 
 Score = Callable[[np.ndarray], np.ndarray]  # images [N, H, W, C] uint8 -> [N], higher = more anomalous
 Fit = Callable[[np.ndarray, int], Score]  # (images [N, H, W, C] uint8 of one class, seed) -> how it scores
@@ -57,7 +55,6 @@ OURS = {
     "anogan": {"steps": 1000},
 }
 BATCH = 64
-CALIBRATION = 1024
 SCORED = 256  # images that a method of ours scores together
 SVM_IMAGES = 2000  # to fit a support vector machine to; its time grows with their square
 
@@ -67,21 +64,14 @@ def rows(images: np.ndarray) -> np.ndarray:
     return images.reshape(len(images), -1).astype(np.float32) / 255
 
 
-@functools.cache
-def detector_of(name: str) -> tuple[Detector, Callable[..., Any]]:
-    """A detector and its compiled calibration, which all classes share."""
-    detector = DETECTORS[name].build(**OURS[name])
-    return detector, jax.jit(detector.calibrate)
-
-
 def ours(name: str) -> Fit:
     """A detector of jaxad; without a number of steps of its own it sees every image once."""
 
     def fitted(images: np.ndarray, seed: int) -> Score:
-        detector, calibrate = detector_of(name)
+        detector = DETECTORS[name].build(**OURS[name])  # the same one for all classes, as equal settings give
         steps = OURS[name].get("steps", math.ceil(len(images) / BATCH))
         state, _ = fit(detector, jax.random.key(seed), images, steps=steps, batch_size=min(BATCH, len(images)))
-        state = jax.block_until_ready(calibrate(state, subsample(images, CALIBRATION)))
+        state = jax.block_until_ready(calibrate(detector, state, images))
         return lambda tests: score_images(detector, state, tests, SCORED)
 
     return fitted

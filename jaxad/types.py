@@ -62,9 +62,12 @@ class Detector(NamedTuple):
     The state is a NamedTuple that `init` makes, `step` trains, and `calibrate` completes after the training: it fixes
     the statistics that scores rest on (moments of normalisation layers, centres, mixtures, the density of a raw score),
     or fits what is fitted rather than trained. What it is given are normal images of the training, as the papers have
-    it and as every caller here does (`jaxad.training.calibration`), stored as they are, uint8 or float32 in [0, 1].
-    It sets no threshold: a threshold is set on the scores of normal images that neither `step` nor `calibrate` has
-    seen, which would otherwise be scored too low. Some methods look at none of the images, and say so.
+    it and as every caller here does. It sets no threshold: a threshold is set on the scores of normal images that
+    neither `step` nor `calibrate` has seen, which would otherwise be scored too low. Some methods look at none of the
+    images, and say so.
+
+    Every function sees images as float32 in [0, 1]. Whoever calls them (`jaxad.fit`, `jaxad.calibrate`,
+    `jaxad.score_images`) takes images as they are stored, uint8 or float32 in [0, 1], and converts them.
 
     `transient` names the fields of the state that scoring does not need, such as the optimiser's state or images that
     wait for `calibrate`, within another field as "inner.buffer". A detector is saved without them; in a loaded one they

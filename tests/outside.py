@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxad.data import ImageSet, Request, from_arrays, source
-from jaxad.data.batches import to_float
 from jaxad.methods import detector
 from jaxad.nas.space import SearchSpace
 from jaxad.nas.strategies.registry import strategy
@@ -59,7 +58,7 @@ def outside_mean(config: OutsideMeanConfig | None = None, **fields: Any) -> Dete
         return state._replace(mean=mean), OutsideMeanInfo(jnp.abs(batch.images.mean(0) - state.mean).mean())
 
     def calibrate(state: OutsideMeanState, images: Array) -> OutsideMeanState:
-        return state._replace(scale=jnp.abs(to_float(images) - state.mean[None]).mean(0) + 0.05)
+        return state._replace(scale=jnp.abs(images - state.mean[None]).mean(0) + 0.05)
 
     def score_map(state: OutsideMeanState, images: Array) -> Array:
         return (jnp.abs(images - state.mean[None]) / state.scale[None]).mean(-1)

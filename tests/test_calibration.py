@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxad._utils.tree import member
+from jaxad.training import calibration
 from jaxad.training.calibration import CALIBRATION_IMAGES, calibrate, calibrate_population, subsample
 from jaxad.types import Detector
 
@@ -22,6 +23,7 @@ def fit_mean(state, images):
 
 
 DETECTOR = Detector(None, None, fit_mean, None)
+STORED = np.random.default_rng(0).integers(0, 256, (50, 2, 3, 1), np.uint8)
 IMAGES = np.arange(2000, dtype=np.float32)[:, None, None, None]
 
 
@@ -39,6 +41,21 @@ def test_the_images_are_spread_evenly_over_the_training(limit):
 def test_a_thousand_and_some_suffice():
     mean = subsample(IMAGES, CALIBRATION_IMAGES).mean()
     np.testing.assert_allclose(calibrate(DETECTOR, state(1), IMAGES).mean, mean, rtol=1e-6)
+
+
+def test_a_detector_sees_numbers_from_0_to_1_however_images_are_stored():
+    found = calibrate(DETECTOR, state(1), STORED)
+    np.testing.assert_allclose(found.mean, STORED.mean() / 255, rtol=1e-6)
+    again = calibrate(DETECTOR, state(1), STORED.astype(np.float32) / 255)
+    np.testing.assert_allclose(again.mean, found.mean, rtol=1e-6)
+
+
+def test_large_images_are_fewer(monkeypatch):
+    monkeypatch.setattr(calibration, "MOST_NUMBERS", 8 * STORED[0].size + 1)
+    expected = STORED[np.linspace(0, 49, 8).astype(int)].mean() / 255
+    np.testing.assert_allclose(calibrate(DETECTOR, state(1), STORED).mean, expected, rtol=1e-6)
+    monkeypatch.setattr(calibration, "MOST_NUMBERS", 1)
+    np.testing.assert_allclose(calibrate(DETECTOR, state(1), STORED).mean, STORED[0].mean() / 255, rtol=1e-6)
 
 
 def test_members_of_a_population_are_calibrated_each_by_itself():

@@ -1,6 +1,7 @@
 """After training: the statistics that scores rest on, from normal images of the training."""
 
 import functools
+import math
 from collections.abc import Callable
 
 import jax
@@ -9,10 +10,12 @@ import numpy as np
 
 from jaxad._utils.compile import kernel_options
 from jaxad._utils.tree import member, size, stack
+from jaxad.data.batches import to_float
 from jaxad.training.staged import maps_of
 from jaxad.types import Array, Detector, State
 
 CALIBRATION_IMAGES = 1024  # of the training suffice for statistics
+MOST_NUMBERS = 2**28  # in them: a GiB as float32
 
 
 def calibrate(
@@ -25,7 +28,8 @@ def calibrate(
       state: from `jaxad.fit`.
       images: [N, H, W, C], uint8 or float32 in [0, 1]: the normal images of the training. Set a threshold on others
         (`jaxad.evaluate`): the scores of these would make it too low.
-      limit: at most so many of the images are used, spread evenly over them; 1 or more.
+      limit: at most so many of the images are used, spread evenly over them; 1 or more. Large images are fewer: all of
+        them together take at most 1 GiB as float32, which is what the detector sees.
 
     Returns:
       The state that scores; calibrating it again changes nothing but by rounding.
@@ -45,11 +49,11 @@ def calibrate(
         raise ValueError(f"images have shape {np.shape(images)}; give [N, H, W, C] with at least one image")
     if limit < 1:
         raise ValueError(f"limit is {limit}; the least is 1")
-    images = subsample(images, limit)
     if detector.stage is not None:
-        maps = jnp.asarray(maps_of(detector.stage, state, images))
+        maps = jnp.asarray(maps_of(detector.stage, state, subsample(images, limit)))
         return state._replace(inner=_compiled(detector.stage.inner)(state.inner, maps))
-    return _compiled(detector)(state, images)
+    fitting = max(1, MOST_NUMBERS // math.prod(images.shape[1:]))
+    return _compiled(detector)(state, subsample(images, min(limit, fitting)))
 
 
 def calibrate_population(detector: Detector, states: State, images: Array | np.ndarray, **options: int) -> State:
@@ -64,4 +68,9 @@ def subsample(images: Array | np.ndarray, most: int) -> Array | np.ndarray:
 
 @functools.lru_cache(maxsize=16)
 def _compiled(detector: Detector) -> Callable[[State, Array], State]:
-    return jax.jit(detector.calibrate, compiler_options=kernel_options() or None)
+    # Images are brought to numbers from 0 to 1 here, as for `step` and `score`: a detector that is fitted to what is
+    # stored, 0 to 255, and scores numbers from 0 to 1 would be wrong without a word.
+    def run(state: State, images: Array) -> State:
+        return detector.calibrate(state, to_float(images))
+
+    return jax.jit(run, compiler_options=kernel_options() or None)
