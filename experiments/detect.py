@@ -36,7 +36,7 @@ from jaxad.runs.detection_results import Detections
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(cli.PluginConfig):
     """Score new images with the best detector of a finished run."""
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]

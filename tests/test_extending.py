@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import outside
 import pytest
-from scripts import EXPERIMENTS, call
+from scripts import EXPERIMENTS, call, one_line
 
 import jaxad
 from jaxad import data
@@ -47,6 +47,67 @@ def test_a_detector_from_outside_is_named_and_trained_like_any_other(tmp_path):
     assert scores[task.test.labels == 1].min() > scores[task.test.labels == 0].max()
     for given in ("outside_mean", outside.OutsideMeanConfig()):
         assert AnomalyDetector(given, random_state=0).fit(task.train.images).predict(task.test.images).min() == -1
+
+
+PLUGIN = """
+import dataclasses
+from outside import outside_mean
+from jaxad.methods import detector
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ElsewhereConfig:
+    momentum: float = 0.9
+
+@detector("elsewhere", "A detector of a file of its own.", config=ElsewhereConfig, tiny=ElsewhereConfig())
+def elsewhere(config=None, **fields):
+    return outside_mean(momentum=config.momentum)
+"""
+
+
+def test_scripts_import_plugins_and_saved_detectors_name_theirs(tmp_path, monkeypatch):
+    file = tmp_path / "elsewhere_plugin.py"
+    file.write_text(PLUGIN)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = dict(DETECTORS._entries), dict(DETECTORS._origins)
+    script, scorer = map(importlib.import_module, ("train_detector", "detect"))
+    flags = ("--detector", "elsewhere", "--dataset", "bars:8", "--output", tmp_path / "run")
+    status, _, err = call(script.run, *flags)
+    assert one_line(status, err, "there is no detector 'elsewhere'")
+    try:
+        status, _, err = call(script.run, *flags, "--plugins", file)
+        assert status == 0, err
+    finally:  # as it is in another process
+        DETECTORS._entries, DETECTORS._origins = before
+        sys.modules.pop(file.stem, None)
+    archive = tmp_path / "new.npz"
+    np.savez(archive, images=data.load("bars:8", limit=4).images)
+    flags = (tmp_path / "run", archive, "--output", tmp_path / "scores", "--overlays", 0)
+    status, _, err = call(scorer.detect, *flags)
+    assert one_line(status, err, f"import {file} first, give it to the script as --plugins")
+    try:
+        status, out, err = call(scorer.detect, *flags, "--plugins", file)
+        assert status == 0, err
+        assert "of 4 images are anomalous" in out
+    finally:
+        DETECTORS._entries, DETECTORS._origins = before
+        sys.modules.pop(file.stem, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("gone.py", None, "gone.py is no Python file here"),
+        ("my plugin.py", "", "my plugin.py is no Python file here; give one whose name Python can import"),
+        ("torn_plugin.py", "def", "torn_plugin.py cannot be imported: SyntaxError"),
+        ("json.py", "", "has the name of another module, json: rename the file"),
+    ],
+)
+def test_plugins_that_cannot_be_imported_are_named_in_one_line(name, text, message, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    status, _, err = call(importlib.import_module("train_detector").run, "--list", "--plugins", tmp_path / name)
+    assert one_line(status, err, message)
 
 
 def test_a_strategy_from_outside_searches():

@@ -211,7 +211,14 @@ DAMAGES = {
     "half a description": (write_nonsense, "is damaged"),
     "another program's file": (lambda f: (f / "detector.json").write_text("[1]"), "not written by this version"),
     "a later format": (lambda f: edit(f, lambda r: r.update(format="jaxad-detector-9")), "not written by this version"),
-    "a later method": (lambda f: edit(f, lambda r: r.update(detector="magic")), "not written by this version"),
+    "a later method": (
+        lambda f: edit(f, lambda r: r.update(detector="magic")),
+        "import the file that registers it first",
+    ),
+    "a plugin's method": (
+        lambda f: edit(f, lambda r: r.update(detector="magic", plugin="mine/magic.py")),
+        "no detector 'magic' here: import mine/magic.py first",
+    ),
     "an unknown layer": (lambda f: edit(f, lambda r: layer_of(r).update(norm="x")), r"is damaged \(norm is 'x'"),
     "half a layer": (lambda f: edit(f, lambda r: layer_of(r).pop("pool")), r"config.architecture.layers\[0\] has"),
     "an option that is gone": (lambda f: edit(f, lambda r: r["config"].update(gone=1)), r"is damaged \(config has"),

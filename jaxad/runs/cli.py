@@ -1,6 +1,7 @@
 """From a frozen config dataclass to a command line whose errors are one line long."""
 
 import dataclasses
+import importlib
 import sys
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,12 +15,20 @@ from jaxad.runs import folder as runs
 
 Config = TypeVar("Config")
 
-MAY_DIFFER = frozenset({"output", "resume", "cache_dir", "quiet", "data_dir"})
+MAY_DIFFER = frozenset({"output", "resume", "cache_dir", "quiet", "data_dir", "plugins"})
 """Flags that change no result: a resumed run may be given others."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RunConfig:
+class PluginConfig:
+    """What is imported before anything else."""
+
+    plugins: tuple[str, ...] = ()
+    """Python files to import first, such as of a detector, strategy or image source of your own."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunConfig(PluginConfig):
     """Where a run goes and what it tells; the configs of experiments inherit it, and `runner.session` reads it."""
 
     output: str | None = None
@@ -78,6 +87,8 @@ def main(
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         config = _parse(config_class, presets or {}, preset, arguments, sys.modules[function.__module__].__doc__)
+        for file in getattr(config, "plugins", ()):
+            _import_plugin(Path(file))
         status = function(config)
     except ValueError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -107,6 +118,21 @@ def _parse(
     if {"-h", "--help"} & set(arguments):
         description = "\n\n".join([description or "", *_choices(config_class)])
     return tyro.cli(config_class, args=arguments, description=description, **start)
+
+
+def _import_plugin(path: Path) -> None:
+    """Import a Python file by its name, as `import` does in a script beside it; ValueError where that fails."""
+    file = path.resolve()
+    if not file.is_file() or not file.stem.isidentifier() or file.suffix != ".py":
+        raise ValueError(f"--plugins {path} is no Python file here; give one whose name Python can import")
+    if str(file.parent) not in sys.path:
+        sys.path.append(str(file.parent))
+    try:
+        module = importlib.import_module(file.stem)
+    except Exception as error:
+        raise ValueError(f"--plugins {path} cannot be imported: {type(error).__name__}: {error}") from error
+    if not getattr(module, "__file__", None) or Path(module.__file__).resolve() != file:
+        raise ValueError(f"--plugins {path} has the name of another module, {file.stem}: rename the file")
 
 
 def _choices(config_class: type) -> Iterator[str]:

@@ -7,6 +7,7 @@ weights.safetensors    weights and frozen statistics: its state without the fiel
 import functools
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -57,6 +58,7 @@ class _Description(NamedTuple):
     image_shape: ImageShape
     threshold: Threshold | None
     config: Any
+    plugin: str | None = None  # the file that registered the method, where it is not one of the package
 
 
 def save(
@@ -119,6 +121,7 @@ def save(
             image_shape=ImageShape(*shape),
             threshold=threshold,
             config=config,
+            plugin=_plugin(config_class),
         )
     )
     from_json(config_class, description["config"], "config")  # refuses what JSON has lost, such as infinities
@@ -140,8 +143,8 @@ def load(folder: str | Path, *, trainable: bool = True) -> LoadedDetector:
       what only `step` needs, such as the optimiser's state, is not saved.
 
     Raises:
-      ValueError: a file that is missing, damaged, of another program or version, or files that do not belong
-        together; in one line, with the remedy.
+      ValueError: a file that is missing, damaged, of another program or version, a method that is not registered, or
+        files that do not belong together; in one line, with the remedy.
 
     >>> import jax, jaxad, tempfile
     >>> entry, task = jaxad.detectors()["pca"], jaxad.load_task("digits")
@@ -170,10 +173,15 @@ def load(folder: str | Path, *, trainable: bool = True) -> LoadedDetector:
         ) from error
     except ValueError as error:
         raise _damage(described, error) from error
-    known = isinstance(content, dict) and content.get("format") in (_FORMAT, legacy.FORMAT)
-    if not known or str(content.get("detector")) not in DETECTORS:
+    if not isinstance(content, dict) or content.get("format") not in (_FORMAT, legacy.FORMAT):
         raise ValueError(
             f"{described} was not written by this version of jaxad; retrain, or use the version that wrote it"
+        )
+    if (name := str(content.get("detector"))) not in DETECTORS:
+        file = content.get("plugin") or "the file that registers it"
+        raise ValueError(
+            f"there is no detector {name!r} here: import {file} first, give it to the script as --plugins, or put it "
+            "into jaxad/methods/"
         )
     entry = DETECTORS[content["detector"]]
     config_class, constructor = entry.config, entry.build
@@ -209,6 +217,13 @@ def made_trainable(detector: Detector, state: State, image_shape: Sequence[int])
 
     with shapes_alone():
         return with_fields(state, jax.jit(fresh)(jax.random.key(0)))
+
+
+def _plugin(config_class: type) -> str | None:
+    """The file of a class that is not the library's, if it has one."""
+    if config_class.__module__.partition(".")[0] == "jaxad":
+        return None
+    return getattr(sys.modules.get(config_class.__module__), "__file__", None)
 
 
 def _damage(path: Path, error: ValueError) -> ValueError:
