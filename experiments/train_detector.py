@@ -34,7 +34,8 @@ from jaxad.types import Detector
 class Config(cli.TrainingConfig, data.TaskConfig):
     """Train one detector and test it once."""
 
-    auto_side: int = 64
+    auto_side: int | None = None
+    """Side of the squares that auto makes of larger images; by default 224 for detectors that use features, else 64."""
     detector: Annotated[str, DETECTORS] = "nearest_neighbours"
     """Name of the method; see --list."""
     settings: tuple[str, ...] = ()
@@ -53,7 +54,7 @@ class Config(cli.TrainingConfig, data.TaskConfig):
     def check(self) -> None:
         """Raise ValueError for values out of range."""
         super().check()
-        check_at_least(self, "steps", "checkpoints")
+        check_at_least(self, "steps", "checkpoints", "auto_side")
         self.method()
 
     def method(self) -> Any:
@@ -67,8 +68,8 @@ class Config(cli.TrainingConfig, data.TaskConfig):
 
     def load(self) -> data.Task:
         """The task; networks of photographs want more pixels than networks that are trained here."""
-        of_features = getattr(self.method(), "features", None) and self.auto_side == type(self).auto_side
-        return (dataclasses.replace(self, auto_side=224) if of_features else self).load_task(self.seed)
+        side = self.auto_side or (224 if getattr(self.method(), "features", None) else 64)
+        return dataclasses.replace(self, auto_side=side).load_task(self.seed)
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -94,9 +95,7 @@ def run(config: Config) -> None:
         detector = DETECTORS[config.detector].build(method)
         trained, facts = train(config, method, detector, task, folder, keys["train"])
         state = calibrate(detector, member(trained.state, 0), task.train.images)
-        evaluation = evaluate(
-            detector, state, task, key=keys["test"], target_fpr=config.target_fpr, seed=config.seed
-        )  # fmt: skip
+        evaluation = evaluate(detector, state, task, key=keys["test"], target_fpr=config.target_fpr, seed=config.seed)
         results = task_results(
             task, evaluation, seed=config.seed, method=config.detector, training=facts, chosen_by="last",
             notes=["No labelled anomaly was used but to test."],

@@ -128,6 +128,7 @@ def test_all_detectors_can_be_listed(capsys):
         ({"detector": "unet_segmenter"}, "unet_segmenter learns from masks"),
         ({"settings": ("neighbours",)}, "neighbours"),
         ({"steps": 0}, "--steps is 0"),
+        ({"auto_side": 0}, "--auto-side is 0"),
         ({"target_fpr": 2.0}, "--target-fpr is 2"),
     ],
 )
@@ -137,6 +138,14 @@ def test_nonsense_is_refused_in_one_line_before_anything_is_written(fields, mess
         experiment.run(config)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("detector", "asked", "side"), [("padim", None, 224), ("padim", 64, 64), ("pca", None, 64), ("pca", 96, 96)]
+)
+def test_photographs_have_the_side_that_the_detector_wants_or_that_is_asked_for(detector, asked, side, monkeypatch):
+    monkeypatch.setattr(experiment.data.TaskConfig, "load_task", lambda self, seed: self.auto_side)
+    assert experiment.Config(detector=detector, auto_side=asked).load() == side
 
 
 def test_settings_as_text_become_a_config():
