@@ -389,8 +389,27 @@ def test_limit_draws_by_seed():
         data.load("digits", limit=0)
 
 
-def test_class_names_win_over_indices():
-    assert class_indices("x", ("3", "7", "0"), ["0", 1, "3"]) == [0, 1, 2]
+def test_a_number_is_a_name_or_else_an_index_but_not_either():
+    assert class_indices("x", ("3", "7", "0"), ["0", 7]) == [1, 2]
+    assert class_indices("x", ("cat", "cow"), ["cow", 0]) == [0, 1]
+    for names, wanted in ((("3", "7", "0"), 1), (("1", "2", "9"), "0"), (("01", "02"), "1"), (("1.0", "5.0"), "1")):
+        with pytest.raises(ValueError, match=rf"x has no class '?{wanted}'?: choose from {', '.join(names)}$"):
+            class_indices("x", names, [wanted])
+    assert class_indices("x", ("0", "cat"), ["0", "cat"]) == [0, 1]
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.int64, np.uint8, str])
+def test_whole_numbers_have_the_same_names_however_they_are_saved(rng, kind):
+    labels = np.array([5, 1, 5, 10]).astype(kind)
+    made = data.from_arrays(pictures(rng, 4), labels)
+    assert sorted(made.class_names) == ["1", "10", "5"]
+    assert [made.class_names[i] for i in made.labels] == ["5", "1", "5", "10"]
+
+
+@pytest.mark.parametrize("labels", [[0, np.nan, 1], ["a", "", "b"], ["a", "nan", "b"], [0, np.inf, 1]])
+def test_every_image_needs_a_label(rng, labels):
+    with pytest.raises(ValueError, match="mine: 1 of 3 labels are missing or no number, the first that of image 1"):
+        data.from_arrays(pictures(rng, 3), labels, name="mine")
     with pytest.raises(ValueError, match="x has no class 'dog': choose from 0 cat, 1 cow"):
         class_indices("x", ("cat", "cow"), ["dog"])
     with pytest.raises(ValueError, match="no normal class"):

@@ -16,6 +16,7 @@ def task(rng):
     images = rng.integers(0, 256, (12, 6, 4, 1), dtype=np.uint8)
     masks = rng.integers(0, 2, (4, 6, 4), dtype=np.uint8)
     labels = np.array([0, 0, 1, 1])
+    masks[:2] = 0
     return task_from_arrays(images[:4], (images[4:8], labels, masks), (images[8:], labels, masks))
 
 

@@ -111,22 +111,26 @@ def test_copies_leave_train_and_validation_but_not_the_test_part(rng):
     test.images[51] = test.images[2]  # of different classes
     train.images[0:10] = test.images[[0, 5, 10, 15, 20, 1, 6, 11, 16, 21]]  # of train's two first classes and others
     train.images[100] = train.images[200]  # within a class of train
-    train.images[101] = train.images[300]  # of an anomalous and a normal image of train: the normal one stays
+    train.images[101] = train.images[300]  # of an anomalous and a normal image of train: neither stays
     options = {"anomaly_ratio": 0.2, "seed": 3}
     task = data.official_split(train, test, "0", **options)
     assert_apart(task)
     assert set(task.test.ids) == set(test.ids)
-    assert task.details["duplicates_dropped"] == 12
+    # Of the ten, those whose verdict (normal or not) is the same in both parts are copies, others contradictions.
+    assert task.details["duplicates_dropped"] == 6
+    assert task.details["contradictions"]["images"] == 12
     assert task.details["duplicates_in_test"] == 2
-    assert sum(row.normal for row in data.describe(task)[:2]) == 80 - 2 - 1
-    assert "left out: 12 exact copies of other images" in data.table(task)
+    assert sum(row.normal for row in data.describe(task)[:2]) == 80 - 2 - 2
+    assert "left out: 6 exact copies of other images" in data.table(task)
+    assert "contradiction: 12 images are equal to others with another label" in data.table(task)
     assert "kept: 2 exact copies within the official test part" in data.table(task)
 
     other = data.from_arrays(np.concatenate([train.images[20:25], test.images[5:9], pictures(rng, 99)]), name="other")
     task = data.official_split(train, test, anomalous=other, **options)
     assert_apart(task)
     assert set(task.test.ids[task.test.labels == 0]) == set(test.ids)
-    assert task.details["duplicates_dropped"] == 12 + 9
+    assert task.details["duplicates_dropped"] == 10  # of test images; what is normal and anomalous is no copy
+    assert task.details["contradictions"]["images"] == 20
     assert task.details["duplicates_in_test"] == 2
 
 
@@ -152,10 +156,11 @@ def test_masks_stay_with_their_images(rng):
     sets = []
     for kind, n in (("train", 50), ("test", 20)):
         images = pictures(rng, n)
-        sets.append(data.from_arrays(images, np.arange(n) % 2, (images[..., 0] > 99).astype(np.uint8), name=kind))
+        masks = (images[..., 0] > 99).astype(np.uint8) * (np.arange(n) % 2).astype(np.uint8)[:, None, None]
+        sets.append(data.from_arrays(images, np.arange(n) % 2, masks, name=kind))
     task = data.official_split(*sets, 0, anomaly_ratio=0.2)
     for part in (task.valid, task.test):
-        np.testing.assert_array_equal(part.masks, part.images[..., 0] > 99)
+        np.testing.assert_array_equal(part.masks, (part.images[..., 0] > 99) & (part.labels == 1)[:, None, None])
 
 
 def test_bad_input_ends_in_one_line(rng):

@@ -116,9 +116,15 @@ def test_exact_copies_are_used_once(rng):
     anomalous = data.from_arrays(np.concatenate([copied[:10], image_set(rng, 30).images]), name="b")
     task = data.out_of_distribution(twice, anomalous, anomaly_ratio=0.3)
     assert_sound(task, twice.ids, anomalous.ids)
-    assert task.details["duplicates_dropped"] == 60
-    assert sum(row.normal for row in data.describe(task)) == 50
-    assert "60 exact copies" in data.table(task)
+    # Ten pictures are among the normal ones twice and among the anomalous ones once: they serve as neither.
+    assert task.details["duplicates_dropped"] == 40
+    assert task.details["contradictions"]["images"] == 30
+    assert sum(row.normal for row in data.describe(task)) == 40
+    assert {name.split("/")[1] for name in task.test.ids[task.test.labels == 1]} <= {str(i) for i in range(10, 40)}
+    text = data.table(task)
+    assert "40 exact copies" in text
+    assert "30 images are equal to others with another label or mask" in text
+    assert "(twice/0 = twice/50 = b/0, twice/1 = twice/51 = b/1, twice/2 = twice/52 = b/2 and 7 more)" in text
 
 
 def test_limit_counts_normal_images(rng):
@@ -250,6 +256,7 @@ def test_segmentation_halves_the_test_set_by_defect(rng, seed):
 def test_task_from_arrays(rng):
     make = lambda n: rng.random((n, 4, 4, 5))  # noqa: E731
     masks = np.zeros((6, 4, 4))
+    masks[3:, 1] = 1
     task = data.task_from_arrays(make(9), (make(4), [0, 1, 0, 1]), (make(6), [0, 0, 0, 1, 1, 1], masks))
     assert task.train.images.dtype == np.float32
     assert task.test.masks.shape == (6, 4, 4)

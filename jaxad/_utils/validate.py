@@ -1,6 +1,9 @@
 """Settings out of range, refused in one line that names setting, value and limit."""
 
+import operator
 from typing import Any
+
+SEEDS = 2**32  # JAX makes one key of a seed and of the same modulo this
 
 
 def check_at_least(config: Any, *names: str, least: int = 1) -> None:
@@ -24,6 +27,17 @@ def check_counts(**values: Any) -> None:
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} is {value!r}; give an integer of at least 1")
+
+
+def check_seed(seed: Any, name: str = "seed", *, count: int = 1) -> None:
+    """Raise ValueError unless `count` seeds from this one on are integers that JAX tells apart."""
+    try:
+        first = operator.index(seed)
+    except TypeError:
+        raise ValueError(f"{name} is {seed!r}; give an integer from 0 to {SEEDS - 1}") from None
+    if not 0 <= first <= SEEDS - count:
+        several = f", of which {count} are wanted from there on" if count > 1 else ""
+        raise ValueError(f"{name} is {seed}{several}; seeds are integers from 0 to {SEEDS - 1}")
 
 
 def spelled(config: Any, name: str) -> str:

@@ -1,5 +1,6 @@
 """An image set: the images of one source with what is known about each."""
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -7,6 +8,8 @@ import numpy as np
 
 from jaxad.data.images import check_images, check_masks
 from jaxad.data.provenance import Reading
+
+NUMBER = re.compile(r"[+-]?[0-9]+([.][0-9]*)?")  # the name of a class that is a number
 
 
 class ImageSet(NamedTuple):
@@ -61,11 +64,13 @@ def from_arrays(
         images = images.astype(np.float32)
     names = tuple(class_names or ())
     if labels is not None:
-        labels = np.asarray(labels)
+        labels = _finite(np.asarray(labels), name)
         if labels.shape != (len(images),):
             raise ValueError(f"{name}: labels have shape {labels.shape}, but {len(images)} images need one each")
         if not names:
             labels, names = class_index(labels)
+        elif labels.dtype.kind not in "biuf" or (labels != labels.astype(np.int64)).any():
+            raise ValueError(f"{name}: labels are indices into {len(names)} class names: give whole numbers")
         elif labels.min() < 0 or labels.max() >= len(names):
             raise ValueError(f"{name}: labels reach from {labels.min()} to {labels.max()} for {len(names)} class names")
         labels = labels.astype(np.int32)
@@ -78,23 +83,46 @@ def from_arrays(
 
 
 def class_index(values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Turns labels of any kind (numbers, names) into indices [N] int32 and the sorted class names."""
+    """Turns labels of any kind (numbers, names) into indices [N] int32 and the sorted class names.
+
+    Whole numbers have the same names whatever type they are saved as: 5.0 is "5".
+    """
     names, index = np.unique(np.asarray(values), return_inverse=True)
+    if np.issubdtype(names.dtype, np.floating) and (names == np.rint(names)).all() and (np.abs(names) < 2**53).all():
+        names = names.astype(np.int64)
     return index.reshape(-1).astype(np.int32), tuple(str(name) for name in names)
 
 
+def _finite(labels: np.ndarray, name: str) -> np.ndarray:
+    """The labels; ValueError where one is missing: NaN, infinity, an empty name, or what pandas writes for none."""
+    missing = np.zeros(labels.shape, bool)
+    if np.issubdtype(labels.dtype, np.floating):
+        missing = ~np.isfinite(labels)
+    elif labels.dtype.kind in "US":
+        missing = np.isin(np.char.lower(np.char.strip(labels.astype(str))), ("", "nan"))
+    if missing.any():
+        first = np.flatnonzero(missing)[0]
+        raise ValueError(
+            f"{name}: {missing.sum()} of {missing.size} labels are missing or no number, the first that of image "
+            f"{first} ({labels.flat[first]!s}): give every image a class, or leave such images out"
+        )
+    return labels
+
+
 def class_indices(dataset: str, class_names: Sequence[str], wanted: Sequence[str | int]) -> list[int]:
-    """Finds classes by name, or else by index.
+    """Finds classes by name or, where no class is called by a number, by index.
 
     Raises:
-      ValueError: an unknown class or none, listing the classes.
+      ValueError: an unknown class or none, listing the classes; also a number that is the name of none where others
+        are called by numbers, so that it might be meant either way.
     """
     found = []
     for item in wanted:
+        index = int(item) if str(item).isdecimal() and not _numbers(class_names) else len(class_names)
         if str(item) in class_names:
             found.append(class_names.index(str(item)))
-        elif str(item).isdecimal() and int(item) < len(class_names):
-            found.append(int(item))
+        elif index < len(class_names):
+            found.append(index)
         else:
             raise ValueError(f"{dataset} has no class {item!r}: choose from {list_classes(class_names)}")
     if not found:
@@ -103,7 +131,13 @@ def class_indices(dataset: str, class_names: Sequence[str], wanted: Sequence[str
 
 
 def list_classes(class_names: Sequence[str]) -> str:
-    """ "0 T-shirt/top, 1 Trouser, ..." for messages; names that are their own index appear once."""
-    shown = [name if name == str(i) else f"{i} {name}" for i, name in enumerate(class_names[:20])]
+    """ "0 T-shirt/top, 1 Trouser, ..." for messages; without the index where names are numbers themselves."""
+    numbers = _numbers(class_names)
+    shown = [name if numbers else f"{i} {name}" for i, name in enumerate(class_names[:20])]
     more = f" and {len(class_names) - 20} more" if len(class_names) > 20 else ""
     return ", ".join(shown) + more if shown else "no labels"
+
+
+def _numbers(class_names: Sequence[str]) -> bool:
+    """Whether some class is called by a number."""
+    return any(NUMBER.fullmatch(name) for name in class_names)

@@ -97,7 +97,7 @@ def load_task(
     normal_classes = list(normal_classes)
     if dataset in ood:
         raise ValueError(f"{dataset} cannot be normal and anomalous: name another set as ood, or normal classes")
-    check_options(anomaly_ratio, split, limit, valid_anomalies)
+    check_options(anomaly_ratio, split, limit, valid_anomalies, seed)
     options = {"valid_anomalies": valid_anomalies, "split": split, "limit": limit, "seed": seed}
     common = {"data_dir": data_dir, "image_size": image_size, "fit": fit, "auto_side": auto_side, "seed": seed}
     entry = source_of(dataset)

@@ -1,14 +1,16 @@
 """What a task is, what makes it sound, and how it describes itself."""
 
-from hashlib import blake2b
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxad.data.equals import constant_images, equality_lines
 from jaxad.data.images import check_images, check_masks
 from jaxad.data.provenance import reading_lines, size_words
 
 FEW = 20  # anomalies in validation and test below which a table warns of figures
+NAMED = 3  # images that a message names
 
 
 class Split(NamedTuple):
@@ -49,23 +51,13 @@ def parts(task: Task) -> dict[str, Split]:
     return {"train": task.train, "valid": task.valid, "test": task.test}
 
 
-def first_of_equals(*groups: np.ndarray) -> np.ndarray:
-    """[sum of N] booleans over all images in order: False where an earlier image has equal pixels."""
-    seen: set[bytes] = set()
-    fresh = []
-    for images in groups:
-        for image in images:
-            digest = blake2b(np.ascontiguousarray(image), digest_size=16).digest()
-            fresh.append(digest not in seen)
-            seen.add(digest)
-    return np.array(fresh, bool)
-
-
 def check_task(task: Task, *, need_anomalies: bool = True) -> Task:
     """Returns the task unchanged if it is sound: to be called before any compute.
 
     Sound: images in range, of one shape and type, a label (and mask) each, no id twice, no anomaly in train but
-    those that details["train_anomalies"] counts, and, with `need_anomalies`, both kinds in validation and test.
+    those that details["train_anomalies"] counts, and, with `need_anomalies`, both kinds in validation and test. Masks
+    agree with labels: none of a normal image has an anomalous pixel, and each of an anomalous one does (unless it lost
+    them on its way to another size). Some training image has more than one colour.
 
     Raises:
       ValueError: naming the part, what is wrong, and the remedy.
@@ -84,12 +76,19 @@ def check_task(task: Task, *, need_anomalies: bool = True) -> Task:
             check_masks(part.masks, part.images, f"{where} masks")
         if not np.isin(part.labels, (0, 1)).all():
             raise ValueError(f"{where} has labels {np.unique(part.labels)[:5]}: use 0 (normal) and 1 (anomalous)")
+        if part.masks is not None:
+            check_agreement(part.labels, part.masks, part.ids, where, resized="fitted_from" in task.details)
     found, declared = int(task.train.labels.sum()), task.details.get("train_anomalies", 0)
     if found != declared:
         known = f" but declares {declared}" if declared else ""
         raise ValueError(f"{task.name}: train holds {found} anomalous image(s){known}: remove them")
     if found == len(task.train.labels):
         raise ValueError(f"{task.name}: train holds no normal image: lower gamma")
+    if constant_images(task.train.images).all():
+        raise ValueError(
+            f"{task.name}: each of {len(task.train.images)} training images has one colour throughout, so that there "
+            "is nothing to learn: check how they were taken, saved and read"
+        )
     ids, counts = np.unique(np.concatenate([part.ids for part in parts(task).values()]), return_counts=True)
     if (counts > 1).any():
         raise ValueError(f"{task.name}: image {ids[counts > 1][0]} is used {counts.max()} times: use each image once")
@@ -100,6 +99,33 @@ def check_task(task: Task, *, need_anomalies: bool = True) -> Task:
         if labels.all():
             raise ValueError(f"{task.name}: no normal image among {len(labels)} {kind} images: lower anomaly_ratio")
     return task
+
+
+def check_agreement(
+    labels: np.ndarray, masks: np.ndarray, ids: np.ndarray, where: str, *, resized: bool = False
+) -> None:
+    """Raises ValueError where labels ([N], 0 is normal) and masks contradict each other, naming how many and which.
+
+    Args:
+      resized: whether masks were brought to another size, where small anomalies may lose all their pixels.
+    """
+    marked = masks.any((1, 2))
+    wrong = {"normal by label but have anomalous pixels in their masks": marked & (labels == 0)}
+    if not resized:
+        wrong["anomalous by label but have no anomalous pixel in their masks"] = ~marked & (labels > 0)
+    for what, found in wrong.items():
+        if found.any():
+            inverted = " (masks look inverted: 1 is an anomalous pixel)" if masks.mean() > 0.5 else ""
+            raise ValueError(
+                f"{where}: {found.sum()} of {len(found)} images are {what}, such as {some(ids[found])}{inverted}: "
+                "correct labels or masks, or leave the masks out"
+            )
+
+
+def some(names: Sequence[str]) -> str:
+    """The first of some names, for a message."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(map(str, names[:NAMED])) + more
 
 
 def held_out_normals(task: Task) -> np.ndarray:
@@ -134,13 +160,23 @@ def table(task: Task) -> str:
         lines.insert(1, f"  normal: {task.details['normal_by_name']}, by its name")
     if (limit := task.details.get("limit")) and _normal_images(task) >= limit:
         lines.append(f"  at most {limit:,} normal images are used (--limit); there are as many or more")
-    if task.details.get("duplicates_dropped"):
-        lines.append(f"  left out: {task.details['duplicates_dropped']} exact copies of other images")
-    if task.details.get("duplicates_in_test"):
-        lines.append(f"  kept: {task.details['duplicates_in_test']} exact copies within the official test part")
+    lines += [f"  {line}" for line in (*equality_lines(task.details), *_pixel_lines(task))]
     lines.append(f"  {'part':<6}{'images':>8}{'normal':>8}{'anomalous':>11}{'share':>8}")
     lines += [f"  {r.part:<6}{r.images:>8}{r.normal:>8}{r.anomalous:>11}{r.fraction:>8.1%}" for r in describe(task)]
     return "\n".join(lines)
+
+
+def _pixel_lines(task: Task) -> list[str]:
+    """Images in which there is nothing to see, and masks in which there is nothing any more."""
+    lines = []
+    constant = task.train.ids[constant_images(task.train.images)]
+    if len(constant):
+        lines.append(f"constant: {len(constant)} training images have one colour throughout ({some(constant)})")
+    held_out = [part for part in (task.valid, task.test) if part.masks is not None]
+    lost = [name for part in held_out for name in part.ids[(part.labels == 1) & ~part.masks.any((1, 2))]]
+    if lost:
+        lines.append(f"masks: {len(lost)} anomalies have no pixel left ({some(lost)}): give a larger image size")
+    return lines
 
 
 def _normal_images(task: Task) -> int:

@@ -1,14 +1,19 @@
 """How tasks are made: which images train, which choose among detectors, which measure the chosen one once."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+from jaxad._utils.validate import check_seed
+from jaxad.data.equals import Equals, equality_details, equality_lines, sayings, sort_equals
 from jaxad.data.image_set import ImageSet, from_arrays, list_classes, take
 from jaxad.data.protocols.splits import (
     alike,
     anomaly_pool,
     check_enough,
+    check_left,
+    check_masks_of,
     check_options,
     clean,
     contaminate,
@@ -19,7 +24,7 @@ from jaxad.data.protocols.splits import (
     present,
     with_shape,
 )
-from jaxad.data.task import Split, Task, check_task, first_of_equals
+from jaxad.data.task import Split, Task, check_task
 
 
 def out_of_distribution(
@@ -39,7 +44,8 @@ def out_of_distribution(
     anomalies at anomaly ratio c, drawn without replacement from all anomalous sets together. Where there are
     too few, both parts share them and keep fewer normal images, so that c stays and none is used twice.
     Anomalies take the size, channels and number type of the normal images. Of images with exactly the same
-    pixels only one is used, so no picture is in two parts (details["duplicates_dropped"] counts the others).
+    pixels only one is used, so no picture is in two parts (details["duplicates_dropped"] counts the others), and none
+    where one is normal and another anomalous, or their masks differ (details["contradictions"] names them).
 
     Args:
       normal: the in-distribution images.
@@ -51,19 +57,22 @@ def out_of_distribution(
       limit: use at most this many normal images, drawn by `seed`.
 
     Raises:
-      ValueError: values out of range, images in both sets, too few images for an anomaly in each part or for
+      ValueError: values out of range, images in both sets, too few different images for an anomaly in each part or for
         `valid_anomalies` and a test anomaly.
 
     Source: AutoAD, section V (6:2:2, clean training part, 0.05). Sharing scarce anomalies is our choice.
     """
-    check_options(anomaly_ratio, split, limit, valid_anomalies)
+    check_options(anomaly_ratio, split, limit, valid_anomalies, seed)
     sets = [anomalous] if isinstance(anomalous, ImageSet) else list(anomalous)
     pool = anomaly_pool(normal, sets)
+    if normal.masks is not None and pool.masks is not None:  # otherwise none is used
+        for dataset, label in ((normal, 0), *((other, 1) for other in sets)):
+            check_masks_of(dataset, np.full(len(dataset.ids), label))
     name = name or f"{normal.name} against {pool.name}"
-    before = len(normal.ids) + len(pool.ids)
-    fresh = first_of_equals(normal.images, pool.images)
-    normal, pool = take(normal, fresh[: len(normal.ids)]), take(pool, fresh[len(normal.ids) :])
-    dropped = before - int(fresh.sum())
+    found, n = _sort(normal, pool), len(normal.ids)
+    check_left(normal, pool, found)
+    equal = equality_details(found, [*normal.ids, *pool.ids])
+    normal, pool = take(normal, found.keep[:n]), take(pool, found.keep[n:])
 
     rng = np.random.default_rng(seed)
     train, *held_out = deal(len(normal.ids), split, limit, rng)
@@ -89,10 +98,19 @@ def out_of_distribution(
         "split": [float(share) for share in split],
         "limit": limit,
         "seed": seed,
-        "duplicates_dropped": dropped,
+        **equal,
     }
     task = Task(name, clean(take(normal, train)), *mixed, details)
     return check_task(with_shape(task, normal, *sets), need_anomalies=anomaly_ratio != 0)
+
+
+def _sort(normal: ImageSet, anomalous: ImageSet) -> Equals:
+    """Which images can be used; masks count where all images have one."""
+    masks = None
+    if normal.masks is not None and anomalous.masks is not None:
+        masks = np.concatenate([normal.masks, anomalous.masks])
+    labels = np.repeat([0, 1], [len(normal.ids), len(anomalous.ids)])
+    return sort_equals([normal.images, anomalous.images], sayings(labels, masks))
 
 
 def one_class(
@@ -122,6 +140,7 @@ def one_class(
             f"choose others from {list_classes(dataset.class_names)}"
         )
     chosen, others = present(dataset, is_normal), present(dataset, ~is_normal)
+    check_masks_of(dataset, (~is_normal).astype(int))
     task = out_of_distribution(
         take(dataset, is_normal),
         take(dataset, ~is_normal),
@@ -147,16 +166,24 @@ def segmentation(train: ImageSet, test: ImageSet, *, limit: int | None = None, s
     """
     if limit is not None and limit < 1:
         raise ValueError(f"limit {limit} is too small: at least 1 training image is needed")
+    check_seed(seed)
     if train.labels is None or test.labels is None or train.labels.any():
         raise ValueError(f"{train.name}: training images must all be of class 0, good: move the others to test")
+    for part in (train, test):
+        check_masks_of(part, part.labels)
     train, test = alike(train, test)
-    before = len(train.ids) + len(test.ids)
-    if train.images.shape[1:] == test.images.shape[1:]:  # otherwise check_task says what is wrong
-        fresh = first_of_equals(train.images, test.images)
-        train, test = take(train, fresh[: len(train.ids)]), take(test, fresh[len(train.ids) :])
-    dropped = before - len(train.ids) - len(test.ids)
     if test.masks is None:
         train = train._replace(masks=None)
+    equal: dict[str, Any] = {"duplicates_dropped": 0}
+    if train.images.shape[1:] == test.images.shape[1:]:  # otherwise check_task says what is wrong
+        train, test, equal = _use_once(train, test)
+    kinds = {"good": int((test.labels == 0).sum()), "anomalous": int((test.labels > 0).sum())}
+    for kind, count in kinds.items():
+        if count < 2:
+            raise ValueError(
+                f"{train.name}: the test part has {count} different {kind} image(s), and validation and test share "
+                f"them: add images of {'test/good' if kind == 'good' else 'defects, in test/DEFECT'}"
+            )
     rng = np.random.default_rng(seed)
     chosen = rng.permutation(len(train.ids))[:limit]
     for_valid, for_test = halve(test.labels, None, rng)
@@ -174,10 +201,23 @@ def segmentation(train: ImageSet, test: ImageSet, *, limit: int | None = None, s
         "split": "given by the folders, test halved",
         "limit": limit,
         "seed": seed,
-        "duplicates_dropped": dropped,
+        **equal,
     }
     task = Task(train.name, part(train, chosen), part(test, for_valid), part(test, for_test), details)
     return check_task(with_shape(task, train, test))
+
+
+def _use_once(train: ImageSet, test: ImageSet) -> tuple[ImageSet, ImageSet, dict[str, Any]]:
+    """Both parts without copies and contradictions, and what there is to say of these."""
+    verdicts = [0] * len(train.ids) + [
+        said if label else 0 for label, said in zip(test.labels > 0, sayings((test.labels > 0).astype(int), test.masks))
+    ]  # masks of good images are blank, and those of training images not read
+    found, n = sort_equals([train.images, test.images], verdicts), len(train.ids)
+    if not found.keep[:n].any():
+        said = equality_lines(equality_details(found, [*train.ids, *test.ids]))
+        raise ValueError(f"{train.name}: no training image can be used: {'; '.join(said)}")
+    details = equality_details(found, [*train.ids, *test.ids])
+    return take(train, found.keep[:n]), take(test, found.keep[n:]), details
 
 
 def task_from_arrays(

@@ -5,11 +5,12 @@ from typing import Literal
 
 import numpy as np
 
+from jaxad.data.equals import first_of_equals
 from jaxad.data.image_set import ImageSet, take
 from jaxad.data.protocols.default import one_class
 from jaxad.data.protocols.official_test import official_split
 from jaxad.data.protocols.splits import anomalies_wanted, mix
-from jaxad.data.task import Task, check_task, first_of_equals, parts
+from jaxad.data.task import Task, check_task, parts
 
 Gamma = float | Literal["all"]
 """Anomalous share of the training images, or all anomalies that validation and test leave."""

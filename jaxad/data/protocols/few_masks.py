@@ -9,11 +9,13 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from jaxad._utils.validate import check_seed
+from jaxad.data.equals import constant_images, digests, equality_details, equality_lines, first_of_equals, sort_equals
 from jaxad.data.image_set import ImageSet, take
 from jaxad.data.images import check_images, check_masks
 from jaxad.data.provenance import reading_details, reading_lines, size_words
 from jaxad.data.sources.registry import SOURCES, load, source_of
-from jaxad.data.task import Split, first_of_equals
+from jaxad.data.task import Split
 
 Setting = Literal["transductive", "inductive"]
 SETTINGS = ("transductive", "inductive")
@@ -80,8 +82,9 @@ def few_labels(
 ) -> LabelledTask:
     """Draw the parts of a task from images with masks.
 
-    Of images with exactly the same pixels only one is used. Where `normal` is None and nothing else is known, images
-    without anomalous pixels stay where they are drawn: to the method they are unlabelled like the others.
+    Of images with exactly the same pixels only one is used, and none where their masks differ. Where `normal` is None
+    and nothing else is known, images without anomalous pixels stay where they are drawn: to the method they are
+    unlabelled like the others.
 
     Args:
       dataset: images [N, H, W, C] with masks.
@@ -107,9 +110,10 @@ def few_labels(
         raise ValueError(f"{dataset.name} has no masks: a segmentation task needs one for each image")
     check_images(dataset.images, dataset.name)
     check_masks(dataset.masks, dataset.images, f"{dataset.name}: masks")
-    fresh = first_of_equals(dataset.images)
-    dropped = int((~fresh).sum())
-    dataset = take(dataset, fresh)
+    check_seed(seed)
+    found = sort_equals([dataset.images], digests(dataset.masks))
+    equal = equality_details(found, dataset.ids)
+    dataset = take(dataset, found.keep)
     rng = np.random.default_rng(seed)
     dataset = take(dataset, rng.permutation(len(dataset.ids))[:limit])
 
@@ -117,7 +121,7 @@ def few_labels(
     if len(dataset.ids) < labelled + others:
         raise ValueError(
             f"{dataset.name} has {len(dataset.ids)} different images, too few for {labelled} labelled and {others} "
-            "other(s): give more images or lower labelled"
+            f"other(s){''.join(f' ({line})' for line in equality_lines(equal))}: give more images or lower labelled"
         )
     chosen = _with_anomaly(dataset, labelled, rng)
     rest = np.setdiff1d(np.arange(len(dataset.ids)), chosen)
@@ -137,7 +141,7 @@ def few_labels(
         "test_share": test_share if setting == "inductive" else None,
         "limit": limit,
         "seed": seed,
-        "duplicates_dropped": dropped,
+        **equal,
         "shape": list(dataset.images.shape[1:]),
         "anomalous_pixels": float(dataset.masks.mean()),
         **reading_details([dataset.reading], dataset.images),
@@ -164,8 +168,7 @@ def check_labelled(task: LabelledTask) -> LabelledTask:
         if part.images.shape[1:] != task.labelled.images.shape[1:] or part.images.dtype != task.labelled.images.dtype:
             mine, other = (f"{s.images.shape[1:]} {s.images.dtype}" for s in (part, task.labelled))
             raise ValueError(f"{where} has images {mine} but labelled {other}: resize or convert one of them")
-        flat = part.images.reshape(len(part.images), -1)
-        constant = np.flatnonzero((flat == flat[:, :1]).all(1))
+        constant = np.flatnonzero(constant_images(part.images))
         if len(constant):
             first = part.ids[constant[0]]
             raise ValueError(f"{where} has {len(constant)} constant image(s), such as {first}: remove them")
@@ -195,8 +198,7 @@ def table(task: LabelledTask) -> str:
     form = f"{height}x{width}x{channels}{size_words(task.details, (height, width))}"
     lines = [task.name, f"  {task.details.get('setting', '')}, images {form}"]
     lines += [f"  {line}" for line in reading_lines(task.details)]
-    if task.details.get("duplicates_dropped"):
-        lines.append(f"  left out: {task.details['duplicates_dropped']} exact copies of other images")
+    lines += [f"  {line}" for line in equality_lines(task.details)]
     lines.append(f"  {'part':<12}{'images':>8}{'with defects':>14}{'anomalous pixels':>18}")
     for kind in ("labelled", "unlabelled", "test", "normal"):
         part = getattr(task, kind)

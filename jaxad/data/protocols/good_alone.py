@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from jaxad.data.equals import first_of_equals
 from jaxad.data.image_set import ImageSet, take
 from jaxad.data.made_anomalies import KINDS, make_anomalies
 from jaxad.data.protocols.splits import anomalies_wanted, check_options, clean, deal, mix, with_shape
-from jaxad.data.task import Split, Task, check_task, first_of_equals
+from jaxad.data.task import Split, Task, check_task
 
 LEAST, MOST = 10, 500  # anomalies that are made for a part
 NEEDED = 5  # good images
@@ -40,13 +41,14 @@ def good_alone(
     Raises:
       ValueError: values out of range, fewer than 5 different images.
     """
-    check_options(anomaly_ratio, split, limit, valid_anomalies)
+    check_options(anomaly_ratio, split, limit, valid_anomalies, seed)
     before = len(dataset.ids)
     dataset = take(dataset, first_of_equals(dataset.images))
     count = min(len(dataset.ids), limit or len(dataset.ids))
     if count < NEEDED:
         raise ValueError(
             f"{dataset.name}: {count} different images are too few to train, validate and test: give at least {NEEDED}"
+            f"{f' (there are {before}, some of them equal)' if before > len(dataset.ids) else ''}"
         )
     rng = np.random.default_rng(seed)
     train, *held_out = deal(len(dataset.ids), split, limit, rng)

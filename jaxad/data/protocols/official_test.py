@@ -4,11 +4,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from jaxad.data.equals import equality_details, first_of_equals, sort_equals
 from jaxad.data.image_set import ImageSet, take
 from jaxad.data.protocols.splits import (
     anomalies_wanted,
     anomaly_pool,
     check_enough,
+    check_left,
+    check_masks_of,
     check_options,
     clean,
     contaminate,
@@ -18,7 +21,7 @@ from jaxad.data.protocols.splits import (
     present,
     with_shape,
 )
-from jaxad.data.task import Task, check_task, first_of_equals
+from jaxad.data.task import Task, check_task
 
 
 def official_split(
@@ -42,7 +45,8 @@ def official_split(
 
     So that no picture is in two parts, exact copies of test images are left out of the training part and the anomalous
     sets, and so are copies among these (details["duplicates_dropped"]). Copies within the test part belong to it and
-    stay (details["duplicates_in_test"]).
+    stay (details["duplicates_in_test"]). Equal images with different labels are left out likewise
+    (details["contradictions"]), but stay in the test part.
 
     Args:
       train, test: the two parts of the set; labels are needed where `normal_classes` are given.
@@ -57,7 +61,7 @@ def official_split(
       ValueError: values out of range, nothing anomalous, an unknown class, too few anomalies, parts that overlap or
         differ in form.
     """
-    check_options(anomaly_ratio, split, limit, valid_anomalies)
+    check_options(anomaly_ratio, split, limit, valid_anomalies, seed)
     classes = [normal_classes] if isinstance(normal_classes, str | int) else list(normal_classes)
     sets = [anomalous] if isinstance(anomalous, ImageSet) else list(anomalous)
     if not classes and not sets:
@@ -77,6 +81,9 @@ def official_split(
         # By name: a part that lacks a class may number the others differently.
         named = [name for name in test.class_names if name in chosen]
         is_normal_test = normal_mask(test.name, test.labels, test.class_names, named)
+    for part, normals in ((train, is_normal), (test, is_normal_test)):
+        if not sets:
+            check_masks_of(part, (~normals).astype(int))
     normal, normal_test = take(train, is_normal), take(test, is_normal_test)
     if sets:
         pool, published = anomaly_pool(normal, sets), normal_test
@@ -87,9 +94,12 @@ def official_split(
         others = list(dict.fromkeys(present(test, ~is_normal_test) + present(train, ~is_normal)))
         name = f"{train.name}: {', '.join(chosen)} normal, official test"
 
-    fresh = first_of_equals(published.images, normal.images, pool.images)
-    bounds = [len(published.ids), len(published.ids) + len(normal.ids)]
-    fresh_test, fresh_normal, fresh_pool = np.split(fresh, bounds)
+    verdicts = (~is_normal_test if classes and not sets else np.zeros(len(published.ids), bool)).astype(int).tolist()
+    verdicts += [0] * len(normal.ids) + [1] * len(pool.ids)
+    found = sort_equals([published.images, normal.images, pool.images], verdicts, fixed=len(published.ids))
+    check_left(normal, pool, found, parts=2)
+    equal = equality_details(found, [*published.ids, *normal.ids, *pool.ids])
+    _, fresh_normal, fresh_pool = np.split(found.keep, np.cumsum([len(published.ids), len(normal.ids)]))
     normal, pool = take(normal, fresh_normal), take(pool, fresh_pool)
 
     rng = np.random.default_rng(seed)
@@ -111,8 +121,8 @@ def official_split(
         "split": [float(share) for share in split[:2]],
         "limit": limit,
         "seed": seed,
-        "duplicates_dropped": int((~fresh_normal).sum() + (~fresh_pool).sum()),
-        "duplicates_in_test": int((~fresh_test).sum()),
+        **equal,
+        "duplicates_in_test": int((~first_of_equals(published.images)).sum()),
     }
     task = Task(name, clean(take(normal, train_index)), valid, tested, details)
     return check_task(with_shape(task, train, test, *sets), need_anomalies=anomaly_ratio > 0)

@@ -4,16 +4,23 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from jaxad._utils.validate import check_seed
+from jaxad.data.equals import Equals, constant_images, contradiction_words, equality_details
 from jaxad.data.image_set import ImageSet, class_index, class_indices
 from jaxad.data.images import resize, to_channels, to_dtype
 from jaxad.data.provenance import reading_details
-from jaxad.data.task import Split, Task
+from jaxad.data.task import Split, Task, check_agreement
 
 
 def check_options(
-    anomaly_ratio: float | None, split: Sequence[float], limit: int | None, valid_anomalies: int | None = None
+    anomaly_ratio: float | None,
+    split: Sequence[float],
+    limit: int | None,
+    valid_anomalies: int | None = None,
+    seed: int = 0,
 ) -> None:
     """Raises ValueError unless the options of a task are in range."""
+    check_seed(seed)
     if anomaly_ratio is not None and not 0 <= anomaly_ratio < 1:
         raise ValueError(f"anomaly_ratio {anomaly_ratio} is outside [0, 1): 0.05 means 5% anomalies")
     if len(split) != 3 or not all(share > 0 for share in split):
@@ -122,6 +129,35 @@ def check_enough(name: str, available: int, valid: int, test: int) -> None:
         raise ValueError(
             f"{name}: {available} anomalies are too few for at least {valid} in validation and {test} in test: "
             "lower valid_anomalies or anomaly_ratio, or give more anomalous images"
+        )
+
+
+def check_masks_of(dataset: ImageSet, labels: np.ndarray, where: str = "") -> None:
+    """Raises ValueError where the masks of a set contradict what its images are ([N] integers, 0 is normal)."""
+    if dataset.masks is not None:
+        resized = dataset.reading is not None and bool(dataset.reading.fit)
+        check_agreement(labels, dataset.masks, dataset.ids, where or dataset.name, resized=resized)
+
+
+def check_left(normal: ImageSet, anomalous: ImageSet, found: Equals, parts: int = 3) -> None:
+    """Raises ValueError, naming the cause, where equal images leave no anomaly, or too few normal images for the parts.
+
+    Args:
+      normal, anomalous: all images there were.
+      found: what `sort_equals` says of them, normal images last but for the anomalous ones.
+    """
+    there, n = len(normal.ids), len(anomalous.ids)
+    keep = found.keep[-there - n :]
+    left, left_anomalous = int(keep[:there].sum()), int(keep[there:].sum())
+    details = equality_details(found, [*[""] * (len(found.keep) - there - n), *normal.ids, *anomalous.ids])
+    why = f" ({contradiction_words(details['contradictions'])})" if found.contradictions else ""
+    if n and not left_anomalous:
+        raise ValueError(f"{normal.name}: each of {n} anomalous images is equal to one of another label or mask{why}")
+    if left < parts:
+        dark = "; each has one colour throughout" if constant_images(normal.images).all() else ""
+        raise ValueError(
+            f"{normal.name}: {there} normal images are {left} different one(s) that can be used{dark}{why}: "
+            f"training, validation and test need {parts} at least; give more, and check how these were taken and read"
         )
 
 
