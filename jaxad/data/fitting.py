@@ -5,6 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from jaxad._utils.memory import check_memory
 from jaxad.data.images import image_shape, resize, resize_mask
 
 Fit = Literal["stretch", "pad", "crop"]
@@ -47,6 +48,13 @@ def make_sizing(image_size: Any = None, fit: str = "stretch", auto_side: int = A
         raise ValueError(f"image_size {image_size!r} is no size: give a side, (height, width), auto or None")
     known = image_size is None or image_size == "auto"
     return Sizing(image_size if known else image_shape(image_size), fit, int(auto_side))
+
+
+def check_room(count: int, size: tuple[int, int], channels: int = 1) -> None:
+    """Raises ValueError, with an estimate, where so many images of (height, width) do not fit into memory."""
+    height, width = size
+    what = f"{count} images of {height}x{width} pixels"
+    check_memory(count * height * width * channels, what, "give a smaller image size, or a lower limit")
 
 
 def check_fit(how: str) -> None:

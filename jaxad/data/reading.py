@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from jaxad.data.fitting import Sizing, fit_images, fit_mask, make_sizing
+from jaxad.data.fitting import Sizing, check_room, fit_images, fit_mask, make_sizing
 from jaxad.data.images import decode, decode_file, file_size, reason_of, to_channels, to_dtype
 from jaxad.data.provenance import Reading, size_facts
 
@@ -63,6 +63,9 @@ def read_files(
     target = (
         sizing.target([size] if size else _header_sizes(files)) if sizing.image_size == "auto" else sizing.target([])
     )
+
+    if target is not None:
+        check_room(len(files), target)
 
     def read(file: Path | bytes) -> tuple[np.ndarray, tuple[int, int], bool] | str:
         try:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from jaxad._utils.files import from_json
 from jaxad._utils.registry import Registry
-from jaxad._utils.validate import check_at_least, check_share
+from jaxad._utils.validate import check_at_least, check_seed, check_share
 from jaxad.runs import folder as runs
 
 Config = TypeVar("Config")
@@ -76,7 +76,8 @@ def main(
     """Parse flags into a config, call `function` with it, and exit with what it returns.
 
     Fields and their docstrings become flags and their help; the docstring of the calling script's module is the help's
-    introduction. Bad input (a ValueError) ends in one line on standard error and exit status 2, an interrupt in 130.
+    introduction. Bad input (a ValueError) and too little memory end in one line on standard error and exit status 2, an
+    interrupt in 130.
 
     Args:
       presets: field values by the name of a preset. Flags override them.
@@ -89,9 +90,15 @@ def main(
         config = _parse(config_class, presets or {}, preset, arguments, sys.modules[function.__module__].__doc__)
         for file in getattr(config, "plugins", ()):
             _import_plugin(Path(file))
+        if hasattr(config, "seed"):
+            check_seed(config.seed, "--seed", count=getattr(config, "num_seeds", None) or 1)
         status = function(config)
     except ValueError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        status = 2
+    except MemoryError as error:
+        said = f" ({' '.join(str(error).split())})" if str(error) else ""
+        print(f"error: out of memory{said}: give fewer or smaller images, or smaller batches", file=sys.stderr)
         status = 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from jaxad._utils.registry import Registry
-from jaxad.data.fitting import AUTO_SIDE, Fit, ImageSize, Sizing, fit_images, fit_mask, make_sizing
+from jaxad._utils.validate import check_seed
+from jaxad.data.fitting import AUTO_SIDE, Fit, ImageSize, Sizing, check_room, fit_images, fit_mask, make_sizing
 from jaxad.data.image_set import ImageSet, take
 from jaxad.data.images import check_images
 from jaxad.data.provenance import Reading, size_facts
@@ -172,6 +173,7 @@ def load(
     """
     if limit is not None and limit < 1:
         raise ValueError(f"limit {limit} is too small: at least 1 image is needed")
+    check_seed(seed)
     sizing = make_sizing(image_size, fit, auto_side)
     name, _, argument = spec.partition(":")
     entry = SOURCES[name if name in SOURCES else ANY]
@@ -199,6 +201,7 @@ def _fitted(dataset: ImageSet, sizing: Sizing) -> ImageSet:
     size = sizing.target([have])
     if size is None or size == have:
         return dataset
+    check_room(len(dataset.images), size, dataset.images.shape[3] * dataset.images.itemsize)
     facts = size_facts([have] * len(dataset.images), size, sizing.fit)
     masks = dataset.masks
     if masks is not None:

@@ -1,0 +1,118 @@
+"""Numbers that nobody can mean are refused in one line before memory is taken: sizes and seeds."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxad import data
+from jaxad._utils import memory
+from jaxad._utils.validate import SEEDS, check_seed
+from jaxad.data.foreign import photographs
+from jaxad.runs import cli
+
+# ---- memory
+
+
+def test_memory_that_is_there_is_more_than_this_process_has_and_less_than_the_machine_has():
+    there = memory.available_memory()
+    assert 10**7 < there < 10**14
+
+
+@pytest.mark.parametrize(
+    ("count", "words"), [(5, "5 bytes"), (1234, "1.23 kB"), (99_999_999, "100 MB"), (5e14, "500 TB")]
+)
+def test_numbers_of_bytes_are_said_for_people(count, words):
+    assert memory.in_units(int(count)) == words
+
+
+def test_the_least_limit_counts(monkeypatch, tmp_path):
+    (tmp_path / "memory.max").write_text("5000\n")
+    (tmp_path / "memory.current").write_text("4000\n")
+    (tmp_path / "memory.stat").write_text("anon 1000\ninactive_file 1500\n")
+    monkeypatch.setattr(memory, "GROUP", tmp_path)
+    assert memory.available_memory() == 2500
+    memory.check_memory(2500, "10 things", "give fewer")
+    with pytest.raises(
+        ValueError, match=r"10 things take at least 2\.5 kB of memory, and 2\.5 kB are free: give fewer"
+    ):
+        memory.check_memory(2501, "10 things", "give fewer")
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory.available_memory() > 10**7
+
+
+def test_sizes_that_cannot_fit_are_refused_with_the_estimate_before_anything_is_decoded(tmp_path, rng, monkeypatch):
+    for kind in ("good", "bad"):
+        (tmp_path / kind).mkdir()
+        for i in range(6):
+            Image.fromarray(rng.integers(0, 256, (9, 9), dtype=np.uint8)).save(tmp_path / kind / f"{i}.png")
+    monkeypatch.setattr(memory, "available_memory", lambda: 10**9)
+    said = r"images of 100000x100000 pixels take at least .* of memory, and 1 GB are free: give a smaller image size"
+    for spec in (f"folder:{tmp_path}", "digits"):
+        with pytest.raises(ValueError, match=said):
+            data.load_task(spec, image_size=100_000)
+    with pytest.raises(ValueError, match=said):
+        photographs(100_000)
+    assert data.load_task(f"folder:{tmp_path}", image_size=12).train.images.shape[1:3] == (12, 12)
+
+
+# ---- seeds
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    seed: int = 0
+    num_seeds: int = 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--seed", "-1"), "--seed is -1; seeds are integers from 0 to 4294967295"),
+        (("--seed", str(2**32)), "--seed is 4294967296; seeds are integers from 0 to 4294967295"),
+        (("--seed", "99999999999999999999"), "--seed is 99999999999999999999; seeds are integers from 0"),
+        (("--seed", str(2**32 - 2), "--num-seeds", "3"), "of which 3 are wanted from there on"),
+        ((), None),
+        (("--seed", str(2**32 - 1)), None),
+    ],
+)
+def test_a_command_line_names_the_seed_and_its_limit(flags, message, capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(lambda config: None, Settings, arguments=list(flags))
+    err = capsys.readouterr().err
+    assert (end.value.code, len(err.splitlines())) == ((None, 0) if message is None else (2, 1))
+    assert message is None or message in err
+
+
+def test_seeds_beyond_the_limit_would_have_had_the_keys_of_others():
+    import jax
+
+    np.testing.assert_array_equal(
+        jax.random.key_data(jax.random.key(7)), jax.random.key_data(jax.random.key(7 + SEEDS))
+    )
+    check_seed(np.uint32(7))
+    for seed in (-1, SEEDS, 1.0, "3", None):
+        with pytest.raises(ValueError, match=r"seed is .*from 0 to 4294967295"):
+            check_seed(seed)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 10**20, 0.5])
+def test_tasks_refuse_them_likewise(seed):
+    for make in (data.load_task, data.load, data.load_class_sets):
+        with pytest.raises(ValueError, match=r"seed is .*from 0 to 4294967295"):
+            make("digits", seed=seed)
+    with pytest.raises(ValueError, match=r"seed is .*from 0 to 4294967295"):
+        data.load_labelled("painted:brick:64", seed=seed)
+
+
+def test_too_little_memory_ends_in_one_line(capsys):
+    def function(config):
+        raise MemoryError("Unable to allocate 8 GiB")
+
+    with pytest.raises(SystemExit) as end:
+        cli.main(function, Settings, arguments=[])
+    assert end.value.code == 2
+    assert capsys.readouterr().err == (
+        "error: out of memory (Unable to allocate 8 GiB): give fewer or smaller images, or smaller batches\n"
+    )
