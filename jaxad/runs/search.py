@@ -127,14 +127,14 @@ def search(
             run.checkpoints.check()
         entrants = _rivals(task, config, rivals_key, run, quiet)
         space = config.search_space(task.train.images.shape[1:])
-        options = dataclasses.asdict(config.controller) if config.strategy == "autoad" else {}
+        options = config.strategy_options()
         strategy = make_strategy(config.strategy, space, population=config.population, **options)
         masks = task.valid.masks if config.trial_config().of_pixels else None
         explored = explore_task(
             inputs_of(task, space, features, inputs_key, masks=masks), loop.jit(strategy), space,
             config.trial_config(), start_key=keys["start"], search_key=keys["search"],
             children=config.children, executor=config.executor, time_budget=config.time_budget,
-            run=run, keep_log=config.strategy == "autoad", on_trial=on_trial, quiet=quiet,
+            run=run, keep_log=bool(options), on_trial=on_trial, quiet=quiet,
         )  # fmt: skip
         started = time.perf_counter()
         winner, candidates = _retrained(task, config, features, explored, keys["retrain"], run, on_retrain, quiet)

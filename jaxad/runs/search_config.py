@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from jaxad._utils.validate import check_at_least, check_share, spelled
 from jaxad.data import Task
@@ -83,13 +83,19 @@ class SearchConfig(SpaceChoices):
         check_rivals(self.rivals)
         STRATEGIES.named(self.strategy)
         self.controller.check()
-        if self.strategy == "autoad" and self.controller.keep > self.population:
+        if self.strategy_options() and self.controller.keep > self.population:
             name, most = spelled(self, "controller.keep"), spelled(self, "population")
             raise ValueError(f"{name} is {self.controller.keep}; the most is {most} {self.population}")
         settings = self.trial_config()
         if task is not None and settings.of_pixels and (task.valid.masks is None or not task.valid.masks.any()):
             reward = spelled(self, "reward")
             raise ValueError(f"{reward} {self.reward} needs masks, and {task.name} has none: give mvtec:PATH/CATEGORY")
+
+    def strategy_options(self) -> dict[str, Any]:
+        """Options of the strategy: those of the field of its class of options, none where there is no such field."""
+        kind = STRATEGIES[self.strategy].config
+        fields = [getattr(self, field.name) for field in dataclasses.fields(self)]
+        return next((dataclasses.asdict(value) for value in fields if kind and isinstance(value, kind)), {})
 
     def search_space(self, image_shape: Sequence[int]) -> SearchSpace:
         """The space for images [H, W, C]: lists that are left at their defaults are those of its kind."""

@@ -24,6 +24,7 @@ class StrategyEntry(NamedTuple):
     summary: str  # what it is, in one sentence with its source
     build: Callable[..., Search]  # (space, *, population, ...) -> search
     uniform: float  # so many first proposals are uniform, whatever their rewards; those of the first `ask` always are
+    config: type | None  # of its options, where a search has a field of them
 
     @property
     def usage(self) -> str:
@@ -39,20 +40,21 @@ STRATEGIES: Registry[StrategyEntry] = Registry("strategy", "jaxad.nas.strategies
 """Every strategy by name; asking for one imports that one alone."""
 
 
-def strategy(name: str, summary: str, *, uniform: float = 0) -> Callable[[Build], Build]:
+def strategy(name: str, summary: str, *, uniform: float = 0, config: type | None = None) -> Callable[[Build], Build]:
     """Register a constructor of strategies: a decorator that leaves it as it is.
 
     Args:
       name: by which the command line and `jaxad.search` know it; a Python name, best that of its module.
       summary: what it is, in one sentence with its source.
       uniform: how many of the first proposals are uniform draws, where these are more than those of the first `ask`.
+      config: dataclass of its options; a field of that class in `jaxad.runs.search_config.SearchConfig` holds them.
 
     Raises:
       ValueError: a name that something else has.
     """
 
     def register(build: Build) -> Build:
-        STRATEGIES.add(name, StrategyEntry(name, summary, build, uniform), build)
+        STRATEGIES.add(name, StrategyEntry(name, summary, build, uniform, config), build)
         return build
 
     return register

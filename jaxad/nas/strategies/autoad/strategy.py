@@ -10,7 +10,7 @@ from jaxad.nas.strategies.registry import strategy
 from jaxad.types import Search
 
 
-@strategy("autoad", "The learned controller of AutoAD (Li et al., TNNLS 2022).")
+@strategy("autoad", "The learned controller of AutoAD (Li et al., TNNLS 2022).", config=AutoADConfig)
 def autoad(space: SearchSpace, *, population: int = 1, config: AutoADConfig | None = None, **fields: Any) -> Search:
     """AutoAD (Algorithm 1; Li et al., TNNLS 2022) as a strategy; seeds may be vmapped.
 
