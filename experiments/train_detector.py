@@ -41,7 +41,7 @@ class Config(cli.TrainingConfig, data.TaskConfig):
     settings: tuple[str, ...] = ()
     """Settings of the method as NAME=VALUE, such as steps=500 learning_rate=1e-3 features.use=deep."""
     features: Literal["auto", "random", "efficientnet_lite0"] = "auto"
-    """Network of features, for methods that see some; by default the best whose weights are on this machine."""
+    """Network of features, for detectors that use features; by default the best whose weights are on this machine."""
     list: bool = False
     """Print all methods and their settings, and do nothing else."""
     preset: Literal["default", "smoke", "paper"] = "default"

@@ -31,15 +31,16 @@ class TaskConfig:
     data_dir: str | None = None
     """Folder of prepared TFDS sets; by default what TFDS_DATA_DIR says."""
     image_size: int | tuple[int, int] | Literal["auto"] | None = "auto"
-    """Side of the images, or height and width; auto keeps small ones and makes squares of others, None keeps all."""
+    """Side, or height and width; auto leaves small images (64 pixels) and makes squares of others, None leaves all."""
     auto_side: int = 224
     """Side of the squares that auto makes of images beyond 64 pixels."""
     fit: Fit = "stretch"
     """How images of other shapes get there: stretch, pad (shrunk, with black around) or crop (the middle)."""
     limit: int | None = None
-    """Use at most so many normal images over all parts (or train, if test is given); by default 1,500 of files."""
+    """Most normal images of all parts together (but those of --test-split); by default 1,500 of files, else all."""
     anomaly_ratio: float | None = None
-    """Share of anomalies in validation and test; by default up to 500 in files all serve, of others 0.05 or 0.2."""
+    """Share of anomalies in validation and test; by default all anomalies, for your own files with at most 500 of them;
+    otherwise 0.05 or 0.2, depending on the data set."""
     valid_anomalies: int | None = None
     """Put exactly so many anomalies into validation; by default as many as the anomaly ratio says."""
     test_split: str | None = None

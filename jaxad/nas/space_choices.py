@@ -16,7 +16,7 @@ class SpaceChoices:
     num_layers: int = 3
     """Number of encoder layers N, the most where it varies; the paper's space has architectures of 6N + 2 tokens."""
     min_layers: int | None = None
-    """Least number of encoder layers, from which to num_layers it is one more choice; by default it is always N."""
+    """If it is set, the depth is searched, too, from this to --num-layers; by default all have --num-layers."""
     hypotheses: tuple[str, ...] = _STANDARD["hypothesis"]
     """Anomaly hypotheses to choose from (REG of Eq. 2)."""
     distances: tuple[str, ...] = _STANDARD["distance"]
@@ -26,7 +26,7 @@ class SpaceChoices:
     aggregates: tuple[str, ...] = _STANDARD["aggregate"]
     """How the map of a distance becomes a score, to choose from: mean is the distance itself; max, or the top 1 %."""
     channels: tuple[int, ...] = _STANDARD["channels"]
-    """Numbers of output channels to choose from, layer by layer as all that follows."""
+    """Numbers of output channels to choose from. They are chosen for every layer, as are the flags below."""
     kernels: tuple[int, ...] = _STANDARD["kernel"]
     """Sizes of convolution kernels to choose from; odd."""
     pools: tuple[str, ...] = _STANDARD["pool"]

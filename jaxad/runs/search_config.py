@@ -29,11 +29,12 @@ class SearchConfig(SpaceChoices):
 
     # ---- the search
     space: Literal["auto", "paper", "features"] = "auto"
-    """Search space where its lists are not given: the paper's, one of features, or auto, features of photographs."""
+    """Search space: the paper's, of pixels, one of features, or auto: that of features for images beyond 64 pixels.
+    Its lists are the flags --num-layers to --extra; those that are given replace the space's own."""
     features: FeatureConfig = dataclasses.field(default_factory=FeatureConfig)
-    """Features that children and rivals see."""
+    """Network whose features children and rivals see."""
     rivals: tuple[str, ...] = ("auto",)
-    """Quick detectors that are fitted beside the search, and returned where they are better: auto, none, or names."""
+    """Baselines that are fitted beside the search, the best of them returned if it is better: auto, none, or names."""
     strategy: Annotated[str, STRATEGIES] = "autoad"
     """Who proposes architectures: autoad (the learned controller), random, evolution, or another that is registered."""
     controller: AutoADConfig = dataclasses.field(default_factory=AutoADConfig)
@@ -43,7 +44,7 @@ class SearchConfig(SpaceChoices):
     children: int = 30
     """Number of architectures to try; none is tried twice."""
     population: int = 6
-    """Number of children that start from the same shared weights; their changes are averaged."""
+    """Children trained per step of the controller from the same shared weights; their weight updates are averaged."""
     time_budget: float | None = 300.0
     """Seconds of searching after which the running child is the last; None sets no limit."""
     steps: int = 10
@@ -57,7 +58,7 @@ class SearchConfig(SpaceChoices):
     learning_rate: float = 3e-3
     """Learning rate of children, divided by 10 at 50 % and at 75 % of their steps."""
     regulariser: float = 0.1
-    """Weight of the hypothesis against the distance (Eq. 2 of AutoAD has 1)."""
+    """Weight of the hypothesis relative to the distance (Eq. 2 of AutoAD has 1)."""
     executor: Literal["auto", "sequential", "vmapped"] = "auto"
     """Who trains children: one by one (best on a CPU), or those of equal shape side by side (best on a GPU or TPU)."""
 
@@ -65,7 +66,7 @@ class SearchConfig(SpaceChoices):
     retrain_top: int = 2
     """Number of the best architectures that train from scratch; validation chooses among them."""
     num_seeds: int = 1
-    """Number of such trainings of each, from different weights."""
+    """Random seeds per retrained architecture, each with initial weights of its own."""
     retrain_steps: int = 160
     """Training steps from scratch; validated after 10, 20, 40, ... and the last, and kept as it was at its best."""
     target_fpr: float = 0.05

@@ -1,9 +1,10 @@
 """Settings of AutoAD, and the variants of its ablations (Table V)."""
 
 import dataclasses
+from typing import Literal, get_args
 
-LIKELIHOODS = ("weighted", "plain")
-GAINS = ("natural", "update")
+Likelihood = Literal["weighted", "plain"]
+Gain = Literal["natural", "update"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -13,23 +14,23 @@ class AutoADConfig:
     learning_rate: float = 1e-2
     """Learning rate of Adam for mean, rho and eta. The paper's 3.5e-4 learns nothing within a hundred children."""
     curiosity: float = 0.01
-    """Weight of the normalised information gain in the reward, eta of Eq. 7 (Table V tries 0, 0.01 and 0.1)."""
+    """Weight of the information gain in the reward, called eta in Eq. 7 (Table V tries 0, 0.01 and 0.1)."""
     buffer: int = 10
     """Architectures in the replay buffer (Table V tries 0, 5 and 10); 0 needs imitations and revisits of 0."""
     imitations: int = 4
     """Self-imitation steps after every population."""
     revisits: int = 1
-    """Architectures of the buffer that train the shared weights once more after every population (line 20)."""
+    """Architectures of the replay buffer that train the shared weights again every time (Algorithm 1, line 20)."""
     sharpening: bool = True
     """Whether losses use weights of the sharpened posterior (Eqs. 13-16)."""
     bayesian: bool = True
     """Whether weights have a posterior; without one the controller is a plain LSTM, not curious and not sharpened."""
-    gain: str = "natural"
-    """Information gain of a natural-gradient step (natural, after VIME) or of the actual one (update, Algorithm 1)."""
-    likelihood: str = "weighted"
+    gain: Gain = "natural"
+    """Information gain of which step: a natural-gradient one (natural, VIME), or Adam's (update, Algorithm 1)."""
+    likelihood: Likelihood = "weighted"
     """Whether architectures count by their advantage in the likelihood of Eq. 16 (weighted), or all alike (plain)."""
     keep: int = 0
-    """How many final LSTM states of the best candidates the next population starts from, K of Fig. 1."""
+    """So many of the best architectures pass their final LSTM states to the next population, K of Fig. 1; 0: none."""
     baseline_decay: float = 0.95
     """Decay of the moving average of rewards that is the baseline of REINFORCE."""
     entropy: float = 0.0
@@ -45,7 +46,7 @@ class AutoADConfig:
     sigma0: float = 0.02
     """Standard deviation of sharpened weights around their mean, sigma of Eq. 14."""
     eta: float = 0.01
-    """Standard deviation of the initial step sizes of sharpening, eta of Eq. 14."""
+    """Standard deviation of the initial step sizes of sharpening, eta of Eq. 14 (that of Eq. 7 is the curiosity)."""
     history: int = 10
     """Populations whose median gains scale the information gain."""
 
@@ -63,7 +64,7 @@ class AutoADConfig:
                 raise ValueError(f"{name} is {value!r}; give a whole number from {least} upwards")
         if not 0 <= self.baseline_decay < 1:
             raise ValueError(f"baseline_decay is {self.baseline_decay}; give a number from 0 to below 1")
-        for name, choices in (("likelihood", LIKELIHOODS), ("gain", GAINS)):
+        for name, choices in (("likelihood", get_args(Likelihood)), ("gain", get_args(Gain))):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(choices)}")
         if not self.buffer and (self.imitations or self.revisits):
