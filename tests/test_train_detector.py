@@ -108,7 +108,7 @@ def test_pixels_are_tested_where_there_are_masks(tmp_path, cache):
     assert status == 0, err
     assert "segmentation" in out
     measured = results(tmp_path / "run")["segmentation"]
-    assert {"pixel_auroc", "au_pro", "rpro", "f1", "threshold"} <= measured.keys()
+    assert {"pixel_auroc", "au_pro", "aupimo", "rpro", "f1", "threshold"} <= measured.keys()
     assert measured["pixel_auroc"]["value"] > 0.9
     assert "Pixels" in (tmp_path / "run" / "report.html").read_text()
 

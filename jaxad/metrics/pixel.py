@@ -69,7 +69,7 @@ def _scores(counts: np.ndarray) -> PixelScores:
 
 def pixel_auroc(maps: Array | np.ndarray, masks: Array | np.ndarray) -> float:
     """Probability that an anomalous pixel scores above a normal one, ties one half; pixels of all images pooled."""
-    maps, masks = _checked(maps, masks)
+    maps, masks = checked_maps_and_masks(maps, masks)
     false, true = _curve(maps, ~masks / (~masks).sum(), masks / masks.sum())
     return _area(false, true, 1.0)
 
@@ -82,7 +82,7 @@ def au_pro(maps: Array | np.ndarray, masks: Array | np.ndarray, limit: float = F
     """
     if not 0 < limit <= 1:
         raise ValueError(f"limit is {limit}; give a false-positive rate above 0 and up to 1, such as {FPR_LIMIT}")
-    maps, masks = _checked(maps, masks)
+    maps, masks = checked_maps_and_masks(maps, masks)
     false, overlap = _curve(maps, ~masks / (~masks).sum(), region_weights(masks))
     return _area(false, overlap, limit)
 
@@ -107,7 +107,7 @@ def rpro(
 
     The paper gives no formula for the overlap; this is `region_overlap`. It is not AU-PRO, and usually far smaller.
     """
-    maps, masks = _checked(maps, masks)
+    maps, masks = checked_maps_and_masks(maps, masks)
     threshold = normal_threshold(normal_maps, min_area=min_area)
     return RPRO(region_overlap(maps > threshold, masks), threshold)
 
@@ -138,7 +138,7 @@ def best_threshold(maps: Array | np.ndarray, masks: Array | np.ndarray) -> float
     Halfway between the lowest score that it flags and the next lower one; `map > threshold` flags. Of equals the
     highest.
     """
-    maps, masks = _checked(maps, masks)
+    maps, masks = checked_maps_and_masks(maps, masks)
     false, true = _curve(maps, ~masks, masks)
     levels = np.append(np.unique(maps)[::-1], maps.min() - 1)  # below the last one everything is flagged
     best = int(np.argmax(2 * true[1:] / (false[1:] + true[1:] + masks.sum())))
@@ -203,7 +203,7 @@ def summarise_segmentation(
         raise ValueError(f"resamples={resamples} is below 1: 1000 gives a stable 95 % interval")
     if not 0 < level < 1:
         raise ValueError(f"level={level} is outside (0, 1): give a fraction such as 0.95")
-    maps, masks = _checked(maps, masks)
+    maps, masks = checked_maps_and_masks(maps, masks)
     predicted = _checked_mask(predicted, "predicted masks")
     _check_shapes(predicted, masks, "predicted masks")
     values: dict[str, float] = pixel_scores(predicted, masks)._asdict()
@@ -258,7 +258,7 @@ def _drawn_overlap(predicted: np.ndarray, masks: np.ndarray, draws: np.ndarray) 
 # ---- what is refused -------------------------------------------------------------------------------------------
 
 
-def _checked(maps: Array | np.ndarray, masks: Array | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def checked_maps_and_masks(maps: Array | np.ndarray, masks: Array | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Maps as float64 and masks as booleans, both kinds of pixels among them."""
     maps, masks = _checked_maps(maps, "maps"), _checked_mask(masks, "masks")
     _check_shapes(maps, masks, "maps")

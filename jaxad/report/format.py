@@ -18,6 +18,8 @@ METRICS = {  # name in results["test"]: (name on the page, what it means)
 PIXEL_METRICS = {  # in results["segmentation"]
     "pixel_auroc": ("Pixel AUROC", "chance that a random anomalous pixel scores higher than a random normal one"),
     "au_pro": ("AU-PRO", "share of a defect that is found, mean over false-positive rates of pixels up to 0.3"),
+    "aupimo": ("AUPIMO", "share of an image's defect that is found while 1 to 10 of 100,000 normal pixels are flagged"),
+    "aupimo_zero": ("AUPIMO = 0", "share of the anomalous images of whose defect nothing is found at that rate"),
     "rpro": ("RPRO", "share of a defect that is found at the threshold; not to be compared with AU-PRO"),
     "f1": ("F1", "harmonic mean of precision and recall of pixels at the threshold"),
     "precision": ("Precision", "flagged pixels that are anomalous"),

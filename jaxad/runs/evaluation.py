@@ -11,6 +11,7 @@ from jaxad.data import Task, held_out_normals
 from jaxad.data.batches import to_float
 from jaxad.metrics import image as metrics
 from jaxad.metrics import thresholds
+from jaxad.metrics.aupimo import aupimo
 from jaxad.metrics.pixel import normal_threshold, summarise_segmentation
 from jaxad.metrics.thresholds import Threshold
 from jaxad.training.scoring import map_images, score_images
@@ -43,8 +44,8 @@ def evaluate(
     """Set a threshold on held-out normal images, and test: to be done once, with a detector that is finished.
 
     Image scores are measured by AUROC, both AUPRs, FPR95 and the best F1, maps, where the detector has them and the
-    task has masks, by pixel AUROC, AU-PRO and RPRO and, at the threshold of RPRO, by precision, recall, F1 and IoU.
-    Intervals of 95 % are bootstrapped over images.
+    task has masks, by pixel AUROC, AU-PRO, AUPIMO and RPRO and, at the threshold of RPRO, by precision, recall, F1 and
+    IoU. Intervals of 95 % are bootstrapped over images.
 
     Args:
       detector: that is finished.
@@ -92,7 +93,19 @@ def _evaluate_pixels(
     measured = summarise_segmentation(
         found, found > cut, task.test.masks, normal_maps=normal, seed=seed, resamples=resamples
     )
-    return measured | {"threshold": cut}
+    return measured | _mean_aupimo(found, task.test.masks, seed, resamples) | {"threshold": cut}
+
+
+def _mean_aupimo(maps: np.ndarray, masks: np.ndarray, seed: int, resamples: int) -> dict[str, Any]:
+    """The mean AUPIMO of the anomalous images, its interval over them, and the share that is missed altogether."""
+    if masks.any((1, 2)).all():
+        return {}  # no normal image sets the rates
+    values = aupimo(maps, masks)
+    values = values[np.isfinite(values)]
+    drawn = np.random.default_rng(seed).choice(values, (resamples, len(values))).mean(1)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    of_all = {"value": float(values.mean()), "low": float(low), "high": float(high)}
+    return {"aupimo": of_all, "aupimo_zero": float((values == 0).mean())}
 
 
 def predictions(task: Task, evaluation: Evaluation) -> list[Prediction]:
