@@ -426,7 +426,9 @@ def test_unknown_set_suggests_names(tmp_path):
     with pytest.raises(ValueError, match="unknown dataset 'fasion_mnist': did you mean fashion_mnist"):
         data.load("fasion_mnist", data_dir=tmp_path)
     # The process may also run tests that add a source of their own, bars.
-    with pytest.raises(ValueError, match=r"unknown dataset 'qqqqqq': choose from (bars:SIDE, )?digits"):
+    with pytest.raises(
+        ValueError, match=r"unknown dataset 'qqqqqq': choose from (bars:SIDE, )?btad:PATH/PRODUCT, csv:FILE, digits"
+    ):
         data.load("qqqqqq", data_dir=tmp_path)
 
 

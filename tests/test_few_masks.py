@@ -170,7 +170,7 @@ def test_painted_by_name():
         ("painted:brick:x", {}, "write painted:TEXTURE"),
         ("painted:brick:8", {}, "outside 16..256"),
         ("painted:brick", {"image_size": 32}, "painted:brick:SIZE"),
-        ("crackforest", {}, "write mvtec:PATH/CATEGORY, .*painted:TEXTURE:SIZE"),
+        ("crackforest", {}, "write btad:PATH/PRODUCT, csv:FILE, mvtec:PATH/CATEGORY, .*painted:TEXTURE:SIZE"),
         ("painted:brick:256", {}, "has 4 crops, too few to set good ones aside"),
     ]:
         with pytest.raises(ValueError, match=words):

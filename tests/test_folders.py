@@ -114,7 +114,7 @@ def test_training_images_may_be_in_train_itself_and_good_has_other_names(make, t
     assert counts(task) == [(9, 0), (3, 2), (3, 2)]
     assert task.details["normal"].endswith("/OK")
     more = data.load_task(make(train=9, train__dent=2, test__OK=6, test__dent=4))
-    assert "left out: 2 images in other places of the folder" in data.table(more)
+    assert "left out: 2 images that are no part of this layout (train/dent/000.png, " in data.table(more)
 
 
 def test_parts_of_several_sizes_and_forms_become_one(make, tmp_path, rng):
@@ -127,12 +127,12 @@ def test_parts_of_several_sizes_and_forms_become_one(make, tmp_path, rng):
 
 def test_images_beside_class_folders_are_counted(make):
     task = data.load_task(make(good=20, bad=6, **{".": 3}))
-    assert "left out: 3 images in other places of the folder" in data.table(task)
+    assert "left out: 3 images beside the sub-folders that are read (000.png, 001.png, 002.png)" in data.table(task)
 
 
 def test_what_is_no_layout_says_which_are(make, tmp_path):
-    make(train=0, test=0)
-    with pytest.raises(ValueError, match=r"no images in .* as good images alone.* each class; or train/good"):
+    make(empty=0)
+    with pytest.raises(ValueError, match=r"no images in .* as good images alone.* each class; train/good.* a listing"):
         data.load_task(f"folder:{tmp_path}")
     with pytest.raises(ValueError, match=r"no folder .*nowhere: check the path"):
         data.load_task("folder:nowhere")

@@ -6,9 +6,10 @@ from jaxad.data.images import check_images, decode, resize, to_channels, to_dtyp
 from jaxad.data.loading import load_task
 from jaxad.data.made_anomalies import make_anomalies
 from jaxad.data.protocols.class_sets import ClassSets, load_class_sets
-from jaxad.data.protocols.default import one_class, out_of_distribution, segmentation, task_from_arrays
+from jaxad.data.protocols.default import one_class, out_of_distribution, task_from_arrays
 from jaxad.data.protocols.few_labels import Gamma, gamma_name, labelled_one_class, with_labelled
 from jaxad.data.protocols.few_masks import LabelledTask, check_labelled, few_labels, load_labelled
+from jaxad.data.protocols.given_parts import segmentation
 from jaxad.data.protocols.good_alone import good_alone
 from jaxad.data.protocols.official_test import official_split
 from jaxad.data.reading import read_images

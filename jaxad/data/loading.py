@@ -9,7 +9,8 @@ import numpy as np
 
 from jaxad.data.fitting import AUTO_SIDE, Fit, ImageSize
 from jaxad.data.image_set import ImageSet, class_indices
-from jaxad.data.protocols.default import one_class, out_of_distribution, segmentation
+from jaxad.data.protocols.default import one_class, out_of_distribution
+from jaxad.data.protocols.given_parts import segmentation
 from jaxad.data.protocols.good_alone import good_alone
 from jaxad.data.protocols.official_test import official_split
 from jaxad.data.protocols.splits import anomalies_wanted, check_options, normal_mask
@@ -43,15 +44,18 @@ def load_task(
 
     "mvtec:..." and "painted:..." are segmentation tasks; `ood` makes an out-of-distribution task (of the normal
     classes alone, where these are given too); `normal_classes` a one-class task; digits and textures have a default.
-    What "folder:PATH" is depends on its sub-folders: with train/ and test/ it is as "mvtec:PATH", where masks may be
-    missing; of class sub-folders the one called good, normal, ok or regular is the default; of good images alone
-    (directly in it, or in one sub-folder) anomalies in validation and test are made, see `jaxad.data.good_alone`.
+    What "folder:PATH" is depends on what is in it, and the table of the task says what was found: with train/ and test/
+    it is as "mvtec:PATH" or "btad:PATH", where masks may be missing, with Data/Images as "visa:PATH", with a listing
+    (or as one) as "csv:FILE"; of class sub-folders the one called good, normal, ok or regular is the default; of good
+    images alone (directly in it, or in one sub-folder) anomalies in validation and test are made, see
+    `jaxad.data.good_alone`.
     Of images of your own in arrays `jaxad.data.task_from_arrays` makes one.
 
     Args:
-      dataset: "digits", "textures:SIZE", "painted:TEXTURE:SIZE", "folder:PATH", "mvtec:PATH/CATEGORY", "npz:FILE",
-        "idx:FOLDER", "pairs:FOLDER", the name of a set of TensorFlow Datasets such as "fashion_mnist", or another
-        source that is registered; `jaxad.data.available` lists all.
+      dataset: "digits", "textures:SIZE", "painted:TEXTURE:SIZE", "folder:PATH", "mvtec:PATH/CATEGORY",
+        "btad:PATH/PRODUCT", "visa:PATH/CATEGORY", "csv:FILE", "npz:FILE", "idx:FOLDER", "pairs:FOLDER", the name of a
+        set of TensorFlow Datasets such as "fashion_mnist", or another source that is registered;
+        `jaxad.data.available` lists all.
       ood: names of anomalous sets; noise ("gaussian", "uniform") takes the shape of the normal images.
       normal_classes: names or indices of classes.
       data_dir: folder of prepared TFDS sets; by default the one that TFDS_DATA_DIR names.
@@ -106,7 +110,9 @@ def load_task(
             raise ValueError(f"{dataset} has its own anomalies: leave out ood and normal classes")
         if valid_anomalies is not None or test_split is not None:
             raise ValueError(f"{dataset} has its own test part, to be halved: leave out valid_anomalies and test_split")
-        return _said(segmentation(*_given_parts(dataset, limit, common), limit=limit, seed=seed), fit)
+        train, test = _given_parts(dataset, limit, common)
+        valid = load(dataset, split="valid", **_like(train, common)) if "valid" in (entry.parts or ()) else None
+        return _said(segmentation(train, test, valid=valid, limit=limit, seed=seed), fit)
     if test_split is not None and entry.parts == ():
         raise ValueError(
             f"{dataset} has no part {test_split!r} to test on: leave out test_split, or name a TFDS or IDX set"

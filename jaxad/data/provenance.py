@@ -8,7 +8,15 @@ import numpy as np
 
 from jaxad.data.fitting import fit_words
 
-NAMED = 3  # unreadable files that a table names
+NAMED = 3  # unreadable files, and others that are left out, that a table names
+
+
+class LeftOut(NamedTuple):
+    """What is in a folder and was not read."""
+
+    what: str
+    count: int
+    names: tuple[str, ...]  # of some of it
 
 
 class Reading(NamedTuple):
@@ -22,7 +30,8 @@ class Reading(NamedTuple):
     deep: int = 0
     alpha: int = 0
     no_mask: int = 0  # images of defects without a mask, for which no mask is used
-    beside: int = 0  # images that are left out because they are in other places of the folder
+    layout: str = ""  # what the folder was found to be
+    left_out: tuple[LeftOut, ...] = ()  # what is there, and no part of that
 
 
 def size_facts(
@@ -40,7 +49,8 @@ def reading_details(readings: Iterable[Reading | None], images: np.ndarray) -> d
     """
     unique = list({id(reading): reading for reading in readings if reading is not None}.values())
     fits = [reading.fit for reading in unique if reading.fit]
-    parts = zip(*(reading._replace(fit=0) for reading in unique))
+    layouts = [reading.layout for reading in unique if reading.layout]
+    parts = zip(*(reading._replace(fit=0, layout=0) for reading in unique))
     total = Reading(*(sum(part, start=type(part[0])()) for part in parts))
     details: dict[str, Any] = {}
     if fits:
@@ -57,8 +67,12 @@ def reading_details(readings: Iterable[Reading | None], images: np.ndarray) -> d
         details[mixed[0]] = mixed[1]
     if total.deep:
         details["sixteen_bit"] = [total.deep, total.grey + total.colour]
-    named = {"alpha_dropped": total.alpha, "masks_missing": total.no_mask, "beside": total.beside}
+    named = {"alpha_dropped": total.alpha, "masks_missing": total.no_mask}
     details |= {name: count for name, count in named.items() if count}
+    if layouts:
+        details["layout"] = layouts[0]
+    if total.left_out:  # once, where it is said of both parts of a folder
+        details["left_out"] = [[what, n, list(names)] for what, n, names in dict.fromkeys(total.left_out)]
     if total.unreadable:
         details["unreadable"] = list(total.unreadable)
     return details
@@ -79,12 +93,15 @@ def size_words(details: dict[str, Any], shape: Sequence[int]) -> str:
 def reading_lines(details: dict[str, Any]) -> list[str]:
     """What else is to be said of how images were read, a line each."""
     lines = []
+    if layout := details.get("layout"):
+        lines.append(f"layout: {layout}")
     if unreadable := details.get("unreadable"):
         more = f", and {len(unreadable) - NAMED} more" if len(unreadable) > NAMED else ""
         files = "file" if len(unreadable) == 1 else "files"
         lines.append(f"left out: {len(unreadable)} unreadable {files} ({', '.join(unreadable[:NAMED])}{more})")
-    if count := details.get("beside"):
-        lines.append(f"left out: {count} images in other places of the folder")
+    for what, count, names in details.get("left_out", ()):
+        more = ", ..." if count > NAMED else ""
+        lines.append(f"left out: {count} {what} ({', '.join(names[:NAMED])}{more})")
     if count := details.get("grey_to_rgb"):
         lines.append(f"mixed: {count} grey images became RGB like the others")
     if count := details.get("rgb_to_grey"):

@@ -1,15 +1,12 @@
 """How tasks are made: which images train, which choose among detectors, which measure the chosen one once."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from jaxad._utils.validate import check_seed
-from jaxad.data.equals import Equals, equality_details, equality_lines, sayings, sort_equals
+from jaxad.data.equals import Equals, equality_details, sayings, sort_equals
 from jaxad.data.image_set import ImageSet, from_arrays, list_classes, take
 from jaxad.data.protocols.splits import (
-    alike,
     anomaly_pool,
     check_enough,
     check_left,
@@ -153,71 +150,6 @@ def one_class(
     )
     changed = {"kind": "one-class", "normal_classes": chosen, "anomalous_classes": others}
     return task._replace(details=task.details | changed)
-
-
-def segmentation(train: ImageSet, test: ImageSet, *, limit: int | None = None, seed: int = 0) -> Task:
-    """MVTec protocol of AutoAD: train on good images, halve the test set into validation and test.
-
-    Halves are drawn by defect type, sizes differing by one image at most. Class 0 ("good") is normal.
-
-    Args:
-      train, test: the two parts of one category; without masks for the test part, whole images are labelled alone.
-      limit: use at most this many training images, drawn by `seed`.
-    """
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit {limit} is too small: at least 1 training image is needed")
-    check_seed(seed)
-    if train.labels is None or test.labels is None or train.labels.any():
-        raise ValueError(f"{train.name}: training images must all be of class 0, good: move the others to test")
-    for part in (train, test):
-        check_masks_of(part, part.labels)
-    train, test = alike(train, test)
-    if test.masks is None:
-        train = train._replace(masks=None)
-    equal: dict[str, Any] = {"duplicates_dropped": 0}
-    if train.images.shape[1:] == test.images.shape[1:]:  # otherwise check_task says what is wrong
-        train, test, equal = _use_once(train, test)
-    kinds = {"good": int((test.labels == 0).sum()), "anomalous": int((test.labels > 0).sum())}
-    for kind, count in kinds.items():
-        if count < 2:
-            raise ValueError(
-                f"{train.name}: the test part has {count} different {kind} image(s), and validation and test share "
-                f"them: add images of {'test/good' if kind == 'good' else 'defects, in test/DEFECT'}"
-            )
-    rng = np.random.default_rng(seed)
-    chosen = rng.permutation(len(train.ids))[:limit]
-    for_valid, for_test = halve(test.labels, None, rng)
-
-    def part(dataset: ImageSet, index: np.ndarray) -> Split:
-        index = rng.permutation(index)
-        d = take(dataset, index)
-        return Split(d.images, (d.labels > 0).astype(np.int32), d.masks, d.ids)
-
-    details = {
-        "kind": "segmentation" if test.masks is not None else "given parts",
-        "normal": f"{train.name}/{train.class_names[0] if train.class_names else 'good'}",
-        "anomalous": list(test.class_names[1:]),
-        "anomaly_ratio": float((test.labels > 0).mean()) if len(test.labels) else 0.0,
-        "split": "given by the folders, test halved",
-        "limit": limit,
-        "seed": seed,
-        **equal,
-    }
-    task = Task(train.name, part(train, chosen), part(test, for_valid), part(test, for_test), details)
-    return check_task(with_shape(task, train, test))
-
-
-def _use_once(train: ImageSet, test: ImageSet) -> tuple[ImageSet, ImageSet, dict[str, Any]]:
-    """Both parts without copies and contradictions, and what there is to say of these."""
-    verdicts = [0] * len(train.ids) + [
-        said if label else 0 for label, said in zip(test.labels > 0, sayings((test.labels > 0).astype(int), test.masks))
-    ]  # masks of good images are blank, and those of training images not read
-    found, n = sort_equals([train.images, test.images], verdicts), len(train.ids)
-    if not found.keep[:n].any():
-        said = equality_lines(equality_details(found, [*train.ids, *test.ids]))
-        raise ValueError(f"{train.name}: no training image can be used: {'; '.join(said)}")
-    details = equality_details(found, [*train.ids, *test.ids])
-    return take(train, found.keep[:n]), take(test, found.keep[n:]), details
 
 
 def task_from_arrays(

@@ -1,4 +1,4 @@
-"""Folders of images: good ones alone, a sub-folder for each class, or parts for training and test."""
+"""Folders of images: what one is is found out by the names in it."""
 
 from pathlib import Path
 from typing import Any
@@ -6,56 +6,104 @@ from typing import Any
 import numpy as np
 
 from jaxad.data.image_set import ImageSet
-from jaxad.data.images import image_files
-from jaxad.data.reading import read_files
-from jaxad.data.sources.layouts import find_classes, find_parts, no_images, normal_name
-from jaxad.data.sources.mvtec import mvtec
+from jaxad.data.sources.arranged import read_layout
+from jaxad.data.sources.inside import Missed, images_inside, missing_words
+from jaxad.data.sources.layouts import (
+    NORMAL_NAMES,
+    Layout,
+    beside,
+    find_classes,
+    find_listing,
+    find_parts,
+    normal_name,
+    recognise,
+)
+from jaxad.data.sources.listed import listing_layout, look_at, visa_layout
+from jaxad.data.sources.mvtec import parts_layout
+from jaxad.data.sources.pairs import pairs
 from jaxad.data.sources.registry import Request, source
+
+BESIDE = "images beside the sub-folders that are read"
 
 
 def _look(argument: str) -> dict[str, Any]:
     """What a folder is as a source."""
     path = Path(argument).expanduser()
-    parts = find_parts(path)
-    if parts is not None:
+    kind = recognise(path)
+    if kind == "parts":
+        parts = find_parts(path)
         return {"defects": True, "masks": parts.masks is not None, "parts": ("train", "test"), "normal": (parts.name,)}
-    classes = find_classes(path)
-    if not classes:
-        raise no_images(path)
-    if len(classes) == 1:
+    if kind in ("visa", "csv"):
+        return look_at(visa_layout(path) if kind == "visa" else listing_layout(find_listing(path)))
+    if kind == "pairs":
+        return {"masks": True, "normal": ("good",)}
+    if kind == "alone":
         return {"good": True}
-    normal = normal_name([folder.name for folder in classes])
+    normal = normal_name([folder.name for folder in find_classes(path)])
     return {} if normal is None else {"normal": (normal,)}
+
+
+def class_layout(path: Path) -> Layout:
+    """A folder of class sub-folders, or of one class, which is called as the folder that holds its images.
+
+    Images at any depth belong to the class; folders of masks in it do not.
+
+    Raises:
+      ValueError: a class folder that holds class folders of its own.
+    """
+    folders, missed, files = find_classes(path), [], []
+    labels: list[int] = []
+    nested = False
+    for label, folder in enumerate(folders):
+        found = images_inside(folder, deep=True)
+        inner = sorted(name for name in found.folders if name.lower() in NORMAL_NAMES)
+        if inner and folder.name.lower() not in NORMAL_NAMES:
+            raise ValueError(
+                f"{folder} has class folders of its own ({', '.join(inner)}): give folder:{folder}, or move them up"
+            )
+        missed.append(found.missed)
+        nested = nested or bool(found.folders)
+        files += found.files
+        labels += [label] * len(found.files)
+    if folders != [path]:
+        outside: Missed = images_inside(path, deep=False).missed | {BESIDE: beside(path)}
+        missed.append(outside)
+    words = "class folders" if len(folders) > 1 else "images alone"
+    words += ", of images at any depth" if nested else ""
+    names = tuple(folder.name for folder in folders)
+    return Layout(words, names, tuple(files), np.array(labels, np.int32), None, None, missing_words(missed, path))
+
+
+def layout_of(path: Path) -> Layout:
+    """What a folder or listing holds, by its names alone.
+
+    Raises:
+      ValueError: no layout that is known, naming what was found.
+    """
+    kind = recognise(path)
+    if kind == "csv":
+        return listing_layout(find_listing(path))
+    return {"parts": parts_layout, "visa": visa_layout}.get(kind, class_layout)(path)
 
 
 @source(
     "folder",
     "folder:PATH",
-    "Images of your own: good ones alone, a sub-folder for each class, or train/good, test/good and test/DEFECT.",
+    "Images of your own: good ones alone, a sub-folder for each class, train/good, test/good and test/DEFECT, a "
+    "category of BTAD or VisA, images/ and masks/, or a listing.",
     files=True,
     look=_look,
 )
 def folder(request: Request) -> ImageSet:
-    """Reads a folder of class sub-folders, or one of images alone, which are one class, named after it.
+    """Reads a folder in whatever layout it has: see `jaxad.data.sources.layouts.KNOWN`.
 
-    Of a folder with parts (`train/good`, `test/good`, `test/DEFECT`) it reads one as `mvtec` does. Files that cannot be
-    read are left out.
+    Files that cannot be read are left out, and what is no part of the layout is named.
 
     Raises:
-      ValueError: no images, more than half of them unreadable, or different sizes where no `image_size` is given.
+      ValueError: no known layout, no images, more than half of them unreadable, or different sizes where no
+        `image_size` is given.
     """
     path = request.path()
-    if find_parts(path) is not None:
-        return mvtec(request)
-    classes = [(f, image_files(f)) for f in find_classes(path)]
-    if not classes:
-        raise no_images(path)
-    names = tuple(f.name for f, _ in classes)
-    files = np.array([str(file) for _, group in classes for file in group])
-    labels = np.repeat(np.arange(len(classes), dtype=np.int32), [len(group) for _, group in classes])
-    index = request.choose(lambda: labels, len(labels), names)
-    read = read_files([Path(file) for file in files[index]], request.sizing)
-    index = index[read.kept]
-    beside = 0 if classes[0][0] == path else len(image_files(path))
-    reading = read.reading._replace(beside=beside)
-    return ImageSet(path.name, read.images, labels[index], names, None, files[index], reading)
+    if recognise(path) == "pairs":
+        return pairs(request)
+    return read_layout(request, layout_of(path), path.stem if path.is_file() else path.name)

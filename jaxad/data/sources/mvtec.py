@@ -1,14 +1,95 @@
-"""The folder layout of MVTec AD (Bergmann et al., CVPR 2019): good images to train on, masks of defects to test on."""
+"""The layout of MVTec AD (Bergmann et al., CVPR 2019) and BTAD: good images to train on, and defects to test on."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from jaxad.data.image_set import ImageSet
-from jaxad.data.images import image_files, subfolders
-from jaxad.data.reading import add_masks, read_files
-from jaxad.data.sources.layouts import find_parts, mask_files, no_images
+from jaxad.data.images import subfolders
+from jaxad.data.sources.arranged import read_layout
+from jaxad.data.sources.inside import Missed, images_inside, missing_words
+from jaxad.data.sources.layouts import Layout, find_parts
 from jaxad.data.sources.registry import Request, source
+
+ENDS = ("_mask", "", "_gt", "_label")  # of the names of masks, the likelier first
+ELSEWHERE = "images that are no part of this layout"
+UNUSED = "masks of no image"
+
+
+def parts_layout(path: Path) -> Layout:
+    """The images of `train/good` or directly in `train`, `test/good` and `test/DEFECT`, at any depth, and their masks.
+
+    Masks are `ground_truth/DEFECT/NAME_mask.*`, or NAME.*, NAME_gt.*, NAME_label.*. Class 0 is "good", or normal, ok,
+    regular where the folder is called so.
+
+    Raises:
+      ValueError: another layout.
+    """
+    parts = find_parts(path)
+    if parts is None:
+        raise ValueError(f"{path} has no train/good and test folders: give one category, such as mvtec:DIR/bottle")
+    missed: list[Missed] = []
+
+    def inside(folder: Path, deep: bool = True) -> list[Path]:
+        found = images_inside(folder, deep=deep)
+        missed.append(found.missed)
+        return found.files
+
+    places = [parts.test] if parts.test is not None else []
+    groups = [("train", 0, inside(parts.train, deep=parts.train != path / "train"))]
+    groups += [("test", 0, inside(place)) for place in places]
+    groups += [("test", 1 + i, inside(path / "test" / name)) for i, name in enumerate(parts.defects)]
+    masks: list[Path | None] = []
+    for part, kind, files in groups:
+        if parts.masks is None or kind == 0:
+            masks += [None] * len(files)
+            continue
+        name = parts.defects[kind - 1]
+        found, unused = mask_files(parts.masks / name, files, path / part / name)
+        masks += found
+        missed.append({UNUSED: [str(file) for file in unused]})
+    used = {file for _, _, files in groups for file in files}
+    here = [path, *(folder for folder in subfolders(path) if folder != parts.masks)]
+    others = [file for folder in here for file in images_inside(folder, deep=folder != path).files]
+    missed.append({ELSEWHERE: [str(file) for file in others if file not in used]})
+    with_masks = ", with masks in ground_truth" if any(mask is not None for mask in masks) else ""
+    known = "BTAD" if (parts.name.lower(), parts.defects) == ("ok", ("ko",)) else "MVTec AD"
+    train = "train" if parts.train == path / "train" else f"train/{parts.train.name}"
+    test = "" if parts.test is None else f", test/{parts.test.name}"
+    return Layout(
+        f"{train}{test} and test/DEFECT{with_masks} ({known})",
+        (parts.name, *parts.defects),
+        tuple(file for _, _, files in groups for file in files),
+        np.repeat(np.array([kind for _, kind, _ in groups], np.int32), [len(files) for *_, files in groups]),
+        tuple(part for part, _, files in groups for _ in files),
+        tuple(masks),
+        missing_words(missed, path),
+    )
+
+
+def mask_files(folder: Path, images: Sequence[Path], root: Path) -> tuple[list[Path | None], list[Path]]:
+    """For each image its mask, of the same name at the same depth in a folder, None where there is none; and others.
+
+    Args:
+      root: the folder of the images.
+    """
+    files = images_inside(folder).files if folder.is_dir() else []
+    masks = {file.relative_to(folder).with_suffix(""): file for file in files}
+    found = []
+    for image in images:
+        name = image.relative_to(root).with_suffix("")
+        named = (masks.get(name.with_name(f"{name.name}{end}")) for end in ENDS)
+        found.append(next((file for file in named if file is not None), None))
+    used = set(found)
+    return found, [file for file in files if file not in used]
+
+
+def _read(request: Request) -> ImageSet:
+    if request.split not in ("train", "test"):
+        raise ValueError(f"MVTec-layout folders have no part {request.split!r}: choose train or test")
+    path = request.path()
+    return read_layout(request, parts_layout(path), path.name)
 
 
 @source(
@@ -20,48 +101,18 @@ from jaxad.data.sources.registry import Request, source
     files=True,
 )
 def mvtec(request: Request) -> ImageSet:
-    """Reads one part ("train" or "test") of a category in the layout of MVTec AD, with masks if all defects have one.
+    """Reads one part ("train" or "test") of a category in the layout of MVTec AD; see `parts_layout`."""
+    return _read(request)
 
-    Images: `train/good` or directly in `train`, `test/good`, `test/<defect>`; masks:
-    `ground_truth/<defect>/NAME_mask.*` or `NAME.*`, where more than half of the range is anomalous, fitted by nearest
-    neighbour. Class 0 is "good", or normal, ok, regular where the folder is called so. Where a defect has no mask, no
-    mask is used. Files that cannot be read are left out.
 
-    Raises:
-      ValueError: another layout, a mask of another size than its image, more than half of the files unreadable,
-        different image sizes where no `image_size` is given.
-    """
-    path, split = request.path(), request.split
-    if split not in ("train", "test"):
-        raise ValueError(f"MVTec-layout folders have no part {split!r}: choose train or test")
-    parts = find_parts(path)
-    if parts is None:
-        raise ValueError(f"{path} has no train/good and test folders: give one category, such as mvtec:DIR/bottle")
-    # Defects are listed from the test part for both parts, so that a class has one number.
-    names = (parts.name, *parts.defects)
-    if split == "train":
-        groups = [image_files(parts.train)]
-    else:
-        good = [] if parts.test is None else image_files(parts.test)
-        groups = [good, *(image_files(path / "test" / name) for name in parts.defects)]
-    files = [file for group in groups for file in group]
-    if not files:
-        raise no_images(path / split)
-    labels = np.repeat(np.arange(len(groups), dtype=np.int32), [len(group) for group in groups])
-    masks: list[Path | None] = [None] * len(groups[0])
-    for name, group in zip(parts.defects, groups[1:]):
-        masks += [None] * len(group) if parts.masks is None else mask_files(parts.masks / name, group)
-    index = request.choose(lambda: labels, len(labels), names)
-    chosen, masks = [files[i] for i in index], [masks[i] for i in index]
-    read = read_files(chosen, request.sizing)
-    if split == "train":  # what else is there is no part of this layout
-        other = sum(len(image_files(folder)) for folder in subfolders(path / "train") if folder != parts.train)
-        read = read._replace(reading=read.reading._replace(beside=other))
-    missing = sum(masks[k] is None for k in read.kept if labels[index[k]] > 0)
-    pixels = None
-    if missing:
-        read = read._replace(reading=read.reading._replace(no_mask=missing))
-    else:
-        read, pixels, _ = add_masks(read, chosen, masks, request.sizing.fit)
-    ids = np.array([str(chosen[k]) for k in read.kept])
-    return ImageSet(path.name, read.images, labels[index[read.kept]], names, pixels, ids, read.reading)
+@source(
+    "btad",
+    "btad:PATH/PRODUCT",
+    "A product of BTAD (train/ok, test/ok, test/ko, ground_truth/ko).",
+    parts=("train", "test"),
+    defects=True,
+    files=True,
+)
+def btad(request: Request) -> ImageSet:
+    """Reads one part of a product of BTAD (Mishra et al., ISIE 2021), whose masks are called as their images are."""
+    return _read(request)

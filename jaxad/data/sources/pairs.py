@@ -3,9 +3,11 @@
 import numpy as np
 
 from jaxad.data.image_set import ImageSet
-from jaxad.data.images import image_files
 from jaxad.data.reading import add_masks, read_files
+from jaxad.data.sources.inside import images_inside, missing_words
 from jaxad.data.sources.registry import Request, source
+
+UNUSED = "masks of no image"
 
 
 @source(
@@ -29,7 +31,8 @@ def pairs(request: Request) -> ImageSet:
     for folder in folders:
         if not folder.is_dir():
             raise ValueError(f"no folder {folder}: image/mask pairs are in {path}/images and {path}/masks")
-    files, masks = image_files(folders[0]), {file.stem: file for file in image_files(folders[1])}
+    inside, other = (images_inside(folder, deep=False) for folder in folders)
+    files, masks = inside.files, {file.stem: file for file in other.files}
     if not files:
         raise ValueError(f"no images in {folders[0]}")
     missing = [file for file in files if file.stem not in masks]
@@ -38,6 +41,10 @@ def pairs(request: Request) -> ImageSet:
     # Which class an image is of is known when its mask is read, so that all are read before some are chosen.
     fit = request.sizing.fit
     read, pixels, anomalous = add_masks(read_files(files, request.sizing), files, [masks[f.stem] for f in files], fit)
+    names = {file.stem for file in files}
+    unused = {UNUSED: [str(file) for stem, file in masks.items() if stem not in names]}
+    left_out = missing_words([inside.missed, other.missed, unused], path)
+    reading = read.reading._replace(layout="images/NAME and masks/NAME", left_out=left_out)
     ids = np.array([str(files[i]) for i in read.kept])
     labels = anomalous.astype(np.int32)
-    return request.sample(ImageSet(path.name, read.images, labels, ("good", "defect"), pixels, ids, read.reading))
+    return request.sample(ImageSet(path.name, read.images, labels, ("good", "defect"), pixels, ids, reading))

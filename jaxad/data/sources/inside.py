@@ -1,0 +1,121 @@
+"""What is inside folders: images at any depth, and what is left out there, with how much of it and examples."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from jaxad.data.images import IMAGE_SUFFIXES
+from jaxad.data.provenance import LeftOut
+
+EXAMPLES = 10  # names that are kept of what is left out
+MASKS = frozenset({"ground_truth", "groundtruth", "gt", "mask", "masks"})  # folders of masks, by their names
+OTHER_IMAGES = frozenset(
+    {
+        *(".apng", ".avif", ".dib", ".heic", ".heif", ".ico", ".jfif", ".jpe", ".jxl", ".pam", ".pbm", ".pcx", ".pnm"),
+        *(".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".psd", ".raf", ".raw", ".rw2", ".svg", ".tga", ".xpm"),
+        *(".dcm", ".exr", ".fits", ".hdr", ".j2k", ".jp2", ".jpx", ".npy"),
+    }
+)
+"""Suffixes of images among those that are not read."""
+
+SUFFIXES, OF_MASKS, LINKS = "files with other suffixes", "images in folders of masks", "links to folders"
+Missed = dict[str, list[str]]  # what is left out -> its names
+
+
+class Inside(NamedTuple):
+    """The files of a folder, at any depth."""
+
+    files: list[Path]  # images, sorted
+    missed: Missed
+    folders: set[str]  # names of the folders inside it that have images
+
+
+def images_inside(folder: Path, *, deep: bool = True) -> Inside:
+    """All images in a folder and the folders in it; hidden ones and folders of masks are left out.
+
+    Args:
+      deep: whether to look into folders inside it.
+
+    Raises:
+      ValueError: a folder that cannot be listed.
+    """
+    files: list[Path] = []
+    missed: Missed = {}
+    folders: set[str] = set()
+    for place, names in _walk(folder, missed, deep):
+        images = [name for name in names if is_image(name)]
+        others = [name for name in names if not is_image(name)]
+        masks = Path(place) != folder and Path(place).name.lower() in MASKS
+        if images and Path(place) != folder and not masks:
+            folders.update(Path(place).relative_to(folder).parts)
+        if masks:
+            missed.setdefault(OF_MASKS, []).extend(os.path.join(place, name) for name in images)
+        else:
+            files += [Path(place, name) for name in images]
+        if others:
+            missed.setdefault(SUFFIXES, []).extend(os.path.join(place, name) for name in others)
+    return Inside(sorted(files), missed, folders)
+
+
+def has_images(folder: Path, *, deep: bool = True) -> bool:
+    """Whether there is an image file in a folder or the folders in it, those of masks aside."""
+    places = _walk(folder, {}, deep)
+    return any(
+        any(map(is_image, names))
+        for place, names in places
+        if Path(place) == folder or Path(place).name.lower() not in MASKS
+    )
+
+
+def unread_images(folder: Path) -> list[str]:
+    """Names of files that are images by suffixes that are not read, at any depth."""
+    return [
+        os.path.join(place, name)
+        for place, names in _walk(folder, {}, True)
+        for name in names
+        if os.path.splitext(name)[1].lower() in OTHER_IMAGES - IMAGE_SUFFIXES
+    ]
+
+
+def is_image(name: str) -> bool:
+    """Whether a file is read as an image, by its name."""
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+
+
+def missing_words(missed: Iterable[Missed], root: Path) -> tuple[LeftOut, ...]:
+    """What was left out in all places, with examples named from `root` on."""
+    found: dict[str, dict[str, None]] = {}
+    for each in missed:
+        for what, names in each.items():
+            found.setdefault(what, {}).update(dict.fromkeys(names))
+    return tuple(
+        LeftOut(
+            _kinds(what, names), len(names), tuple(os.path.relpath(name, root) for name in sorted(names)[:EXAMPLES])
+        )
+        for what, names in found.items()
+        if names
+    )
+
+
+def _kinds(what: str, names: Iterable[str]) -> str:
+    """What was left out; of other suffixes also which."""
+    if what != SUFFIXES:
+        return what
+    suffixes = Counter(os.path.splitext(name)[1].lower() or "without any" for name in names)
+    return f"{what}: {', '.join(f'{count} {suffix}' for suffix, count in suffixes.most_common(5))}"
+
+
+def _walk(folder: Path, missed: Missed, deep: bool) -> Iterator[tuple[str, list[str]]]:
+    """Folders and the names of their files, without what is hidden."""
+
+    def fail(error: OSError) -> None:
+        raise ValueError(f"cannot list {error.filename} ({error.strerror}): allow it, or leave it out") from error
+
+    for place, folders, names in os.walk(folder, onerror=fail):
+        folders[:] = sorted(name for name in folders if not name.startswith(".")) if deep else []
+        links = [os.path.join(place, name) for name in folders if os.path.islink(os.path.join(place, name))]
+        if links:  # which are not followed, because they may lead in circles
+            missed.setdefault(LINKS, []).extend(links)
+        yield place, sorted(name for name in names if not name.startswith("."))
