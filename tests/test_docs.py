@@ -27,5 +27,16 @@ def test_links_lead_somewhere(page):
         assert "://" in target or (page.parent / target).exists(), target
 
 
+def test_files_and_functions_of_the_table_of_equations_are_there():
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    rows = re.findall(r"^\|.*\|$", page, re.M)
+    named = [re.findall(r"`([\w/]+\.py)`(?:: ((?:`\w+`(?:, )?)+))?", row) for row in rows]
+    assert sum(map(len, named)) > 30
+    for file, functions in (found for row in named for found in row):
+        content = (ROOT / "jaxad" / file).read_text()
+        for function in re.findall(r"\w+", functions):
+            assert f"def {function}(" in content, (file, function)
+
+
 def test_the_readme_stays_short():
     assert len((ROOT / "README.md").read_text().splitlines()) <= 160

@@ -1,6 +1,7 @@
 """One file with one decorator adds a detector, a strategy, an image source, from outside or as a file of a package."""
 
 import importlib
+import re
 import subprocess
 import sys
 import textwrap
@@ -260,6 +261,15 @@ def test_a_strategy_is_imported_without_the_libraries_of_another():
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
     assert result.stdout.strip() == "False"
+
+
+def test_the_readme_says_what_each_detector_is_and_links_its_file():
+    root = EXPERIMENTS.parent
+    listed = re.findall(r"^\| \[`(\w+)`\]\((\S+)\) \| (.+) \|$", (root / "README.md").read_text(), re.M)
+    of_the_package = {name for name, entry in DETECTORS.items() if entry.config.__module__.startswith("jaxad.")}
+    assert {name: summary for name, _, summary in listed} == {n: DETECTORS[n].summary for n in of_the_package}
+    for name, file, _ in listed:
+        assert re.search(rf'@detector\(\s*"{name}"', (root / file).read_text()), file
 
 
 def test_every_entry_is_said_in_a_sentence():
