@@ -11,9 +11,12 @@ from jaxad.nas import loop, trial
 from jaxad.nas.executors.population import make_executor
 from jaxad.nas.space import SearchSpace
 from jaxad.runs import folder as runs
+from jaxad.runs.forecast import forecast
 from jaxad.runs.inputs import Inputs
 from jaxad.runs.progress import Progress
 from jaxad.types import Info, Key, Search
+
+FORECAST_FROM = 10  # children; fewer take no longer than to find out how long they take
 
 
 class Explored(NamedTuple):
@@ -126,6 +129,9 @@ def explore_task(
         ):
             most = "" if time_budget is None else f", for {time_budget:.0f} s at most (time_budget)"
             progress.log(f"trying {children - len(trials)} architectures on {_sizes(inputs.shapes)}{most}")
+            if not quiet and children - len(trials) >= FORECAST_FROM:
+                expected = forecast(inputs, space, settings)
+                progress.log(expected.sentence(children - len(trials), time_budget))
             for path in journal.skipped:
                 progress.log(f"skipped a damaged checkpoint: {path}")
 
