@@ -82,7 +82,8 @@ def run(config: Config) -> None:
     for detector in detectors.values():  # sizes that do not fit are known before anything is written
         jax.eval_shape(detector.init, jax.random.key(0), example)
     config.check_tasks(sets)
-    with runner.session(config, "agad", data.table(config.task(sets, cells[0])), f"{len(cells)} detectors") as folder:
+    about = data.table(config.task(sets, cells[0])), f"{len(cells)} detectors"
+    with runner.session(config, "agad", *about, data=sets) as folder:
         if folder is None:
             return
         keys = runner.named_keys(config.seed, "train", "test")

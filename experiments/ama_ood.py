@@ -13,7 +13,7 @@ the run folder: open report.html, and score new images with `python experiments/
 """
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 
@@ -53,6 +53,7 @@ class Config(cli.TrainingConfig, data.FittedTaskConfig):
     """Share of the steps before the first checkpoint, after which come the others; by default all are evenly spread."""
     choose: Literal["validation", "last"] = "validation"
     """The saved state: the best on labelled validation images, or that of the last step, which needs no labels."""
+    overruled_by: ClassVar = {"--ama.steps": "epochs"}
 
     def check(self) -> None:
         """Raise ValueError for values out of range."""
@@ -102,8 +103,8 @@ def run(asked: Config) -> None:
     asked.check()
     task = asked.load()
     config = asked.scheduled(len(task.train.images))
-    evals, steps = config.evals(), config.ama.steps  # what does not fit is known before anything is written
-    with runner.session(asked, "ama", data.table(task)) as folder:
+    evals = config.evals()  # what does not fit is known before anything is written
+    with runner.session(asked, "ama", data.table(task), data=task) as folder:
         if folder is None:
             return
         keys = runner.named_keys(config.seed, "train", "test", "pictures")
@@ -118,7 +119,7 @@ def run(asked: Config) -> None:
         options = {"key": keys["test"], "target_fpr": config.target_fpr}
         state, evaluation, by_choice = runs.choose_tested(main, task, config.choose, **options)
         results = runner.task_results(
-            task, evaluation, method="ama", seed=config.seed, training=main.facts(steps, config.batch_size),
+            task, evaluation, method="ama", seed=config.seed, training=main.facts(evals[-1], config.batch_size),
             chosen_by=config.choose, chosen_seed=seed, test_by_choice=by_choice,
             variants=runs.compare_variants(task, trained), notes=notes(config, task, by_choice),
         )  # fmt: skip

@@ -51,7 +51,7 @@ def run(config: Config) -> None:
     config.check()
     task = config.load_task(config.seed)
     config.check(task)
-    with session(config, "autoad", data.table(task), may_differ=MAY_DIFFER) as folder:
+    with session(config, "autoad", data.table(task), data=task, may_differ=MAY_DIFFER) as folder:
         if folder is not None:
             found = search(task, config, output=folder, quiet=config.quiet)
             league.show(found.league, config.reward, quiet=config.quiet)

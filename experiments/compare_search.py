@@ -57,7 +57,8 @@ def run(config: Config) -> None:
     """The whole comparison."""
     config.check()
     task = config.load_task(config.seed)
-    with session(config, "compare", data.table(task), may_differ=MAY_DIFFER) as folder:
+    seen = config.tasks() if config.mode == "search" else task
+    with session(config, "compare", data.table(task), data=seen, may_differ=MAY_DIFFER) as folder:
         if folder is not None:
             known = by_table(config, task, folder) if config.mode == "table" else by_search(config, folder)
             conclude(config, task, folder, known)

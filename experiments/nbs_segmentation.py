@@ -84,7 +84,7 @@ def run(config: Config) -> None:
     tasks = {seed: config.load_labelled(seed) for seed in seeds}
     for task in tasks.values():
         check_methods(config, config.methods, task)
-    with session(config, "nbs", few_masks.table(tasks[config.seed])) as folder:
+    with session(config, "nbs", few_masks.table(tasks[config.seed]), data=tasks) as folder:
         if folder is None:
             return
         cells = {f"{method}-seed{seed}": (method, seed) for seed in seeds for method in config.methods}

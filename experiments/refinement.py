@@ -96,10 +96,11 @@ def run(config: Config) -> None:
     config.check()
     keys = jax.random.split(jax.random.key(config.seed))
     knowledge = make_knowledge(config.backbone, keys[0])
-    with session(config, "refinement", f"classifier: {knowledge.name}") as folder:
+    photos = photographs(SIDE)
+    with session(config, "refinement", f"classifier: {knowledge.name}", data=photos) as folder:
         if folder is None:
             return
-        started, photos = time.monotonic(), photographs(SIDE)
+        started = time.monotonic()
         images, on, off = disturb(photos, config.draws, np.random.default_rng(config.seed))
         errors = learn(config, photos, keys[1])(images)
         maps, parts = refined_maps(knowledge, images, errors, config.draws)  # a photograph at a time

@@ -10,7 +10,7 @@ results.json into the folder that --output names, last.
 
 Every cell is a run folder under --output, kept as it is computed: start the same command again after a kill, or after
 fetching a missing set, and only what is missing runs. tables.md, tables.html and tables.json are written after every
-cell. A cell that cannot run, because its images are not there, leaves a row that says why.
+cell. A cell whose images are not there, or are others than when it ran, leaves a row that says why.
 """
 
 import dataclasses
@@ -60,36 +60,30 @@ def run(config: Config) -> int:
         return 0
     check_at_least(config, "num_seeds")
     specs = {name: load(config, located(name)) for name in config.tables}
-    output = Path(config.output)
-    output.mkdir(parents=True, exist_ok=True)
+    output = table_runs.make_folder(config.output)
     wanted = (cell for spec in specs.values() for cell in cells_of(spec, config.budget, config.num_seeds))
     cells = {table_runs.folder_name(cell): cell for cell in wanted}
-    results, reasons = table_runs.finished_runs(cells, output), {}
+    runs = table_runs.TableRuns(output, cells, experiments=EXPERIMENTS, data_dir=config.data_dir)
 
     def write() -> dict[str, list[tuple[str, ...]]]:
-        known = {cells[name]: found for name, found in results.items()}
+        known = {cells[name]: found for name, found in runs.results.items()}
         options = {"budget": config.budget, "num_seeds": config.num_seeds, "num_cells": len(cells)}
-        return table_runs.write_tables(specs, known, reasons, output, **options)
+        return table_runs.write_tables(specs, known, runs.reasons, output, **options)
 
     def work(cell: Cell) -> Record:
-        name = table_runs.folder_name(cell)
         try:
-            options = {"experiments": EXPERIMENTS, "data_dir": config.data_dir}
-            results[name] = table_runs.run_experiment(cell, output / name, **options)
-            return results[name]
-        except ValueError as error:
-            reasons[cell] = str(error)
-            raise
+            return runs.work(cell)
         finally:
             write()
 
-    fill(cells, results, work, label="cells", quiet=config.quiet, on_error=lambda name, error: None)
+    open_ones = {name: cell for name, cell in cells.items() if cell not in runs.reasons}
+    fill(open_ones, runs.results, work, label="cells", quiet=config.quiet, on_error=lambda name, error: None)
     lines = write()
     if not config.quiet:
         for name, spec in specs.items():
             table(spec.title, HEADS, lines[name])
         print(f"tables:   {output / 'tables.html'}")
-    return 1 if reasons else 0
+    return 1 if runs.reasons else 0
 
 
 def located(name: str) -> Path:

@@ -11,7 +11,7 @@ No labelled anomaly is used but to test: the state is the last one, the threshol
 
 import dataclasses
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import jax
 
@@ -50,12 +50,14 @@ class Config(cli.TrainingConfig, data.TaskConfig):
     """Training steps; by default those of the method's settings, or one pass over the images where it has none."""
     checkpoints: int = 5
     """Number of times that the training is saved on its way."""
+    overruled_by: ClassVar = {"steps=": "steps", "features.backbone=": "features"}
 
     def check(self) -> None:
         """Raise ValueError for values out of range."""
         super().check()
         check_at_least(self, "steps", "checkpoints", "auto_side")
-        self.method()
+        if hasattr(self.method(), "steps"):
+            check_at_least(self.method(), "steps")
 
     def method(self) -> Any:
         """The method's own config, with the steps that are asked for here."""
@@ -88,7 +90,7 @@ def run(config: Config) -> None:
     config.check()
     method, task = config.method(), config.load()
     training_labels(config.detector, method, task)  # what does not fit is known before anything is written
-    with session(config, "detector", data.table(task), may_differ=MAY_DIFFER) as folder:
+    with session(config, "detector", data.table(task), data=task, may_differ=MAY_DIFFER) as folder:
         if folder is None:
             return
         keys = named_keys(config.seed, "train", "test")
@@ -118,7 +120,7 @@ def train(
     """The trained state, as a population of one, and the facts of its training; saved at every checkpoint."""
     images = task.train.images
     batch_size = min(config.batch_size, len(images))
-    steps = config.steps or getattr(method, "steps", math.ceil(len(images) / batch_size))
+    steps = getattr(method, "steps", config.steps or math.ceil(len(images) / batch_size))  # config.steps is in them
     with Progress(steps, label="train", quiet=config.quiet) as progress:
         trained = fit_saved(
             detector, key[None], images, labels=training_labels(config.detector, method, task),

@@ -44,7 +44,7 @@ flags = ["--dataset", "digits"]
 
 
 def spec_of(folder, text=TEXT):
-    (folder / "table.toml").write_text(text)
+    (folder / "table.toml").write_text(text, errors="surrogateescape")
     return read_table(folder / "table.toml")
 
 
@@ -112,6 +112,12 @@ def test_a_path_leads_to_a_number_or_says_what_is_there(results, path, expected)
         ("laptop = [], paper", "desktop = [], paper", "lists for smoke, laptop, paper"),
         ('flags = ["--dataset", "digits"]', "flags = [3]", "give strings"),
         ("[[tasks]]", "[[tasks]", "is not TOML"),
+        ("smoke = 1,", "smoke = true,", "seeds.smoke is True"),
+        ('"digits" = { AUROC = 0.9 }', '"digits" = 0.9', "paper.one.digits is 0.9; give a table of columns"),
+        ('[paper."one"]\n"digits" = { AUROC = 0.9 }', "[paper]\none = 0.9", "paper.one is 0.9; give a table of tasks"),
+        ("AUROC = 0.9", "AUROC = true", "AUROC is True"),
+        ("A table", "A \udcff table", "is not TOML: 'utf-8'"),
+        ("smoke = 1,", "smoke = 1, huge = 2,", "seeds has ['huge']"),
     ],
 )
 def test_files_that_make_no_sense_are_refused(old, new, words, tmp_path):

@@ -2,13 +2,19 @@
 
 import importlib
 import json
+import subprocess
 import sys
+import types
 
+import numpy as np
 import pytest
 from scripts import EXPERIMENTS, call, one_line, run
 
+from jaxad.runs import table_runs
+
 sys.path.append(str(EXPERIMENTS))
 tables = importlib.import_module("tables")
+train_detector = importlib.import_module("train_detector")
 
 METHOD = """
 import argparse, json, pathlib, sys
@@ -81,6 +87,94 @@ def test_what_can_run_runs_once_and_what_cannot_says_why(folder):
     assert len(finished) == 2
     assert call(tables.run, *flags, "--quiet")[0] == 1
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A table of one cell whose images are in an archive."""
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), np.uint8)
+    np.savez(tmp_path / "x.npz", images=images, labels=np.arange(40) // 30)
+    text = TABLE.replace("method.py", "train_detector.py").replace('"--width", "1"', '"--detector", "pca"')
+    flags = f'["--dataset", "npz:{tmp_path / "x.npz"}", "--normal-classes", "0", "--batch-size", "8"]'
+    text = text.replace('["--dataset", "digits"]', flags).replace("smoke = 2", "smoke = 1")
+    (tmp_path / "small.toml").write_text(text.partition('[[tasks]]\nname = "elsewhere"')[0])
+    return images, ("--tables", tmp_path / "small.toml", "--output", tmp_path / "out", "--quiet")
+
+
+def rows(folder):
+    return json.loads((folder / "out" / "tables.json").read_text())["rows"]
+
+
+def test_a_figure_of_other_data_is_not_shown(photos, tmp_path, monkeypatch):
+    images, flags = photos
+    started = []
+
+    def in_this_process(command, **options):
+        started.append(command[2:])
+        status, _, err = call(train_detector.run, *command[2:])
+        return subprocess.CompletedProcess(command, status, stderr=err)
+
+    others = {"PIPE": subprocess.PIPE, "DEVNULL": subprocess.DEVNULL}
+    monkeypatch.setattr(table_runs, "subprocess", types.SimpleNamespace(run=in_this_process, **others))
+    assert call(tables.run, *flags)[0] == 0
+    (first,) = rows(tmp_path)
+    assert len(started) == 1
+    assert call(tables.run, *flags)[0] == 0
+    assert len(started) == 1  # nobody touched the archive
+    archive = tmp_path / "x.npz"
+    content = archive.read_bytes()
+    archive.write_bytes(content)
+    assert call(tables.run, *flags)[0] == 0
+    assert [command[0] for command in started[1:]] == ["--resume"]  # touched: the run is asked, and says yes
+    assert call(tables.run, *flags)[0] == 0
+    assert len(started) == 2
+    np.savez(archive, images=255 - images, labels=np.arange(40) // 30)
+    assert call(tables.run, *flags)[0] == 1
+    (row,) = rows(tmp_path)
+    assert (row["values"], row["mean"]) == ([], None)
+    assert "its data are others than when it was begun: 40 images have other pixels" in row["missing"]
+    archive.write_bytes(content)
+    assert call(tables.run, *flags)[0] == 0
+    assert rows(tmp_path) == [first]
+    for name, damage in (("files.jsonl", ""), ("files.jsonl", "x")):  # lost or torn: asked again
+        (tmp_path / "out" / name).write_text(damage)
+        assert call(tables.run, *flags)[0] == 0
+    (result,) = (tmp_path / "out").glob("*/results.json")
+    whole = result.read_bytes()
+    for torn in (whole[:100], b"", b"[]"):
+        result.write_bytes(torn)
+        assert call(tables.run, *flags)[0] == 1
+        assert str(result) in rows(tmp_path)[0]["missing"]
+    result.unlink()
+    assert call(tables.run, *flags)[0] == 0
+    assert rows(tmp_path)[0]["values"] == first["values"]
+
+
+def test_of_scripts_that_know_no_data_changed_files_count(folder, tmp_path):
+    archive = tmp_path / "x.npz"
+    archive.write_bytes(b"one")
+    (tmp_path / "method.py").write_text(METHOD.replace('"digits"', repr(f"npz:{archive}")))
+    text = TABLE.replace('["--dataset", "digits"]', f'["--dataset", "npz:{archive}"]').replace("smoke = 2", "smoke = 1")
+    (tmp_path / "small.toml").write_text(text.partition('[[tasks]]\nname = "elsewhere"')[0])
+    flags = ("--tables", tmp_path / "small.toml", "--output", tmp_path / "out", "--quiet")
+    assert call(tables.run, *flags)[0] == 0
+    archive.write_bytes(b"two")
+    assert call(tables.run, *flags)[0] == 1
+    assert "files that its command line names have changed. Remove" in rows(tmp_path)[0]["missing"]
+    (tmp_path / "out" / "files.jsonl").unlink()
+    status, _, err = call(tables.run, *flags)
+    assert status == 0
+    assert "1 finished run does not know" in err
+
+
+def test_an_output_that_is_no_folder_ends_in_one_line(folder, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("mine")
+    for where in (tmp_path / "file", tmp_path / "file" / "below", "/proc/none"):
+        status, _, err = call(tables.run, "--tables", folder / "small.toml", "--output", where)
+        assert one_line(status, err, f"cannot use {where} as output folder")
+    monkeypatch.setattr(table_runs.os, "access", lambda *_: False)  # root may write anywhere
+    status, _, err = call(tables.run, "--tables", folder / "small.toml", "--output", tmp_path)
+    assert one_line(status, err, "cannot write to output folder")
 
 
 def test_without_a_table_all_are_listed(folder):

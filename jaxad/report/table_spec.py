@@ -112,14 +112,16 @@ def read_table(path: str | Path) -> TableSpec:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"{path} cannot be read ({error.strerror}); give the file of a table") from error
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # of its characters or of its grammar
         raise ValueError(f"{path} is not TOML: {error}") from error
     known = {"title": str, "protocol": str, "seeds": dict, "columns": dict, "methods": list, "tasks": list}
     _check(content, known, {"paper": dict, "script": str, "budgets": dict}, str(path))
     columns = _paths(content["columns"], f"{path}: columns")
+    if unknown := set(content["seeds"]) - set(BUDGETS):
+        raise ValueError(f"{path}: seeds has {sorted(unknown)}; give numbers for {', '.join(BUDGETS)}")
     for name in BUDGETS:
         seeds = content["seeds"].get(name)
-        if not isinstance(seeds, int) or seeds < 1:
+        if not isinstance(seeds, int) or isinstance(seeds, bool) or seeds < 1:
             raise ValueError(f"{path}: seeds.{name} is {seeds!r}; give a number from 1 upwards")
     shared = {name: content[name] for name in ("script", "budgets", "columns") if name in content}
     methods = tuple(_method(entry, shared, f"{path}: methods") for entry in content["methods"])
@@ -128,13 +130,7 @@ def read_table(path: str | Path) -> TableSpec:
         names = [entry.name for entry in entries]
         if not names or len(set(names)) < len(names):
             raise ValueError(f"{path}: {what} are {names}; give at least one, each with a name of its own")
-    paper = {}
-    for method, by_task in content.get("paper", {}).items():
-        for task, by_column in by_task.items():
-            for column, value in by_column.items():
-                if column not in columns or not isinstance(value, int | float):
-                    raise ValueError(f"{path}: paper.{method}.{task}.{column} is {value!r}; give a number of a column")
-                paper[method, task, column] = float(value)
+    paper = _paper(content.get("paper", {}), columns, f"{path}: paper")
     seeds = {name: content["seeds"][name] for name in BUDGETS}
     return TableSpec(content["title"], content["protocol"], tuple(columns), seeds, methods, tasks, paper)
 
@@ -179,6 +175,22 @@ def _method(entry: Any, shared: Mapping[str, Any], where: str) -> Method:
     flags = {name: _strings(values, f"{where}: budgets.{name}") for name, values in budgets.items()}
     own = _strings(entry.get("flags", []), f"{where}: flags")
     return Method(entry["name"], script, own, flags, _paths(columns, f"{where}: columns"))
+
+
+def _paper(found: Mapping[str, Any], columns: Mapping[str, str], where: str) -> dict[tuple[str, str, str], float]:
+    """Published figures: tables of methods, within these of tasks, within these a number for a column."""
+    paper = {}
+    for method, by_task in found.items():
+        if not isinstance(by_task, dict):
+            raise ValueError(f"{where}.{method} is {by_task!r}; give a table of tasks")
+        for task, by_column in by_task.items():
+            if not isinstance(by_column, dict):
+                raise ValueError(f"{where}.{method}.{task} is {by_column!r}; give a table of columns and numbers")
+            for column, value in by_column.items():
+                if column not in columns or not isinstance(value, int | float) or isinstance(value, bool):
+                    raise ValueError(f"{where}.{method}.{task}.{column} is {value!r}; give a number of a column")
+                paper[method, task, column] = float(value)
+    return paper
 
 
 def _task(entry: Any, where: str) -> Task:

@@ -12,11 +12,14 @@ from jaxad._utils.files import from_json
 from jaxad._utils.registry import Registry
 from jaxad._utils.validate import check_at_least, check_seed, check_share
 from jaxad.runs import folder as runs
+from jaxad.runs.progress import line
+from jaxad.runs.same_run import PROGRAMS, check_program
 
 Config = TypeVar("Config")
 
 MAY_DIFFER = frozenset({"output", "resume", "cache_dir", "quiet", "data_dir", "plugins"})
 """Flags that change no result: a resumed run may be given others."""
+_PLACES = ("output", "resume", "cache_dir", "data_dir")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,11 +44,14 @@ class RunConfig(PluginConfig):
     """Print nothing but errors."""
 
     is_command_line: typing.ClassVar[bool] = True  # errors name flags, see `jaxad._utils.validate`
+    # What may be written, such as "--ama.steps" or "steps=" (of a list), and the field that would overrule it: to give
+    # both is an error, and such a field of a preset gives way.
+    overruled_by: typing.ClassVar[Mapping[str, str]] = {}
 
     def say(self, *lines: str) -> None:
-        """Print, unless asked to be quiet."""
+        """Print, unless asked to be quiet; never raises because nobody reads it any more."""
         if not self.quiet:
-            print(*lines, sep="\n", flush=True)
+            line("\n".join(lines))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,21 +93,26 @@ def main(
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        config = _parse(config_class, presets or {}, preset, arguments, sys.modules[function.__module__].__doc__)
+        said = sys.modules[function.__module__].__doc__
+        config = _parse(config_class, presets or {}, preset, arguments, said)
         for file in getattr(config, "plugins", ()):
             _import_plugin(Path(file))
         if hasattr(config, "seed"):
             check_seed(config.seed, "--seed", count=getattr(config, "num_seeds", None) or 1)
         status = function(config)
     except ValueError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        line(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        status = 2
+    except OSError as error:  # whatever a machine may refuse where nobody has thought of it
+        what = f"{error.filename}: " if error.filename else ""
+        line(f"error: {what}{error.strerror or error}; check path, permissions and free space", file=sys.stderr)
         status = 2
     except MemoryError as error:
         said = f" ({' '.join(str(error).split())})" if str(error) else ""
-        print(f"error: out of memory{said}: give fewer or smaller images, or smaller batches", file=sys.stderr)
+        line(f"error: out of memory{said}: give fewer or smaller images, or smaller batches", file=sys.stderr)
         status = 2
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        line("interrupted", file=sys.stderr)
         status = 130
     sys.exit(status)
 
@@ -116,9 +127,16 @@ def _parse(
     import tyro
 
     fields = {field.name for field in dataclasses.fields(config_class)}
+    _check_arguments(config_class, preset, arguments)
     default = {}
     if preset in fields and (name := _value(arguments, f"--{preset}")) in presets:
         default = dict(presets[name]) | {preset: name}
+    for written, field in getattr(config_class, "overruled_by", {}).items():
+        if any(_is(argument, written) for argument in arguments):
+            if _values(arguments, field):
+                both = f"{written.rstrip('=')} and {_flag(field)}"
+                raise ValueError(f"{both} are both given, and only one of them would count: give one")
+            default.pop(field, None)  # what a preset says gives way to what is written
     if "resume" in fields and (folder := _value(arguments, "--resume")):
         default = stored_settings(config_class, folder) | {"resume": folder}
     start = {"default": config_class(**default)} if default else {}
@@ -142,6 +160,27 @@ def _import_plugin(path: Path) -> None:
         raise ValueError(f"--plugins {path} has the name of another module, {file.stem}: rename the file")
 
 
+def _check_arguments(config_class: type, preset: str, arguments: Sequence[str]) -> None:
+    """Raise ValueError for flags that would be overruled without a word."""
+    hints = typing.get_type_hints(config_class)
+    lists = {name for name, hint in hints.items() if typing.get_origin(hint) is tuple}
+    for name in hints:
+        flag, values = _flag(name), _values(arguments, name)
+        if len(values) > 1 and name in {preset, "resume", *lists}:
+            how = "give all its values after one" if name in lists else "give one"
+            raise ValueError(f"{flag} is given {len(values)} times, and only the last would count: {how}")
+        if name in _PLACES and "" in values:
+            raise ValueError(
+                f"{flag} is empty: give a folder, or leave it out (a variable of the shell that is not set?)"
+            )
+    output, resume = ((_values(arguments, name) or [None])[-1] for name in ("output", "resume"))
+    if "resume" in hints and output and resume and Path(output).absolute() != Path(resume).absolute():
+        raise ValueError(
+            f"--output is {output} and --resume {resume}: a run goes on in its own folder; leave out --output, or "
+            "copy the run and resume the copy"
+        )
+
+
 def _choices(config_class: type) -> Iterator[str]:
     """For every field that names something registered, be it said by a base class: what there is to name."""
     registries = {
@@ -160,6 +199,10 @@ def stored_settings(config_class: type, folder: str | Path) -> dict[str, Any]:
     """What a run was asked for: values of those fields of the config that it knew."""
     with runs.open_run(folder, write=False) as run:
         stored = run.config
+    script = Path(getattr(sys.modules[config_class.__module__], "__file__", None) or "").name
+    mine = next((name for name, program in PROGRAMS.items() if program == script), None)
+    if mine is not None and run.name in PROGRAMS:  # first of all: of another program's settings all would differ
+        check_program(run.path, run.name, mine)
     hints = typing.get_type_hints(config_class)
     try:
         return {name: from_json(hint, stored[name], name) for name, hint in hints.items() if name in stored}
@@ -169,9 +212,24 @@ def stored_settings(config_class: type, folder: str | Path) -> dict[str, Any]:
 
 def _value(arguments: Sequence[str], flag: str) -> str | None:
     """What follows a flag on the command line, if it is there."""
-    for here, following in zip(arguments, [*arguments[1:], None]):
-        if here == flag:
-            return following
-        if here.startswith(f"{flag}="):
-            return here.partition("=")[2]
-    return None
+    return next(iter(_values(arguments, flag.removeprefix("--"))), None)
+
+
+def _values(arguments: Sequence[str], name: str) -> list[str | None]:
+    """What follows the flag of a field, wherever it is on the command line."""
+    return [
+        argument.partition("=")[2] if "=" in argument else following
+        for argument, following in zip(arguments, [*arguments[1:], None])
+        if _is(argument, _flag(name))
+    ]
+
+
+def _is(argument: str, written: str) -> bool:
+    """Whether an argument is what is written, be it a flag, which underscores do not change, or "name=" of a value."""
+    if not written.startswith("--"):
+        return argument.startswith(written)
+    return argument.partition("=")[0].replace("_", "-") == written
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"

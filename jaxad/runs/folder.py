@@ -1,6 +1,7 @@
 """A run is a folder: what was asked, what was tried, where it stands and what came out.
 
-    config.json        what was asked, written once
+    config.json        what was asked, and of which data, written once
+    data.json          what these data are made of, image by image
     trials.jsonl       one line per trained child, append-only; a line counts once its newline is written
     checkpoint/        the state to go on from (`jaxad.training.checkpoint.Checkpoints`)
     best/              the detector that was found
@@ -26,6 +27,8 @@ from typing import Any
 
 from jaxad._utils.files import to_json, write_json
 from jaxad._utils.version import VERSION
+from jaxad.data.fingerprint import Fingerprint
+from jaxad.runs.same_run import PLACES, check_data, check_program, check_settings, remember_data
 from jaxad.training.checkpoint import Checkpoints
 
 try:
@@ -45,6 +48,7 @@ class Run:
     path: Path
     name: str
     config: dict  # as stored: what JSON makes of the config given to create_run
+    data: dict | None = None  # summary of the fingerprint of its data; None where it was begun without
     _lock: int | None = field(default=None, repr=False)  # file descriptors
     _trials: int | None = field(default=None, repr=False)
 
@@ -77,14 +81,16 @@ class Run:
         self.close()
 
 
-def create_run(output: str | Path | None, config: Any, *, name: str) -> Run:
+def create_run(output: str | Path | None, config: Any, *, name: str, data: Fingerprint | None = None) -> Run:
     """Make a run folder and lock it; `output` None makes `runs/<name>-<YYYYmmdd-HHMMSS>`.
 
-    `config` is a dict or dataclass that `to_json` takes. Raises ValueError where the folder holds anything
-    already, cannot be written, or is being written by another process.
+    `config` is a dict or dataclass that `to_json` takes; `data` is what the run will know its data again by.
+    Raises ValueError where the folder holds anything already, cannot be written, or is being written by another
+    process.
     """
     stored = {"format": _FORMAT, "jaxad": VERSION, "name": name, "created": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
-    stored["config"] = to_json(config)
+    summary = None if data is None else data.summary()
+    stored |= {"config": to_json(config)} | ({} if summary is None else {"data": summary})
     path = _fresh_folder(name) if output is None else Path(output)
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -97,10 +103,12 @@ def create_run(output: str | Path | None, config: Any, *, name: str) -> Run:
     try:
         _refuse_used(path)  # another process may have been faster to the lock
         write_json(path / "config.json", stored)
+        if data is not None:
+            remember_data(path, data)
     except BaseException:
         os.close(lock)
         raise
-    return Run(path=path, name=name, config=stored["config"], _lock=lock)
+    return Run(path=path, name=name, config=stored["config"], data=summary, _lock=lock)
 
 
 def open_run(
@@ -109,18 +117,27 @@ def open_run(
     *,
     may_differ: Collection[str] = _MAY_DIFFER,
     write: bool = True,
+    name: str | None = None,
+    data: Fingerprint | None = None,
 ) -> Run:
     """Open an existing run folder: to go on with it, or with `write=False` only to read it.
 
-    With a `config`, every field outside `may_differ` (names, or dotted paths of nested fields) must equal the
-    stored one. Raises ValueError where the folder is no run, the config differs (naming fields and both
-    values), or another process is writing the run.
+    With a `name` it must be a run of that kind. With a `config`, every field outside `may_differ` (names, or
+    dotted paths of nested fields) must equal the stored one. With `data` their content must be that of the run's,
+    and then settings that say where they are may differ, too; a run that knows no data takes any. Raises ValueError
+    where the folder is no run, anything differs (naming it), or another process is writing the run.
     """
     path = Path(path)
     stored = _stored(path)
-    run = Run(path=path, name=stored["name"], config=stored["config"])
+    known = stored["data"] if isinstance(stored.get("data"), dict) else None
+    run = Run(path=path, name=stored["name"], config=stored["config"], data=known)
+    if name is not None:
+        check_program(path, run.name, name)
     if config is not None:
-        _compare(path, run.config, to_json(config), may_differ)
+        moved = PLACES if data is not None and known is not None else frozenset()
+        check_settings(path, run.config, to_json(config), moved | set(may_differ))
+    if data is not None and known is not None:
+        check_data(path, known, data)
     if write:
         try:
             run._lock = _lock(path)
@@ -299,35 +316,3 @@ def _lock(path: Path) -> int | None:
 def _require_lock(run: Run) -> None:
     if run._lock is None:
         raise ValueError(f"run {run.path} is open for reading only; open it with open_run(path) to write")
-
-
-def _flatten(config: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested dicts as one, keyed by dotted path."""
-    if not isinstance(config, dict) or (prefix and not config):
-        return {prefix: config}
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        flat |= _flatten(value, f"{prefix}.{key}" if prefix else str(key))
-    return flat
-
-
-def _compare(path: Path, stored: dict, given: dict, may_differ: Collection[str]) -> None:
-    """Raise ValueError naming the first fields whose values differ."""
-    a, b = _flatten(stored), _flatten(given)
-    names = [
-        name
-        for name in a | b
-        if not any(name == allowed or name.startswith(f"{allowed}.") for allowed in may_differ)
-        and (name not in a or name not in b or a[name] != b[name])
-    ]
-    if names:
-        shown = [f"{name} is {_show(a, name)} in the run but {_show(b, name)} was asked for" for name in names[:3]]
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        raise ValueError(
-            f"cannot resume {path} with another configuration: {', '.join(shown)}{more}; "
-            "leave these options as they were, or start a new run"
-        )
-
-
-def _show(flat: dict[str, Any], name: str) -> str:
-    return json.dumps(flat[name]) if name in flat else "absent"

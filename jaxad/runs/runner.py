@@ -4,7 +4,7 @@ An experiment reads so:
 
     def run(config):
         task = config.load_task(config.seed)
-        with session(config, "mine", data.table(task)) as folder:
+        with session(config, "mine", data.table(task), data=task) as folder:
             if folder is None:
                 return  # it was finished, which has been said
             keys = named_keys(config.seed, "train", "test")
@@ -27,6 +27,7 @@ from jaxad import data
 from jaxad._utils import compile as backend
 from jaxad._utils import files
 from jaxad.data import Task
+from jaxad.data.fingerprint import fingerprint
 from jaxad.runs import saving
 from jaxad.runs.cli import MAY_DIFFER, RunConfig
 from jaxad.runs.evaluation import Evaluation, predictions
@@ -37,7 +38,7 @@ from jaxad.types import Key, State
 
 @contextmanager
 def session(
-    config: RunConfig, name: str, *about: str, may_differ: Collection[str] = MAY_DIFFER
+    config: RunConfig, name: str, *about: str, data: Any = None, may_differ: Collection[str] = MAY_DIFFER
 ) -> Iterator[Run | None]:
     """The run folder that a config asks for, locked while it is open; None where the run is finished already.
 
@@ -47,16 +48,21 @@ def session(
     Args:
       name: of the kind of run.
       about: lines to print, such as the table of the task.
+      data: what `jaxad.data.fingerprint.fingerprint` takes: all that results depend on. A run is continued with data of
+        the same content, wherever they are now, or not at all.
       may_differ: settings that a continued run may be given anew.
 
     Raises:
       ValueError: what `runs.folder.open_run` and `create_run` refuse.
     """
-    if config.resume:
-        opened = open_run(config.resume, config, may_differ=may_differ)
+    known = None if data is None else fingerprint(data)
+    if config.resume is not None:
+        opened = open_run(config.resume, config, name=name, data=known, may_differ=may_differ)
     else:
-        opened = create_run(config.output, config, name=name)
+        opened = create_run(config.output, config, name=name, data=known)
     with opened as folder:
+        if folder.data is None and known is not None:
+            config.say(f"{folder.path} was begun before runs knew their data: give it the data that it was begun with")
         if is_finished(folder):
             config.say(f"{folder.path} is finished: open {folder.path / 'report.html'}")
             yield None

@@ -16,6 +16,7 @@ import numpy as np
 from jaxad import data, report
 from jaxad._utils import files
 from jaxad.data import Task
+from jaxad.data.fingerprint import fingerprint
 from jaxad.methods.autoencoder import AutoencoderConfig, reconstruct
 from jaxad.methods.common.patch_features import FeatureConfig
 from jaxad.metrics.thresholds import Threshold, false_positive_rate
@@ -180,12 +181,12 @@ def _opened(
         return
     stored = files.to_json(config) | {"task": _identity(task)}
     if resume is None:
-        opened = create_run(output, stored, name="search")
+        opened = create_run(output, stored, name="search", data=fingerprint(task))
     else:
         with open_run(resume, write=False) as run:
             if "task" not in run.config:
                 raise ValueError(f"{resume} was begun by a command: continue it with the command and --resume {resume}")
-        opened = open_run(resume, stored, may_differ={"time_budget"})
+        opened = open_run(resume, stored, may_differ={"time_budget"}, data=fingerprint(task))
     with opened as run:
         yield run
 

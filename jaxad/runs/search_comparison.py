@@ -11,6 +11,7 @@ whatever a user's search does; what it found is trained from scratch and tested.
 import dataclasses
 import functools
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from typing import Literal
 
@@ -86,6 +87,10 @@ class ComparisonConfig(RunConfig, TaskConfig):
     def child(self, steps: int) -> trial.TrialConfig:
         """How a child trains."""
         return trial.TrialConfig(steps=steps, batch_size=self.batch_size)
+
+    def tasks(self) -> Iterator[tuple[str, Task]]:
+        """The task of every seed, by a name for it, each made when its turn comes: what real searches depend on."""
+        return ((f"seed {seed}", self.load_task(self.seed + seed)) for seed in range(self.num_seeds))
 
     def strategies(self) -> dict[str, Search]:
         """What is compared, by name."""

@@ -1,7 +1,11 @@
 """The runs of experiments that tables need: each a folder of its own, and tables as they stand whenever one has ended.
 
 SCRIPT-HASH-SEED/   a run folder, named by its script and a hash of its command line
+files.jsonl         of every finished run the state of the files that its command line names
 tables.md, tables.html, tables.json
+
+A figure of data that are others now is no figure of the table. So a finished run whose files have another state than
+when it ran is asked itself: `--resume` ends well where its data have the same content, and says what differs otherwise.
 """
 
 import hashlib
@@ -9,15 +13,30 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from jaxad._utils import files
 from jaxad.report.paper_tables import render_tables, table_cells, tables_markdown
 from jaxad.report.table_spec import Cell, TableSpec, others_of, rows_of
+from jaxad.runs.grid import Records
+from jaxad.runs.progress import line
 
 Results = Mapping[str, Any]  # of a run, as results.json has them
+
+
+def make_folder(output: str) -> Path:
+    """The folder of all runs and tables; ValueError where there cannot be one."""
+    path = Path(output)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        usable = os.access(path, os.W_OK)
+    except OSError as error:
+        raise ValueError(f"cannot use {path} as output folder: {error.strerror}; choose another --output") from error
+    if not usable:
+        raise ValueError(f"cannot write to output folder {path}: choose another --output")
+    return path
 
 
 def with_scripts(spec: TableSpec, experiments: Path, beside: Path) -> TableSpec:
@@ -42,33 +61,116 @@ def folder_name(cell: Cell) -> str:
     return f"{Path(cell.script).stem}-{digest[:10]}-{cell.seed}"
 
 
-def finished_runs(cells: Mapping[str, Cell], output: Path) -> dict[str, Results]:
-    """The results of those runs that have ended, by the names of their folders."""
-    paths = {name: output / name / "results.json" for name in cells}
-    return {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
-
-
-def run_experiment(cell: Cell, folder: Path, *, experiments: Path, data_dir: str | None = None) -> Results:
-    """Run an experiment in a folder, or what is left of it, in a process of its own.
+class TableRuns:
+    """The runs of some tables in a folder: which have ended, and how those that have not come to run.
 
     Args:
+      output: the folder of all runs.
+      cells: all of them, by the names of their folders.
       experiments: the folder of scripts that are named.
       data_dir: where prepared TFDS sets are; by default TFDS_DATA_DIR.
-
-    Raises:
-      ValueError: what the experiment says for its last where it ends without results.
     """
-    command = [sys.executable, str(experiments / cell.script)]
-    if (folder / "config.json").exists():
-        command += ["--resume", str(folder), "--quiet"]
-    else:
-        command += [*cell.flags, "--seed", str(cell.seed), "--output", str(folder), "--quiet"]
-    environment = os.environ | ({"TFDS_DATA_DIR": data_dir} if data_dir else {})
-    done = subprocess.run(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or [f"ended with status {done.returncode}"])[-1]
-        raise ValueError(last.removeprefix("error: "))
-    return json.loads((folder / "results.json").read_text())
+
+    def __init__(
+        self, output: Path, cells: Mapping[str, Cell], *, experiments: Path, data_dir: str | None = None
+    ) -> None:
+        self.output, self.cells = output, cells
+        self.results: dict[str, Results] = {}  # of those that have ended, by the names of their folders
+        self.reasons: dict[Cell, str] = {}  # why others have none
+        self._experiments, self._data_dir = experiments, data_dir or os.environ.get("TFDS_DATA_DIR")
+        self._states = Records(output / "files.jsonl")
+        seen: dict[Path, bytes] = {}
+        ended = [name for name in cells if (output / name / "results.json").exists()]
+        unknown = [name for name in ended if not self._take(name, seen)]
+        if unknown:
+            some = f"{len(unknown)} finished run{'s do' if len(unknown) > 1 else ' does'} not know their data"
+            line(f"{some}, such as {output / unknown[0]}: taken as if these were the same", file=sys.stderr)
+
+    def work(self, cell: Cell) -> Results:
+        """Run an experiment in its folder, or what is left of it, in a process of its own.
+
+        Raises:
+          ValueError: what the experiment says for its last where it ends without results.
+        """
+        name = folder_name(cell)
+        state = self._state(cell)  # as it was before anything was read
+        try:
+            if (self.output / name / "config.json").exists():
+                self._start(cell, "--resume", str(self.output / name))
+            else:
+                self._start(cell, *cell.flags, "--seed", str(cell.seed), "--output", str(self.output / name))
+            self.results[name] = self._read(name)
+        except ValueError as error:
+            self.reasons[cell] = str(error)
+            raise
+        self._states[name] = {"state": state}
+        return self.results[name]
+
+    def _take(self, name: str, seen: dict[Path, bytes]) -> bool:
+        """Take the results of a finished run, or why they do not count; False where its data cannot be known again."""
+        cell, folder = self.cells[name], self.output / name
+        state, known = self._state(cell, seen), self._states.get(name, {}).get("state")
+        try:
+            found = self._read(name)
+            knows = (folder / "config.json").exists() and "data" in files.read_json(folder / "config.json")
+        except ValueError as error:
+            self.reasons[cell] = f"{error} Remove that file, and the run goes on from where it was saved"
+            return True
+        try:
+            if known != state and knows:
+                self._start(cell, "--resume", str(folder))  # which ends at once
+                self._states[name] = {"state": state}
+            elif known not in (None, state):
+                raise ValueError("files that its command line names have changed")
+            self.results[name] = found
+        except ValueError as error:
+            self.reasons[cell] = f"{error}. Remove {folder} to have it run anew"
+        return knows or known is not None or not any(_named(cell, self._data_dir))
+
+    def _read(self, name: str) -> Results:
+        results = files.read_json(self.output / name / "results.json")
+        if not isinstance(results, dict):
+            raise ValueError(f"{self.output / name / 'results.json'} holds no results")
+        return results
+
+    def _start(self, cell: Cell, *flags: str) -> None:
+        command = [sys.executable, str(self._experiments / cell.script), *flags, "--quiet"]
+        environment = os.environ | ({"TFDS_DATA_DIR": self._data_dir} if self._data_dir else {})
+        done = subprocess.run(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+        if done.returncode != 0:
+            last = (done.stderr.strip().splitlines() or [f"ended with status {done.returncode}"])[-1]
+            raise ValueError(last.removeprefix("error: "))
+
+    def _state(self, cell: Cell, seen: dict[Path, bytes] | None = None) -> str:
+        """A digest of the files that a command line names, by size and time: equal where nobody touched them."""
+        digest, seen = hashlib.sha256(), {} if seen is None else seen
+        for path in sorted(set(_named(cell, self._data_dir))):
+            if path not in seen:
+                seen[path] = hashlib.sha256(b"".join(self._stats(path))).digest()
+            digest.update(seen[path])
+        return digest.hexdigest()
+
+    def _stats(self, path: Path) -> Iterator[bytes]:
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if file.is_file() and not file.is_relative_to(self.output):
+                stat = file.stat()
+                yield f"{file}\0{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ctime_ns}\n".encode(
+                    errors="surrogateescape"
+                )
+
+
+def _named(cell: Cell, data_dir: str | None) -> Iterator[Path]:
+    """The files and folders that a command line names: PATH, KIND:PATH, or a set in the folder of prepared ones."""
+    for flag in cell.flags:
+        value = flag.partition("=")[2] if flag.startswith("--") else flag
+        places = [value, value.partition(":")[2], *([os.path.join(data_dir, value)] if data_dir and value else [])]
+        for place in filter(None, places):
+            path = Path(place).expanduser()
+            try:
+                if path.exists():
+                    yield path
+            except (OSError, ValueError):  # too long for a name
+                continue
 
 
 def write_tables(
