@@ -1,10 +1,14 @@
 """Image sets of tensorflow-datasets, read from ArrayRecord files without TensorFlow."""
 
+import contextlib
 import difflib
+import json
 import os
-import socket
+import threading
+import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +18,8 @@ from jaxad.data.reading import read_files
 from jaxad.data.sources.registry import SOURCES, Request, source
 
 COMMON = ("fashion_mnist", "mnist", "cifar10")
+HOST = "https://www.tensorflow.org"  # that is asked for before a download is tried
+PATIENCE = 5.0  # seconds that it has to answer
 
 
 @source(
@@ -31,7 +37,7 @@ def tfds(request: Request) -> ImageSet:
     that the environment variable TFDS_DATA_DIR names, else in ~/tensorflow_datasets.
 
     Raises:
-      ValueError: an unknown set or part, a set that is not prepared and cannot be, a set without images.
+      ValueError: an unknown set or part, a set that is not prepared and cannot be, a set without images, damaged files.
     """
     import tensorflow_datasets as library
 
@@ -41,7 +47,9 @@ def tfds(request: Request) -> ImageSet:
     image_key = _only(features, library.features.Image, name)
     label_key = next((k for k, f in features.items() if isinstance(f, library.features.ClassLabel)), None)
     positions = _positions(library, builder, name, split)
-    source = builder.as_data_source(split, decoders={image_key: library.decode.SkipDecoding()})
+    with _intact(builder, positions):
+        source = builder.as_data_source(split, decoders={image_key: library.decode.SkipDecoding()})
+        count = len(source)
 
     class_names = tuple(features[label_key].names) if label_key else ()
     examples: dict[int, tuple[int, bytes]] = {}  # the compressed images are small beside the decoded ones
@@ -49,22 +57,50 @@ def tfds(request: Request) -> ImageSet:
     def read(index: Sequence[int]) -> None:
         for start in range(0, len(index), 4096):
             block = index[start : start + 4096]
-            for i, example in zip(block, source.__getitems__(block)):
-                examples[i] = (example[label_key] if label_key else 0, example[image_key])
+            with _intact(builder, positions):
+                for i, example in zip(block, source.__getitems__(block)):
+                    examples[i] = (example[label_key] if label_key else 0, example[image_key])
 
     def labels() -> np.ndarray | None:
         if label_key is None:
             return None
-        read(list(range(len(source))))
-        return np.array([examples[i][0] for i in range(len(source))], np.int32)
+        read(list(range(count)))
+        return np.array([examples[i][0] for i in range(count)], np.int32)
 
-    index = request.choose(labels, len(source), class_names).tolist()
+    index = request.choose(labels, count, class_names).tolist()
     read([i for i in index if i not in examples])
     height, width, _ = features[image_key].shape
     size = None if None in (height, width) else (height, width)
-    decoded = read_files([examples[i][1] for i in index], request.sizing, size=size, strict=True)
+    with _intact(builder, positions):
+        decoded = read_files([examples[i][1] for i in index], request.sizing, size=size, strict=True)
     chosen = np.array([examples[i][0] for i in index], np.int32) if label_key else None
     return ImageSet(name, decoded.images, chosen, class_names, None, positions[index], decoded.reading)
+
+
+@contextlib.contextmanager
+def _intact(builder: Any, positions: np.ndarray) -> Iterator[None]:
+    """Raises ValueError, with the files to get again, for whatever goes wrong in reading them.
+
+    Args:
+      positions: ids of the examples of the parts that are read.
+    """
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:  # its readers raise RuntimeError, those of examples and images others
+        if isinstance(error, ValueError) and error.__cause__ is None:
+            raise  # what is asked for is wrong, not what is there
+        parts = {name.split("/")[-2] for name in (positions[0], positions[-1])} if len(positions) else set()
+        files = [str(file) for part in sorted(parts) for file in builder.info.splits[part].filepaths]
+        missing = [file for file in files if not os.path.exists(file)]
+        reason = "it is missing" if missing else str(error).split("; ")[0]
+        named = missing or files
+        more = f" or {len(named) - 1} more" if len(named) > 1 and not missing else ""
+        raise ValueError(
+            f"cannot read {named[0] if named else builder.data_path}{more} ({reason}): copy it again, or remove "
+            f"{builder.data_path} and prepare the set anew"
+        ) from error
 
 
 def _only(features: Any, kind: type, name: str) -> str:
@@ -94,8 +130,15 @@ def _builder(library: Any, name: str, data_dir: str | os.PathLike | None) -> Any
     try:
         builder = library.builder(name, data_dir=data_dir)
     except Exception as error:  # TFDS raises many types here, most of them its own
+        for file in _torn(Path(place).expanduser(), name):
+            remedy = f"copy it again, or remove {file.parent} and prepare {name} anew"
+            raise ValueError(f"cannot read {file} (it is empty or torn): {remedy}") from error
         known = [entry.usage for entry in SOURCES.values()]
         names = {*SOURCES, *library.list_builders(with_community_datasets=False)}
+        if name.partition("/")[0].partition(":")[0] in names:  # the set is known, and something else is wrong
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            remedy = "check the name after it, or copy or prepare it again"
+            raise ValueError(f"cannot open {name} in {place} ({reason}): {remedy}") from error
         close = difflib.get_close_matches(name, sorted(names))
         hint = f"did you mean {' or '.join(close)}?" if close else f"choose from {', '.join(known)}"
         raise ValueError(f"unknown dataset {name!r}: {hint}") from error
@@ -120,12 +163,34 @@ def _builder(library: Any, name: str, data_dir: str | os.PathLike | None) -> Any
         raise ValueError(f"{name} is not prepared in {place} and TFDS could not do it ({reason}): {remedy}") from error
 
 
+def _torn(place: Path, name: str) -> Iterator[Path]:
+    """Descriptions of a prepared set that are no JSON objects."""
+    folder = place / name.partition("/")[0].partition(":")[0]
+    for file in sorted(folder.rglob("*.json")) if folder.is_dir() else ():
+        try:
+            sound = isinstance(json.loads(file.read_bytes()), dict)
+        except (OSError, ValueError):
+            sound = False
+        if not sound:
+            yield file
+
+
 def _online() -> bool:
-    """Whether a download can work at all; TFDS itself would retry for minutes before giving up."""
-    if urllib.request.getproxies():
-        return True
-    try:
-        socket.create_connection(("www.tensorflow.org", 443), timeout=3).close()
-    except OSError:
-        return False
-    return True
+    """Whether a download can work at all, also by a proxy; TFDS itself would retry for minutes before giving up."""
+    answered = threading.Event()
+
+    def ask() -> None:
+        try:
+            urllib.request.urlopen(urllib.request.Request(HOST, method="HEAD"), timeout=PATIENCE).close()
+        except urllib.error.HTTPError as error:
+            if error.code in (407, 502, 503, 504):  # said by a proxy that does not get there
+                return
+        except (OSError, ValueError):
+            return
+        answered.set()
+
+    # In a thread that nobody waits for, because names are looked up for as long as the system likes.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(2 * PATIENCE)
+    return answered.is_set()
