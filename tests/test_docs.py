@@ -1,5 +1,6 @@
 """The Python that README and docs show runs as it stands, and their links lead somewhere."""
 
+import os
 import re
 import subprocess
 import sys
@@ -19,6 +20,19 @@ def test_blocks_run_one_after_another(page):
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert done.stdout
+
+
+@pytest.mark.slow
+def test_the_minimal_detector_keeps_the_contract_in_a_folder_of_its_own(tmp_path):
+    """By the command that the page shows."""
+    (tmp_path / "mean_image.py").write_text(SHOWN["extending.md"][0])
+    (words,) = re.findall(r"^PYTHONPATH=FOLDER python (.*?)  #", (ROOT / "docs" / "extending.md").read_text(), re.M)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run(
+        [sys.executable, *words.split()], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stdout
+    assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 10
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
