@@ -1,5 +1,6 @@
 """One file with one decorator adds a detector, a strategy, an image source, from outside or as a file of a package."""
 
+import contextlib
 import importlib
 import re
 import subprocess
@@ -65,33 +66,44 @@ def elsewhere(config=None, **fields):
 """
 
 
+@contextlib.contextmanager
+def another_process(*modules):
+    """What is registered and imported here is forgotten afterwards."""
+    before = dict(DETECTORS._entries), dict(DETECTORS._origins)
+    try:
+        yield
+    finally:
+        DETECTORS._entries, DETECTORS._origins = before
+        for module in modules:
+            sys.modules.pop(module, None)
+
+
 def test_scripts_import_plugins_and_saved_detectors_name_theirs(tmp_path, monkeypatch):
     file = tmp_path / "elsewhere_plugin.py"
     file.write_text(PLUGIN)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    before = dict(DETECTORS._entries), dict(DETECTORS._origins)
+    monkeypatch.chdir(tmp_path)
     script, scorer = map(importlib.import_module, ("train_detector", "detect"))
     flags = ("--detector", "elsewhere", "--dataset", "bars:8", "--output", tmp_path / "run")
     status, _, err = call(script.run, *flags)
     assert one_line(status, err, "there is no detector 'elsewhere'")
-    try:
-        status, _, err = call(script.run, *flags, "--plugins", file)
+    with another_process(file.stem):
+        status, _, err = call(script.run, *flags, "--plugins", file.name)
         assert status == 0, err
-    finally:  # as it is in another process
-        DETECTORS._entries, DETECTORS._origins = before
-        sys.modules.pop(file.stem, None)
+    monkeypatch.chdir("/")
+    with another_process(file.stem):  # the run knows its plugins
+        status, out, err = call(script.run, "--resume", tmp_path / "run")
+        assert status == 0, err
+        assert "is finished" in out
     archive = tmp_path / "new.npz"
     np.savez(archive, images=data.load("bars:8", limit=4).images)
     flags = (tmp_path / "run", archive, "--output", tmp_path / "scores", "--overlays", 0)
     status, _, err = call(scorer.detect, *flags)
     assert one_line(status, err, f"import {file} first, give it to the script as --plugins")
-    try:
+    with another_process(file.stem):
         status, out, err = call(scorer.detect, *flags, "--plugins", file)
         assert status == 0, err
         assert "of 4 images are anomalous" in out
-    finally:
-        DETECTORS._entries, DETECTORS._origins = before
-        sys.modules.pop(file.stem, None)
 
 
 @pytest.mark.parametrize(

@@ -95,8 +95,9 @@ def main(
     try:
         said = sys.modules[function.__module__].__doc__
         config = _parse(config_class, presets or {}, preset, arguments, said)
-        for file in getattr(config, "plugins", ()):
-            _import_plugin(Path(file))
+        if plugins := getattr(config, "plugins", ()):
+            # By their full names, which a run keeps: it may be resumed from another folder.
+            config = dataclasses.replace(config, plugins=tuple(map(_import_plugin, plugins)))
         if hasattr(config, "seed"):
             check_seed(config.seed, "--seed", count=getattr(config, "num_seeds", None) or 1)
         status = function(config)
@@ -145,9 +146,9 @@ def _parse(
     return tyro.cli(config_class, args=arguments, description=description, **start)
 
 
-def _import_plugin(path: Path) -> None:
-    """Import a Python file by its name, as `import` does in a script beside it; ValueError where that fails."""
-    file = path.resolve()
+def _import_plugin(path: str) -> str:
+    """Import a Python file as a script beside it would; returns its full path. ValueError where that fails."""
+    file = Path(path).resolve()
     if not file.is_file() or not file.stem.isidentifier() or file.suffix != ".py":
         raise ValueError(f"--plugins {path} is no Python file here; give one whose name Python can import")
     if str(file.parent) not in sys.path:
@@ -158,6 +159,7 @@ def _import_plugin(path: Path) -> None:
         raise ValueError(f"--plugins {path} cannot be imported: {type(error).__name__}: {error}") from error
     if not getattr(module, "__file__", None) or Path(module.__file__).resolve() != file:
         raise ValueError(f"--plugins {path} has the name of another module, {file.stem}: rename the file")
+    return str(file)
 
 
 def _check_arguments(config_class: type, preset: str, arguments: Sequence[str]) -> None:

@@ -30,7 +30,7 @@ class SearchConfig(SpaceChoices):
     # ---- the search
     space: Literal["auto", "paper", "features"] = "auto"
     """Search space: the paper's, of pixels, one of features, or auto: that of features for images beyond 64 pixels.
-    Its lists are the flags --num-layers to --extra; those that are given replace the space's own."""
+    Flags from --num-layers to --extra change it; in a space of features their default values stand for its own."""
     features: FeatureConfig = dataclasses.field(default_factory=FeatureConfig)
     """Network whose features children and rivals see."""
     rivals: tuple[str, ...] = ("auto",)
