@@ -26,7 +26,7 @@ import numpy as np
 from PIL import Image
 
 from jaxad._utils.compile import enable_compilation_cache
-from jaxad.data.images import decode
+from jaxad.data.decoding import decode
 from jaxad.runs import saving
 from jaxad.runs.detection import map_image, read_for, score_rows
 

@@ -93,7 +93,7 @@ def detect(config: Config) -> int:
     config.check()
     loaded = saving.load(config.run, trainable=False)
     threshold = loaded.threshold if config.threshold is None else thresholds.fixed(config.threshold)
-    images = check_paths(config.images, watch=config.watch)
+    images = check_paths(loaded, config.images, watch=config.watch)
     output = config.make_folder()
     found = Detections(output / "scores.csv", threshold, keep=config.overlays)
     options = {"tiling": config.tiles, "batch_size": config.batch_size}

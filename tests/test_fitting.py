@@ -1,5 +1,7 @@
 """Images are brought to a size: by which rule, and where their pixels and those of their masks go."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import skimage.data
@@ -7,7 +9,7 @@ from PIL import Image
 
 from jaxad.data import load, load_task, table, task_from_arrays
 from jaxad.data.fitting import fit_images, fit_mask, fit_words, make_sizing, placed
-from jaxad.data.images import resize
+from jaxad.data.images import resize, resize_mask
 from jaxad.data.protocols.fitted import fit_task
 
 
@@ -124,10 +126,30 @@ def test_masks_go_where_pixels_go(rng, how, shape):
     fitted = fit_mask(mask, (32, 32), how)
     assert fitted.dtype == np.uint8
     assert set(np.unique(fitted)) == {0, 1}
-    assert (fitted != (image > 127)).sum() <= 0.25 * fitted.sum()  # the edge
+    assert (fitted[image == 255] == 1).all()
+    assert (fitted[image == 0] == 0).all()
     for axis in (0, 1):
         mine, of_pixels = (np.average(np.arange(32), weights=each.sum(1 - axis)) for each in (fitted, image))
         assert mine == pytest.approx(of_pixels, abs=0.6)
+
+
+@pytest.mark.parametrize("shape", [(90, 60), (10, 13), (9, 40), (31, 8), (224, 225)])
+@pytest.mark.parametrize("size", [(9, 9), (20, 31), (8, 8), (224, 224)])
+def test_a_mask_keeps_every_anomalous_pixel_and_adds_none(rng, shape, size):
+    """By hand: a pixel goes where its middle falls, or, along a side that grows, gives to all whose middle is in it."""
+    mask = (rng.random(shape) < 0.02).astype(np.uint8)
+    mask[:, 3] = 1  # a column of one pixel, which nearest neighbour would drop
+    expected = np.zeros(size, np.uint8)
+    sources = []
+    for have, length in zip(shape, size):
+        pairs = [(i, int(Fraction(2 * i + 1, 2 * have) * length)) for i in range(have)]
+        grown = [(int(Fraction(2 * o + 1, 2 * length) * have), o) for o in range(length)]
+        sources.append(pairs if length < have else grown)
+    for y, row in sources[0]:
+        for x, column in sources[1]:
+            expected[row, column] |= mask[y, x]
+    np.testing.assert_array_equal(resize_mask(mask, size), expected)
+    assert resize_mask(mask, size).any(0).any()
 
 
 @pytest.mark.parametrize("how", ["stretch", "pad", "crop"])

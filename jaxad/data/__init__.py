@@ -1,8 +1,9 @@
 """Image sets and tasks: from the name of a set, or from arrays, to training, validation and test parts."""
 
 from jaxad.data.config import ClassSetsConfig, FewMasksConfig, FittedTaskConfig, TaskConfig
+from jaxad.data.decoding import decode
 from jaxad.data.image_set import ImageSet, from_arrays, take
-from jaxad.data.images import check_images, decode, resize, to_channels, to_dtype
+from jaxad.data.images import check_images, resize, to_channels, to_dtype
 from jaxad.data.loading import load_task
 from jaxad.data.made_anomalies import make_anomalies
 from jaxad.data.protocols.class_sets import ClassSets, load_class_sets

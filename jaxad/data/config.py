@@ -36,6 +36,8 @@ class TaskConfig:
     """Side of the squares that auto makes of images beyond 64 pixels."""
     fit: Fit = "stretch"
     """How images of other shapes get there: stretch, pad (shrunk, with black around) or crop (the middle)."""
+    value_range: tuple[float, float] | None = None
+    """Values that are black and white in files of more than 8 bits; by default as the files or their values tell."""
     limit: int | None = None
     """Most normal images of all parts together (but those of --test-split); by default 1,500 of files, else all."""
     anomaly_ratio: float | None = None
@@ -60,6 +62,7 @@ class TaskConfig:
             image_size=self.image_size,
             fit=self.fit,
             auto_side=self.auto_side,
+            value_range=self.value_range,
             limit=MOST_FILES if self.limit is None and source_of(self.dataset).files else self.limit,
             anomaly_ratio=self.anomaly_ratio,
             valid_anomalies=self.valid_anomalies,

@@ -87,7 +87,7 @@ def fit_images(images: np.ndarray, size: Sequence[int], how: str = "stretch") ->
 
 
 def fit_mask(mask: np.ndarray, size: Sequence[int], how: str = "stretch") -> np.ndarray:
-    """The mask [H, W] of an image, of 0 and 1, where `fit_images` brings its pixels, by nearest neighbour."""
+    """The mask [H, W] of an image, of 0 and 1, where `fit_images` brings its pixels, by `resize_mask`."""
     check_fit(how)
     height, width = mask.shape
     if (height, width) == tuple(size):

@@ -1,15 +1,17 @@
-"""Arrays of images: decoding, checking, resizing, channels and number type. Knows NumPy and pillow only."""
+"""Arrays of images: checking, resizing, channels and number type; and which files are images, by their names."""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".pgm", ".ppm"})
-WITH_ALPHA = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})  # pillow's modes
+IMAGE_SUFFIXES = frozenset(
+    {
+        *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".bmp", ".dib", ".gif"),
+        *(".pbm", ".pgm", ".ppm", ".pnm", ".tif", ".tiff", ".npy", ".dcm", ".dicom"),
+    }
+)
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, the weights of pillow's "L" and of OpenCV
 
 
@@ -56,6 +58,20 @@ def check_masks(masks: np.ndarray, images: np.ndarray, name: str = "masks") -> n
     return masks.astype(np.uint8)
 
 
+def check_channels_last(shape: Sequence[int], name: str) -> None:
+    """Raises ValueError for a shape [N, H, W, C] that only makes sense as [N, C, H, W].
+
+    That is: with more than four channels, on images of at most four rows, or that would be square and have more rows
+    the other way round.
+    """
+    _, height, width, channels = shape
+    if channels > 4 and (height <= 4 < width or (height < width == channels)):
+        raise ValueError(
+            f"{name} has shape {tuple(shape)}, {height}x{width} pixels with {channels} channels, which looks like "
+            "[N, C, H, W]: move the channels last with np.moveaxis(images, 1, -1)"
+        )
+
+
 def to_dtype(images: np.ndarray, dtype: np.dtype | type) -> np.ndarray:
     """Converts between uint8 (0..255) and float32 ([0, 1]); rounds to the nearest of the 256 levels."""
     if images.dtype == dtype:
@@ -100,10 +116,21 @@ def resize(images: np.ndarray, size: int | Sequence[int]) -> np.ndarray:
 
 
 def resize_mask(mask: np.ndarray, size: int | Sequence[int]) -> np.ndarray:
-    """Resizes one mask [H, W] of 0 and 1 by nearest neighbour, so that it stays 0 and 1."""
+    """Resizes one mask [H, W] of 0 and 1, so that no anomalous pixel is lost: uint8 of 0 and 1.
+
+    Where it shrinks, a pixel is 1 if the middle of a pixel that is 1 falls into it; where it grows, nearest neighbour.
+    """
     height, width = image_shape(size)
-    resized = Image.fromarray(mask.astype(np.uint8)).resize((width, height), Image.Resampling.NEAREST)
-    return np.asarray(resized)
+    return _stretch_axis(_stretch_axis(mask.astype(np.uint8), 0, height), 1, width)
+
+
+def _stretch_axis(mask: np.ndarray, axis: int, length: int) -> np.ndarray:
+    have = mask.shape[axis]
+    if length >= have:
+        return mask.take((2 * np.arange(length) + 1) * have // (2 * length), axis)
+    # Pixel i of the smaller mask has those whose middle (2 y + 1) / (2 have) is at or behind i / length.
+    first = -((length - 2 * have * np.arange(length)) // (2 * length))
+    return np.maximum.reduceat(mask, first, axis)
 
 
 def to_channels(images: np.ndarray, channels: int) -> np.ndarray:
@@ -125,62 +152,6 @@ def to_channels(images: np.ndarray, channels: int) -> np.ndarray:
     raise ValueError(
         f"cannot turn {have} channels into {channels}: only grey (1) <-> RGB (3) is defined, convert first"
     )
-
-
-class Decoded(NamedTuple):
-    """An image of a file."""
-
-    pixels: np.ndarray  # [H, W, 1] or [H, W, 3], uint8, or float32 for 16 bits
-    had_alpha: bool  # whether transparency was dropped
-
-
-def decode(source: bytes | Path) -> np.ndarray:
-    """Decodes one image file (or its bytes) to [H, W, 1] or [H, W, 3], uint8, or float32 for 16 bits.
-
-    Palettes and other colour models become RGB, an alpha channel is dropped, bilevel images become 0 and 255.
-    """
-    return decode_file(source).pixels
-
-
-def decode_file(source: bytes | Path) -> Decoded:
-    """What `decode` returns, and what it dropped; ValueError where that cannot be read as an image."""
-    try:
-        with _open(source) as image:
-            if image.mode.startswith("I"):  # 16-bit PNG and TIFF arrive as I;16 or as 32-bit I
-                return Decoded(np.clip(np.asarray(image, np.float32) / 65535, 0, 1)[..., None], False)
-            alpha = image.mode in WITH_ALPHA or "transparency" in image.info
-            if image.mode not in ("L", "RGB"):
-                image = image.convert("L" if image.mode in ("1", "LA") else "RGB")
-            pixels = np.asarray(image)
-    except MemoryError:
-        raise
-    except Exception as error:  # on damaged files pillow's readers raise many types
-        raise _unreadable(source, error) from error
-    return Decoded(pixels if pixels.ndim == 3 else pixels[..., None], alpha)
-
-
-def file_size(source: bytes | Path) -> tuple[int, int]:
-    """The (height, width) of an image by its header, without decoding it; ValueError where there is none."""
-    try:
-        with _open(source) as image:
-            return image.height, image.width
-    except Exception as error:
-        raise _unreadable(source, error) from error
-
-
-def _open(source: bytes | Path) -> Image.Image:
-    return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
-
-
-def reason_of(error: BaseException) -> str:
-    """Why pillow could not read an image, without naming the file."""
-    unknown = isinstance(error, UnidentifiedImageError)
-    return "no known format of images" if unknown else str(error) or type(error).__name__
-
-
-def _unreadable(source: bytes | Path, error: Exception) -> ValueError:
-    what = "image bytes" if isinstance(source, bytes) else source
-    return ValueError(f"cannot read {what} as an image ({reason_of(error)}): remove or replace it")
 
 
 def image_files(path: Path) -> list[Path]:

@@ -3,14 +3,17 @@
 import functools
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, NoReturn, TypeVar
 
 import numpy as np
 
-from jaxad.data.images import IMAGE_SUFFIXES, decode
+from jaxad.data.decoding import decode_file
+from jaxad.data.depth import ALONE, Depth, scaled
+from jaxad.data.formats.stored import Stored
+from jaxad.data.images import IMAGE_SUFFIXES
 
 THREADS = min(8, os.cpu_count() or 1)  # that decode; pillow lets others run meanwhile
 
@@ -23,26 +26,28 @@ class LazyImage(NamedTuple):
     name: str  # its path; of an image in an archive that of the archive, a slash and its number
     read: Callable[[], np.ndarray]  # -> [H, W, C]; ValueError where it cannot be read
     file: Path | None = None  # of an image that is a file of its own
+    notes: Sequence[str] = ()  # what there was to say when it was read last
 
 
-def find_images(paths: Iterable[Path], *, may_be_empty: bool = False) -> list[LazyImage]:
+def find_images(paths: Iterable[Path], *, may_be_empty: bool = False, depth: Depth = ALONE) -> list[LazyImage]:
     """Every image that the paths stand for, once: image files, folders of them at any depth, and .npz archives.
 
     An archive holds `images` [N, H, W, C]. Hidden files and folders inside a folder are left out.
 
     Args:
       may_be_empty: whether a folder may have no images yet.
+      depth: which stored values are black and white; floats in archives are taken as they are.
 
     Raises:
       ValueError: a path that does not exist, or a folder without images. What cannot be read says so when it is, be it
         a file or a folder inside a folder.
     """
-    return list({image.name: image for path in paths for image in _find(path, may_be_empty)}.values())
+    return list({image.name: image for path in paths for image in _find(path, may_be_empty, depth)}.values())
 
 
-def _find(path: Path, may_be_empty: bool) -> Iterator[LazyImage]:
+def _find(path: Path, may_be_empty: bool, depth: Depth) -> Iterator[LazyImage]:
     if path.is_dir():
-        found = list(_inside(path))
+        found = list(_inside(path, depth))
         if not found and not may_be_empty:
             raise ValueError(f"no images in {path}: known suffixes are {', '.join(sorted(IMAGE_SUFFIXES))}")
         yield from found
@@ -56,12 +61,28 @@ def _find(path: Path, may_be_empty: bool) -> Iterator[LazyImage]:
         except ValueError as error:
             yield LazyImage(str(path), functools.partial(_raise, error))
         else:
-            yield from (LazyImage(f"{path}/{i}", lambda image=image: image) for i, image in enumerate(archive))
+            for i, image in enumerate(archive):
+                yield LazyImage(f"{path}/{i}", functools.partial(_of_archive, image, depth, f"{path}/{i}"))
     else:
-        yield LazyImage(str(path), functools.partial(decode, path), path)
+        yield _of_file(path, depth)
 
 
-def _inside(folder: Path) -> Iterator[LazyImage]:
+def _of_archive(image: np.ndarray, depth: Depth, name: str) -> np.ndarray:
+    return scaled(Stored(image, "uint8"), depth, name).pixels if image.dtype == np.uint8 else image
+
+
+def _of_file(path: Path, depth: Depth) -> LazyImage:
+    notes: list[str] = []
+
+    def read() -> np.ndarray:
+        pixels, beyond = scaled(decode_file(path), depth, str(path))
+        notes[:] = [f"cut: {beyond}, which training knew"] if beyond else []
+        return pixels
+
+    return LazyImage(str(path), read, path, notes)
+
+
+def _inside(folder: Path, depth: Depth) -> Iterator[LazyImage]:
     """The images of a folder, sorted by path; a folder in it that cannot be listed stands for its own."""
     errors: list[OSError] = []
     files = [
@@ -72,7 +93,7 @@ def _inside(folder: Path) -> Iterator[LazyImage]:
     ]
     for path in sorted(files):
         if path.is_file():
-            yield LazyImage(str(path), functools.partial(decode, path), path)
+            yield _of_file(path, depth)
     for error in errors:
         reason = f"cannot read folder {error.filename} ({error.strerror}): allow it, or leave it out"
         yield LazyImage(str(error.filename), functools.partial(_raise, ValueError(reason)))

@@ -38,6 +38,7 @@ def load_task(
     image_size: ImageSize | Sequence[int] = "auto",
     fit: Fit = "stretch",
     auto_side: int = AUTO_SIDE,
+    value_range: Sequence[float] | None = None,
     seed: int = 0,
 ) -> Task:
     """Loads image sets and makes an anomaly detection task of them: training, validation and test images.
@@ -75,6 +76,8 @@ def load_task(
         images of one size that are at most 64 pixels on their longer side stay, and all others become squares.
       fit: how other shapes become squares: "stretch", "pad" (shrunk, with black around) or "crop" (the middle).
       auto_side: side of the squares that they become by default.
+      value_range: (low, high), the values that are black and white in files of more than 8 bits; by default what the
+        files say, the bits in use, or the least and the greatest value of the training part, see `jaxad.data.depth`.
       seed: of everything that is drawn; the same seed gives the same task.
 
     Returns:
@@ -103,7 +106,10 @@ def load_task(
         raise ValueError(f"{dataset} cannot be normal and anomalous: name another set as ood, or normal classes")
     check_options(anomaly_ratio, split, limit, valid_anomalies, seed)
     options = {"valid_anomalies": valid_anomalies, "split": split, "limit": limit, "seed": seed}
-    common = {"data_dir": data_dir, "image_size": image_size, "fit": fit, "auto_side": auto_side, "seed": seed}
+    common = {
+        "data_dir": data_dir, "image_size": image_size, "fit": fit, "auto_side": auto_side, "value_range": value_range,
+        "seed": seed,
+    }  # fmt: skip
     entry = source_of(dataset)
     if entry.defects:
         if ood or (normal_classes and tuple(normal_classes) != entry.normal):
@@ -164,6 +170,8 @@ def load_task(
             choose=None if source_of(name).any_shape else sample,
             image_size=None if source_of(name).any_shape else shape[:2],
             fit=fit,
+            value_range=value_range,
+            like=loaded,
             seed=seed,
         )
         for name in ood
@@ -199,9 +207,9 @@ def _said(task: Task, fit: str, normal_by_name: str = "") -> Task:
 def _given_parts(dataset: str, limit: int | None, common: dict[str, Any]) -> tuple[ImageSet, ImageSet]:
     """The training and the test part of a set that has its own anomalies, in one size."""
     train = load(dataset, split="train", defective=PAINTED, limit=limit, **common)
-    test = load(dataset, split="test", defective=PAINTED, **common)
+    test = load(dataset, split="test", defective=PAINTED, like=train, **common)
     if test.images.shape[1:3] != train.images.shape[1:3]:  # by "auto" each decides for itself
-        test = load(dataset, split="test", defective=PAINTED, **_like(train, common))
+        test = load(dataset, split="test", defective=PAINTED, like=train, **_like(train, common))
     return train, test
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxad.data.fitting import fit_words
+from jaxad.data.formats.stored import KINDS
 
 NAMED = 3  # unreadable files, and others that are left out, that a table names
 
@@ -32,6 +33,8 @@ class Reading(NamedTuple):
     no_mask: int = 0  # images of defects without a mask, for which no mask is used
     layout: str = ""  # what the folder was found to be
     left_out: tuple[LeftOut, ...] = ()  # what is there, and no part of that
+    ranges: tuple[tuple[str, float, float], ...] = ()  # kinds of stored numbers, and which are black and white
+    beyond: int = 0  # images with values beyond their range, which became black or white
 
 
 def size_facts(
@@ -67,7 +70,10 @@ def reading_details(readings: Iterable[Reading | None], images: np.ndarray) -> d
         details[mixed[0]] = mixed[1]
     if total.deep:
         details["sixteen_bit"] = [total.deep, total.grey + total.colour]
+    if total.ranges:
+        details["ranges"] = {kind: [low, high] for kind, low, high in reversed(total.ranges)}  # the first one counts
     named = {"alpha_dropped": total.alpha, "masks_missing": total.no_mask}
+    named["beyond_range"] = total.beyond
     details |= {name: count for name, count in named.items() if count}
     if layouts:
         details["layout"] = layouts[0]
@@ -111,6 +117,11 @@ def reading_lines(details: dict[str, Any]) -> list[str]:
     if "sixteen_bit" in details:
         deep, total = details["sixteen_bit"]
         lines.append(f"number type: {deep} of {total} images have more than 8 bits, so all are float32")
+        known = {kind: ends for kind, ends in details.get("ranges", {}).items() if kind != "uint8"}
+        words = (f"{low:g} to {high:g} of {KINDS[kind]}" for kind, (low, high) in known.items())
+        lines.append(f"values: {', '.join(words)} became 0 to 1; a saved detector reads new images likewise")
+    if count := details.get("beyond_range"):
+        lines.append(f"cut: {count} images have values beyond that range, now 0 or 1 (--value-range says another)")
     if count := details.get("masks_missing"):
         lines.append(f"without masks: {count} images of defects have none, so labels of images alone are used")
     return lines

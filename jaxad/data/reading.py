@@ -1,5 +1,6 @@
 """Reading many image files: straight to the wanted size, in threads, and with word of what could not be read."""
 
+import functools
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -9,8 +10,11 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from jaxad.data.decoding import decode_file, file_size, reason_of
+from jaxad.data.depth import Depth, Span, ranges_of, scaled, span_of
 from jaxad.data.fitting import Sizing, check_room, fit_images, fit_mask, make_sizing
-from jaxad.data.images import decode, decode_file, file_size, reason_of, to_channels, to_dtype
+from jaxad.data.images import to_channels, to_dtype
+from jaxad.data.mask_values import anomalous_pixels
 from jaxad.data.provenance import Reading, size_facts
 
 THREADS = 16  # at most; pillow decodes and resizes without holding the interpreter's lock
@@ -42,18 +46,35 @@ def in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> lis
         return [result for group in groups for result in group]
 
 
+class _Fitted(NamedTuple):
+    """An image of a file at the size that is wanted."""
+
+    pixels: np.ndarray
+    size: tuple[int, int]  # (height, width) in the file
+    had_alpha: bool
+    kind: str
+    beyond: bool  # whether it has values beyond the range of its kind
+
+
 def read_files(
-    files: Sequence[Path | bytes], sizing: Sizing, *, size: tuple[int, int] | None = None, strict: bool = False
+    files: Sequence[Path | bytes],
+    sizing: Sizing,
+    *,
+    size: tuple[int, int] | None = None,
+    strict: bool = False,
+    depth: Depth | None = None,
 ) -> FilesRead:
     """Reads image files (or their bytes) to one array; those that cannot be read are left out.
 
-    A mixture of grey and colour becomes RGB, of 8 and 16 bits float32. No more images than there are threads are in
-    memory in full size, where they are brought to another.
+    A mixture of grey and colour becomes RGB, of 8 and more bits float32. No more images than there are threads are in
+    memory in full size, where they are brought to another. Files of more than 8 bits are read twice where nobody says
+    which values are black and white, since all of them tell.
 
     Args:
       sizing: the size that is wanted. By "auto", headers are read first.
       size: (height, width) of all files, where it is known without reading them.
       strict: raise ValueError for the first unreadable file.
+      depth: which stored values are black and white, where that is known.
 
     Raises:
       ValueError: no files, more than half of them unreadable, or different sizes that are to stay.
@@ -67,36 +88,50 @@ def read_files(
     if target is not None:
         check_room(len(files), target)
 
-    def read(file: Path | bytes) -> tuple[np.ndarray, tuple[int, int], bool] | str:
+    def read(file: Path | bytes, depth: Depth) -> _Fitted | Span | str:
         try:
-            pixels, had_alpha = decode_file(file)
+            stored = decode_file(file)
         except ValueError as error:
             if strict:
                 raise
             return reason_of(error.__cause__ or error)
+        if depth.range_of(stored.kind) is None:
+            return span_of(stored)
+        pixels, beyond = scaled(stored, depth, _name(file))
         # Copied, so that a picture in full size is not kept for the sake of its middle.
         fitted = pixels if target is None else fit_images(pixels[None], target, sizing.fit)[0].copy()
-        return fitted, pixels.shape[:2], had_alpha
+        return _Fitted(fitted, pixels.shape[:2], stored.had_alpha, stored.kind, bool(beyond))
 
-    found = in_threads(read, files)
+    depth = Depth() if depth is None else depth
+    found = in_threads(functools.partial(read, depth=depth), files)
+    again = [i for i, item in enumerate(found) if isinstance(item, Span)]
+    if again:
+        depth = depth._replace(ranges=dict(depth.ranges) | ranges_of(found[i] for i in again))
+        for i, item in zip(again, in_threads(functools.partial(read, depth=depth), [files[i] for i in again])):
+            found[i] = item
     kept = np.array([i for i, item in enumerate(found) if not isinstance(item, str)], int)
     unreadable = tuple(f"{_name(files[i])}: {item}" for i, item in enumerate(found) if isinstance(item, str))
     check_readable(len(files), unreadable)
-    images, sizes, alphas = ([found[i][part] for i in kept] for part in range(3))
+    images, sizes, alphas, kinds, beyond = ([found[i][part] for i in kept] for part in range(5))
     del found
     other = next((i for i, image in enumerate(images) if image.shape[:2] != images[0].shape[:2]), 0)
     if other:
         a, b = (f"{_name(files[kept[i]])} is {'x'.join(map(str, sizes[i]))}" for i in (0, other))
         raise ValueError(f"{a} but {b} pixels: give an image size to resize all")
     channels = Counter(image.shape[2] for image in images)
+    if not set(channels) <= {1, 3} and len(channels) > 1:
+        a, b = (next(i for i, image in enumerate(images) if image.shape[2] == n) for n in list(channels)[:2])
+        a, b = (f"{_name(files[kept[i]])} has {images[i].shape[2]}" for i in (a, b))
+        raise ValueError(f"{a} but {b} channels: give images of one kind")
     deep = sum(image.dtype != np.uint8 for image in images)
     stacked = np.empty((len(images), *images[0].shape[:2], max(channels)), np.float32 if deep else np.uint8)
     for i in range(len(images)):
         stacked[i] = to_channels(to_dtype(images[i], stacked.dtype)[None], max(channels))[0]
         images[i] = None  # so that no image is in memory twice
     reading = Reading(
-        *size_facts(sizes, stacked.shape[1:3], sizing.fit), unreadable, channels[1], channels[3], deep, sum(alphas)
-    )
+        *size_facts(sizes, stacked.shape[1:3], sizing.fit), unreadable, channels[1], channels[3], deep, sum(alphas),
+        ranges=tuple((kind, *depth.range_of(kind)) for kind in sorted(set(kinds))), beyond=sum(beyond),
+    )  # fmt: skip
     return FilesRead(stacked, kept, sizes, reading)
 
 
@@ -105,7 +140,8 @@ def read_images(
 ) -> np.ndarray:
     """Reads image files to one array [N, H, W, C].
 
-    A mixture of grey and colour becomes RGB, of 8 and 16 bits float32.
+    A mixture of grey and colour becomes RGB, of 8 and more bits float32, by the range of all of them (see
+    `jaxad.data.depth`).
 
     Args:
       image_size: side or (height, width) to bring all to, "auto" for the default of `load_task`, or None.
@@ -126,7 +162,7 @@ class MaskedFiles(NamedTuple):
 
 
 def add_masks(read: FilesRead, files: Sequence[Path], masks: Sequence[Path | None], fit: str) -> MaskedFiles:
-    """Reads the masks of images, of which above half of the range is anomalous, to where the images' pixels are now.
+    """Reads the masks of images to where the images' pixels are now; which are anomalous `anomalous_pixels` says.
 
     Args:
       files: of all images that were asked for, of which `read.kept` could be read.
@@ -134,8 +170,8 @@ def add_masks(read: FilesRead, files: Sequence[Path], masks: Sequence[Path | Non
       fit: how the images were fitted.
 
     Raises:
-      ValueError: a mask of another size than its image; more than half of the images without an image or mask that
-        can be read.
+      ValueError: a mask of another size than its image, or that could mean either; more than half of the images
+        without an image or mask that can be read.
     """
     shape = read.images.shape[1:3]
 
@@ -144,10 +180,10 @@ def add_masks(read: FilesRead, files: Sequence[Path], masks: Sequence[Path | Non
         if file is None:
             return np.zeros(shape, np.uint8), False
         try:
-            values = to_dtype(decode(file), np.float32)
+            stored = decode_file(file, keep_alpha=True)
         except ValueError as error:
             return f"{file}: {reason_of(error.__cause__ or error)}"
-        mask = (values.max(axis=2) > 0.5).astype(np.uint8)
+        mask = anomalous_pixels(stored, str(file)).astype(np.uint8)
         if mask.shape != read.sizes[k]:
             raise ValueError(f"mask {file} is {mask.shape}, its image {read.sizes[k]}: resize one of them")
         return fit_mask(mask, shape, fit), bool(mask.any())

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxad.data.depth import ALONE, Depth
 from jaxad.data.fitting import fit_images
 from jaxad.data.images import to_channels, to_dtype
 from jaxad.data.lazy import THREADS, LazyImage, read_ahead
@@ -37,6 +38,12 @@ def fit_of(loaded: LoadedDetector) -> str:
     """How images of another shape were brought to the detector's, one of `jaxad.data.fitting.WAYS`."""
     fit = loaded.details.get("fit", "stretch")
     return "stretch" if fit == "resize" else fit  # its name until 0.2.0
+
+
+def depth_of(loaded: LoadedDetector) -> Depth:
+    """Which stored values are black and white, as in training; versions before 0.3.0 did not say."""
+    ranges = loaded.details.get("ranges")
+    return ALONE if ranges is None else Depth({kind: tuple(ends) for kind, ends in ranges.items()}, closed=True)
 
 
 def read_for(loaded: LoadedDetector, pixels: np.ndarray, tiling: Tiling = None) -> np.ndarray:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jaxad.data.lazy import LazyImage, find_images
 from jaxad.data.tiles import Tiling
-from jaxad.runs.detection import Outcome, ScoredImage, Unread, score_stream
+from jaxad.runs.detection import Outcome, ScoredImage, Unread, depth_of, score_stream
 from jaxad.runs.detection_results import Detections, print_lines, warn
 from jaxad.runs.progress import Progress
 from jaxad.runs.saving import LoadedDetector
@@ -47,6 +47,8 @@ def score_all(
             for outcome in settled:
                 if isinstance(outcome, Unread):
                     warn(f"skipped: {outcome.reason}")
+                elif outcome.image.notes:
+                    warn(outcome.image.notes[0])
             if as_json or lines:
                 scored = [outcome for outcome in settled if isinstance(outcome, ScoredImage)]
                 print_lines(scored, found.threshold, as_json=as_json)
@@ -72,7 +74,7 @@ def score_watched(
       quiet: show neither progress nor lines.
       options: as in `score_all`.
     """
-    watch = Watch(paths)
+    watch = Watch(paths, depth_of(loaded))
     with stop_on_signal() as stop:
         said = options | {"watch": watch, "stop": stop, "lines": not quiet}
         score_all(loaded, watch.images(), found, quiet=quiet, **said)
@@ -84,8 +86,8 @@ def score_watched(
                 score_all(loaded, images, found, quiet=True, **said)
 
 
-def check_paths(paths: Sequence[Path], *, watch: bool = False) -> list[LazyImage]:
-    """The images of some paths; ValueError where there are none, or, of a watch, where there is no folder."""
+def check_paths(loaded: LoadedDetector, paths: Sequence[Path], *, watch: bool = False) -> list[LazyImage]:
+    """The images of some paths, for a detector; ValueError where there are none, or, of a watch, there is no folder."""
     if watch and not any(path.is_dir() for path in paths):
         raise ValueError("there is no folder to watch among the images: name one, or leave out --watch")
-    return find_images(paths, may_be_empty=watch)
+    return find_images(paths, may_be_empty=watch, depth=depth_of(loaded))

@@ -110,7 +110,7 @@ def keep(folder: Run, task: Task, config: Any, state: State, evaluation: Evaluat
     saving.save(
         folder.best, config, state,
         image_shape=task.train.images.shape[1:], threshold=evaluation.threshold,
-        details={"task": task.name, "fit": task.details.get("fit", "stretch")} | details,
+        details={"task": task.name} | saving.how_read(task.details) | details,
     )  # fmt: skip
     files.write_predictions(folder.path / "predictions.csv", predictions(task, evaluation))
 

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jaxad._utils.files import from_json, to_json, write_json
 from jaxad._utils.tree import get_field, with_fields
 from jaxad._utils.version import VERSION
+from jaxad.data.depth import ALONE, BYTES
 from jaxad.methods import DETECTORS, entry_of
 from jaxad.metrics.thresholds import Threshold
 from jaxad.nn.pretrained import shapes_alone
@@ -26,6 +27,13 @@ from jaxad.training import checkpoint
 from jaxad.types import Detector, Key, State
 
 _FORMAT = "jaxad-detector-3"
+
+
+def how_read(details: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a task's details, how its images were read, which is how a detector has to read new ones; for `save`."""
+    # Sets of arrays say nothing of ranges: theirs are bytes, or floats that have been brought to [0, 1].
+    of_arrays = {"uint8": BYTES} if details.get("dtype") == "uint8" else ALONE.ranges
+    return {"fit": details.get("fit", "stretch"), "ranges": details.get("ranges") or dict(of_arrays)}
 
 
 class ImageShape(NamedTuple):
@@ -78,7 +86,8 @@ def save(
       state: what training and calibration have made of it.
       image_shape: (H, W, C) of the training images.
       threshold: above which a score is called anomalous, such as `jaxad.evaluate` has found; by default undecided.
-      details: anything JSON can hold, such as a summary, seeds and metrics. `map_scale`, the highest value of anomaly
+      details: anything JSON can hold, such as a summary, seeds and metrics. What `how_read` finds in a task's details
+        makes new images be read as those of the task were. `map_scale`, the highest value of anomaly
         maps that is ordinary on held-out normal images, sets the colours of heat maps.
 
     Raises:

@@ -61,8 +61,8 @@ class SearchResult(NamedTuple):
         """Save the detector, for `jaxad.load` and detect.py; ValueError where that cannot be written."""
         task = self.results["task"]
         saving.save(
-            folder, config=self.config, state=self.state, image_shape=task["image_shape"],
-            threshold=self.threshold, details={"summary": self.results["returned"], "task": task["name"]},
+            folder, config=self.config, state=self.state, image_shape=task["image_shape"], threshold=self.threshold,
+            details={"summary": self.results["returned"], "task": task["name"]} | saving.how_read(task),
         )  # fmt: skip
 
 
@@ -245,10 +245,10 @@ def _kept(
         scale = colour_scale(map_images(best.detector, best.state, data.held_out_normals(task)))
     found = {"summary": results["returned"], "valid": best.value}
     runner.keep(run, task, best.config, best.state, evaluation, **found, map_scale=scale)
-    threshold = false_positive_rate(winner.valid_scores[task.valid.labels == 0], config.target_fpr)
+    found = {"summary": summary(winner.config.architecture), "step": winner.step} | saving.how_read(task.details)
     saving.save(
-        run.path / BEST_CHILD, winner.config, winner.state, image_shape=task.train.images.shape[1:],
-        threshold=threshold, details={"summary": summary(winner.config.architecture), "step": winner.step},
+        run.path / BEST_CHILD, winner.config, winner.state, image_shape=task.train.images.shape[1:], details=found,
+        threshold=false_positive_rate(winner.valid_scores[task.valid.labels == 0], config.target_fpr),
     )  # fmt: skip
     plain = runner.finish(run, results, lambda plain: _page(task, config, explored, best, evaluation, plain))
     shutil.rmtree(run.path / "checkpoint" / "features", ignore_errors=True)  # they were for a run that is killed

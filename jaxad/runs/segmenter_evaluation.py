@@ -81,7 +81,7 @@ def keep_segmenter(folder: Run, task: LabelledTask, evaluated: EvaluatedSegmente
         folder.best, config=segmenter.config,
         state=sampling.without_images(segmenter.config, state) if is_sampler else state,
         image_shape=task.labelled.images.shape[1:], threshold=thresholds.fixed(evaluated.reading.threshold),
-        details={"task": task.name, "seed": seed, "map_scale": scale},
+        details={"task": task.name, "seed": seed, "map_scale": scale} | saving.how_read(task.details),
     )  # fmt: skip
     overlays.write_masks(folder.path / "masks", evaluated.masks)
     images = to_float(task.test.images)

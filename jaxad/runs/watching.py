@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxad.data.depth import ALONE, Depth
 from jaxad.data.lazy import LazyImage, find_images
 from jaxad.runs.detection import Outcome, Unread
 
@@ -55,8 +56,8 @@ class Watch:
     comes again in the next round, for five rounds after it changed last.
     """
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self._paths = paths
+    def __init__(self, paths: Sequence[Path], depth: Depth = ALONE) -> None:
+        self._paths, self._depth = paths, depth
         self._looked = False
         self._done: set[str] = set()
         self._waiting: dict[str, tuple[LazyImage, tuple, int]] = {}  # with its last state and the rounds it had
@@ -65,7 +66,7 @@ class Watch:
         """What there is to score now: all images in the first round, then new ones and those to be tried again."""
         paths = [path for path in self._paths if path.is_dir()] if self._looked else self._paths
         self._looked = True
-        found = {image.name: _steady(image) for image in find_images(paths, may_be_empty=True)}
+        found = {image.name: _steady(image) for image in find_images(paths, may_be_empty=True, depth=self._depth)}
         self._waiting = {name: entry for name, entry in self._waiting.items() if name in found or _is_there(entry[0])}
         wanted = {name: image for name, (image, _, _) in self._waiting.items()} | found
         return [image for name, image in wanted.items() if name not in self._done]

@@ -48,7 +48,7 @@ def load_class_sets(
     if test_split is not None:
         test = load(dataset, split=test_split, **options)
     elif test_folder is not None:
-        test = load(f"folder:{test_folder}", **options)
+        test = load(f"folder:{test_folder}", like=train, **options)
     chosen = class_indices(train.name, train.class_names, classes or train.class_names)
     side = image_size or max(8, 1 << (max(train.images.shape[1:3]) - 1).bit_length())
     train, test = (None if part is None else _square(part, side) for part in (train, test))

@@ -62,7 +62,8 @@ def load_labelled(
         raise ValueError(f"no segmentation data {source!r}: write {forms}")
     common = {"image_size": image_size, "seed": seed}
     if entry.defects:
-        dataset, good = (load(source, split=part, **common) for part in ("test", "train"))
+        good = load(source, split="train", **common)
+        dataset = load(source, split="test", like=good, **common)
         normal = Split(good.images, np.zeros(len(good.ids), np.int32), None, good.ids) if len(good.ids) else None
     else:
         dataset = load(source, **common)
@@ -143,6 +144,7 @@ def few_labels(
         "seed": seed,
         **equal,
         "shape": list(dataset.images.shape[1:]),
+        "dtype": str(dataset.images.dtype),
         "anomalous_pixels": float(dataset.masks.mean()),
         **reading_details([dataset.reading], dataset.images),
     }

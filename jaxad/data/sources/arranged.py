@@ -33,7 +33,7 @@ def read_layout(request: Request, layout: Layout, name: str) -> ImageSet:
     labels = layout.labels[here]
     index = request.choose(lambda: labels, len(here), layout.classes)
     labels, files = labels[index], [layout.files[i] for i in here[index]]
-    read, pixels = read_files(files, request.sizing), None
+    read, pixels = read_files(files, request.sizing, depth=request.depth), None
     reading = read.reading._replace(layout=layout.words, left_out=layout.left_out)
     if layout.masks is not None:
         masks = [layout.masks[i] for i in here[index]]

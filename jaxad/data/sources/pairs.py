@@ -19,9 +19,10 @@ UNUSED = "masks of no image"
     files=True,
 )
 def pairs(request: Request) -> ImageSet:
-    """Reads `images/NAME.*` and `masks/NAME.*` of a folder, such as CrackForest's; in masks, above half is anomalous.
+    """Reads `images/NAME.*` and `masks/NAME.*` of a folder, such as CrackForest's.
 
-    Class 0 "good" has no anomalous pixel, class 1 "defect" has one. Masks are resized by nearest neighbour.
+    In masks what is not zero is anomalous (`jaxad.data.mask_values`). Class 0 "good" has no anomalous pixel, class 1
+    "defect" has one.
 
     Raises:
       ValueError: another layout, an image without a mask, a mask of another size than its image.
@@ -40,7 +41,8 @@ def pairs(request: Request) -> ImageSet:
         raise ValueError(f"no mask {folders[1] / missing[0].stem}.* for {missing[0]} and {len(missing) - 1} other(s)")
     # Which class an image is of is known when its mask is read, so that all are read before some are chosen.
     fit = request.sizing.fit
-    read, pixels, anomalous = add_masks(read_files(files, request.sizing), files, [masks[f.stem] for f in files], fit)
+    read = read_files(files, request.sizing, depth=request.depth)
+    read, pixels, anomalous = add_masks(read, files, [masks[f.stem] for f in files], fit)
     names = {file.stem for file in files}
     unused = {UNUSED: [str(file) for stem, file in masks.items() if stem not in names]}
     left_out = missing_words([inside.missed, other.missed, unused], path)

@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxad._utils.registry import Registry
 from jaxad._utils.validate import check_seed
+from jaxad.data.depth import Depth, make_depth
 from jaxad.data.fitting import AUTO_SIDE, Fit, ImageSize, Sizing, check_room, fit_images, fit_mask, make_sizing
 from jaxad.data.image_set import ImageSet, take
 from jaxad.data.images import check_images
@@ -40,6 +41,7 @@ class Request(NamedTuple):
     count: int | None  # how many images are wanted, of a source that makes as many
     defective: float | None  # share of images with defects, of a source that makes them
     seed: int  # of what is drawn
+    depth: Depth = Depth()  # which stored values of files are black and white, where that is known
 
     def path(self) -> Path:
         """The argument as a path; ValueError where there is none."""
@@ -147,6 +149,8 @@ def load(
     choose: Choose | None = None,
     defective: float | None = None,
     seed: int = 0,
+    value_range: Sequence[float] | None = None,
+    like: ImageSet | None = None,
 ) -> ImageSet:
     """Loads an image set by name.
 
@@ -164,9 +168,12 @@ def load(
         labels() gives the [N] labels.
       defective: share of images with defects, where a source paints them; its own choice when None.
       seed: of noise, of painted defects and of the draw of `limit`.
+      value_range: (low, high), the values that are black and white in files of more than 8 bits; by default as
+        `jaxad.data.depth` says.
+      like: a set whose ranges count for this one as well, such as the training part of the same set.
 
     Returns:
-      An ImageSet of uint8 images (float32 in [0, 1] for noise, 16-bit files and float arrays).
+      An ImageSet of uint8 images (float32 in [0, 1] for noise, files of more than 8 bits and float arrays).
 
     Raises:
       ValueError: an unknown or unreadable set, naming the remedy.
@@ -175,6 +182,9 @@ def load(
         raise ValueError(f"limit {limit} is too small: at least 1 image is needed")
     check_seed(seed)
     sizing = make_sizing(image_size, fit, auto_side)
+    depth = make_depth(value_range)
+    if like is not None and like.reading is not None:
+        depth = depth._replace(ranges={kind: (low, high) for kind, low, high in like.reading.ranges})
     name, _, argument = spec.partition(":")
     entry = SOURCES[name if name in SOURCES else ANY]
     request = Request(
@@ -189,6 +199,7 @@ def load(
         count=limit,
         defective=defective,
         seed=seed,
+        depth=depth,
     )
     dataset = entry.read(request)
     check_images(dataset.images, dataset.name)

@@ -1,0 +1,121 @@
+"""From a file, or its bytes, to the pixels of its image, whatever its format."""
+
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from jaxad.data.depth import ALONE, Depth, scaled
+from jaxad.data.formats import dicom, pillow, plain, tiff
+from jaxad.data.formats.stored import Stored
+
+Found = TypeVar("Found")
+
+# Of these the first bytes are looked at first; all others are pillow's unless it does not know them.
+OTHERS = frozenset({".tif", ".tiff", ".npy", ".dcm", ".dicom"})
+
+
+def decode(source: bytes | Path, depth: Depth = ALONE) -> np.ndarray:
+    """Decodes one image file (or its bytes) to [H, W, C], uint8, or float32 in [0, 1] for more than 8 bits.
+
+    Palettes and other colour models become RGB, an alpha channel is dropped, bilevel images become 0 and 255, and
+    images are turned as their orientation (EXIF) says.
+
+    Args:
+      depth: which stored values are black and white, where there are more than 8 bits. By default 16 bits reach to
+        65,535 and floats are in [0, 1]; what else there is needs a range, see `jaxad.data.depth`.
+
+    Raises:
+      ValueError: what cannot be read as one image, or has values without a range; with the file's name.
+    """
+    return scaled(decode_file(source), depth, name_of(source)).pixels
+
+
+def decode_file(source: bytes | Path, *, keep_alpha: bool = False) -> Stored:
+    """The image of a file as it is stored; ValueError where that cannot be read.
+
+    Args:
+      keep_alpha: whether transparency is wanted, where there is some.
+    """
+    try:
+        stored = _read(source, keep_alpha)
+        if stored.pixels.dtype.kind == "f" and not np.isfinite(stored.pixels).all():
+            bad = int((~np.isfinite(stored.pixels)).sum())
+            raise ValueError(f"{bad} of its {stored.pixels.size} values are NaN or infinite")
+    except Exception as error:  # on damaged files readers raise many types
+        raise _unreadable(source, error) from error
+    return stored
+
+
+def file_size(source: bytes | Path) -> tuple[int, int]:
+    """The (height, width) of an image by its header, without decoding it; ValueError where there is none."""
+    try:
+        return _by_reader(source, pillow.size_of, {"tiff": tiff.size, "npy": plain.npy_size, "dicom": dicom.size})
+    except Exception as error:
+        raise _unreadable(source, error) from error
+
+
+def _read(source: bytes | Path, keep_alpha: bool) -> Stored:
+    def by_pillow(image: Image.Image) -> Stored:
+        deep = None
+        if image.format == "PPM":
+            deep = plain.read_netpbm(source if isinstance(source, bytes) else source.read_bytes())
+        return pillow.read(image, source, keep_alpha=keep_alpha) if deep is None else deep
+
+    by_tifffile = functools.partial(tiff.read, keep_alpha=keep_alpha)
+    return _by_reader(source, by_pillow, {"tiff": by_tifffile, "npy": plain.read_npy, "dicom": dicom.read})
+
+
+def _by_reader(
+    source: bytes | Path,
+    by_pillow: Callable[[Image.Image], Found],
+    others: Mapping[str, Callable[[bytes | Path], Found]],
+) -> Found:
+    """What the right reader finds, whatever a file is called."""
+    reader = _other(source) if isinstance(source, bytes) or source.suffix.lower() in OTHERS else ""
+    if not reader:
+        try:
+            with pillow.open_image(source) as image:
+                if image.format != "TIFF":
+                    return by_pillow(image)
+            reader = "tiff"
+        except UnidentifiedImageError:
+            reader = _other(source)
+            if not reader:
+                raise
+    return others[reader](source)
+
+
+def _other(source: bytes | Path) -> str:
+    """Who else reads a file, by its first bytes; empty where pillow does."""
+    if isinstance(source, bytes):
+        head = source[:132]
+    else:
+        with open(source, "rb") as file:
+            head = file.read(132)
+    if head.startswith(tiff.MAGIC):
+        return "tiff"
+    if head.startswith(plain.NPY):
+        return "npy"
+    return "dicom" if head[128:] == dicom.MAGIC else ""
+
+
+def name_of(source: bytes | Path) -> str:
+    """What to call an image in a message."""
+    return "image bytes" if isinstance(source, bytes) else str(source)
+
+
+def reason_of(error: BaseException) -> str:
+    """Why an image could not be read, in one line, without naming the file."""
+    if isinstance(error, UnidentifiedImageError):
+        return "no known format of images"
+    if isinstance(error, MemoryError):
+        return "it needs more memory than there is"
+    return (str(error).splitlines() or [""])[0] or type(error).__name__
+
+
+def _unreadable(source: bytes | Path, error: Exception) -> ValueError:
+    return ValueError(f"cannot read {name_of(source)} as an image ({reason_of(error)}): remove or replace it")

@@ -1,0 +1,1 @@
+"""How files of images are decoded: a module for each family of formats, all to `Stored`."""

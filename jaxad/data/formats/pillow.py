@@ -1,0 +1,93 @@
+"""What pillow decodes: PNG, JPEG, WebP, AVIF, BMP, GIF, netpbm. TIFF is tifffile's (`tiff.py`)."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from jaxad.data.formats.stored import Stored, native, several, upright
+
+WITH_ALPHA = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})  # pillow's modes
+LOSSY = frozenset({"JPEG", "MPO", "JPEG2000", "WEBP", "AVIF"})  # the last three may be lossless; nothing says so
+WITH_EXIF = frozenset({"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"})  # where an orientation may be
+ORIENTATION = 0x0112
+DEEP_PNG = frozenset({"RGB;16B", "RGBA;16B", "LA;16B"})  # how pillow would read 16 bits, of which it keeps 8
+
+
+def orientation_of(image: Image.Image) -> int | None:
+    """The orientation that a file states, by what has been read of it so far."""
+    return image.getexif().get(ORIENTATION) if WITH_EXIF & image.info.keys() else None
+
+
+def size_of(image: Image.Image) -> tuple[int, int]:
+    """The (height, width) of an image as it is shown, by its header."""
+    turned = orientation_of(image) in (5, 6, 7, 8)
+    return (image.width, image.height) if turned else (image.height, image.width)
+
+
+def open_image(source: bytes | Path) -> Image.Image:
+    """An image file, or its bytes, of which the header is read."""
+    return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+
+
+def read(image: Image.Image, source: bytes | Path, *, keep_alpha: bool = False) -> Stored:
+    """The pixels of an image that pillow has opened.
+
+    Palettes and other colour models become RGB, bilevel images 0 and 255. Of a phone's multi-picture JPEG (MPO) the
+    picture is read, and not what lies beside it; other files of several images are refused.
+
+    Args:
+      source: what was opened.
+      keep_alpha: return transparency as well, of 8-bit images.
+    """
+    if image.format != "MPO" and getattr(image, "is_animated", False):
+        raise several(image.n_frames, "frames")
+    mode, lossy = image.mode, image.format in LOSSY
+    form = image.tile[0][3] if image.format == "PNG" and image.tile else ""
+    if form in DEEP_PNG:
+        image.load()  # an orientation may come after the pixels
+        found = Stored(_deep_png(source, form), "uint16", had_alpha=form != "RGB;16B" or "transparency" in image.info)
+    elif mode.startswith("I;16"):
+        found = Stored(native(np.asarray(image))[..., None], "uint16")
+    elif mode == "I":  # 16 bits, of netpbm and, before pillow 11, of PNG
+        deep = image.format in ("PNG", "PPM")
+        values = np.asarray(image)[..., None]
+        found = Stored(values.astype(np.uint16), "uint16") if deep else Stored(values, "integer")
+    elif mode == "F":
+        found = Stored(np.asarray(image)[..., None], "float")
+    else:
+        alpha = mode in WITH_ALPHA or "transparency" in image.info
+        seen = None
+        if alpha and keep_alpha:
+            seen = np.asarray(image.convert("RGBA"))[..., 3]
+        if isinstance(image.info.get("transparency"), bytes) and mode == "P":  # of every colour; pillow would warn
+            image = image.convert("RGBA")
+        if mode not in ("L", "RGB"):
+            image = image.convert("L" if mode in ("1", "LA") else "RGB")
+        pixels = np.asarray(image)
+        pixels = pixels if pixels.ndim == 3 else pixels[..., None]
+        found = Stored(pixels, "uint8", had_alpha=alpha, alpha=seen)
+    turn = orientation_of(image)
+    if turn not in (None, 1):
+        alpha = None if found.alpha is None else upright(found.alpha, turn)
+        found = found._replace(pixels=upright(found.pixels, turn), alpha=alpha)
+    return found._replace(lossy=True) if lossy else found
+
+
+def _deep_png(source: bytes | Path, form: str) -> np.ndarray:
+    """All 16 bits of a PNG of several channels, of which pillow's own modes hold 8: [H, W, 3], or [H, W, 1] of grey.
+
+    The same bytes are decoded twice, as numbers of either byte order, so that pillow keeps the high bytes once and the
+    low ones once. Grey with alpha has as many bytes a pixel as RGBA of 8 bits, and is decoded as that.
+    """
+    if form == "LA;16B":
+        return np.ascontiguousarray(_decoded_as(source, "RGBA")[..., :2]).view(">u2").astype(np.uint16)
+    high, low = (_decoded_as(source, form.replace("16B", order)).astype(np.uint16) for order in ("16B", "16L"))
+    return (high << 8 | low)[..., :3]
+
+
+def _decoded_as(source: bytes | Path, form: str) -> np.ndarray:
+    with open_image(source) as image:
+        image.tile = [(*tuple(tile)[:3], form) for tile in image.tile]
+        return np.asarray(image)
