@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxad.data.images import check_images, check_masks
+from jaxad.data.images import check_channels_last, check_images, check_masks
 from jaxad.data.provenance import Reading
 
 NUMBER = re.compile(r"[+-]?[0-9]+([.][0-9]*)?")  # the name of a class that is a number
@@ -60,6 +60,7 @@ def from_arrays(
       ValueError: shapes, values or ids that do not fit.
     """
     images = check_images(images, f"{name}: images")
+    check_channels_last(images.shape, f"{name}: images")
     if images.dtype != np.uint8:
         images = images.astype(np.float32)
     names = tuple(class_names or ())

@@ -22,9 +22,15 @@ def read_idx(file: Path) -> np.ndarray:
     if len(data) < 4 or data[:3] != b"\x00\x00\x08":
         raise ValueError(f"{file} is not an IDX file of bytes (it starts with {data[:4].hex()}, not 000008..)")
     header = 4 + 4 * data[3]
+    if len(data) < header:
+        raise ValueError(
+            f"{file} has {len(data)} bytes, too few for the {data[3]} axes of its header: download it again"
+        )
     shape = tuple(int(n) for n in np.frombuffer(data[4:header], ">u4"))
     if len(data) != header + math.prod(shape):
-        raise ValueError(f"{file} has {len(data)} bytes where its header promises {header + math.prod(shape)}")
+        raise ValueError(
+            f"{file} has {len(data)} bytes where its header promises {header + math.prod(shape)}: download it again"
+        )
     return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
 
 
