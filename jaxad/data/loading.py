@@ -209,13 +209,14 @@ def _given_parts(dataset: str, limit: int | None, common: dict[str, Any]) -> tup
     train = load(dataset, split="train", defective=PAINTED, limit=limit, **common)
     test = load(dataset, split="test", defective=PAINTED, like=train, **common)
     if test.images.shape[1:3] != train.images.shape[1:3]:  # by "auto" each decides for itself
-        test = load(dataset, split="test", defective=PAINTED, like=train, **_like(train, common))
+        test = load(dataset, split="test", defective=PAINTED, **_like(train, common))
     return train, test
 
 
 def _like(dataset: ImageSet, common: dict[str, Any]) -> dict[str, Any]:
-    """The options of loading another part of a set: by "auto" its images get the size that those of this part have."""
-    return common | ({"image_size": dataset.images.shape[1:3]} if common["image_size"] == "auto" else {})
+    """The options of loading another part of a set: its images get the range, and by "auto" the size, of this part."""
+    size = {"image_size": dataset.images.shape[1:3]} if common["image_size"] == "auto" else {}
+    return common | {"like": dataset} | size
 
 
 def _class_names(dataset: str, part: str, common: dict[str, Any]) -> tuple[str, ...]:
