@@ -9,13 +9,14 @@ import numpy as np
 
 from jaxad.data.fitting import AUTO_SIDE, Fit, ImageSize
 from jaxad.data.image_set import ImageSet, class_indices
+from jaxad.data.near_copies import near_details
 from jaxad.data.protocols.default import one_class, out_of_distribution
 from jaxad.data.protocols.given_parts import segmentation
 from jaxad.data.protocols.good_alone import good_alone
 from jaxad.data.protocols.official_test import official_split
 from jaxad.data.protocols.splits import anomalies_wanted, check_options, normal_mask
 from jaxad.data.sources.registry import Choose, Labels, load, source_of
-from jaxad.data.task import Task
+from jaxad.data.task import Task, parts
 
 FEW = 500  # anomalies up to which all serve, where nobody says how many
 DEFAULT_RATIO = 0.05  # AutoAD, section V
@@ -111,6 +112,7 @@ def load_task(
         "seed": seed,
     }  # fmt: skip
     entry = source_of(dataset)
+    own = entry.anomaly_ratio is None  # what comes with the library, or is published as a set, states one
     if entry.defects:
         if ood or (normal_classes and tuple(normal_classes) != entry.normal):
             raise ValueError(f"{dataset} has its own anomalies: leave out ood and normal classes")
@@ -118,7 +120,7 @@ def load_task(
             raise ValueError(f"{dataset} has its own test part, to be halved: leave out valid_anomalies and test_split")
         train, test = _given_parts(dataset, limit, common)
         valid = load(dataset, split="valid", **_like(train, common)) if "valid" in (entry.parts or ()) else None
-        return _said(segmentation(train, test, valid=valid, limit=limit, seed=seed), fit)
+        return _said(segmentation(train, test, valid=valid, limit=limit, seed=seed), fit, own=own)
     if test_split is not None and entry.parts == ():
         raise ValueError(
             f"{dataset} has no part {test_split!r} to test on: leave out test_split, or name a TFDS or IDX set"
@@ -127,7 +129,7 @@ def load_task(
         good = load(dataset, limit=limit, **common)
         if normal_classes:
             class_indices(dataset, good.class_names, normal_classes)
-        return _said(good_alone(good, **options, anomaly_ratio=anomaly_ratio), fit)
+        return _said(good_alone(good, **options, anomaly_ratio=anomaly_ratio), fit, own=own)
     by_name = ""
     if not ood and not normal_classes:
         if not entry.normal:
@@ -195,13 +197,19 @@ def load_task(
                 details=task.details | {"normal_classes": [str(c) for c in normal_classes]},
                 name=f"{loaded.name} ({', '.join(map(str, normal_classes))}) against {'+'.join(ood)}",
             )
-    return _said(task, fit, by_name)
+    return _said(task, fit, by_name, own=own)
 
 
-def _said(task: Task, fit: str, normal_by_name: str = "") -> Task:
-    """The task with what was decided here: how images of other shapes are to be fitted, then and later."""
-    by_name = {"normal_by_name": normal_by_name} if normal_by_name else {}
-    return task._replace(details=task.details | {"fit": fit} | by_name)
+def _said(task: Task, fit: str, normal_by_name: str = "", *, own: bool) -> Task:
+    """The task with what was decided here: how images of other shapes are to be fitted, then and later.
+
+    Args:
+      own: whether images are a user's, among which near-copies may be.
+    """
+    more = {"normal_by_name": normal_by_name} if normal_by_name else {}
+    if own:
+        more |= near_details([(name, part.images, part.labels, part.ids) for name, part in parts(task).items()])
+    return task._replace(details=task.details | {"fit": fit} | more)
 
 
 def _given_parts(dataset: str, limit: int | None, common: dict[str, Any]) -> tuple[ImageSet, ImageSet]:

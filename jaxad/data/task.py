@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxad.data.equals import constant_images, equality_lines
 from jaxad.data.images import check_images, check_masks
+from jaxad.data.near_copies import near_lines
 from jaxad.data.provenance import reading_lines, size_words
 
 FEW = 20  # anomalies in validation and test below which a table warns of figures
@@ -160,7 +161,8 @@ def table(task: Task) -> str:
         lines.insert(1, f"  normal: {task.details['normal_by_name']}, by its name")
     if (limit := task.details.get("limit")) and _normal_images(task) >= limit:
         lines.append(f"  at most {limit:,} normal images are used (--limit); there are as many or more")
-    lines += [f"  {line}" for line in (*equality_lines(task.details), *_pixel_lines(task))]
+    said = (*equality_lines(task.details), *near_lines(task.details), *_pixel_lines(task))
+    lines += [f"  {line}" for line in said]
     lines.append(f"  {'part':<6}{'images':>8}{'normal':>8}{'anomalous':>11}{'share':>8}")
     lines += [f"  {r.part:<6}{r.images:>8}{r.normal:>8}{r.anomalous:>11}{r.fraction:>8.1%}" for r in describe(task)]
     return "\n".join(lines)
