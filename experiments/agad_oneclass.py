@@ -15,7 +15,6 @@ images with `python experiments/detect.py RUN images...`; saved is the detector 
 """
 
 import dataclasses
-import functools
 from typing import Any, Literal
 
 import jax
@@ -96,8 +95,9 @@ def run(config: Config) -> None:
         # The report shows one for each gamma, chosen before anything is known of them.
         shown = [Cell("agad", gamma, sets.classes[0], 0) for gamma in config.gammas]
         records = one_class.fill_cells(config, sets, cells, detectors, folder.path, keys, keep=shown, more=diagnosis)
-        load = functools.partial(one_class.load_kept, detector=detectors["agad"], image_shape=example.shape[1:])
-        conclude(config, sets, folder, records, {cell: load(folder.path, cell) for cell in shown}, keys["test"])
+        parts = {cell: (folder.path, cell, detectors["agad"], config.task(sets, cell)) for cell in shown}
+        kept = {cell: one_class.load_kept(*found) for cell, found in parts.items()}
+        conclude(config, sets, folder, records, kept, keys["test"])
 
 
 def conclude(

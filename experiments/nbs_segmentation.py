@@ -27,12 +27,11 @@ from jaxad.data.protocols.few_masks import LabelledTask
 from jaxad.methods.conv_autoencoder import ConvAutoencoderConfig
 from jaxad.methods.nbs import CRFConfig, EnvironmentConfig, NBSConfig, sampling_rows, training_curves
 from jaxad.methods.unet_segmenter import UNetSegmenterConfig
-from jaxad.runs import cli, segmentation
+from jaxad.runs import cli, segmentation, segmenter_evaluation
 from jaxad.runs.folder import Run
 from jaxad.runs.grid import Record, Records, fill
 from jaxad.runs.progress import table
 from jaxad.runs.runner import finish, made_by, say_end, session
-from jaxad.runs.segmenter_evaluation import evaluate_segmenter, keep_masks, keep_segmenter, segmentation_pictures
 from jaxad.runs.segmenters import Method, SegmentersConfig, check_methods, train_segmenter
 
 
@@ -89,6 +88,7 @@ def run(config: Config) -> None:
             return
         cells = {f"{method}-seed{seed}": (method, seed) for seed in seeds for method in config.methods}
         records = Records(folder.path / "cells.jsonl")
+        segmenter_evaluation.drop_torn(records, folder.path, tasks[config.seed], config.methods, config.seed)
         fill(
             cells, records, lambda cell: train_and_test(config, tasks[cell[1]], folder, *cell), label="trainings",
             quiet=config.quiet, outcome=lambda record: f"F1 {record['test']['f1']['value']:.3f}",
@@ -106,11 +106,11 @@ def train_and_test(config: Config, task: LabelledTask, folder: Run, method: Meth
     """The record of one training and its one test."""
     began, path = time.monotonic(), folder.path / "checkpoint" / f"{method}-seed{seed}.safetensors"
     segmenter = train_segmenter(config, method, task, seed=seed, path=path)
-    evaluated = evaluate_segmenter(segmenter, task, crf=config.nbs.crf, seed=seed)
+    evaluated = segmenter_evaluation.evaluate_segmenter(segmenter, task, crf=config.nbs.crf, seed=seed)
     if seed == config.seed:
-        keep_masks(folder, evaluated)
+        segmenter_evaluation.keep_masks(folder, evaluated)
         if method == config.methods[0]:
-            keep_segmenter(folder, task, evaluated, seed=seed)
+            segmenter_evaluation.keep_segmenter(folder, task, evaluated, seed=seed)
     return evaluated.record | {"seconds": time.monotonic() - began}
 
 
@@ -127,7 +127,7 @@ def conclude(config: Config, task: LabelledTask, folder: Run, found: list[Record
 
     def page(plain: dict[str, Any]) -> str:
         shown = curves.get(config.methods[0])
-        drawn = segmentation_pictures(folder.path, task, config.methods)
+        drawn = segmenter_evaluation.segmentation_pictures(folder.path, task, config.methods)
         info = {} if shown is None else shown._asdict()
         return report.render_segmentation(results=plain, curves=info, **drawn, **made_by(config))
 

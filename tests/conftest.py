@@ -16,6 +16,7 @@ import pytest
 # Programs are kept from test to test, in the scripts that tests start, and from one run of the tests to the next.
 PROGRAMS = os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "xla"))
 jax.config.update("jax_compilation_cache_dir", PROGRAMS)
+jax.config.update("jax_persistent_cache_enable_xla_caches", "none")  # as scripts have it, whose programs these are
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 jax.config.update("jax_debug_key_reuse", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")

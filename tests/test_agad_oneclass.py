@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shutil
 import sys
 
 import numpy as np
@@ -107,6 +108,30 @@ def test_resuming_a_finished_run_changes_nothing(finished):
     assert status == 0
     assert "finished" in out
     assert (finished / "results.json").read_bytes() == before
+
+
+def unfinished(finished, folder):
+    shutil.copytree(finished, folder)
+    for name in ("results.json", "report.html", "predictions.csv"):
+        (folder / name).unlink()
+    return folder
+
+
+@pytest.mark.slow
+def test_damaged_files_are_made_again(finished, tmp_path):
+    """Scores are computed, a state is trained: nothing that is done is lost."""
+    folder = unfinished(finished, tmp_path / "run")
+    first, second = sorted((folder / "scores").glob("agad-gamma*-0-seed0.npy"))
+    first.unlink()
+    second.write_bytes(second.read_bytes()[:-7])
+    state = folder / "checkpoint" / "agad-gamma0-0-seed0.safetensors"
+    state.write_bytes(state.read_bytes()[:-1])
+    status, _, err = call(experiment.run, "--resume", folder)
+    assert status == 0, err
+    assert results(folder) | {"device": None} == results(finished) | {"device": None}
+    for path in (first, second):
+        assert path.read_bytes() == (finished / "scores" / path.name).read_bytes()
+    assert same_weights(state, finished / "checkpoint" / state.name)
 
 
 @pytest.mark.slow

@@ -14,8 +14,10 @@ from jaxad._utils.files import (
     Prediction,
     append_line,
     from_json,
+    read_array,
     read_lines,
     to_json,
+    write_array,
     write_json,
     write_predictions,
     write_text,
@@ -159,3 +161,21 @@ def test_lines_survive_a_torn_one(tmp_path):
     path.write_bytes(path.read_bytes() + b'{"b": 2, "c')
     append_line(path, {"d": [np.nan]})
     assert read_lines(path) == [{"a": 1.5}, {"d": [None]}]
+
+
+def test_arrays_come_back_and_damaged_ones_are_named(tmp_path):
+    path, array = tmp_path / "a.npy", np.arange(6.0).reshape(2, 3)
+    write_array(path, array)
+    np.testing.assert_array_equal(read_array(path), array)
+    whole = path.read_bytes()
+    for content in (b"", whole[:3], whole[:40], whole[:-1], b"\x93NUMPY\x01\x00\x10\x00{'descr': (((((", b"PK\x03\x04"):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"cannot read .*a.npy: ") as error:
+            read_array(path)
+        assert "\n" not in str(error.value)
+    with open(path, "wb") as file:
+        np.savez(file, array)
+    with pytest.raises(ValueError, match="it is an archive, not an array"):
+        read_array(path)
+    with pytest.raises(ValueError, match="No such file"):
+        read_array(tmp_path / "none.npy")

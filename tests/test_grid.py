@@ -62,6 +62,22 @@ def test_of_a_name_the_last_record_counts_and_other_lines_are_passed_over(path):
     assert dict(Records(path)) == {"a": {"n": 2}}
 
 
+def test_a_record_that_is_deleted_is_worked_on_again(path, shown):
+    records = Records(path)
+    records["a"], records["b"] = {"square": 7}, {"square": 8}
+    del records["a"]
+    fill({"a": 0, "b": 1}, records, square)
+    assert {name: record["square"] for name, record in Records(path).items()} == {"a": 0, "b": 8}
+
+
+@pytest.mark.parametrize("sync", [True, False])
+def test_records_are_on_disk_before_what_follows(path, monkeypatch, sync):
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(path.read_bytes()))
+    Records(path, sync=sync)["a"] = {"n": 1}
+    assert synced == ([b'{"cell":"a","n":1}\n'] if sync else [])
+
+
 def test_records_that_no_line_can_hold_are_refused(path):
     for record, words in (({"cell": 1}, "has a field 'cell'"), ({"f": square}, "JSON cannot hold")):
         with pytest.raises(ValueError, match=words):

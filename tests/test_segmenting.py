@@ -3,12 +3,19 @@
 import csv
 import io
 
+import jax
 import numpy as np
 import pytest
 from scipy import stats
 from sklearn.metrics import f1_score
 
+from jaxad._utils import files
+from jaxad.data.protocols.few_masks import LabelledTask
+from jaxad.data.task import Split
+from jaxad.methods import DETECTORS
+from jaxad.methods.nbs import NBSConfig
 from jaxad.nn.crf import CRFConfig
+from jaxad.runs import saving
 from jaxad.runs.segmentation import (
     Reading,
     choose_reading,
@@ -20,6 +27,9 @@ from jaxad.runs.segmentation import (
     readings_of,
     student_interval,
 )
+from jaxad.runs.segmenter_evaluation import drop_torn
+from jaxad.runs.segmenters import SegmentersConfig, check_methods
+from jaxad.training.loop import fit
 
 CRF = CRFConfig(smooth_sd=1.0, bilateral_sd=4.0, iterations=2, method="exact")
 
@@ -92,3 +102,56 @@ def test_the_table_of_images_counts_pixels(scene):
     both = sum(int(row["both"]) for row in found)
     assert both == (predicted & (masks > 0)).sum()
     assert sum(int(row["predicted"]) for row in found) == predicted.sum()
+
+
+@pytest.fixture
+def kept(tmp_path, rng):
+    """A folder as a run of "nbs" and "unet" leaves it, and its task."""
+    form = (4, 8, 8)
+    parts = [Split(rng.integers(0, 256, (*form, 1), np.uint8), None, rng.random(form) > 0.5, np.arange(4))] * 3
+    task = LabelledTask("x", *parts, None, {"setting": "transductive"})
+    for method in ("nbs", "unet"):
+        files.write_array(tmp_path / "masks" / f"{method}.npy", parts[2].masks)
+    for name in ("visits", "profiles/normal"):
+        files.write_array(tmp_path / f"{name}.npy", np.zeros(3))
+    for kind in ("masks", "overlays"):
+        for i in range(4):
+            (tmp_path / kind).mkdir(exist_ok=True)
+            (tmp_path / kind / f"{i}.png").touch()
+    detector = DETECTORS["pca"].build(components=1)
+    state = fit(detector, jax.random.key(0), parts[0].images, steps=1, batch_size=4)[0]
+    saving.save(tmp_path / "best", DETECTORS["pca"].config(components=1), state, image_shape=(8, 8, 1))
+    return tmp_path, task
+
+
+@pytest.mark.parametrize(
+    ("file", "forgotten"),
+    [
+        (None, []), ("masks/unet.npy", ["unet"]), ("masks/nbs.npy", ["nbs"]), ("visits.npy", ["nbs"]),
+        ("profiles/normal.npy", ["nbs"]), ("best/weights.safetensors", ["nbs"]), ("overlays/2.png", ["nbs"]),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("damage", ["gone", "empty", "halved"])
+def test_a_method_whose_files_are_damaged_is_trained_again(kept, file, forgotten, damage):
+    folder, task = kept
+    if file is not None and damage == "gone":
+        (folder / file).unlink()
+    elif file is not None and not file.endswith("png"):
+        content = (folder / file).read_bytes()
+        (folder / file).write_bytes(content[: len(content) // 2 if damage == "halved" else 0])
+    elif file is not None:
+        return  # a picture is for people: nothing reads it
+    records = {f"{method}-seed{seed}": {} for method in ("nbs", "unet") for seed in (3, 4)}
+    drop_torn(records, folder, task, ["nbs", "unet"], 3)
+    assert set(records) == {"nbs-seed3", "unet-seed3", "nbs-seed4", "unet-seed4"} - {f"{m}-seed3" for m in forgotten}
+
+
+def test_a_grid_that_is_too_large_is_known_before_any_training(rng):
+    part = Split(rng.integers(0, 256, (4, 32, 32, 5), np.uint8), None, np.zeros((4, 32, 32), np.uint8), np.arange(4))
+    task = LabelledTask("x", part, part, part, None, {})
+    with pytest.raises(ValueError, match=r"a bilateral grid of .*--nbs\.crf\.method exact") as error:
+        check_methods(SegmentersConfig(), ("unet",), task)
+    assert "\n" not in str(error.value)
+    exact = SegmentersConfig(nbs=NBSConfig(crf=CRFConfig(method="exact")))
+    check_methods(exact, ("unet",), task)
+    check_methods(SegmentersConfig(), ("l2",), task)  # which uses none

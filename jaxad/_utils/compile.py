@@ -1,10 +1,16 @@
 """How programs are compiled on the machine at hand: options for the many small kernels of a search, and the cache."""
 
+import contextlib
 import functools
 import os
+import time
+import zlib
 from pathlib import Path
 
 import jax
+
+_ZSTD = b"\x28\xb5\x2f\xfd"  # what a file in this compression begins with
+_READ = ".read"
 
 # Faster to compile and, for convolutions on several cores, faster to run: measured by benchmarks/compiler_options.py.
 # Options belong to a backend and a version of XLA, so each is tried on a trivial program before it is used.
@@ -59,7 +65,8 @@ def enable_compilation_cache(folder: str | Path | None = None) -> Path | None:
     """Keep compiled programs on disk between runs, where JAX_COMPILATION_CACHE_DIR or `folder` says.
 
     Returns the folder (default ~/.cache/jaxad/xla), or None where it cannot be written: then programs are compiled
-    anew in every run. Kernels of a search are small, so even those that compile in milliseconds are kept.
+    anew in every run. Kernels of a search are small, so even those that compile in milliseconds are kept. What a killed
+    process has half written is dropped, see `drop_torn_programs`.
     """
     folder = Path(os.environ.get("JAX_COMPILATION_CACHE_DIR") or folder or Path.home() / ".cache" / "jaxad" / "xla")
     try:
@@ -68,7 +75,71 @@ def enable_compilation_cache(folder: str | Path | None = None) -> Path | None:
         return None
     if not os.access(folder, os.W_OK):
         return None
+    drop_torn_programs(folder)
     jax.config.update("jax_compilation_cache_dir", str(folder))
+    # XLA's own caches within the folder put its path into every key (of jax 0.10): a folder that has moved, or that is
+    # mounted elsewhere, would never be found again.
+    with contextlib.suppress(AttributeError):  # a later version may know no such caches
+        jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     return folder
+
+
+def drop_torn_programs(folder: Path, seconds: float = 0.5) -> list[str]:
+    """Delete compiled programs that were not written to their end, and return their names.
+
+    JAX would warn of such a file in every run and compile its program anew, but never replace it. What has been found
+    whole is not read again unless its time changes: a hidden file says between which times all have been read.
+
+    Args:
+      folder: of the programs.
+      seconds: after which the rest is left to the next call; the youngest files, which a kill tears, come first.
+    """
+    mark, began, torn = folder / _READ, time.monotonic(), []
+    with contextlib.suppress(OSError):  # another process may delete files meanwhile, or the folder be read-only
+        times = {entry.name: entry.stat().st_mtime_ns for entry in os.scandir(folder) if entry.name.endswith("-cache")}
+        since, until = _read_between(mark)
+        order = sorted(times, key=times.__getitem__, reverse=True)
+        reached = since  # the oldest time down to which all have been read
+        for name in (name for name in order if not since < times[name] < until):  # those at the ends may have equals
+            if not _is_whole((folder / name).read_bytes()):
+                (folder / name).unlink()
+                torn.append(name)
+            if not since <= times[name] <= until and time.monotonic() - began > seconds:
+                reached = times[name]
+                break
+        else:
+            reached = 0
+        now = reached, times[order[0]] if order else until
+        if now != (since, until):
+            mark.write_text(f"{now[0]} {now[1]}\n")
+    return torn
+
+
+def _read_between(mark: Path) -> tuple[int, int]:
+    """Nanoseconds of the oldest and the youngest file that have been read, and all between them."""
+    try:
+        since, until = map(int, mark.read_text().split())
+    except (OSError, ValueError):
+        return 0, 0
+    return since, until
+
+
+def _is_whole(program: bytes) -> bool:
+    """Whether a file of JAX's cache ends where its compression says that it does."""
+    if program.startswith(_ZSTD):
+        try:
+            import zstandard
+        except ImportError:
+            return True  # what this Python cannot read JAX cannot, either
+        try:
+            zstandard.ZstdDecompressor().decompress(program)
+        except zstandard.ZstdError:
+            return False
+        return True
+    try:
+        zlib.decompress(program)
+    except zlib.error:
+        return False
+    return True

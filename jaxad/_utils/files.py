@@ -190,10 +190,24 @@ def write_array(path: str | Path, array: np.ndarray) -> None:
     write_atomic(path, [buffer.getvalue()])
 
 
-def append_line(path: str | Path, value: Any) -> None:
+def read_array(path: str | Path) -> np.ndarray:
+    """What `write_array` wrote; raises ValueError, which names the file, where it is missing or damaged."""
+    try:
+        with open(path, "rb") as file:
+            found = np.load(file, allow_pickle=False)
+    except Exception as error:  # damaged headers raise whatever Python's parser does
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"cannot read {path}: {reason}; is it complete?") from error
+    if not isinstance(found, np.ndarray):
+        raise ValueError(f"cannot read {path}: it is an archive, not an array")
+    return found
+
+
+def append_line(path: str | Path, value: Any, *, sync: bool = False) -> None:
     """Append `to_json(value)` as one line; a line that was torn by a crash ends before it.
 
-    Raises ValueError when it cannot be written.
+    With `sync` it is on disk before anything that comes after, even where the machine loses its power. Raises
+    ValueError when it cannot be written.
     """
     line = json.dumps(to_json(value), allow_nan=False, separators=(",", ":")).encode() + b"\n"
     try:
@@ -202,6 +216,9 @@ def append_line(path: str | Path, value: Any) -> None:
                 file.seek(-1, os.SEEK_END)
                 line = line if file.read(1) == b"\n" else b"\n" + line
             file.write(line)
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
     except OSError as error:
         raise ValueError(f"cannot write {path}: {error.strerror or error}; free disk space, then go on") from error
 

@@ -56,11 +56,14 @@ class Journal:
         saved = self.run.checkpoints.latest(state)
         if saved is not None:
             state, self.facts, self.skipped = saved.tree, saved.metadata, saved.skipped
+        if records := self.facts.pop("records", None):  # absent in checkpoints of 0.2.0
+            runs.restore_trials(self.run, records)
         runs.truncate_trials(self.run, self.facts["trials"])
         self.trials = [loop.Trial(**record) for record in runs.read_trials(self.run)]
         # What came after the last checkpoint is told anew.
         known = len(self.trials)
-        self.log = [info for info in files.read_lines(self._log_path) if info.get("num_evaluated", 0) <= known]
+        told = (info for info in files.read_lines(self._log_path) if isinstance(info, dict))
+        self.log = [info for info in told if info.get("num_evaluated", known + 1) <= known]
         return state
 
     def add_trial(self, record: loop.Trial) -> None:
@@ -73,14 +76,16 @@ class Journal:
         """Keep what the strategy tells."""
         self.log.append(files.to_json(info))
         if self.run is not None:
-            files.append_line(self._log_path, info)
+            files.append_line(self._log_path, info, sync=True)
 
     def save(self, state: loop.SearchState, **facts: Any) -> None:
         """Go on from here, should the search be killed: all trials so far count."""
         self.facts.update(facts, trials=len(self.trials))
         if self.run is not None:
             runs.sync(self.run)
-            self.run.checkpoints.save(len(self.trials), state, metadata=self.facts)
+            # With the trials themselves: no line of a file that is lost shall end what is trained already.
+            records = files.to_json([dataclasses.asdict(record) for record in self.trials])
+            self.run.checkpoints.save(len(self.trials), state, metadata=self.facts | {"records": records})
 
     @property
     def _log_path(self) -> Path:

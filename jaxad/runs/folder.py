@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jaxad._utils.files import to_json, write_json
+from jaxad._utils.files import to_json, write_atomic, write_json
 from jaxad._utils.version import VERSION
 from jaxad.data.fingerprint import Fingerprint
 from jaxad.runs.same_run import PLACES, check_data, check_program, check_settings, remember_data
@@ -218,6 +218,15 @@ def truncate_trials(run: Run, n: int) -> None:
         with open(run.trials, "rb+") as file:
             file.truncate(ends[n - 1] if n else 0)
             os.fsync(file.fileno())
+
+
+def restore_trials(run: Run, records: list[dict]) -> None:
+    """Write the first trials anew, as a checkpoint knows them, where the file has others or fewer."""
+    _require_lock(run)
+    lines = [(json.dumps(record, allow_nan=False, separators=(",", ":")) + "\n").encode() for record in records]
+    content = run.trials.read_bytes() if run.trials.exists() else b""
+    if not content.startswith(b"".join(lines)):
+        write_atomic(run.trials, lines)
 
 
 def environment() -> dict:

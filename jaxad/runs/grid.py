@@ -31,8 +31,12 @@ OnError = Callable[[str, ValueError], None]
 class Records(UserDict[str, Record]):
     """The record of every finished cell by its name, as plain data, in the order in which they were finished.
 
-    Each is a line {"cell": name, ...} of a file: to assign one is to append it. A line that a crash has torn is as if
-    it had not been written. Of a name that is assigned twice the last counts.
+    Each is a line {"cell": name, ...} of a file: to assign one is to append it, and to have it on disk before what
+    follows, such as a checkpoint that takes the place of the cell's. A line that a crash has torn is as if it had not
+    been written. Of a name that is assigned twice the last counts; to delete one is to have it worked on again.
+
+    Args:
+      sync: False for many cells that cost next to nothing: of these the last may be lost with the machine's power.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "cells.jsonl"
@@ -41,8 +45,8 @@ class Records(UserDict[str, Record]):
     {'first': {'auroc': 0.5}}
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self._path, self._lock = Path(path), threading.Lock()
+    def __init__(self, path: str | Path, *, sync: bool = True) -> None:
+        self._path, self._lock, self._sync = Path(path), threading.Lock(), sync
         lines = (line for line in read_lines(path) if isinstance(line, dict) and isinstance(line.get("cell"), str))
         self.data = {line.pop("cell"): line for line in lines}
 
@@ -52,7 +56,7 @@ class Records(UserDict[str, Record]):
             raise ValueError(f"the record of {name} has a field 'cell', which names the cell itself: name it otherwise")
         plain = to_json(dict(record))
         with self._lock:
-            append_line(self._path, {"cell": name} | plain)
+            append_line(self._path, {"cell": name} | plain, sync=self._sync)
             self.data[name] = plain
 
 

@@ -34,6 +34,7 @@ from jaxad.runs.evaluation import evaluate
 from jaxad.runs.grid import OnSteps, Record, Records, fill_groups, together
 from jaxad.training import checkpoint
 from jaxad.training.resumable import Trained, fit_saved
+from jaxad.training.scoring import score_images
 from jaxad.types import Detector, Key, State
 
 
@@ -154,6 +155,9 @@ def fill_cells(
       "test", "seconds"} and `more`.
     """
     records = Records(folder / "cells.jsonl")
+    for cell in keep:
+        if cell.name in records and not _is_whole(_kept(folder, cell)):
+            del records[cell.name]  # it is trained again, and ends as it did
     most = config.together or (1 if jax.default_backend() == "cpu" else 16)
     groups = together(((cell, config.task(sets, cell)) for cell in cells), key=_program, most=most)
 
@@ -185,11 +189,19 @@ class KeptCell(NamedTuple):
     curves: dict[str, np.ndarray]  # fields of the detector's info that are numbers: [points]
 
 
-def load_kept(folder: Path, cell: Cell, detector: Detector, image_shape: Sequence[int]) -> KeptCell:
-    """A cell that `fill_cells` has kept, from images of this (H, W, C)."""
-    path, example = _kept(folder, cell), jax.ShapeDtypeStruct((1, *image_shape), np.float32)
+def load_kept(folder: Path, cell: Cell, detector: Detector, task: data.Task) -> KeptCell:
+    """A cell of this task that `fill_cells` has kept; scores whose file is missing or torn are computed again."""
+    path, shape = _kept(folder, cell), task.train.images.shape[1:]
+    example = jax.ShapeDtypeStruct((1, *shape), np.float32)
     state = checkpoint.restore(path, jax.eval_shape(detector.init, jax.random.key(0), example))
-    known, scores = checkpoint.read_metadata(path), np.load(folder / "scores" / f"{cell.name}.npy")
+    known, file = checkpoint.read_metadata(path), folder / "scores" / f"{cell.name}.npy"
+    try:
+        scores = files.read_array(file)
+        if scores.shape != task.test.labels.shape:
+            raise ValueError(f"{file} holds other scores")
+    except ValueError:
+        scores = score_images(detector, state, task.test.images)
+        files.write_array(file, scores)
     curves = {name: np.array(values) for name, values in known["curves"].items()}
     return KeptCell(state, scores, np.array(known["steps"]), curves)
 
@@ -235,6 +247,13 @@ def class_key(key: Key, task: data.Task) -> Key:
 
 def _kept(folder: Path, cell: Cell) -> Path:
     return folder / "checkpoint" / f"{cell.name}.safetensors"
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        return bool(checkpoint.read_metadata(path))
+    except ValueError:
+        return False
 
 
 _Group = tuple[tuple[Cell, data.Task], ...]

@@ -122,7 +122,7 @@ def by_table(config: ComparisonConfig, task: Task, folder: Run) -> Outcomes:
 
 def reward_table(config: ComparisonConfig, task: Task, folder: Run) -> np.ndarray:
     """Validation reward of every sequence, each function trained once from weights of its own."""
-    space, records = SPACES[config.space], Records(folder.path / "trials.jsonl")
+    space, records = SPACES[config.space], Records(folder.path / "trials.jsonl", sync=False)
     known = {tuple(record["tokens"]): record["reward"] for record in records.values()}
     images = trial.put(task.train.images, task.valid.images, task.valid.labels)
     with (

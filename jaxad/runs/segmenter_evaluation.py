@@ -7,7 +7,7 @@ best/                  its detector
 profiles/, visits.npy  where it is neural batch sampling: loss profiles of test pixels, and where the sampler goes
 """
 
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +24,7 @@ from jaxad.report import overlays
 from jaxad.runs import saving
 from jaxad.runs.folder import Run
 from jaxad.runs.segmentation import Reading, choose_reading, image_rows, read, readings_of
-from jaxad.runs.segmenters import Segmenter, image_maps, segmenter_maps
+from jaxad.runs.segmenters import STRATEGY, Segmenter, image_maps, segmenter_maps
 
 SHOWN = 8  # images of a row
 Rows = list[tuple[str, np.ndarray]]
@@ -94,6 +94,40 @@ def keep_segmenter(folder: Run, task: LabelledTask, evaluated: EvaluatedSegmente
         files.write_array(folder.path / "visits.npy", visits)
 
 
+def drop_torn(
+    records: MutableMapping[str, Any], folder: Path, task: LabelledTask, methods: Sequence[str], seed: int
+) -> None:
+    """Forget the record of every method whose files of the first seed are missing or damaged: it is trained again.
+
+    Args:
+      records: by names such as "unet-seed0".
+      seed: the first one.
+    """
+    for method in methods:
+        name = f"{method}-seed{seed}"
+        if name in records and not _is_whole(folder, task, method, shown=method == methods[0]):
+            del records[name]
+
+
+def _is_whole(folder: Path, task: LabelledTask, method: str, *, shown: bool) -> bool:
+    """Whether all that `keep_masks` and, of the method that is shown, `keep_segmenter` leave is there."""
+    try:
+        if files.read_array(folder / "masks" / f"{method}.npy").shape != task.test.masks.shape:
+            return False
+        if not shown:
+            return True
+        saving.load(folder / "best", trainable=False)
+        arrays = [folder / "visits.npy"] if method == "nbs" else []
+        if method in STRATEGY and task.details["setting"] == "transductive":
+            arrays += sorted((folder / "profiles").glob("*.npy")) or [folder / "profiles"]
+        for path in arrays:
+            files.read_array(path)
+    except ValueError:
+        return False
+    pictures = (("masks", len(task.test.ids)), ("overlays", len(shown_images(task))))
+    return all(len(list((folder / kind).glob("*.png"))) >= count for kind, count in pictures)
+
+
 # ---- what the report shows -------------------------------------------------------------------------------------
 
 
@@ -105,7 +139,7 @@ def shown_images(task: LabelledTask) -> np.ndarray:
 
 def segmentation_pictures(folder: Path, task: LabelledTask, methods: Sequence[str]) -> dict[str, Any]:
     """What `report.render_segmentation` draws of the arrays in a run folder: masks, visits and profiles."""
-    profiles = {file.stem: np.load(file) for file in sorted((folder / "profiles").glob("*.npy"), reverse=True)}
+    profiles = {file.stem: files.read_array(file) for file in sorted((folder / "profiles").glob("*.npy"), reverse=True)}
     return {"masks": mask_rows(folder, task, methods), "visits": visit_rows(folder, task), "profiles": profiles}
 
 
@@ -113,7 +147,7 @@ def mask_rows(folder: Path, task: LabelledTask, methods: Sequence[str]) -> Rows:
     """Rows of test images, of the masks that every method predicts, and of the truth."""
     chosen = shown_images(task)
     rows = [("image", to_float(task.test.images[chosen]))]
-    rows += [(method, _drawn(np.load(folder / "masks" / f"{method}.npy")[chosen])) for method in methods]
+    rows += [(method, _drawn(files.read_array(folder / "masks" / f"{method}.npy")[chosen])) for method in methods]
     return [*rows, ("truth", _drawn(task.test.masks[chosen]))]
 
 
@@ -121,7 +155,7 @@ def visit_rows(folder: Path, task: LabelledTask) -> Rows:
     """Rows of labelled images, their masks, and how often the sampler visits each pixel; none without a sampler."""
     if not (folder / "visits.npy").exists():
         return []
-    visits = _drawn(np.load(folder / "visits.npy"))
+    visits = _drawn(files.read_array(folder / "visits.npy"))
     return [
         ("image", to_float(task.labelled.images)), ("mask", _drawn(task.labelled.masks)),
         ("visits", visits / visits.max()),

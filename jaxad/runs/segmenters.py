@@ -22,6 +22,7 @@ from jaxad.methods import nbs as sampling
 from jaxad.methods.conv_autoencoder import ConvAutoencoderConfig
 from jaxad.methods.nbs import CRFConfig, EnvironmentConfig, NBSConfig
 from jaxad.methods.unet_segmenter import UNetSegmenterConfig
+from jaxad.nn.crf import refine
 from jaxad.training.loop import fit
 from jaxad.training.scoring import map_images
 from jaxad.types import Detector, State
@@ -81,8 +82,19 @@ class Segmenter(NamedTuple):
 
 
 def check_methods(settings: SegmentersConfig, methods: tuple[Method, ...], task: LabelledTask) -> None:
-    """Raise ValueError where images or masks do not fit a method; nothing is trained."""
+    """Raise ValueError where images or masks do not fit a method or what refines its maps; nothing is trained."""
     form = jax.ShapeDtypeStruct((1, *task.labelled.images.shape[1:]), np.float32)
+    if set(methods) != {"l2"}:  # all others may have the CRF behind them
+        try:
+            jax.eval_shape(
+                functools.partial(refine, config=settings.nbs.crf),
+                jax.ShapeDtypeStruct(form.shape[:3], np.float32),
+                form,
+            )
+        except ValueError as error:
+            raise ValueError(
+                f"{error} (--nbs.crf.bilateral-sd, --nbs.crf.colour-sd, --nbs.crf.method exact)"
+            ) from error
     for method in methods:
         name, config = _named(settings, method)
         if name == "nbs":
