@@ -4,6 +4,7 @@ import csv
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -161,6 +162,27 @@ def test_a_detector_without_maps_only_scores(detect, made, photos, tmp_path, cap
             assert capsys.readouterr().out.splitlines().count(said) == lines
             assert len(read_scores(output)) == 4
             assert [file.name for file in output.iterdir()] == ["scores.csv"]
+
+
+def test_pictures_that_were_drawn_are_no_photographs(detect, made, photos, tmp_path, capsys):
+    run, _, _ = made
+    before = sorted(image.name for image in find_images([photos]))
+    for name in ("one", "two"):
+        config = detect.Config(run=run, images=(photos,), output=photos / "results" / name, overlays=1)
+        assert detect.detect(config) == 0
+        said = capsys.readouterr()
+    assert f"left out: {photos / 'results' / 'one' / 'overlays'}, where" in said.err
+    assert sorted(row["path"] for row in read_scores(photos / "results" / "two")) == before
+    drawn = photos / "results" / "one" / "overlays"
+    config = detect.Config(run=run, images=(drawn,), output=tmp_path / "out", overlays=0)
+    assert detect.detect(config) == 0  # who names them wants them
+    watch = watching.Watch([photos])
+    assert sorted(image.name for image in watch.images()) == before
+    shutil.copytree(drawn, photos / "run" / "masks")
+    (photos / "run" / "config.json").write_text('{\n  "format": "jaxad-run-2"')
+    assert sorted(image.name for image in watch.images()) == before
+    (photos / "run" / "config.json").write_text('{"format": "mine"}')
+    assert len(watch.images()) == len(before) + 1
 
 
 def test_results_go_into_the_run_by_default_and_earlier_ones_stay(detect, made, photos, tmp_path, capsys):

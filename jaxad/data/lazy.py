@@ -29,7 +29,13 @@ class LazyImage(NamedTuple):
     notes: Sequence[str] = ()  # what there was to say when it was read last
 
 
-def find_images(paths: Iterable[Path], *, may_be_empty: bool = False, depth: Depth = ALONE) -> list[LazyImage]:
+def find_images(
+    paths: Iterable[Path],
+    *,
+    may_be_empty: bool = False,
+    depth: Depth = ALONE,
+    leave_out: Callable[[Path], bool] = lambda folder: False,
+) -> list[LazyImage]:
     """Every image that the paths stand for, once: image files, folders of them at any depth, and .npz archives.
 
     An archive holds `images` [N, H, W, C]. Hidden files and folders inside a folder are left out.
@@ -37,17 +43,19 @@ def find_images(paths: Iterable[Path], *, may_be_empty: bool = False, depth: Dep
     Args:
       may_be_empty: whether a folder may have no images yet.
       depth: which stored values are black and white; floats in archives are taken as they are.
+      leave_out: says of every folder inside a folder whether to pass it over.
 
     Raises:
       ValueError: a path that does not exist, or a folder without images. What cannot be read says so when it is, be it
         a file or a folder inside a folder.
     """
-    return list({image.name: image for path in paths for image in _find(path, may_be_empty, depth)}.values())
+    found = (image for path in paths for image in _find(path, may_be_empty, depth, leave_out))
+    return list({image.name: image for image in found}.values())
 
 
-def _find(path: Path, may_be_empty: bool, depth: Depth) -> Iterator[LazyImage]:
+def _find(path: Path, may_be_empty: bool, depth: Depth, leave_out: Callable[[Path], bool]) -> Iterator[LazyImage]:
     if path.is_dir():
-        found = list(_inside(path, depth))
+        found = list(_inside(path, depth, leave_out))
         if not found and not may_be_empty:
             raise ValueError(f"no images in {path}: known suffixes are {', '.join(sorted(IMAGE_SUFFIXES))}")
         yield from found
@@ -82,12 +90,12 @@ def _of_file(path: Path, depth: Depth) -> LazyImage:
     return LazyImage(str(path), read, path, notes)
 
 
-def _inside(folder: Path, depth: Depth) -> Iterator[LazyImage]:
+def _inside(folder: Path, depth: Depth, leave_out: Callable[[Path], bool]) -> Iterator[LazyImage]:
     """The images of a folder, sorted by path; a folder in it that cannot be listed stands for its own."""
     errors: list[OSError] = []
     files = [
         Path(inside, name)
-        for inside, folders, names in _walk(folder, errors)
+        for inside, _, names in _walk(folder, errors, leave_out)
         for name in names
         if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
     ]
@@ -99,10 +107,12 @@ def _inside(folder: Path, depth: Depth) -> Iterator[LazyImage]:
         yield LazyImage(str(error.filename), functools.partial(_raise, ValueError(reason)))
 
 
-def _walk(folder: Path, errors: list[OSError]) -> Iterator[tuple[str, list[str], list[str]]]:
-    """`os.walk` without hidden folders."""
+def _walk(
+    folder: Path, errors: list[OSError], leave_out: Callable[[Path], bool]
+) -> Iterator[tuple[str, list[str], list[str]]]:
+    """`os.walk` without hidden folders and those that are to be left out."""
     for inside, folders, names in os.walk(folder, onerror=errors.append):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = [name for name in folders if not name.startswith(".") and not leave_out(Path(inside, name))]
         yield inside, folders, names
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from jaxad.data.lazy import LazyImage, find_images
 from jaxad.data.tiles import Tiling
 from jaxad.runs.detection import Outcome, ScoredImage, Unread, depth_of, score_stream
-from jaxad.runs.detection_results import Detections, print_lines, warn
+from jaxad.runs.detection_results import Detections, is_drawn, print_lines, warn
 from jaxad.runs.progress import Progress
 from jaxad.runs.saving import LoadedDetector
 from jaxad.runs.watching import Stop, Watch, stop_on_signal
@@ -90,4 +90,15 @@ def check_paths(loaded: LoadedDetector, paths: Sequence[Path], *, watch: bool = 
     """The images of some paths, for a detector; ValueError where there are none, or, of a watch, there is no folder."""
     if watch and not any(path.is_dir() for path in paths):
         raise ValueError("there is no folder to watch among the images: name one, or leave out --watch")
-    return find_images(paths, may_be_empty=watch, depth=depth_of(loaded))
+    left: list[Path] = []
+
+    def leave_out(folder: Path) -> bool:
+        left.extend([folder] * is_drawn(folder))
+        return bool(left) and left[-1] == folder
+
+    try:
+        return find_images(paths, may_be_empty=watch, depth=depth_of(loaded), leave_out=leave_out)
+    finally:
+        if left:
+            more = f" and {len(left) - 1} more" if len(left) > 1 else ""
+            warn(f"left out: {left[0]}{more}, where runs or earlier calls keep pictures of their own")

@@ -1,5 +1,6 @@
 """What became of scored images: a table that survives a crash, the most anomalous ones, lines to read or to parse."""
 
+import contextlib
 import csv
 import heapq
 import io
@@ -103,6 +104,18 @@ def print_lines(scored: Sequence[ScoredImage], threshold: Threshold | None, *, a
             line(json.dumps({"name": image.name, "score": score, "threshold": value, "anomalous": anomalous}))
         else:
             line(f"{ {None: 'scored', True: 'anomalous', False: 'normal'}[anomalous] } {score:.4g} {image.name}")
+
+
+def is_drawn(folder: Path) -> bool:
+    """Whether the pictures in a folder are those of a run or of an earlier call: no photographs to score."""
+    places = (folder, "config.json", b'"jaxad-run-'), (folder.parent, "config.json", b'"jaxad-run-')
+    if folder.name == "overlays":
+        places += ((folder.parent, "scores.csv", ",".join(COLUMNS).encode()),)
+    for place, name, beginning in places:
+        with contextlib.suppress(OSError), open(place / name, "rb") as file:
+            if beginning in file.read(100):
+                return True
+    return False
 
 
 def warn(text: str) -> None:

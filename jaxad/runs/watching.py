@@ -13,6 +13,7 @@ import numpy as np
 from jaxad.data.depth import ALONE, Depth
 from jaxad.data.lazy import LazyImage, find_images
 from jaxad.runs.detection import Outcome, Unread
+from jaxad.runs.detection_results import is_drawn
 
 TRIES = 5  # rounds in which an image that does not change may be unreadable before it is given up
 
@@ -66,7 +67,8 @@ class Watch:
         """What there is to score now: all images in the first round, then new ones and those to be tried again."""
         paths = [path for path in self._paths if path.is_dir()] if self._looked else self._paths
         self._looked = True
-        found = {image.name: _steady(image) for image in find_images(paths, may_be_empty=True, depth=self._depth)}
+        images = find_images(paths, may_be_empty=True, depth=self._depth, leave_out=is_drawn)
+        found = {image.name: _steady(image) for image in images}
         self._waiting = {name: entry for name, entry in self._waiting.items() if name in found or _is_there(entry[0])}
         wanted = {name: image for name, (image, _, _) in self._waiting.items()} | found
         return [image for name, image in wanted.items() if name not in self._done]
