@@ -156,12 +156,12 @@ def test_parts_without_what_a_task_needs_say_what(files, tmp_path, places, messa
 # ---- VisA
 
 
-def visa(files, root="VisA", split=True):
+def visa(files, root="VisA", split=True, value=255):
     lines = ["object,split,label,image,mask"]
     for kind, count in (("Normal", 10), ("Anomaly", 4)):
         files.pictures(f"{root}/candle/Data/Images/{kind}", count, ".JPG")
     for i in range(4):
-        files.mask(f"{root}/candle/Data/Masks/Anomaly/{i:03d}.png")
+        files.mask(f"{root}/candle/Data/Masks/Anomaly/{i:03d}.png", value)
         image, mask = (f"candle/Data/{kind}/Anomaly/{i:03d}" for kind in ("Images", "Masks"))
         lines.append(f"candle,test,anomaly,{image}.JPG,{mask}.png")
     for i in range(9):
@@ -173,9 +173,9 @@ def visa(files, root="VisA", split=True):
     (files.root / root / "candle" / "image_anno.csv").write_text("image,label,mask\n")
 
 
-@pytest.mark.parametrize("prefix", ["folder", "visa"])
-def test_visa_has_the_parts_that_its_table_says(files, tmp_path, prefix):
-    visa(files)
+@pytest.mark.parametrize(("prefix", "value"), [("folder", 255), ("visa", 1), ("folder", 3)])  # kinds of defects
+def test_visa_has_the_parts_that_its_table_says(files, tmp_path, prefix, value):
+    visa(files, value=value)
     spec = f"{prefix}:{tmp_path}/VisA/candle"
     task = data.load_task(spec)
     assert "layout: VisA, parts by split_csv/1cls.csv" in said(task)
@@ -187,7 +187,7 @@ def test_visa_has_the_parts_that_its_table_says(files, tmp_path, prefix):
     assert test.class_names == ("normal", "anomaly")
     for mask, name, label in zip(test.masks, test.ids, test.labels):
         expected = (
-            files.pixels[f"VisA/candle/Data/Masks/Anomaly/{name[-7:-4]}.png"] > 127 if label else np.zeros((12, 10))
+            files.pixels[f"VisA/candle/Data/Masks/Anomaly/{name[-7:-4]}.png"] > 0 if label else np.zeros((12, 10))
         )
         np.testing.assert_array_equal(mask, expected)
     with pytest.raises(ValueError, match=r"holds categories \(candle\): give one, folder:.*VisA/candle"):

@@ -123,7 +123,7 @@ def test_exact_copies_are_used_once(rng):
     assert {name.split("/")[1] for name in task.test.ids[task.test.labels == 1]} <= {str(i) for i in range(10, 40)}
     text = data.table(task)
     assert "40 exact copies" in text
-    assert "30 images are equal to others with another label or mask" in text
+    assert "30 images are equal to others with another label or mask and left out" in text
     assert "(twice/0 = twice/50 = b/0, twice/1 = twice/51 = b/1, twice/2 = twice/52 = b/2 and 7 more)" in text
 
 

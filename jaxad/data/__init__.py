@@ -1,5 +1,6 @@
 """Image sets and tasks: from the name of a set, or from arrays, to training, validation and test parts."""
 
+from jaxad.data.checking import Checked, check_data
 from jaxad.data.config import ClassSetsConfig, FewMasksConfig, FittedTaskConfig, TaskConfig
 from jaxad.data.decoding import decode
 from jaxad.data.image_set import ImageSet, from_arrays, take
@@ -23,6 +24,7 @@ from jaxad.data.task import Row, Split, Task, check_task, describe, held_out_nor
 
 __all__ = [
     "SOURCES",
+    "Checked",
     "ClassSets",
     "ClassSetsConfig",
     "FewMasksConfig",
@@ -36,6 +38,7 @@ __all__ = [
     "Task",
     "TaskConfig",
     "available",
+    "check_data",
     "check_images",
     "check_labelled",
     "check_task",

@@ -5,17 +5,24 @@ from collections.abc import Callable
 from typing import Annotated, Literal
 
 from jaxad._utils.validate import check_share
+from jaxad.data.checking import Checked, check_data
 from jaxad.data.fitting import Fit
 from jaxad.data.loading import load_task
+from jaxad.data.protocols import few_masks
 from jaxad.data.protocols.class_sets import ClassSets, load_class_sets
 from jaxad.data.protocols.few_labels import Gamma, labelled_one_class
 from jaxad.data.protocols.few_masks import LabelledTask, Setting, load_labelled
 from jaxad.data.protocols.fitted import fit_task
 from jaxad.data.sources.registry import SOURCES, source_of
-from jaxad.data.task import Task, check_task
+from jaxad.data.task import Task, check_task, table
 
 DIGITS = 170  # images of each class
 MOST_FILES = 1500  # normal images that are read, each from a file, where nobody says how many
+
+
+def _seed(config: object) -> int:
+    """The seed of an experiment, which is among its own settings."""
+    return getattr(config, "seed", 0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,6 +54,25 @@ class TaskConfig:
     """Put exactly so many anomalies into validation; by default as many as the anomaly ratio says."""
     test_split: str | None = None
     """Test on this part of a TFDS or IDX set, such as test, as it is published; by default on a fifth of train."""
+    check_data: bool = False
+    """Say what the data are, what is wrong with them and what task they make, and train nothing."""
+
+    def checked(self) -> list[Checked]:
+        """What is in the sets; the first of them says what task all make."""
+        tested = () if self.test_split is None else (self.test_split,)
+        return [
+            check_data(
+                self.dataset,
+                lambda: table(self.load()),
+                parts=("train", *tested),
+                data_dir=self.data_dir,
+            ),
+            *(check_data(name, parts=("test",), data_dir=self.data_dir) for name in self.ood),
+        ]
+
+    def load(self) -> Task:
+        """The task of an experiment, by its seed."""
+        return self.load_task(_seed(self))
 
     def load_task(self, seed: int) -> Task:
         """The task, drawn by `seed`, checked before anything is computed or written.
@@ -118,6 +144,12 @@ class FewMasksConfig:
     """Resize all images to this height and width."""
     limit: int | None = None
     """Use at most so many images in all."""
+    check_data: bool = False
+    """Say what the data are, what is wrong with them and what task they make, and train nothing."""
+
+    def checked(self) -> list[Checked]:
+        """What is in the set, and what task it makes."""
+        return [check_data(self.dataset, lambda: few_masks.table(self.load_labelled(_seed(self))))]
 
     def load_labelled(self, seed: int) -> LabelledTask:
         """The task, drawn by `seed`; ValueError where it cannot be."""
@@ -147,6 +179,23 @@ class ClassSetsConfig:
     """Use at most so many normal images of a class; by default all, of the bundled digits 170 (one program)."""
     anomaly_ratio: float = 0.5
     """Anomalous share of validation and test; a test part that is given stays whole, and validation is then normal."""
+    check_data: bool = False
+    """Say what the data are, what is wrong with them and what task they make, and train nothing."""
+
+    def checked(self) -> list[Checked]:
+        """What is in the sets; the first of them says what task the first class makes."""
+
+        def make() -> str:
+            seed = _seed(self)
+            sets = self.load_sets(seed)
+            tasks = [self.one_class_task(sets, name, gamma=0.0, gamma_seed=seed, seed=seed) for name in sets.classes]
+            return table(tasks[0])
+
+        tested = () if self.test_split is None else (self.test_split,)
+        found = [check_data(self.dataset, make, parts=("train", *tested), data_dir=self.data_dir)]
+        if self.test_folder is not None:
+            found.append(check_data(f"folder:{self.test_folder}"))
+        return found
 
     def check(self) -> None:
         """Raise ValueError for values out of range."""

@@ -86,17 +86,16 @@ def equality_lines(details: dict[str, Any]) -> list[str]:
     if count := details.get("duplicates_in_test"):
         lines.append(f"kept: {count} exact copies within the official test part")
     if found := details.get("contradictions"):
-        lines.append(f"contradiction: {contradiction_words(found)}")
+        stay = "; those of the official test part stay" if "duplicates_in_test" in details else ""
+        lines.append(f"contradiction: {contradiction_words(found)}: settle what they are{stay}")
     return lines
 
 
 def contradiction_words(found: dict[str, Any]) -> str:
-    """Which equal images contradict each other, and what became of them."""
+    """Which equal images contradict each other."""
     more = f" and {found['groups'] - len(found['named'])} more" if found["groups"] > len(found["named"]) else ""
-    return (
-        f"{found['images']} images are equal to others with another label or mask, and serve nowhere but where a test "
-        f"part is given ({', '.join(found['named'])}{more}): settle what they are"
-    )
+    named = ", ".join(found["named"])
+    return f"{found['images']} images are equal to others with another label or mask and left out ({named}{more})"
 
 
 def constant_images(images: np.ndarray) -> np.ndarray:

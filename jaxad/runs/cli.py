@@ -81,9 +81,10 @@ def main(
 ) -> None:
     """Parse flags into a config, call `function` with it, and exit with what it returns.
 
-    Fields and their docstrings become flags and their help; the docstring of the calling script's module is the help's
-    introduction. Bad input (a ValueError) and too little memory end in one line on standard error and exit status 2, an
-    interrupt in 130.
+    With the flag `check_data`, for configs that have it, it is said what is in their data instead, and the status is 1
+    where no task can be made of them. Fields and their docstrings become flags and their help; the docstring of the
+    calling script's module is the help's introduction. Bad input (a ValueError) and too little memory end in one line
+    on standard error and exit status 2, an interrupt in 130.
 
     Args:
       presets: field values by the name of a preset. Flags override them.
@@ -100,7 +101,7 @@ def main(
             config = dataclasses.replace(config, plugins=tuple(map(_import_plugin, plugins)))
         if hasattr(config, "seed"):
             check_seed(config.seed, "--seed", count=getattr(config, "num_seeds", None) or 1)
-        status = function(config)
+        status = _say_data(config) if getattr(config, "check_data", False) else function(config)
     except ValueError as error:
         line(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         status = 2
@@ -116,6 +117,16 @@ def main(
         line("interrupted", file=sys.stderr)
         status = 130
     sys.exit(status)
+
+
+def _say_data(config: Any) -> int:
+    """Print what is in the data that a config names; the status is 0 where they make a task, otherwise 1."""
+    from jaxad.report.data_check import data_check_lines
+
+    found = config.checked()
+    for checked in found:
+        print(*data_check_lines(checked), sep="\n", flush=True)
+    return 1 if any(checked.problem for checked in found) else 0
 
 
 def _parse(

@@ -20,7 +20,7 @@ from jaxad.data.sources.layouts import (
 )
 from jaxad.data.sources.listed import listing_layout, look_at, visa_layout
 from jaxad.data.sources.mvtec import parts_layout
-from jaxad.data.sources.pairs import pairs
+from jaxad.data.sources.pairs import pairs, pairs_layout
 from jaxad.data.sources.registry import Request, source
 
 BESIDE = "images beside the sub-folders that are read"
@@ -83,7 +83,7 @@ def layout_of(path: Path) -> Layout:
     kind = recognise(path)
     if kind == "csv":
         return listing_layout(find_listing(path))
-    return {"parts": parts_layout, "visa": visa_layout}.get(kind, class_layout)(path)
+    return {"parts": parts_layout, "visa": visa_layout, "pairs": pairs_layout}.get(kind, class_layout)(path)
 
 
 @source(
@@ -93,6 +93,7 @@ def layout_of(path: Path) -> Layout:
     "category of BTAD or VisA, images/ and masks/, or a listing.",
     files=True,
     look=_look,
+    layout=lambda argument: layout_of(Path(argument).expanduser()),
 )
 def folder(request: Request) -> ImageSet:
     """Reads a folder in whatever layout it has: see `jaxad.data.sources.layouts.KNOWN`.

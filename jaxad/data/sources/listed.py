@@ -136,6 +136,7 @@ def look_at(layout: Layout) -> dict[str, Any]:
     masks=True,
     files=True,
     look=lambda argument: look_at(listing_layout(find_listing(Path(argument).expanduser()))),
+    layout=lambda argument: listing_layout(find_listing(Path(argument).expanduser())),
 )
 def listed(request: Request) -> ImageSet:
     """Reads the images of a listing, or one part of them where it has parts; see `listing_layout`."""
@@ -150,6 +151,7 @@ def listed(request: Request) -> ImageSet:
     masks=True,
     files=True,
     look=lambda argument: look_at(visa_layout(Path(argument).expanduser())),
+    layout=lambda argument: visa_layout(Path(argument).expanduser()),
 )
 def visa(request: Request) -> ImageSet:
     """Reads one part of a category of VisA; see `visa_layout`."""

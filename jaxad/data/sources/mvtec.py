@@ -99,6 +99,7 @@ def _read(request: Request) -> ImageSet:
     parts=("train", "test"),
     defects=True,
     files=True,
+    layout=lambda argument: parts_layout(Path(argument).expanduser()),
 )
 def mvtec(request: Request) -> ImageSet:
     """Reads one part ("train" or "test") of a category in the layout of MVTec AD; see `parts_layout`."""
@@ -112,6 +113,7 @@ def mvtec(request: Request) -> ImageSet:
     parts=("train", "test"),
     defects=True,
     files=True,
+    layout=lambda argument: parts_layout(Path(argument).expanduser()),
 )
 def btad(request: Request) -> ImageSet:
     """Reads one part of a product of BTAD (Mishra et al., ISIE 2021), whose masks are called as their images are."""

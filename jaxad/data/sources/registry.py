@@ -21,6 +21,7 @@ from jaxad.data.fitting import AUTO_SIDE, Fit, ImageSize, Sizing, check_room, fi
 from jaxad.data.image_set import ImageSet, take
 from jaxad.data.images import check_images
 from jaxad.data.provenance import Reading, size_facts
+from jaxad.data.sources.layouts import Layout
 
 Labels = Callable[[], np.ndarray | None]  # a function, because reading the labels of a large set takes time
 Choose = Callable[[Labels, int, tuple[str, ...]], np.ndarray]
@@ -76,6 +77,7 @@ class SourceEntry(NamedTuple):
     files: bool = False  # whether every image is a file of its own, of any size, that takes time to read
     good: bool = False  # whether there are no anomalies, so that a task has to make some
     look: Callable[[str], dict[str, Any]] | None = None  # what differs from the above for a certain argument
+    layout: Callable[[str], Layout] | None = None  # what files an argument stands for, and what is known of each
 
 
 Read = TypeVar("Read", bound=Callable[[Request], ImageSet])
@@ -97,6 +99,7 @@ def source(
     any_shape: bool = False,
     files: bool = False,
     look: Callable[[str], dict[str, Any]] | None = None,
+    layout: Callable[[str], Layout] | None = None,
 ) -> Callable[[Read], Read]:
     """Register a function that reads an image set: a decorator that leaves it as it is.
 
@@ -108,6 +111,8 @@ def source(
         without masks, of which users say what is normal.
       look: a function of the argument that returns those fields of `SourceEntry` that are others for it, for a source
         of which it depends on the files what they are.
+      layout: a function of the argument that says what files there are, for a source of files; `--check-data` looks at
+        each of them then, in full size.
 
     Raises:
       ValueError: a name that something else has.
@@ -116,7 +121,7 @@ def source(
     def register(read: Read) -> Read:
         entry = SourceEntry(
             name, usage, summary, read, parts, masks or defects, defects, normal, anomaly_ratio, any_shape, files,
-            look=look,
+            look=look, layout=layout,
         )  # fmt: skip
         SOURCES.add(name, entry, read)
         return read
