@@ -124,7 +124,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
     def anomaly_maps(self, X: Any) -> np.ndarray:
         """Where images are anomalous: [N, H, W] float32, higher = more anomalous; ValueError if the method has none."""
         check_is_fitted(self, "state_")
-        return map_images(self.detector_, self.state_, self._fitting(X), self._scoring_batch())
+        return map_images(self.detector_, self.state_, self._fitting(X))
 
     @property
     def threshold_(self) -> Threshold:
@@ -189,10 +189,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         return images
 
     def _scores(self, images: np.ndarray) -> np.ndarray:
-        return -score_images(self.detector_, self.state_, images, self._scoring_batch())
-
-    def _scoring_batch(self) -> int:
-        return max(self.batch_size, 64)
+        return -score_images(self.detector_, self.state_, images)
 
 
 def _method(wanted: Any) -> tuple[str, Any]:

@@ -83,6 +83,7 @@ class Detector(NamedTuple):
     score_map: Callable[[State, Array], Array] | None = None  # (state, images) -> [B, H, W], if it localises
     transient: tuple[str, ...] = ()  # fields of the state that a saved detector does without
     stage: Stage | None = None  # its fixed first part, if it has one: a state is then a `StagedState`
+    together: int = 1  # images that one program scores on CPU; more where the scores of one cost nearly as much
 
 
 class Search(NamedTuple):

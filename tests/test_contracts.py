@@ -5,15 +5,19 @@ import jax.numpy as jnp
 import numpy as np
 import outside
 import pytest
+from PIL import Image
 
 from jaxad._utils.tree import with_fields
 from jaxad.data import digits
+from jaxad.data.lazy import find_images
 from jaxad.methods import DETECTORS
 from jaxad.metrics.image import auroc
 from jaxad.runs import saving
+from jaxad.runs.detection import score_stream
 from jaxad.training import calibration, checkpoint
 from jaxad.training.loop import fit, fit_population
 from jaxad.training.scoring import map_images, score_images
+from jaxad.training.staged import remembering
 from jaxad.types import Batch
 
 IMAGES = digits().images[:64]
@@ -132,23 +136,30 @@ def test_garbage_scores_higher_than_training_images_and_nothing_is_clamped(train
 
 @pytest.mark.parametrize("trained", cases_of(-1), indirect=True)
 def test_jit_changes_nothing(trained):  # for one case each: without jit every operation is compiled by itself
-    images = scaled(GARBAGE)
-    compiled = score_images(trained.detector, trained.state, GARBAGE, 16)
-    np.testing.assert_allclose(compiled, trained.detector.score(trained.state, images), rtol=1e-4, atol=1e-4)
-    if trained.detector.score_map is not None:
-        maps = trained.detector.score_map(trained.state, images)
-        np.testing.assert_allclose(map_images(trained.detector, trained.state, GARBAGE, 16), maps, rtol=1e-3, atol=1e-5)
+    images, detector = scaled(GARBAGE), trained.detector._replace(stage=None)  # with one, features are rounded
+    compiled = score_images(detector, trained.state, GARBAGE)
+    np.testing.assert_allclose(compiled, detector.score(trained.state, images), rtol=1e-4, atol=1e-4)
+    if detector.score_map is not None:
+        maps = detector.score_map(trained.state, images)
+        np.testing.assert_allclose(map_images(detector, trained.state, GARBAGE), maps, rtol=1e-3, atol=1e-5)
 
 
-def test_a_score_does_not_depend_on_the_batch(trained):
-    alone = score_images(trained.detector, trained.state, IMAGES[:1], 16)
-    for others in (IMAGES[1:16], GARBAGE[:15]):
-        together = score_images(trained.detector, trained.state, np.concatenate([IMAGES[:1], others]), 16)
-        np.testing.assert_allclose(together[:1], alone, rtol=1e-5, atol=1e-6)
-    batch = np.concatenate([IMAGES[:8], GARBAGE[:8]])
-    forward = score_images(trained.detector, trained.state, batch, 16)
-    backward = score_images(trained.detector, trained.state, batch[::-1], 16)
-    np.testing.assert_allclose(backward[::-1], forward, rtol=1e-5, atol=1e-6)
+def test_a_score_is_the_same_to_the_bit_alone_and_in_any_batch_and_order(trained):
+    images = np.concatenate([IMAGES[:60], GARBAGE[:8]])  # more than any program takes at once
+    mixed = np.random.default_rng(1).permutation(len(images))
+    for function in (score_images, map_images)[: 1 + (trained.detector.score_map is not None)]:
+        every = function(trained.detector, trained.state, images)
+        some = every[mixed[:14]]
+        for size in (1, 7):
+            for start in range(0, len(some), size):
+                found = function(trained.detector, trained.state, images[mixed[start : start + size]], size)
+                np.testing.assert_array_equal(found, some[start : start + size])
+        np.testing.assert_array_equal(function(trained.detector, trained.state, images[mixed]), every[mixed])
+        floats = images[mixed[:7]].astype(np.float32) / 255
+        np.testing.assert_array_equal(function(trained.detector, trained.state, floats), some[:7])
+        if trained.detector.stage is not None:
+            with remembering():
+                np.testing.assert_array_equal(function(trained.detector, trained.state, images[mixed[:14]]), some)
 
 
 def test_training_and_calibration_are_deterministic(trained):
@@ -200,10 +211,14 @@ def test_a_saved_detector_scores_the_same(trained, tmp_path):
     assert (loaded.name, loaded.config) == (trained.name, trained.config)
     if not trained.entry.whole:  # whose state is as large as its images are many
         assert jax.tree.map(described, loaded.state) == jax.tree.map(described, trained.state)
-    equal(
-        score_images(loaded.detector, loaded.state, GARBAGE, 16),
-        score_images(trained.detector, trained.state, GARBAGE, 16),
-    )
+    scores = score_images(trained.detector, trained.state, GARBAGE, 16)
+    equal(score_images(loaded.detector, loaded.state, GARBAGE, 16), scores)
+    (tmp_path / "photos").mkdir()
+    for number, image in enumerate(GARBAGE):
+        Image.fromarray(image[..., 0]).save(tmp_path / "photos" / f"{number:02d}.png")
+    found = [score_stream(loaded, find_images([tmp_path / "photos"]), None, batch_size=size) for size in (64, 5)]
+    for stream in found:  # as detect.py does
+        equal(np.float32([outcome.score for outcomes in stream for outcome in outcomes]), scores)
 
 
 @pytest.mark.parametrize("trained", FIRST, indirect=True)

@@ -323,18 +323,20 @@ def test_images_are_read_ahead_in_order_and_not_too_far():
     assert most <= 5
 
 
-def test_a_lone_image_gets_a_program_for_one(made, monkeypatch):
-    sizes = []
+@pytest.mark.parametrize("together", [1, 4])
+def test_one_program_serves_any_number_of_images_and_any_batch_size(made, together):
+    traced = []
 
-    def score(detector, state, images, size):
-        sizes.append((len(images), size))
-        return np.zeros(len(images))
+    def score(state, images):
+        traced.append(images.shape)
+        return images.mean((1, 2, 3))
 
-    monkeypatch.setattr(detection, "score_images", score)
     loaded = saving.load(made[0] / "best")
-    for count in (1, 2, 3, 20, 21, 45):
-        detection.score_rows(loaded, [IMAGES[:1]] * count, 20)
-    assert sizes == [(1, 1), (2, 2), (3, 4), (20, 20), (20, 20), (1, 1), (20, 20), (20, 20), (5, 8)]
+    loaded = loaded._replace(detector=loaded.detector._replace(score=score, together=together))
+    for count, batch_size in ((1, 65536), (2, 1), (21, 20), (45, 64)):
+        scores = detection.score_rows(loaded, [IMAGES[:1]] * count, batch_size)
+        np.testing.assert_allclose(scores, np.full(count, IMAGES[0].mean() / 255), rtol=1e-5)
+    assert traced == [(together, 8, 8, 1)]
 
 
 def test_a_score_that_is_no_number_is_named(made, tmp_path, photos, monkeypatch):

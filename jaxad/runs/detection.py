@@ -132,10 +132,5 @@ def map_image(loaded: LoadedDetector, pixels: np.ndarray, tiling: Tiling = None,
 
 
 def _by_batches(function, arrays: list[np.ndarray], batch_size: int) -> np.ndarray:
-    """What a function of (images, batch size) makes of arrays of images, a batch at a time.
-
-    A batch that is not full is filled up to a power of two: few programs serve all, one image does not pay for many.
-    """
-    rows = np.concatenate([to_dtype(array, np.float32) for array in arrays])
-    parts = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
-    return np.concatenate([function(part, min(batch_size, 1 << (len(part) - 1).bit_length())) for part in parts])
+    """What a function of (images, batch size) makes of arrays of images."""
+    return function(np.concatenate([to_dtype(array, np.float32) for array in arrays]), batch_size)

@@ -1,16 +1,24 @@
-"""Scores and anomaly maps of any number of images, a batch at a time."""
+"""Scores and anomaly maps of any number of images, on CPU the same to the bit whatever else is scored with an image.
+
+XLA sums in another order in a program for another number of images, and at another place of a batch: about 1e-6 of a
+score, by which an image could be flagged in one call and pass in the next. So all calls share programs of one size. On
+CPU it is one image, for which there is no other order, or, where that would be wasteful, what the detector says
+(`Detector.together`); the last batch is filled up. Elsewhere images go by hundreds, and rounding may differ by place.
+"""
 
 import functools
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxad._utils.compile import kernel_options
-from jaxad.data.batches import to_float
-from jaxad.training.staged import is_remembering, maps_of, stage_batch
+from jaxad.data.images import to_dtype
+from jaxad.training.staged import is_remembering, maps_of
 from jaxad.types import Array, Detector, Stage, State
+
+MOST = 256  # images of a program on accelerators
+BYTES = 2**26  # of a program's images at most, 64 MiB; of its activations there are many times as many
 
 
 def score_images(detector: Detector, state: State, images: Array | np.ndarray, batch_size: int = 256) -> np.ndarray:
@@ -20,12 +28,12 @@ def score_images(detector: Detector, state: State, images: Array | np.ndarray, b
       detector: that has been trained.
       state: trained and calibrated.
       images: [N, H, W, C], uint8 or float32 in [0, 1], of the shape it was trained on.
-      batch_size: images that are scored together; they go to the device batch by batch, and the last batch is filled
-        up, so that one program serves all. No score depends on it but by rounding.
+      batch_size: images whose features are in memory at a time, where the detector has some. No score depends on it.
 
     Returns:
       Raw scores [N] float32, higher = more anomalous, neither clamped nor rescaled: only scores of one state compare.
-      What is anomalous says a threshold, see `jaxad.evaluate`.
+      On a CPU an image has the same score to the bit alone, in any batch and in any order, stored as uint8 or as what
+      float32 makes of it. What is anomalous says a threshold, see `jaxad.evaluate`.
 
     Raises:
       ValueError: images of another form than [N, H, W, C], or a batch size below 1.
@@ -39,7 +47,7 @@ def score_images(detector: Detector, state: State, images: Array | np.ndarray, b
     >>> bool(scores[labels == 1].mean() > scores[labels == 0].mean())
     True
     """
-    return _batched(detector, detector.score, state, images, batch_size)
+    return _scored(detector, detector.score, state, images, batch_size)
 
 
 def map_images(detector: Detector, state: State, images: Array | np.ndarray, batch_size: int = 256) -> np.ndarray:
@@ -64,10 +72,10 @@ def map_images(detector: Detector, state: State, images: Array | np.ndarray, bat
     """
     if detector.score_map is None:
         raise ValueError("this detector has no anomaly maps; use its scores")
-    return _batched(detector, detector.score_map, state, images, batch_size)
+    return _scored(detector, detector.score_map, state, images, batch_size)
 
 
-def _batched(
+def _scored(
     detector: Detector,
     function: Callable[[State, Array], Array],
     state: State,
@@ -78,19 +86,30 @@ def _batched(
         raise ValueError(f"images have shape {images.shape}; give [N, H, W, C] with at least one image")
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; the least is 1")
-    if detector.stage is not None:
-        batch_size = min(batch_size, stage_batch())
-        if is_remembering():
-            size = None if function is detector.score else tuple(images.shape[1:3])
-            function = _after_stage(detector.stage, size)
-            images, state = maps_of(detector.stage, state, images), state.inner
-    results = []
+    images, stage = np.asarray(images), detector.stage
+    if stage is None:
+        return _by_programs(function, state, images, detector.together)
+    function = _after_stage(stage, None if function is detector.score else tuple(images.shape[1:3]))
+    found = []
     for start in range(0, len(images), batch_size):
-        batch = images[start : start + batch_size]
-        padding = [(0, batch_size - len(batch))] + [(0, 0)] * 3
-        pad = jnp.pad if isinstance(images, jax.Array) else np.pad
-        results.append(_compiled(function)(state, pad(batch, padding)))
-    return np.concatenate(jax.device_get(results))[: len(images)]
+        maps = maps_of(stage, state, images[start : start + batch_size], kept=is_remembering())
+        found.append(_by_programs(function, state.inner, maps, stage.inner.together))
+    return np.concatenate(found)
+
+
+def _by_programs(
+    function: Callable[[State, Array], Array], state: State, images: np.ndarray, together: int
+) -> np.ndarray:
+    """What a function makes of images, always of equally many at a time, which depends on their shape alone."""
+    together = together if jax.default_backend() == "cpu" else MOST
+    fitting = BYTES // (4 * images[0].size)
+    together = max(1, min(together, 2 ** (fitting.bit_length() - 1) if fitting else 1))
+    run, state, found = _compiled(function), jax.device_put(state), []
+    for start in range(0, len(images), together):
+        # Always float32, made here: what XLA makes of division by 255 differs from what NumPy does in the last bit.
+        some = to_dtype(images[start : start + together], np.float32)
+        found.append(run(state, np.pad(some, [(0, together - len(some))] + [(0, 0)] * 3)))
+    return np.concatenate(jax.device_get(found))[: len(images)]
 
 
 @functools.lru_cache(maxsize=16)
@@ -103,4 +122,4 @@ def _after_stage(stage: Stage, size: tuple[int, int] | None) -> Callable[[State,
 
 @functools.lru_cache(maxsize=16)
 def _compiled(function: Callable[[State, Array], Array]) -> Callable[[State, Array], Array]:
-    return jax.jit(lambda state, images: function(state, to_float(images)), compiler_options=kernel_options())
+    return jax.jit(function, compiler_options=kernel_options() or None)

@@ -23,8 +23,10 @@ from safetensors.numpy import save as render
 from jaxad._utils.compile import kernel_options
 from jaxad._utils.files import write_atomic
 from jaxad.data.batches import to_float
+from jaxad.data.images import to_dtype
 from jaxad.types import Array, Detector, Key, Params, Stage, StagedState
 
+KEPT_TOGETHER = 8  # images whose outputs are in one file
 DEFAULT_LIMIT = 2**28  # bytes of outputs that are kept while nobody asks for more
 Outputs = tuple[np.ndarray, ...]
 
@@ -123,8 +125,16 @@ def is_remembering() -> bool:
 
 
 def stage_batch() -> int:
-    """Images that pass a stage together: on CPU few keep its activations in the processor's caches."""
-    return 8 if jax.default_backend() == "cpu" else 64
+    """Images that pass a stage together: on CPU one, which is no slower and the same to the bit in any company."""
+    return 1 if jax.default_backend() == "cpu" else 64
+
+
+def computed(stage: Stage, network: Params, images: np.ndarray) -> Outputs:
+    """What a stage makes of images [N, H, W, C], as float16 arrays [N, ...]."""
+    run, size, found = _compiled(stage.outputs), stage_batch(), []
+    for start in range(0, len(images), size):
+        found.append(run(network, _filled(to_dtype(images[start : start + size], np.float32), size)))
+    return tuple(np.concatenate(parts)[: len(images)] for parts in zip(*jax.device_get(found), strict=True))
 
 
 def outputs_of(stage: Stage, network: Params, images: Array | np.ndarray) -> list[Outputs]:
@@ -139,13 +149,10 @@ def outputs_of(stage: Stage, network: Params, images: Array | np.ndarray) -> lis
         {digest: place for place, digest in reversed(list(enumerate(digests))) if found[digest] is None}.items()
     )
     missing.reverse()
-    run, size, started = _compiled(stage.outputs), stage_batch(), time.perf_counter()
-    for start in range(0, len(missing), size):
-        some = missing[start : start + size]
-        batch = images[[place for _, place in some]]
-        padding = [(0, size - len(batch))] + [(0, 0)] * 3
-        outputs = jax.device_get(run(network, np.pad(batch, padding)))
-        outputs = tuple(array[: len(batch)] for array in outputs)
+    started = time.perf_counter()
+    group = max(KEPT_TOGETHER, stage_batch())
+    for some in (missing[first : first + group] for first in range(0, len(missing), group)):
+        outputs = computed(stage, network, images[[place for _, place in some]])
         cache.add([digest for digest, _ in some], outputs)
         found |= {digest: tuple(array[i] for array in outputs) for i, (digest, _) in enumerate(some)}
     if missing:
@@ -155,12 +162,11 @@ def outputs_of(stage: Stage, network: Params, images: Array | np.ndarray) -> lis
 
 def assembled(stage: Stage, outputs: list[Outputs]) -> Iterator[np.ndarray]:
     """Maps [B, h, w, F] float32 of a few images after another."""
-    assemble, size = jax.jit(stage.assemble), 4 * stage_batch()
+    assemble, size = jax.jit(stage.assemble), stage_batch()
     for start in range(0, len(outputs), size):
         some = outputs[start : start + size]
         stacked = tuple(np.stack(arrays).astype(np.float32) for arrays in zip(*some, strict=True))
-        padded = tuple(np.pad(a, [(0, size - len(some))] + [(0, 0)] * (a.ndim - 1)) for a in stacked)
-        yield np.asarray(assemble(padded))[: len(some)]
+        yield np.asarray(assemble(tuple(_filled(array, size) for array in stacked)))[: len(some)]
 
 
 class Prepared(NamedTuple):
@@ -184,9 +190,13 @@ def prepare(stage: Stage, key: Key, images: Array | np.ndarray) -> tuple[Prepare
     return fixed, _maps(stage, fixed, outputs)
 
 
-def maps_of(stage: Stage, fixed: Prepared | StagedState, images: Array | np.ndarray) -> np.ndarray:
-    """What `inner` sees of images: maps [N, h, w, F] float16."""
-    return _maps(stage, fixed, outputs_of(stage, fixed.network, images))
+def maps_of(
+    stage: Stage, fixed: Prepared | StagedState, images: Array | np.ndarray, *, kept: bool = True
+) -> np.ndarray:
+    """What `inner` sees of images: maps [N, h, w, F] float16, of outputs that are kept or made for this alone."""
+    if kept:
+        return _maps(stage, fixed, outputs_of(stage, fixed.network, images))
+    return _maps(stage, fixed, list(zip(*computed(stage, fixed.network, np.asarray(images)), strict=True)))
 
 
 def fit_staged(
@@ -226,6 +236,10 @@ def _standard(stage: Stage, outputs: list[Outputs]) -> tuple[np.ndarray, np.ndar
     return centre.astype(np.float32), scale.astype(np.float32)
 
 
+def _filled(array: np.ndarray, size: int) -> np.ndarray:
+    return np.pad(array, [(0, size - len(array))] + [(0, 0)] * (array.ndim - 1))
+
+
 def _digest(prefix: bytes, image: np.ndarray) -> bytes:
     digest = blake2b(prefix, digest_size=16)
     digest.update(f"{image.shape} {image.dtype}".encode())
@@ -236,6 +250,6 @@ def _digest(prefix: bytes, image: np.ndarray) -> bytes:
 @functools.lru_cache(maxsize=16)
 def _compiled(outputs: Callable[[Params, Array], tuple[Array, ...]]) -> Callable[[Params, Array], tuple[Array, ...]]:
     def run(network: Params, images: Array) -> tuple[Array, ...]:
-        return jax.tree.map(lambda array: array.astype(jnp.float16), outputs(network, to_float(images)))
+        return jax.tree.map(lambda array: array.astype(jnp.float16), outputs(network, images))
 
     return jax.jit(run, compiler_options=kernel_options() or None)

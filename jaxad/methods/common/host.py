@@ -12,6 +12,8 @@ import numpy as np
 from jaxad.methods.common.image_buffer import ImageBuffer, empty, remember
 from jaxad.types import Array, Batch, Detector, Key
 
+TOGETHER = 64  # images that are scored by one program: what was fitted is read once for all, tens of MB for some
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageBufferConfig:
@@ -81,7 +83,7 @@ def as_detector(config: ImageBufferConfig, estimator: Estimator) -> Detector:
     def score(state: ClassicalState, images: Array) -> Array:
         return estimator.score(state.fitted, features(images, config.side))
 
-    return Detector(init, step, calibrate, score, transient=("buffer",))
+    return Detector(init, step, calibrate, score, transient=("buffer",), together=TOGETHER)
 
 
 def reduced(images: Array, side: int) -> Array:
