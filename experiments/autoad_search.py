@@ -36,9 +36,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "dataset": "digits", "num_layers": 2, "children": 4, "population": 2, "steps": 3, "retrain_top": 1,
         "retrain_steps": 20,
     },
-    # Section V of the paper: N = 6 layers, 500 epochs of one child each; SGD at 0.1 as its text has it.
+    # Section V of the paper: N = 3 (V-E), SGD at 0.1; its 500 epochs are read as 500 children of 500 steps each.
     "paper": {
-        "space": "paper", "time_budget": None, "num_layers": 6, "children": 500, "population": 1, "steps": 500,
+        "space": "paper", "time_budget": None, "num_layers": 3, "children": 500, "population": 10, "steps": 500,
         "optimiser": "sgd", "learning_rate": 0.1, "regulariser": 1.0, "num_seeds": 3, "retrain_steps": 20_000,
         "controller": AutoADConfig.paper(),
     },

@@ -97,5 +97,6 @@ class Search(NamedTuple):
 
     init: Callable[[Key], State]
     ask: Callable[[Key, State], tuple[State, Array]]  # -> (state, tokens [P, T] int32)
-    tell: Callable[[Key, State, Array, Array], tuple[State, Info]]  # (key, state, tokens [P, T], rewards [P])
+    # (key, state, tokens [P, T], rewards [P], NaN where a child failed)
+    tell: Callable[[Key, State, Array, Array], tuple[State, Info]]
     revisit: Callable[[Key, State], Array] | None = None  # -> known tokens [R, T] whose shared weights train again

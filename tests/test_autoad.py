@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxad.nas.strategies.autoad import AutoADConfig, ablations, autoad
+from jaxad.nas.strategies.autoad import AutoADConfig, ablations, algorithm, autoad, losses
 from jaxad.nas.strategies.registry import make_strategy
 from jaxad.training import checkpoint
 from spaces import TINY
 
-COMPLETE = AutoADConfig(units=6, buffer=4, keep=2)
+COMPLETE = AutoADConfig(units=6, buffer=4, keep=2, revisits=3)
 
 
 def jitted(config=COMPLETE):
@@ -58,12 +58,12 @@ def same(a, b):
 def test_what_it_proposes_and_reports_has_the_promised_shapes():
     search = jitted()
     state = search.init(jax.random.key(0))
-    same_state, tokens = search.ask(jax.random.key(1), state)
+    asked, tokens = search.ask(jax.random.key(1), state)
     assert tokens.shape == (4, TINY.num_tokens)
     assert tokens.dtype == jnp.int32
     assert (np.asarray(tokens) < np.array(TINY.choices_per_token)).all()
-    same(same_state, state)
-    state, info = search.tell(jax.random.key(2), state, tokens, jnp.linspace(0, 1, 4))
+    same(asked._replace(noise=state.noise), state)
+    state, info = search.tell(jax.random.key(2), asked, tokens, jnp.linspace(0, 1, 4))
     assert int(state.num_evaluated) == int(info.num_evaluated) == 4
     np.testing.assert_allclose(info.rewards, np.linspace(0, 1, 4), atol=1e-6)
     assert info.probabilities.shape == (TINY.num_tokens, max(TINY.choices_per_token))
@@ -107,14 +107,44 @@ def test_a_last_population_may_be_smaller():
     assert state.carried.carries.shape[0] == COMPLETE.keep
 
 
-def test_rewards_that_are_not_finite_count_as_nothing():
+def test_failed_children_are_the_worst_for_the_policy_and_never_imitated():
     search = jitted()
-    state = search.init(jax.random.key(0))
-    _, tokens = search.ask(jax.random.key(1), state)
-    again = search.init(jax.random.key(0))
-    bad, _ = search.tell(jax.random.key(2), again, tokens, jnp.array([0.5, jnp.nan, jnp.inf, 0.7]))
-    good, _ = search.tell(jax.random.key(2), state, tokens, jnp.array([0.5, 0.0, 0.0, 0.7]))
-    same(bad, good)
+    state, tokens = search.ask(jax.random.key(1), search.init(jax.random.key(0)))
+    other, _ = search.ask(jax.random.key(1), search.init(jax.random.key(0)))
+    failed, told = search.tell(jax.random.key(2), state, tokens, jnp.array([0.5, jnp.nan, jnp.inf, 0.7]))
+    worst, _ = search.tell(jax.random.key(2), other, tokens, jnp.array([0.5, 0.0, 0.0, 0.7]))
+    np.testing.assert_allclose(told.rewards, [0.5, 0, 0, 0.7], atol=1e-7)
+    same(failed.optimisers.reinforce, worst.optimisers.reinforce)
+    assert int((failed.buffer.rewards > -jnp.inf).sum()) == 2
+    assert int((worst.buffer.rewards > -jnp.inf).sum()) > 2
+
+
+def test_the_sample_that_acted_is_kept_and_reinforced():
+    """The noise in the state writes the same architectures again, and another one gives another gradient."""
+    search = jitted()
+    state, tokens = search.ask(jax.random.key(1), search.init(jax.random.key(0)))
+    weights = losses.acting_weights(COMPLETE, state.learned, state.noise)
+    replay = algorithm.make_policy(TINY, COMPLETE)
+    controller = algorithm.make_controller(TINY, units=COMPLETE.units)
+    _, unravel = jax.flatten_util.ravel_pytree(controller.init(jax.random.key(0)))
+    keys = jax.random.split(jax.random.split(jax.random.key(1))[1], 4)
+    written = [controller.sample(unravel(weights), key, controller.carry()) for key in keys]
+    np.testing.assert_array_equal(np.stack([one.tokens for one in written]), tokens)
+    log_probs = replay(weights, tokens, jnp.zeros((4, *controller.carry().shape))).log_probs
+    np.testing.assert_allclose(log_probs, np.stack([one.log_probs for one in written]), atol=1e-5)
+    moved, _ = search.tell(jax.random.key(2), state, tokens, reward_of(tokens))
+    otherwise, _ = search.tell(jax.random.key(2), state._replace(noise=-state.noise), tokens, reward_of(tokens))
+    assert not np.array_equal(moved.learned.posterior.mean, otherwise.learned.posterior.mean)
+
+
+def test_the_bonus_is_in_the_baseline():
+    """A bonus that is the same for all moves no probability: it leaves the advantages."""
+    search = jitted()
+    state, tokens = search.ask(jax.random.key(1), search.init(jax.random.key(0)))
+    state, info = search.tell(jax.random.key(2), state, tokens, jnp.full(4, 0.5))
+    np.testing.assert_allclose(info.advantages.mean(), 0, atol=1e-6)
+    np.testing.assert_allclose(state.baseline.bonus, info.curiosity.mean(), rtol=1e-5)
+    np.testing.assert_allclose(info.baseline, 0.5 + info.curiosity.mean(), rtol=1e-5)
 
 
 def test_a_saved_state_goes_on_as_if_never_saved(tmp_path):
@@ -171,7 +201,16 @@ def test_each_part_can_be_left_out(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("change", [{"gain": "update"}, {"likelihood": "plain"}, {"entropy": 0.1}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"gain": "update"},
+        {"likelihood": "plain"},
+        {"entropy": 0.1},
+        {"reinforced": "sharpened"},
+        {"baseline": "external"},
+    ],
+)
 def test_options_change_what_is_learned(change):
     usual, _ = run(jitted(), 0, 1)
     other, info = run(jitted(dataclasses.replace(COMPLETE, **change)), 0, 1)
@@ -180,12 +219,14 @@ def test_options_change_what_is_learned(change):
     assert (np.asarray(info.gains) > 0).all()
 
 
-def test_revisits_are_of_the_buffer():
+def test_children_that_were_imitated_train_again():
     search = jitted()
     state, info = run(search, 0, 2)
     known = {tuple(t) for t, r in zip(np.asarray(info.buffer_tokens).tolist(), info.buffer_rewards) if r > -np.inf}
-    for seed in range(5):
-        assert {tuple(t) for t in np.asarray(search.revisit(jax.random.key(seed), state)).tolist()} <= known
+    again = np.asarray(search.revisit(jax.random.key(0), state))
+    assert again.shape == (COMPLETE.revisits, TINY.num_tokens)
+    assert {tuple(t) for t in again.tolist()} <= known
+    np.testing.assert_array_equal(again, state.replayed)
 
 
 def test_it_beats_uniform_sampling_for_ten_of_ten_seeds():
@@ -220,6 +261,8 @@ def test_it_beats_uniform_sampling_for_ten_of_ten_seeds():
         ({"keep": 5}, "keep is 5; of a population of 4 at most 4"),
         ({"likelihood": "hope"}, "likelihood is 'hope'; choose one of weighted, plain"),
         ({"gain": "all"}, "gain is 'all'; choose one of natural, update"),
+        ({"reinforced": "both"}, "reinforced is 'both'; choose one of acting, sharpened"),
+        ({"baseline": "no"}, "baseline is 'no'; choose one of shaped, external"),
         ({"baseline_decay": 1.0}, r"baseline_decay is 1\.0"),
         ({"bayesian": False}, "a plain LSTM has no posterior"),
         ({"luck": 1}, "has no option 'luck'"),

@@ -22,7 +22,7 @@ def policy(weights, tokens, carries):
     """Every position has logits of its own and reads nothing."""
     logits = jax.nn.log_softmax(weights.reshape(TOKENS, CHOICES))
     log_probs = jnp.take_along_axis(logits[None], tokens[..., None], axis=2)[..., 0]
-    return Episode(tokens, log_probs, None, None, carries)
+    return Episode(tokens, log_probs, jnp.zeros_like(log_probs), None, carries)
 
 
 def likelihood(weights, data):
@@ -96,3 +96,35 @@ def test_the_gradient_that_sharpens_is_a_constant(learned, data):
         return losses.sharpened_weights(policy, config, learned, jax.random.key(0), phi, data)[0].sum()
 
     np.testing.assert_array_equal(jax.grad(total)(learned.posterior.mean), np.ones(WEIGHTS))
+
+
+def test_reinforce_differentiates_the_sample_that_acted(learned, data, rng):
+    """By finite differences in float64, for mean and rho: phi = mean + sd * noise, whatever the key."""
+    noise, rewards, baseline = rng.normal(size=WEIGHTS), rng.random(COUNT), 0.4
+
+    def loss(mean, rho):
+        sd = np.log1p(np.exp(rho)) + bayes.SD_FLOOR
+        advantages = data._replace(advantages=rewards - baseline)
+        return likelihood(mean + sd * noise, advantages)
+
+    arguments = jnp.float32(noise), data, jnp.float32(rewards), jnp.float32(baseline)
+    gradient = jax.grad(lambda moving, key: losses.policy_loss(policy, CONFIG, moving, key, *arguments))
+    found = gradient(learned, jax.random.key(0)).posterior
+    mean, rho = (np.asarray(part, np.float64) for part in learned.posterior)
+    np.testing.assert_allclose(found.mean, slopes(lambda value: loss(value, rho), mean), atol=1e-4)
+    np.testing.assert_allclose(found.rho, slopes(lambda value: loss(mean, value), rho), atol=1e-4)
+    np.testing.assert_array_equal(found.mean, gradient(learned, jax.random.key(1)).posterior.mean)
+
+
+def test_a_light_prior_lets_the_loss_see_rewards(learned, data):
+    """Gradients with rewards and with none have the same direction only where the divergence drowns the likelihood."""
+
+    def cosine(prior):
+        config = dataclasses.replace(CONFIG, prior=prior, sharpening=False)
+        loss = jax.grad(lambda *a: losses.exploration_loss(policy, config, *a)[0])
+        given = (data, data._replace(advantages=0 * data.advantages))
+        one, two = (loss(learned, jax.random.key(3), each, COUNT).posterior.mean for each in given)
+        return float(one @ two / jnp.linalg.norm(one) / jnp.linalg.norm(two))
+
+    assert cosine(1e4) > 0.999
+    assert cosine(1e-3) < 0.9

@@ -203,10 +203,12 @@ def test_empty_places_and_large_advantages():
 
 
 def test_baseline_and_shaped_rewards_by_hand():
-    state = update_baseline(init_baseline(), jnp.array([0.2, 0.6]), 0.9)
+    state = update_baseline(init_baseline(), jnp.array([0.2, 0.6]), jnp.array([0.01, 0.03]), 0.9)
     assert float(state.value) == pytest.approx(0.4)  # the first rewards
-    state = update_baseline(state, jnp.array([1.0]), 0.9)
+    assert float(state.bonus) == pytest.approx(0.02)
+    state = update_baseline(state, jnp.array([1.0]), jnp.array([0.0]), 0.9)
     assert float(state.value) == pytest.approx(0.9 * 0.4 + 0.1)
+    assert float(state.bonus) == pytest.approx(0.9 * 0.02)
     np.testing.assert_allclose(shaped_rewards(jnp.array([0.5, 0.6]), jnp.array([1.0, 2.0]), 0.1), [0.6, 0.8])
 
 

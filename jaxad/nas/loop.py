@@ -155,7 +155,8 @@ def explore(
         if whole:  # the rest of a population ends the search; nobody would use what it taught
             learning = time.perf_counter()
             compiling.join()
-            rewards = jnp.array([outcome.reward for outcome in outcomes], jnp.float32)
+            told = [outcome.reward if outcome.status == "ok" else float("nan") for outcome in outcomes]
+            rewards = jnp.array(told, jnp.float32)
             strategy, info = search.tell(tell_key, strategy, jnp.asarray(tokens), rewards)
             info, learned = jax.block_until_ready(info), time.perf_counter()
             if search.revisit is not None and done < children:

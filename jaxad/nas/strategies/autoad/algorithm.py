@@ -10,11 +10,15 @@ own: the divergence from the prior has gradients that would drown those of the r
 
 Each part can be switched off, as in Table V. Readings where the paper is silent: the likelihood is of actions,
 weighted with their advantages (the plain one would reinforce whatever was drawn); C is the number of sequences of an
-iteration; actions are drawn before there is anything to sharpen with, so theta is used in losses only; g is a constant
-in the gradient; the gain is computed for each architecture from an update with it alone.
+iteration, and the divergence is spread over the search by the weight `prior`; actions are drawn before there is
+anything to sharpen with, so theta is used in the exploration loss only, and REINFORCE differentiates the sample of q
+that acted; g is a constant in the gradient; the gain is computed for each architecture from an update with it alone;
+the baseline is of what it is subtracted from, the bonus included. A failed child counts as the worst reward for the
+policy, and is never imitated.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import chex
@@ -31,6 +35,7 @@ from jaxad.nas.strategies.autoad import posterior as bayes
 from jaxad.nas.strategies.autoad.config import AutoADConfig
 from jaxad.nas.strategies.autoad.controller import (
     Carried,
+    Controller,
     Episode,
     carry_over,
     first_carries,
@@ -40,6 +45,8 @@ from jaxad.nas.strategies.autoad.controller import (
 from jaxad.nas.strategies.autoad.losses import Data, Learned
 from jaxad.nas.strategies.autoad.reinforce import Baseline, init_baseline, shaped_rewards, update_baseline
 from jaxad.types import Array, Key, Params, Search
+
+WORST = 0.0  # reward of a failed child, the lower bound of all rewards
 
 
 class Optimisers(NamedTuple):
@@ -59,6 +66,8 @@ class AutoADState(NamedTuple):
     normaliser: bayes.Normaliser
     buffer: replay.Buffer
     carried: Carried
+    noise: Array  # [W] of the sample of q that wrote the last proposals
+    replayed: Array  # [R, T] int32, what the last self-imitation learned from: these children train again
     num_evaluated: Array  # [] int32 children so far
 
 
@@ -82,14 +91,9 @@ class AutoADInfo(NamedTuple):
 
 def make_algorithm(space: SearchSpace, population: int, config: AutoADConfig) -> Search:
     """The functions of `autoad`, which has checked the arguments."""
-    controller = make_controller(space, units=config.units, tanh=config.tanh, temperature=config.temperature)
-    optimiser = optax.adam(config.learning_rate)
-    # Outside the network weights are one vector [W]: what is done with a posterior is one operation, not one a leaf.
-    shapes = jax.eval_shape(controller.init, jax.random.key(0))
-    _, unravel = ravel_pytree(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
-
-    def policy(weights: Array, tokens: Array, carries: Array) -> Episode:
-        return jax.vmap(controller.replay, (None, 0, 0))(unravel(weights), tokens, carries)
+    controller = _controller(space, config)
+    optimiser, unravel = optax.adam(config.learning_rate), _unravelling(controller)
+    policy = make_policy(space, config)
 
     def init(key: Key) -> AutoADState:
         weights_key, rho_key, eta_key = jax.random.split(key, 3)
@@ -101,14 +105,19 @@ def make_algorithm(space: SearchSpace, population: int, config: AutoADConfig) ->
         carried = no_carry(controller, config.keep)
         optimisers = Optimisers(*[optimiser.init(learned)] * 3)
         normaliser = bayes.init_normaliser(config.history)
-        return AutoADState(learned, optimisers, init_baseline(), normaliser, buffer, carried, jnp.int32(0))
+        noise, replayed = jnp.zeros(mean.shape), jnp.zeros((config.revisits, space.num_tokens), jnp.int32)
+        return AutoADState(
+            learned, optimisers, init_baseline(), normaliser, buffer, carried, noise, replayed, jnp.int32(0)
+        )
 
     def ask(key: Key, state: AutoADState) -> tuple[AutoADState, Array]:
         weights_key, actions_key = jax.random.split(key)
-        phi = losses.draw_weights(config, state.learned, weights_key)
+        noise = jax.random.normal(weights_key, state.noise.shape)
+        phi = losses.acting_weights(config, state.learned, noise)
         carries = first_carries(controller, state.carried, population)
         keys = jax.random.split(actions_key, population)
-        return state, jax.vmap(controller.sample, (None, 0, 0))(unravel(phi), keys, carries).tokens
+        tokens = jax.vmap(controller.sample, (None, 0, 0))(unravel(phi), keys, carries).tokens
+        return state._replace(noise=noise), tokens
 
     def descend(learned: Learned, opt_state: Any, gradients: Learned) -> tuple[Learned, Any]:
         updates, opt_state = optimiser.update(gradients, opt_state, learned)
@@ -138,28 +147,30 @@ def make_algorithm(space: SearchSpace, population: int, config: AutoADConfig) ->
 
     def imitate(
         learned: Learned, opt_state: Any, key: Key, buffer: replay.Buffer, count: int, baseline: Array
-    ) -> tuple[Learned, Any, Array]:
-        """The self-imitation steps; also the mean clipped advantage of the last (Eqs. 18-19)."""
+    ) -> tuple[Learned, Any, Array, Array]:
+        """The self-imitation steps (Eqs. 18-19); the last mean clipped advantage, and all that was imitated [.., T]."""
 
-        def step(moving: tuple[Learned, Any], number: Array) -> tuple[tuple[Learned, Any], Array]:
+        def step(moving: tuple[Learned, Any], number: Array) -> tuple[tuple[Learned, Any], tuple[Array, Array]]:
             draw_key, phi_key = jax.random.split(jax.random.fold_in(key, number))
             chosen = replay.draw(draw_key, buffer, count)
             gradients = imitation(moving[0], phi_key, chosen, baseline)
-            return descend(*moving, gradients), jnp.mean(jnp.clip(chosen.rewards - baseline, 0, 1))
+            return descend(*moving, gradients), (jnp.mean(jnp.clip(chosen.rewards - baseline, 0, 1)), chosen.tokens)
 
-        (learned, opt_state), advantages = lax.scan(step, (learned, opt_state), jnp.arange(config.imitations))
-        return learned, opt_state, advantages[-1]
+        (learned, opt_state), (advantages, seen) = lax.scan(step, (learned, opt_state), jnp.arange(config.imitations))
+        # The first of every mini-batch comes first: `revisits` of one a step are one of each step.
+        return learned, opt_state, advantages[-1], jnp.swapaxes(seen, 0, 1).reshape(-1, seen.shape[-1])
 
     def tell(key: Key, state: AutoADState, tokens: Array, rewards: Array) -> tuple[AutoADState, AutoADInfo]:
         chex.assert_shape(tokens, (None, space.num_tokens))
         chex.assert_shape(rewards, (tokens.shape[0],))
         count = tokens.shape[0]
-        rewards = jnp.where(jnp.isfinite(rewards), rewards, 0.0).astype(jnp.float32)
+        usable = jnp.isfinite(rewards)
+        rewards = jnp.where(usable, rewards, WORST).astype(jnp.float32)
         carries = first_carries(controller, state.carried, population)[:count]
         explore_key, surprise_key, policy_key, imitate_key = jax.random.split(key, 4)
-        baseline = update_baseline(state.baseline, rewards, config.baseline_decay)
+        expected = update_baseline(state.baseline, rewards, jnp.zeros(count), config.baseline_decay).value
         learned, (exploring, reinforcing, imitating) = state.learned, state.optimisers
-        data = Data(tokens, carries, rewards - baseline.value)
+        data = Data(tokens, carries, rewards - expected)
 
         gains, divergences = jnp.zeros(count), losses.Divergences(jnp.float32(0), jnp.float32(0))
         if config.bayesian:
@@ -168,13 +179,19 @@ def make_algorithm(space: SearchSpace, population: int, config: AutoADConfig) ->
             learned, exploring = descend(learned, exploring, gradients)
         normaliser, normalised = bayes.normalise_gain(state.normaliser, gains)
         shaped = shaped_rewards(rewards, normalised, config.curiosity)
+        baseline = update_baseline(state.baseline, rewards, shaped - rewards, config.baseline_decay)
+        subtracted = baseline.value + (baseline.bonus if config.baseline == "shaped" else 0.0)
 
-        gradients = reinforcement(learned, policy_key, data, shaped, baseline.value)
+        # At the posterior that acted: the exploration step has moved it since.
+        gradients = reinforcement(state.learned, policy_key, state.noise, data, shaped, subtracted)
         learned, reinforcing = descend(learned, reinforcing, gradients)
 
-        buffer, imitated = replay.insert(state.buffer, tokens, rewards, carries), jnp.float32(0)
+        succeeded = jnp.where(usable, rewards, -jnp.inf)
+        buffer, imitated = replay.insert(state.buffer, tokens, succeeded, carries), jnp.float32(0)
+        replayed = state.replayed
         if config.imitations:
-            learned, imitating, imitated = imitate(learned, imitating, imitate_key, buffer, count, baseline.value)
+            learned, imitating, imitated, seen = imitate(learned, imitating, imitate_key, buffer, count, baseline.value)
+            replayed = seen[jnp.arange(config.revisits) % len(seen)]
 
         shown = policy(learned.posterior.mean, tokens, carries)
         carried = state.carried
@@ -183,16 +200,42 @@ def make_algorithm(space: SearchSpace, population: int, config: AutoADConfig) ->
         num_evaluated = state.num_evaluated + count
         info = AutoADInfo(
             num_evaluated, shown.entropies.mean(0), shown.probabilities.mean(0), rewards, gains,
-            config.curiosity * normalised, baseline.value, shaped - baseline.value,
+            config.curiosity * normalised, subtracted, shaped - subtracted,
             divergences.prior, divergences.sharpening, imitated, buffer.tokens, buffer.rewards,
         )  # fmt: skip
         optimisers = Optimisers(exploring, reinforcing, imitating)
-        return AutoADState(learned, optimisers, baseline, normaliser, buffer, carried, num_evaluated), info
+        state = AutoADState(
+            learned, optimisers, baseline, normaliser, buffer, carried, state.noise, replayed, num_evaluated
+        )
+        return state, info
 
     def revisit(key: Key, state: AutoADState) -> Array:
+        if config.imitations:
+            return state.replayed  # line 20 of Algorithm 1: the children of the mini-batches that were imitated
         return replay.draw(key, state.buffer, config.revisits).tokens
 
     return Search(init, ask, tell, revisit if config.revisits else None)
+
+
+def make_policy(space: SearchSpace, config: AutoADConfig) -> losses.Policy:
+    """What the controller makes of given architectures with given weights, which are one vector [W]."""
+    controller = _controller(space, config)
+    unravel = _unravelling(controller)
+
+    def policy(weights: Array, tokens: Array, carries: Array) -> Episode:
+        return jax.vmap(controller.replay, (None, 0, 0))(unravel(weights), tokens, carries)
+
+    return policy
+
+
+def _controller(space: SearchSpace, config: AutoADConfig) -> Controller:
+    return make_controller(space, units=config.units, tanh=config.tanh, temperature=config.temperature)
+
+
+def _unravelling(controller: Controller) -> Callable[[Array], Params]:
+    """From a vector [W] to weights. What is done with a posterior is then one operation, and not one for every leaf."""
+    shapes = jax.eval_shape(controller.init, jax.random.key(0))
+    return ravel_pytree(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))[1]
 
 
 def _initial_rho(key: Key, mean: Params) -> Params:

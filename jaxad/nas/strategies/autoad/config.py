@@ -5,6 +5,8 @@ from typing import Literal, get_args
 
 Likelihood = Literal["weighted", "plain"]
 Gain = Literal["natural", "update"]
+Reinforced = Literal["acting", "sharpened"]
+Subtracted = Literal["shaped", "external"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,7 +22,7 @@ class AutoADConfig:
     imitations: int = 4
     """Self-imitation steps after every population."""
     revisits: int = 1
-    """Architectures of the replay buffer that train the shared weights again every time (Algorithm 1, line 20)."""
+    """Imitated architectures that train the shared weights again every time, one a step (Algorithm 1, line 20)."""
     sharpening: bool = True
     """Whether losses use weights of the sharpened posterior (Eqs. 13-16)."""
     bayesian: bool = True
@@ -29,6 +31,10 @@ class AutoADConfig:
     """Information gain of which step: a natural-gradient one (natural, VIME), or Adam's (update, Algorithm 1)."""
     likelihood: Likelihood = "weighted"
     """Whether architectures count by their advantage in the likelihood of Eq. 16 (weighted), or all alike (plain)."""
+    reinforced: Reinforced = "acting"
+    """Whose log-probabilities REINFORCE differentiates: of the weights that acted, or of these sharpened by rewards."""
+    baseline: Subtracted = "shaped"
+    """What the baseline is an average of: rewards with the bonus of curiosity (shaped), or without it (external)."""
     keep: int = 0
     """So many of the best architectures pass their final LSTM states to the next population, K of Fig. 1; 0: none."""
     baseline_decay: float = 0.95
@@ -41,8 +47,8 @@ class AutoADConfig:
     """Temperature that divides the logits before the tanh."""
     units: int = 50
     """Units of each of the two LSTM layers."""
-    prior: float = 1.0
-    """Weight of the divergence from the prior in Eq. 16."""
+    prior: float = 1e-5
+    """Weight of the divergence from the prior in Eq. 16. At 1 it is so large that the loss does not see any rewards."""
     sigma0: float = 0.02
     """Standard deviation of sharpened weights around their mean, sigma of Eq. 14."""
     eta: float = 0.01
@@ -64,7 +70,8 @@ class AutoADConfig:
                 raise ValueError(f"{name} is {value!r}; give a whole number from {least} upwards")
         if not 0 <= self.baseline_decay < 1:
             raise ValueError(f"baseline_decay is {self.baseline_decay}; give a number from 0 to below 1")
-        for name, choices in (("likelihood", get_args(Likelihood)), ("gain", get_args(Gain))):
+        known = {"likelihood": Likelihood, "gain": Gain, "reinforced": Reinforced, "baseline": Subtracted}
+        for name, choices in ((name, get_args(kind)) for name, kind in known.items()):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(choices)}")
         if not self.buffer and (self.imitations or self.revisits):
@@ -74,10 +81,17 @@ class AutoADConfig:
 
     @classmethod
     def paper(cls) -> "AutoADConfig":
-        """The constants of the paper and of the codes it rests on, and its own information gain."""
+        """The constants of the paper and of the codes it rests on, for populations of M = 10.
+
+        K = 5 of the M candidates are carried over, as in AutoGAN, and every self-imitation step trains the shared
+        weights of one child (line 20). C, "the number of truncated sequences" in Eq. 16, is read as all beginnings of
+        all architectures of the search, 500 x 20 tokens; the mean over a population takes 10 of it. The gain is that
+        of a natural-gradient step, as in VIME: Adam's steps have one length, and teach the same of any architecture.
+        """
         return cls(
-            learning_rate=3.5e-4, curiosity=0.01, buffer=10, imitations=4, gain="update", likelihood="weighted",
-            baseline_decay=0.95, entropy=0.0, tanh=2.5, temperature=5.0, units=50, prior=1.0, sigma0=0.02, eta=0.01,
+            learning_rate=3.5e-4, curiosity=0.01, buffer=10, imitations=4, revisits=4, gain="natural",
+            likelihood="weighted", baseline_decay=0.95, entropy=0.0, tanh=2.5, temperature=5.0, units=50, keep=5,
+            prior=10 / (500 * 20), sigma0=0.02, eta=0.01,
         )  # fmt: skip
 
 

@@ -49,6 +49,12 @@ def draw_weights(config: AutoADConfig, learned: Learned, key: Key) -> Array:
     return bayes.distribution(learned.posterior).sample(seed=key) if config.bayesian else learned.posterior.mean
 
 
+def acting_weights(config: AutoADConfig, learned: Learned, noise: Array) -> Array:
+    """phi = mean + sd * noise, the sample of q that wrote the architectures, or the weights of a plain LSTM -> [W]."""
+    posterior = learned.posterior
+    return posterior.mean + bayes.sd_of(posterior.rho) * noise if config.bayesian else posterior.mean
+
+
 def negative_log_likelihood(policy: Policy, config: AutoADConfig, phi: Array, data: Data) -> Array:
     """NLL(phi) = -log p(D | phi) per sequence -> scalar (the first term of Eqs. 11 and 16).
 
@@ -118,13 +124,25 @@ def surprise_loss(policy: Policy, posterior: bayes.Posterior, key: Key, data: Da
 
 
 def policy_loss(
-    policy: Policy, config: AutoADConfig, learned: Learned, key: Key, data: Data, rewards: Array, baseline: Array
+    policy: Policy,
+    config: AutoADConfig,
+    learned: Learned,
+    key: Key,
+    noise: Array,
+    data: Data,
+    rewards: Array,
+    baseline: Array,
 ) -> Array:
-    """REINFORCE with sharpened weights -> scalar (Eqs. 4-5); rewards [n] are shaped by curiosity (Eq. 7)."""
-    phi_key, theta_key = jax.random.split(key)
-    phi = draw_weights(config, learned, phi_key)
-    theta, _ = sharpened_weights(policy, config, learned, theta_key, phi, data)
-    episode = policy(theta, data.tokens, data.carries)
+    """REINFORCE -> scalar (Eqs. 4-5); rewards [n] are shaped by curiosity (Eq. 7).
+
+    The log-probabilities are those of the weights that wrote the sequences, the sample of q by `noise` [W]: an unbiased
+    gradient is one of the policy that acted. With `config.reinforced` "sharpened" they are those of that sample
+    sharpened, which saw the rewards and did not act.
+    """
+    weights = acting_weights(config, learned, noise)
+    if config.reinforced == "sharpened":
+        weights, _ = sharpened_weights(policy, config, learned, key, weights, data)
+    episode = policy(weights, data.tokens, data.carries)
     return reinforce_loss(episode.log_probs, rewards, baseline) - config.entropy * jnp.mean(episode.entropies)
 
 

@@ -10,23 +10,27 @@ from jaxad.types import Array
 
 
 class Baseline(NamedTuple):
-    """An exponential moving average of rewards."""
+    """Exponential moving averages of rewards and of the bonus that curiosity adds to them."""
 
-    value: Array  # [] float32
+    value: Array  # [] float32, of external rewards
+    bonus: Array  # [] float32
     count: Array  # [] int32, updates so far
 
 
 def init_baseline() -> Baseline:
     """A baseline that has seen nothing."""
-    return Baseline(jnp.float32(0), jnp.int32(0))
+    return Baseline(jnp.float32(0), jnp.float32(0), jnp.int32(0))
 
 
-def update_baseline(state: Baseline, rewards: Array, decay: float) -> Baseline:
-    """b <- decay * b + (1 - decay) * mean(rewards); the first rewards are the first baseline (ENAS)."""
-    chex.assert_rank(rewards, 1)
-    mean = jnp.mean(rewards)
-    value = jnp.where(state.count == 0, mean, decay * state.value + (1 - decay) * mean)
-    return Baseline(value, state.count + 1)
+def update_baseline(state: Baseline, rewards: Array, bonuses: Array, decay: float) -> Baseline:
+    """b <- decay * b + (1 - decay) * mean, of rewards [P] and bonuses [P]; the first are the first baseline (ENAS)."""
+    chex.assert_rank([rewards, bonuses], 1)
+
+    def moved(before: Array, values: Array) -> Array:
+        mean = jnp.mean(values)
+        return jnp.where(state.count == 0, mean, decay * before + (1 - decay) * mean)
+
+    return Baseline(moved(state.value, rewards), moved(state.bonus, bonuses), state.count + 1)
 
 
 def shaped_rewards(rewards: Array, gains: Array, curiosity: float) -> Array:
