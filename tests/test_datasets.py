@@ -392,7 +392,9 @@ def test_a_number_is_a_name_or_else_an_index_but_not_either():
     assert class_indices("x", ("3", "7", "0"), ["0", 7]) == [1, 2]
     assert class_indices("x", ("cat", "cow"), ["cow", 0]) == [0, 1]
     for names, wanted in ((("3", "7", "0"), 1), (("1", "2", "9"), "0"), (("01", "02"), "1"), (("1.0", "5.0"), "1")):
-        with pytest.raises(ValueError, match=rf"x has no class '?{wanted}'?: choose from {', '.join(names)}$"):
+        with pytest.raises(
+            ValueError, match=rf"x has no class '?{wanted}'?: choose from {', '.join(names)}; these are names"
+        ):
             class_indices("x", names, [wanted])
     assert class_indices("x", ("0", "cat"), ["0", "cat"]) == [0, 1]
 
@@ -403,6 +405,13 @@ def test_whole_numbers_have_the_same_names_however_they_are_saved(rng, kind):
     made = data.from_arrays(pictures(rng, 4), labels)
     assert sorted(made.class_names) == ["1", "10", "5"]
     assert [made.class_names[i] for i in made.labels] == ["5", "1", "5", "10"]
+
+
+def test_names_may_be_bytes_and_other_types_are_refused(rng):
+    assert data.from_arrays(pictures(rng, 3), [b"ok", b"bad", b"ok"]).class_names == ("bad", "ok")
+    for labels in (np.array([0, 1, 0], complex), np.array(["2020", "2021", "NaT"], "datetime64[D]")):
+        with pytest.raises(ValueError, match=r"labels have type .*: give whole numbers or names"):
+            data.from_arrays(pictures(rng, 3), labels)
 
 
 @pytest.mark.parametrize("labels", [[0, np.nan, 1], ["a", "", "b"], ["a", "nan", "b"], [0, np.inf, 1]])

@@ -138,12 +138,12 @@ def test_equal_images_are_the_cause_that_is_named(tmp_path, rng, value):
     images = pictures(rng, 60)
     images[:40] = value
     spec = npz(tmp_path, images=images, labels=np.arange(60) // 40)
-    with pytest.raises(ValueError, match=r"40 normal images are 1 different one.* each has one colour throughout"):
+    with pytest.raises(ValueError, match=r"40 normal image.* are 1 different one.* each has one colour throughout"):
         data.load_task(spec, normal_classes="0")
     images[:40] = images[59]
     images[:2] = pictures(rng, 2)
     spec = npz(tmp_path, images=images, labels=np.minimum(np.arange(60) // 40, 1))
-    with pytest.raises(ValueError, match=r"40 normal images are 2 different .*1 more|40 normal images are 2 different"):
+    with pytest.raises(ValueError, match=r"40 normal image.* are 2 different one\(s\); .*equal to others"):
         data.load_task(spec, normal_classes="0")
 
 
@@ -151,13 +151,21 @@ def test_anomalies_that_are_all_among_the_normal_images_are_the_cause_that_is_na
     images = pictures(rng, 40)
     images = np.concatenate([images, images[:12]])
     spec = npz(tmp_path, images=images, labels=np.arange(52) // 40)
-    with pytest.raises(
-        ValueError, match=r"each of 12 anomalous images is equal to one of another label.*set/0 = set/40"
-    ):
+    with pytest.raises(ValueError, match=r"each of 12 anomalous images is equal to a normal one.*set/0 = set/40"):
         data.load_task(spec, normal_classes="0")
     np.savez(tmp_path / "again.npz", images=images[:40])
-    with pytest.raises(ValueError, match=r"each of 40 anomalous images is equal to one of another label"):
+    with pytest.raises(ValueError, match=r"each of 40 anomalous images is equal to a normal one"):
         data.load_task(spec, normal_classes="0", ood=f"npz:{tmp_path / 'again.npz'}")
+
+
+def test_too_few_anomalies_are_said_with_how_many_were_equal(tmp_path, rng):
+    images = np.concatenate([pictures(rng, 41), np.repeat(pictures(rng, 1), 14, 0)])
+    images[40] = images[41]
+    spec = npz(tmp_path, images=images, labels=np.arange(55) // 40 > 0)
+    with pytest.raises(ValueError, match=r"1 anomalies \(of 15, the others being equal to other images\) are too few"):
+        data.load_task(spec, normal_classes="False")
+    with pytest.raises(ValueError, match=r"there are 1 normal image\(s\); training, validation and test need 3"):
+        data.one_class(labelled(pictures(rng, 30), np.arange(30) > 0), "False")
 
 
 def test_given_parts_without_defects_say_so(rng):

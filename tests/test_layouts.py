@@ -340,7 +340,7 @@ def test_what_is_no_listing_is_refused(files, tmp_path):
     with pytest.raises(ValueError, match=r"cannot read .*UTF-8"):
         data.load_task(listing(files, ["path,label", "ä.png,good"], encoding="latin-1"))
     (tmp_path / "x.txt").write_text("nothing")
-    with pytest.raises(ValueError, match=r"x\.txt is no folder, and no listing"):
+    with pytest.raises(ValueError, match=r"x\.txt is no folder, and no listing of images: a header"):
         data.load_task(f"folder:{tmp_path / 'x.txt'}")
     with pytest.raises(ValueError, match=r"absent\.csv holds no listing of images"):
         data.load_task(f"csv:{tmp_path / 'absent.csv'}")

@@ -65,7 +65,7 @@ def from_arrays(
         images = images.astype(np.float32)
     names = tuple(class_names or ())
     if labels is not None:
-        labels = _finite(np.asarray(labels), name)
+        labels = _checked_labels(np.asarray(labels), name)
         if labels.shape != (len(images),):
             raise ValueError(f"{name}: labels have shape {labels.shape}, but {len(images)} images need one each")
         if not names:
@@ -94,13 +94,20 @@ def class_index(values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
     return index.reshape(-1).astype(np.int32), tuple(str(name) for name in names)
 
 
-def _finite(labels: np.ndarray, name: str) -> np.ndarray:
-    """The labels; ValueError where one is missing: NaN, infinity, an empty name, or what pandas writes for none."""
+def _checked_labels(labels: np.ndarray, name: str) -> np.ndarray:
+    """The labels, as numbers or str; ValueError for other types, and where one is missing.
+
+    Missing is NaN, infinity, an empty name, or what pandas writes for none.
+    """
+    if labels.dtype.kind == "S":
+        labels = np.char.decode(labels, "utf-8", "surrogateescape")
+    if labels.dtype.kind not in "biufU":
+        raise ValueError(f"{name}: labels have type {labels.dtype}: give whole numbers or names")
     missing = np.zeros(labels.shape, bool)
-    if np.issubdtype(labels.dtype, np.floating):
+    if labels.dtype.kind == "f":
         missing = ~np.isfinite(labels)
-    elif labels.dtype.kind in "US":
-        missing = np.isin(np.char.lower(np.char.strip(labels.astype(str))), ("", "nan"))
+    elif labels.dtype.kind == "U":
+        missing = np.isin(np.char.lower(np.char.strip(labels)), ("", "nan"))
     if missing.any():
         first = np.flatnonzero(missing)[0]
         raise ValueError(
@@ -125,7 +132,9 @@ def class_indices(dataset: str, class_names: Sequence[str], wanted: Sequence[str
         elif index < len(class_names):
             found.append(index)
         else:
-            raise ValueError(f"{dataset} has no class {item!r}: choose from {list_classes(class_names)}")
+            no_index = "; these are names, and a number is no position among them" if str(item).isdecimal() else ""
+            no_index = no_index if _numbers(class_names) else ""
+            raise ValueError(f"{dataset} has no class {item!r}: choose from {list_classes(class_names)}{no_index}")
     if not found:
         raise ValueError(f"no normal class of {dataset} given: choose from {list_classes(class_names)}")
     return sorted(set(found))

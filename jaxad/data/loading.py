@@ -1,6 +1,5 @@
 """From names to a task: the one call that a script makes."""
 
-import contextlib
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -229,16 +228,20 @@ def _like(dataset: ImageSet, common: dict[str, Any]) -> dict[str, Any]:
 
 def _class_names(dataset: str, part: str, common: dict[str, Any]) -> tuple[str, ...]:
     """The classes of a set, of which one image is read."""
-    found: tuple[str, ...] = ()
+    found: tuple[str, ...] | None = None
 
     def choose(labels: Labels, n: int, class_names: tuple[str, ...]) -> np.ndarray:
         nonlocal found
         found = class_names
         return np.arange(min(n, 1))
 
-    with contextlib.suppress(ValueError):  # of an image that cannot be read; the classes are known by then
+    try:
         load(dataset, split=part, choose=choose, **common)
-    return found
+    except ValueError:
+        if found is None:
+            raise
+        # of an image that cannot be read, where the classes are known
+    return found or ()
 
 
 def _choose(

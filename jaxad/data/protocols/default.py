@@ -68,13 +68,14 @@ def out_of_distribution(
     name = name or f"{normal.name} against {pool.name}"
     found, n = _sort(normal, pool), len(normal.ids)
     check_left(normal, pool, found)
-    equal = equality_details(found, [*normal.ids, *pool.ids])
+    equal, there_were = equality_details(found, [*normal.ids, *pool.ids]), len(pool.ids)
     normal, pool = take(normal, found.keep[:n]), take(pool, found.keep[n:])
 
     rng = np.random.default_rng(seed)
     train, *held_out = deal(len(normal.ids), split, limit, rng)
     if valid_anomalies is not None or anomaly_ratio is None:
-        check_enough(name, len(pool.ids), valid_anomalies or 1, int(anomaly_ratio != 0))
+        wanted = valid_anomalies or 1, int(anomaly_ratio != 0)
+        check_enough(name, len(pool.ids), *wanted, there_were=there_were)
     if anomaly_ratio is None:
         anomalies = halve(pool.labels, valid_anomalies, rng)
         counts = [(len(part), len(drawn)) for part, drawn in zip(held_out, anomalies)]

@@ -123,11 +123,16 @@ def contaminate(
     return counts
 
 
-def check_enough(name: str, available: int, valid: int, test: int) -> None:
-    """Raises ValueError unless there are anomalies enough for both parts."""
+def check_enough(name: str, available: int, valid: int, test: int, *, there_were: int = 0) -> None:
+    """Raises ValueError unless there are anomalies enough for both parts.
+
+    Args:
+      there_were: how many, where some were left out since they are equal to other images.
+    """
     if valid + test > available:
+        left = f" (of {there_were}, the others being equal to other images)" if there_were > available else ""
         raise ValueError(
-            f"{name}: {available} anomalies are too few for at least {valid} in validation and {test} in test: "
+            f"{name}: {available} anomalies{left} are too few for at least {valid} in validation and {test} in test: "
             "lower valid_anomalies or anomaly_ratio, or give more anomalous images"
         )
 
@@ -149,15 +154,23 @@ def check_left(normal: ImageSet, anomalous: ImageSet, found: Equals, parts: int 
     there, n = len(normal.ids), len(anomalous.ids)
     keep = found.keep[-there - n :]
     left, left_anomalous = int(keep[:there].sum()), int(keep[there:].sum())
-    details = equality_details(found, [*[""] * (len(found.keep) - there - n), *normal.ids, *anomalous.ids])
-    why = f" ({contradiction_words(details['contradictions'])})" if found.contradictions else ""
+    before = [""] * (len(found.keep) - there - n)
+    contradictions = equality_details(found, [*before, *normal.ids, *anomalous.ids]).get("contradictions")
     if n and not left_anomalous:
-        raise ValueError(f"{normal.name}: each of {n} anomalous images is equal to one of another label or mask{why}")
-    if left < parts:
-        dark = "; each has one colour throughout" if constant_images(normal.images).all() else ""
+        named = f" ({', '.join(contradictions['named'])} ...)" if contradictions else ""
         raise ValueError(
-            f"{normal.name}: {there} normal images are {left} different one(s) that can be used{dark}{why}: "
-            f"training, validation and test need {parts} at least; give more, and check how these were taken and read"
+            f"{normal.name}: each of {n} anomalous images is equal to a normal one, or to one with another mask{named}"
+            ": a picture is one or the other; give others, or correct their labels"
+        )
+    if left < parts:
+        why = ""
+        if left < there:
+            why = f", and these are {left} different one(s)"
+            why += "; each has one colour throughout" if constant_images(normal.images).all() else ""
+            why += f"; {contradiction_words(contradictions)}" if contradictions else ""
+        raise ValueError(
+            f"{normal.name}: there are {there} normal image(s){why}; training, validation and test need {parts} at least"
+            ": give more, and check how these were taken and read"
         )
 
 

@@ -54,7 +54,8 @@ def recognise(path: Path) -> str:
     """
     if path.is_file():
         if not is_listing(path):
-            raise ValueError(f"{path} is no folder, and no listing: a header with path and label comes first")
+            remedy = f"write npz:{path}" if path.suffix == ".npz" else "a header with path and label comes first"
+            raise ValueError(f"{path} is no folder, and no listing of images: {remedy}")
         return "csv"
     folders = subfolders(path)
     if (path / "Data" / "Images").is_dir():
