@@ -4,6 +4,7 @@ import csv
 import importlib.util
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -121,6 +122,28 @@ def test_images_are_resized_and_turned_grey_as_in_training(detect, made, tmp_pat
     rows = {Path(row["path"]).name: float(row["score"]) for row in read_scores(tmp_path / "out")}
     np.testing.assert_allclose(rows["colour.png"], expected[5], rtol=1e-4)
     assert set(rows) == {"colour.png", "flat.png"}
+
+
+def test_a_detector_of_12_bits_scores_12_bits_and_says_what_else_there_is(detect, made, tmp_path, capsys):
+    folder, expected, _ = made
+    trained = saving.load(folder)
+    save = {"config": trained.config, "state": trained.state, "image_shape": (8, 8, 1), "threshold": trained.threshold}
+    saving.save(tmp_path / "best", **save, details={"ranges": {"uint16": [0, 4095]}})
+    (tmp_path / "new").mkdir()
+    deep = np.rint(IMAGES[:4, :, :, 0] / 255 * 4095).astype(np.uint16)
+    for i, pixels in enumerate(deep):
+        Image.fromarray(pixels).save(tmp_path / "new" / f"{i}.png")
+    Image.fromarray(deep[0] * 8).save(tmp_path / "new" / "bright.png")
+    Image.fromarray(IMAGES[0, :, :, 0]).save(tmp_path / "new" / "bytes.png")
+    assert run(detect, tmp_path, tmp_path / "new", "--output", tmp_path / "out", "--overlays", 1) == 1
+    said = capsys.readouterr().err
+    assert "skipped: " in said
+    assert "bytes.png holds 8 bits, but the detector was trained on 16 bits (0 to 4095)" in said
+    assert re.search(r"cut: .*bright\.png has values 0 to 32760, beyond 0 to 4095, which training knew", said)
+    rows = {Path(row["path"]).stem: float(row["score"]) for row in read_scores(tmp_path / "out")}
+    assert set(rows) == {"0", "1", "2", "3", "bright"}
+    np.testing.assert_allclose([rows[str(i)] for i in range(4)], expected[:4], rtol=1e-2)
+    assert len(list((tmp_path / "out" / "overlays").iterdir())) == 1
 
 
 def test_unreadable_images_are_named_and_the_others_scored(detect, made, photos, tmp_path, capsys):

@@ -3,6 +3,7 @@
 import struct
 import sys
 import zlib
+from importlib.util import find_spec
 
 import imageio.v3 as imageio
 import numpy as np
@@ -182,7 +183,45 @@ def test_compression_that_tifffile_leaves_to_others(tmp_path, rng, mode, compres
     assert decode_file(tmp_path / "x.tif").lossy == (compression == "jpeg")
 
 
-def test_what_nothing_decodes_right_is_refused_by_name(tmp_path, rng, monkeypatch):
+def hand_written_tiff(path, data, bits, *, compression=1, form=1, model=1, shape=(H, W)):
+    """One strip of grey, little-endian."""
+    tags = {256: shape[1], 257: shape[0], 258: bits, 259: compression, 262: model, 273: 8, 277: 1, 278: shape[0]}
+    tags |= {279: len(data), 339: form}
+    entries = b"".join(struct.pack("<HHII", tag, 4 if tag > 272 else 3, 1, value) for tag, value in tags.items())
+    data += bytes(len(data) % 2)
+    path.write_bytes(
+        b"II*\0" + struct.pack("<I", 8 + len(data)) + data + struct.pack("<H", len(tags)) + entries + bytes(4)
+    )
+    return path
+
+
+def test_twelve_bits_that_are_packed(tmp_path, rng):
+    pixels = bits(rng, 12, H, W)
+    each = np.unpackbits(pixels.astype(">u2").view(np.uint8).reshape(H, W, 2), axis=2)[..., 4:]
+    file = hand_written_tiff(tmp_path / "x.tif", np.packbits(each.reshape(H, -1), axis=1).tobytes(), 12)
+    np.testing.assert_array_equal(read(file).pixels[..., 0], pixels)
+    assert read(file).nominal == (0, 4095)
+
+
+@pytest.mark.skipif(find_spec("imagecodecs") is not None, reason="imagecodecs decodes these")
+@pytest.mark.parametrize(("bits", "form"), [(32, 1), (32, 2), (16, 2), (16, 3), (8, 2), (64, 3)])
+def test_compressed_numbers_that_pillow_would_misread_are_refused(tmp_path, bits, form):
+    """By hand: LZW (259 = 5) of nothing but a clear and an end."""
+    file = hand_written_tiff(tmp_path / "x.tif", b"\x80\x40\x40", bits, compression=5, form=form)
+    with pytest.raises(
+        ValueError, match=rf"x\.tif as an image \({bits} bits compressed by LZW .*pip install imagecodecs"
+    ):
+        data.decode(file)
+
+
+def test_other_colour_models_are_refused_by_name(tmp_path, rng):
+    file = hand_written_tiff(tmp_path / "x.tif", bits(rng, 8, H, W).tobytes(), 8, model=32803)
+    with pytest.raises(ValueError, match=r"x\.tif as an image \(its colour model is CFA: save it as grey or RGB"):
+        data.decode(file)
+
+
+@pytest.mark.skipif(find_spec("imagecodecs") is not None, reason="imagecodecs decodes these")
+def test_what_nothing_decodes_right_is_refused_by_name(tmp_path, rng):
     tifffile.imwrite(tmp_path / "x.tif", bits(rng, 16, H, W, 3), photometric="rgb")
     content = bytearray((tmp_path / "x.tif").read_bytes())
     at = content.index(struct.pack("<HHIH", 259, 3, 1, 1))

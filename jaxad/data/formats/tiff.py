@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
 from jaxad.data.formats import pillow
 from jaxad.data.formats.stored import Stored, full_bytes, kind_of, native, several, upright
@@ -32,21 +31,24 @@ def read(source: bytes | Path, *, keep_alpha: bool = False) -> Stored:
     with _opened(source) as file:
         series = _only_image(file)
         page = series.keyframe
-        model, bits = int(page.photometric or 0), _bits(page.bitspersample)
+        model, bits = BLACK_IS_ZERO if page.photometric is None else int(page.photometric), _bits(page.bitspersample)
         lossy = int(page.compression) in LOSSY
         extras = [int(extra) for extra in page.extrasamples]
         orientation = page.tags.valueof(pillow.ORIENTATION)
         _check_whole(series, file.filehandle.size)
+        if model not in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK):
+            name = getattr(page.photometric, "name", model)
+            return _by_pillow(source, series, lossy, keep_alpha, f"its colour model is {name}: save it as grey or RGB")
         try:
-            if model not in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK):
-                raise ValueError(f"its colour model is {page.photometric!s}, which needs the package imagecodecs")
             pixels = series.asarray()
-            if pixels.shape != series.shape:  # tifffile returns what there is, and logs
-                raise ValueError(f"it has {pixels.size} of {math.prod(series.shape)} numbers that its header promises")
         except Exception as error:  # of several types
             if "imagecodecs" not in str(error):
                 raise
-            return _by_pillow(source, series, lossy, keep_alpha, error)
+            name = getattr(page.compression, "name", page.compression)
+            why = f"{bits} bits compressed by {name} need another package: pip install imagecodecs"
+            return _by_pillow(source, series, lossy, keep_alpha, why)
+        if pixels.shape != series.shape:  # tifffile returns what there is, and logs
+            raise ValueError(f"it has {pixels.size} of {math.prod(series.shape)} numbers that its header promises")
         pixels = _channels_last(native(pixels), series.axes)
         colormap = page.colormap if model == PALETTE else None
     first = pixels.shape[2] - len(extras)
@@ -129,25 +131,21 @@ def _rgb_of_cmyk(pixels: np.ndarray) -> np.ndarray:
     return np.rint(left[..., :3] * left[..., 3:] / 255).astype(np.uint8)
 
 
-def _by_pillow(
-    source: bytes | Path, series: "TiffPageSeries", lossy: bool, keep_alpha: bool, error: Exception
-) -> Stored:
-    """What tifffile lacks a package for and pillow decodes right: up to 8 bits, or 16 or floats of grey."""
+def _by_pillow(source: bytes | Path, series: "TiffPageSeries", lossy: bool, keep_alpha: bool, why: str) -> Stored:
+    """What tifffile leaves to others, where pillow decodes it right: up to 8 bits, and grey of 12, 16, or float32."""
     page = series.keyframe
-    bits, channels = _bits(page.bitspersample), page.samplesperpixel
-    named = str(error).replace("<COMPRESSION.", "").replace(">", "").split(":")[0]
-    refusal = ValueError(
-        f"tifffile cannot decode it without the package imagecodecs ({named}): pip install imagecodecs"
-    )
-    plain = bits <= 8 or (channels == 1 and page.photometric == BLACK_IS_ZERO and bits in (16, 32))
+    bits = _bits(page.bitspersample)
+    form = page.sampleformat, bits  # unsigned is 1, float 3
+    deep = page.samplesperpixel == 1 and page.photometric == BLACK_IS_ZERO
+    right = (bits <= 8 and page.sampleformat == 1) or (deep and form in ((1, 12), (1, 16), (3, 32)))
     other = any(int(extra) not in ALPHA for extra in page.extrasamples)
-    if not plain or other or page.planarconfig != 1 or len(series.pages) > 1 or page.sampleformat not in (1, 3):
-        raise refusal from error
+    if not right or other or page.planarconfig != 1 or len(series.pages) > 1:
+        raise ValueError(why)
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+        with pillow.open_image(source) as image:
             found = pillow.read(image, source, keep_alpha=keep_alpha)
     except (OSError, ValueError) as failed:
-        raise refusal from failed
+        raise ValueError(why) from failed
     if page.photometric == WHITE_IS_ZERO:  # pillow has turned it round
         found = found._replace(pixels=255 - found.pixels, inverted=True)
-    return found._replace(lossy=lossy)
+    return found._replace(lossy=lossy, nominal=(0.0, 4095.0) if bits == 12 else None)
