@@ -139,7 +139,7 @@ def test_a_detector_of_12_bits_scores_12_bits_and_says_what_else_there_is(detect
     said = capsys.readouterr().err
     assert "skipped: " in said
     assert "bytes.png holds 8 bits, but the detector was trained on 16 bits (0 to 4095)" in said
-    assert re.search(r"cut: .*bright\.png has values 0 to 32760, beyond 0 to 4095, which training knew", said)
+    assert re.search(r"cut: .*bright\.png has values 0 to 3\d{4}, beyond 0 to 4095, which training knew", said)
     rows = {Path(row["path"]).stem: float(row["score"]) for row in read_scores(tmp_path / "out")}
     assert set(rows) == {"0", "1", "2", "3", "bright"}
     np.testing.assert_allclose([rows[str(i)] for i in range(4)], expected[:4], rtol=1e-2)

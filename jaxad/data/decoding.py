@@ -1,21 +1,18 @@
 """From a file, or its bytes, to the pixels of its image, whatever its format."""
 
-import functools
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 
 from jaxad.data.depth import ALONE, Depth, scaled
 from jaxad.data.formats import dicom, pillow, plain, tiff
 from jaxad.data.formats.stored import Stored
 
-Found = TypeVar("Found")
-
 # Of these the first bytes are looked at first; all others are pillow's unless it does not know them.
 OTHERS = frozenset({".tif", ".tiff", ".npy", ".dcm", ".dicom"})
+READERS = {"npy": plain.read_npy, "dicom": dicom.read}
+SIZES = {"tiff": tiff.size, "npy": plain.npy_size, "dicom": dicom.size}
 
 
 def decode(source: bytes | Path, depth: Depth = ALONE) -> np.ndarray:
@@ -42,7 +39,7 @@ def decode_file(source: bytes | Path, *, keep_alpha: bool = False) -> Stored:
     """
     try:
         stored = _read(source, keep_alpha)
-        if stored.pixels.dtype.kind == "f" and not np.isfinite(stored.pixels).all():
+        if stored.kind != "uint8" and stored.pixels.dtype.kind == "f" and not np.isfinite(stored.pixels).all():
             bad = int((~np.isfinite(stored.pixels)).sum())
             raise ValueError(f"{bad} of its {stored.pixels.size} values are NaN or infinite")
     except Exception as error:  # on damaged files readers raise many types
@@ -53,40 +50,49 @@ def decode_file(source: bytes | Path, *, keep_alpha: bool = False) -> Stored:
 def file_size(source: bytes | Path) -> tuple[int, int]:
     """The (height, width) of an image by its header, without decoding it; ValueError where there is none."""
     try:
-        return _by_reader(source, pillow.size_of, {"tiff": tiff.size, "npy": plain.npy_size, "dicom": dicom.size})
+        reader = _before_pillow(source)
+        if not reader:
+            try:
+                with pillow.open_image(source) as image:
+                    if image.format != "TIFF":
+                        return pillow.size_of(image)
+                reader = "tiff"
+            except UnidentifiedImageError:
+                reader = _other(source)
+                if not reader:
+                    raise
+        return SIZES[reader](source)
     except Exception as error:
         raise _unreadable(source, error) from error
 
 
 def _read(source: bytes | Path, keep_alpha: bool) -> Stored:
-    def by_pillow(image: Image.Image) -> Stored:
-        deep = None
-        if image.format == "PPM":
-            deep = plain.read_netpbm(source if isinstance(source, bytes) else source.read_bytes())
-        return pillow.read(image, source, keep_alpha=keep_alpha) if deep is None else deep
-
-    by_tifffile = functools.partial(tiff.read, keep_alpha=keep_alpha)
-    return _by_reader(source, by_pillow, {"tiff": by_tifffile, "npy": plain.read_npy, "dicom": dicom.read})
-
-
-def _by_reader(
-    source: bytes | Path,
-    by_pillow: Callable[[Image.Image], Found],
-    others: Mapping[str, Callable[[bytes | Path], Found]],
-) -> Found:
-    """What the right reader finds, whatever a file is called."""
-    reader = _other(source) if isinstance(source, bytes) or source.suffix.lower() in OTHERS else ""
-    if not reader:
+    reader = _before_pillow(source)
+    if not reader:  # written out, since of tiny images every call counts
         try:
             with pillow.open_image(source) as image:
-                if image.format != "TIFF":
-                    return by_pillow(image)
+                form = image.format
+                if form != "TIFF":
+                    deep = _read_netpbm(source) if form == "PPM" else None
+                    return pillow.read(image, source, keep_alpha) if deep is None else deep
             reader = "tiff"
         except UnidentifiedImageError:
             reader = _other(source)
             if not reader:
                 raise
-    return others[reader](source)
+    return tiff.read(source, keep_alpha=keep_alpha) if reader == "tiff" else READERS[reader](source)
+
+
+def _read_netpbm(source: bytes | Path) -> Stored | None:
+    return plain.read_netpbm(source if isinstance(source, bytes) else source.read_bytes())
+
+
+def _before_pillow(source: bytes | Path) -> str:
+    """Who reads a file that need not be shown to pillow first; empty where nobody does."""
+    if isinstance(source, bytes):
+        return _other(source)
+    name = str(source)
+    return _other(source) if name[name.rfind(".") :].lower() in OTHERS else ""
 
 
 def _other(source: bytes | Path) -> str:

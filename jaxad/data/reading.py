@@ -95,9 +95,11 @@ def read_files(
             if strict:
                 raise
             return reason_of(error.__cause__ or error)
-        if depth.range_of(stored.kind) is None:
-            return span_of(stored)
-        pixels, beyond = scaled(stored, depth, _name(file))
+        pixels, beyond = stored.pixels, ""
+        if stored.kind != "uint8" or stored.inverted:
+            if depth.range_of(stored.kind) is None:
+                return span_of(stored)
+            pixels, beyond = scaled(stored, depth, _name(file))
         # Copied, so that a picture in full size is not kept for the sake of its middle.
         fitted = pixels if target is None else fit_images(pixels[None], target, sizing.fit)[0].copy()
         return _Fitted(fitted, pixels.shape[:2], stored.had_alpha, stored.kind, bool(beyond))

@@ -31,7 +31,7 @@ def open_image(source: bytes | Path) -> Image.Image:
     return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
 
 
-def read(image: Image.Image, source: bytes | Path, *, keep_alpha: bool = False) -> Stored:
+def read(image: Image.Image, source: bytes | Path, keep_alpha: bool = False) -> Stored:
     """The pixels of an image that pillow has opened.
 
     Palettes and other colour models become RGB, bilevel images 0 and 255. Of a phone's multi-picture JPEG (MPO) the
@@ -41,38 +41,47 @@ def read(image: Image.Image, source: bytes | Path, *, keep_alpha: bool = False) 
       source: what was opened.
       keep_alpha: return transparency as well, of 8-bit images.
     """
-    if image.format != "MPO" and getattr(image, "is_animated", False):
+    form, mode = image.format, image.mode
+    if form != "MPO" and getattr(image, "is_animated", False):
         raise several(image.n_frames, "frames")
-    mode, lossy = image.mode, image.format in LOSSY
-    form = image.tile[0][3] if image.format == "PNG" and image.tile else ""
-    if form in DEEP_PNG:
-        image.load()  # an orientation may come after the pixels
-        found = Stored(_deep_png(source, form), "uint16", had_alpha=form != "RGB;16B" or "transparency" in image.info)
-    elif mode.startswith("I;16"):
-        found = Stored(native(np.asarray(image))[..., None], "uint16")
-    elif mode == "I":  # 16 bits, of netpbm and, before pillow 11, of PNG
-        deep = image.format in ("PNG", "PPM")
-        values = np.asarray(image)[..., None]
-        found = Stored(values.astype(np.uint16), "uint16") if deep else Stored(values, "integer")
-    elif mode == "F":
-        found = Stored(np.asarray(image)[..., None], "float")
+    if mode in ("L", "RGB") and not (form == "PNG" and image.tile and image.tile[0][3] in DEEP_PNG):
+        # What `asarray` has, in two thirds of its time. An orientation may come after the pixels.
+        pixels = np.frombuffer(image.tobytes(), np.uint8).reshape(image.height, image.width, len(mode))
+        found = Stored(pixels, "uint8", None, False, False, None, form in LOSSY)
+        if not image.info:
+            return found
+        found = found._replace(had_alpha="transparency" in image.info)
+        if keep_alpha and found.had_alpha:
+            found = found._replace(alpha=np.asarray(image.convert("RGBA"))[..., 3])
     else:
-        alpha = mode in WITH_ALPHA or "transparency" in image.info
-        seen = None
-        if alpha and keep_alpha:
-            seen = np.asarray(image.convert("RGBA"))[..., 3]
-        if isinstance(image.info.get("transparency"), bytes) and mode == "P":  # of every colour; pillow would warn
-            image = image.convert("RGBA")
-        if mode not in ("L", "RGB"):
-            image = image.convert("L" if mode in ("1", "LA") else "RGB")
-        pixels = np.asarray(image)
-        pixels = pixels if pixels.ndim == 3 else pixels[..., None]
-        found = Stored(pixels, "uint8", had_alpha=alpha, alpha=seen)
+        found = _converted(image, source, keep_alpha)._replace(lossy=form in LOSSY)
     turn = orientation_of(image)
-    if turn not in (None, 1):
-        alpha = None if found.alpha is None else upright(found.alpha, turn)
-        found = found._replace(pixels=upright(found.pixels, turn), alpha=alpha)
-    return found._replace(lossy=True) if lossy else found
+    if turn in (None, 1):
+        return found
+    alpha = None if found.alpha is None else upright(found.alpha, turn)
+    return found._replace(pixels=upright(found.pixels, turn), alpha=alpha)
+
+
+def _converted(image: Image.Image, source: bytes | Path, keep_alpha: bool) -> Stored:
+    """An image in another mode than 8 bits of grey or RGB."""
+    mode = image.mode
+    if mode in ("RGB", "RGBA") and image.format == "PNG" and image.tile and (form := image.tile[0][3]) in DEEP_PNG:
+        image.load()
+        return Stored(_deep_png(source, form), "uint16", had_alpha=form != "RGB;16B" or "transparency" in image.info)
+    if mode.startswith("I;16"):
+        return Stored(native(np.asarray(image))[..., None], "uint16")
+    if mode == "I":  # 16 bits, of netpbm and, before pillow 11, of PNG
+        values = np.asarray(image)[..., None]
+        deep = image.format in ("PNG", "PPM")
+        return Stored(values.astype(np.uint16), "uint16") if deep else Stored(values, "integer")
+    if mode == "F":
+        return Stored(np.asarray(image)[..., None], "float")
+    alpha = mode in WITH_ALPHA or "transparency" in image.info
+    seen = np.asarray(image.convert("RGBA"))[..., 3] if alpha and keep_alpha else None
+    if isinstance(image.info.get("transparency"), bytes) and mode == "P":  # of every colour; pillow would warn
+        image = image.convert("RGBA")
+    pixels = np.asarray(image.convert("L" if mode in ("1", "LA") else "RGB"))
+    return Stored(pixels if pixels.ndim == 3 else pixels[..., None], "uint8", had_alpha=alpha, alpha=seen)
 
 
 def _deep_png(source: bytes | Path, form: str) -> np.ndarray:
