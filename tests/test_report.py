@@ -288,7 +288,12 @@ def test_trials_are_sorted_and_failures_counted(run, outline):
 
 def test_table_of_trials_ends_at_fifty():
     trials = make_run(80)["trials"]
-    details, *_ = trial_parts(trials)
+    details, *_, by_hypothesis = trial_parts(trials)
+    for name, failed, count, share in by_hypothesis.rows:
+        own = [t for t in trials if t["architecture"]["hypothesis"] == name]
+        assert (failed, count) == (sum(t["status"] == "failed" for t in own), len(own))
+        assert share == f"{failed / count:.0%}"
+    assert sum(row[2] for row in by_hypothesis.rows) == len(trials)
     (table,) = details.parts
     assert len(table.rows) == 50
     assert table.rows[0][0] == 79

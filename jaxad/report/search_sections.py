@@ -141,9 +141,17 @@ def trial_parts(trials: Sequence[Mapping], most: int = 50) -> list[Any]:
         text = f"{failed.total()} of {len(trials)} trials failed: they get the worst reward and are never best."
         rows = [[reason, count] for reason, count in failed.most_common()]
         parts += [Text(text=text), Table(columns=["Reason", "Trials"], rows=rows)]
+        tried = Counter(_hypothesis(t) for t in trials)
+        lost = Counter(_hypothesis(t) for t in trials if t.get("status") == "failed")
+        rows = [[name, lost[name], count, f"{lost[name] / count:.0%}"] for name, count in sorted(tried.items())]
+        parts.append(Table(columns=["Hypothesis", "Failed", "Trials", "Share"], rows=rows))
     else:
         parts.append(Text(text="No trial failed.", tone="quiet"))
     return parts
+
+
+def _hypothesis(trial: Mapping) -> str:
+    return (trial.get("architecture") or {}).get("hypothesis") or "unknown"
 
 
 def _rewards(trials: Sequence[Mapping]) -> list[float | None]:
