@@ -183,15 +183,15 @@ def test_compression_that_tifffile_leaves_to_others(tmp_path, rng, mode, compres
     assert decode_file(tmp_path / "x.tif").lossy == (compression == "jpeg")
 
 
-def hand_written_tiff(path, data, bits, *, compression=1, form=1, model=1, shape=(H, W)):
-    """One strip of grey, little-endian."""
+def hand_written_tiff(path, data, bits, *, compression=1, form=1, model=1, shape=(H, W), order="<"):
+    """One strip of grey."""
     tags = {256: shape[1], 257: shape[0], 258: bits, 259: compression, 262: model, 273: 8, 277: 1, 278: shape[0]}
     tags |= {279: len(data), 339: form}
-    entries = b"".join(struct.pack("<HHII", tag, 4 if tag > 272 else 3, 1, value) for tag, value in tags.items())
+    shorts = b"".join(struct.pack(f"{order}HHIHH", tag, 3, 1, tags[tag], 0) for tag in tags if tag < 273)
+    entries = shorts + b"".join(struct.pack(f"{order}HHII", tag, 4, 1, tags[tag]) for tag in tags if tag > 272)
     data += bytes(len(data) % 2)
-    path.write_bytes(
-        b"II*\0" + struct.pack("<I", 8 + len(data)) + data + struct.pack("<H", len(tags)) + entries + bytes(4)
-    )
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", 8 + len(data))
+    path.write_bytes(head + data + struct.pack(f"{order}H", len(tags)) + entries + bytes(4))
     return path
 
 
@@ -204,10 +204,13 @@ def test_twelve_bits_that_are_packed(tmp_path, rng):
 
 
 @pytest.mark.skipif(find_spec("imagecodecs") is not None, reason="imagecodecs decodes these")
-@pytest.mark.parametrize(("bits", "form"), [(32, 1), (32, 2), (16, 2), (16, 3), (8, 2), (64, 3)])
-def test_compressed_numbers_that_pillow_would_misread_are_refused(tmp_path, bits, form):
+@pytest.mark.parametrize(
+    ("bits", "form", "order"),
+    [(32, 1, "<"), (32, 2, "<"), (16, 2, "<"), (16, 3, "<"), (8, 2, "<"), (64, 3, "<"), (32, 3, ">"), (16, 2, ">")],
+)
+def test_compressed_numbers_that_pillow_would_misread_are_refused(tmp_path, bits, form, order):
     """By hand: LZW (259 = 5) of nothing but a clear and an end."""
-    file = hand_written_tiff(tmp_path / "x.tif", b"\x80\x40\x40", bits, compression=5, form=form)
+    file = hand_written_tiff(tmp_path / "x.tif", b"\x80\x40\x40", bits, compression=5, form=form, order=order)
     with pytest.raises(
         ValueError, match=rf"x\.tif as an image \({bits} bits compressed by LZW .*pip install imagecodecs"
     ):

@@ -137,7 +137,9 @@ def _by_pillow(source: bytes | Path, series: "TiffPageSeries", lossy: bool, keep
     bits = _bits(page.bitspersample)
     form = page.sampleformat, bits  # unsigned is 1, float 3
     deep = page.samplesperpixel == 1 and page.photometric == BLACK_IS_ZERO
-    right = (bits <= 8 and page.sampleformat == 1) or (deep and form in ((1, 12), (1, 16), (3, 32)))
+    # Of what libtiff decompresses pillow 13 swaps the bytes of big-endian floats (and of integers with a sign) again.
+    forms = [(1, 12), (1, 16)] + ([(3, 32)] if page.parent.byteorder == "<" else [])
+    right = (bits <= 8 and page.sampleformat == 1) or (deep and form in forms)
     other = any(int(extra) not in ALPHA for extra in page.extrasamples)
     if not right or other or page.planarconfig != 1 or len(series.pages) > 1:
         raise ValueError(why)
