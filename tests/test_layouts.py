@@ -137,6 +137,19 @@ def test_masks_of_defects_that_mark_nothing_are_refused(files, tmp_path):
         data.load_task(f"folder:{tmp_path}")
 
 
+@pytest.mark.parametrize("value", [0, 255])
+def test_masks_of_good_images_are_read_where_there_are_some(files, tmp_path, value):
+    btad(files)
+    for i in range(6):
+        files.mask(f"01/ground_truth/ok/{i:03d}.png", value)
+    if not value:
+        task = data.load_task(f"folder:{tmp_path}/01")
+        np.testing.assert_array_equal(task.test.masks.any((1, 2)), task.test.labels == 1)
+        return
+    with pytest.raises(ValueError, match=r"6 of 10 images are normal by label but have anomalous pixels .*test/ok/000"):
+        data.load_task(f"folder:{tmp_path}/01")
+
+
 @pytest.mark.parametrize(
     ("places", "message"),
     [
@@ -382,6 +395,17 @@ def test_folders_of_masks_in_a_class_are_no_images_of_it(files, tmp_path):
     task = data.load_task(f"folder:{tmp_path}")
     assert sum(labels_of(task).values()) == 5
     assert "left out: 5 images in folders of masks (bad/masks/000.png, bad/masks/001.png, " in said(task)
+
+
+def test_folders_that_are_no_class_are_named(files, tmp_path):
+    files.pictures("good", 20)
+    files.pictures("bad", 6)
+    for i in range(6):
+        files.mask(f"masks/{i:03d}.png")
+    (tmp_path / "dented").mkdir()
+    text = said(data.load_task(f"folder:{tmp_path}"))
+    assert "left out: 6 images in folders of masks (masks/000.png, " in text
+    assert "left out: 1 folders without images (dented)" in text
 
 
 def test_images_of_other_suffixes_are_counted_and_a_class_of_them_is_refused(files, tmp_path):

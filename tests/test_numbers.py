@@ -52,8 +52,9 @@ def test_sizes_that_cannot_fit_are_refused_with_the_estimate_before_anything_is_
     for spec in (f"folder:{tmp_path}", "digits"):
         with pytest.raises(ValueError, match=said):
             data.load_task(spec, image_size=100_000)
-    with pytest.raises(ValueError, match=said):
-        photographs(100_000)
+    for make in (photographs, lambda side: data.resize(np.zeros((2, 9, 9, 3), np.float32), side)):
+        with pytest.raises(ValueError, match=said):
+            make(100_000)
     assert data.load_task(f"folder:{tmp_path}", image_size=12).train.images.shape[1:3] == (12, 12)
 
 

@@ -4,10 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxad.data.fitting import check_room
 from jaxad.data.images import resize
 
-VIEWS = 4  # of each photograph, the least that is made of them
 RADIUS, JITTER = 0.07, 0.04  # of a foreign disc and of its place, in sides of the photograph
 
 
@@ -28,12 +26,7 @@ SCENES = {
 
 
 def photographs(side: int) -> np.ndarray:
-    """[4, side, side, 3] uint8, the middle squares of the photographs of `SCENES`.
-
-    Raises:
-      ValueError: a side with which what is made of them, float32 in several views, cannot fit into memory.
-    """
-    check_room(VIEWS * len(SCENES), (side, side), 3 * 4)
+    """[4, side, side, 3] uint8, the middle squares of the photographs of `SCENES`."""
     from skimage import data
     from sklearn.datasets import load_sample_image
 

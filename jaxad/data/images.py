@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from jaxad._utils.memory import check_memory
+
 IMAGE_SUFFIXES = frozenset(
     {
         *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".bmp", ".dib", ".gif"),
@@ -13,6 +15,7 @@ IMAGE_SUFFIXES = frozenset(
     }
 )
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, the weights of pillow's "L" and of OpenCV
+LARGE = 2**30  # bytes of resized images from which on it is asked whether they fit into memory
 
 
 def check_images(images: np.ndarray, name: str = "images") -> np.ndarray:
@@ -96,6 +99,9 @@ def resize(images: np.ndarray, size: int | Sequence[int]) -> np.ndarray:
 
     pillow's bilinear filter, channel by channel: when shrinking, the triangle is widened by the scale, which
     averages all covered pixels (antialiasing). uint8 stays uint8 (rounded), floats become float32.
+
+    Raises:
+      ValueError: what `check_images` and `image_shape` refuse, and what does not fit into memory, with an estimate.
     """
     images = check_images(images)
     height, width = image_shape(size)
@@ -103,6 +109,9 @@ def resize(images: np.ndarray, size: int | Sequence[int]) -> np.ndarray:
         return images
     if images.dtype != np.uint8:
         images = images.astype(np.float32)
+    needed = len(images) * height * width * images.shape[3] * images.itemsize
+    if needed > LARGE:  # asking takes longer than resizing a small image does
+        check_memory(needed, f"{len(images)} images of {height}x{width} pixels", "give a smaller image size, or fewer")
     out = np.empty((len(images), height, width, images.shape[3]), images.dtype)
     for source, target in zip(images, out):
         if out.dtype == np.uint8 and images.shape[3] == 3:  # in one call, which gives what three give

@@ -125,7 +125,8 @@ def _say_data(config: Any) -> int:
 
     found = config.checked()
     for checked in found:
-        print(*data_check_lines(checked), sep="\n", flush=True)
+        for said in data_check_lines(checked):
+            line(said)
     return 1 if any(checked.problem for checked in found) else 0
 
 

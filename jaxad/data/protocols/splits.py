@@ -169,8 +169,8 @@ def check_left(normal: ImageSet, anomalous: ImageSet, found: Equals, parts: int 
             why += "; each has one colour throughout" if constant_images(normal.images).all() else ""
             why += f"; {contradiction_words(contradictions)}" if contradictions else ""
         raise ValueError(
-            f"{normal.name}: there are {there} normal image(s){why}; training, validation and test need {parts} at least"
-            ": give more, and check how these were taken and read"
+            f"{normal.name}: there are {there} normal image(s){why}; training, validation and test need {parts} "
+            "at least: give more, and check how these were taken and read"
         )
 
 

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from jaxad.data.image_set import ImageSet
+from jaxad.data.images import subfolders
 from jaxad.data.sources.arranged import read_layout
-from jaxad.data.sources.inside import Missed, images_inside, missing_words
+from jaxad.data.sources.inside import MASKS, OF_MASKS, Missed, images_inside, missing_words
 from jaxad.data.sources.layouts import (
     NORMAL_NAMES,
     Layout,
@@ -23,7 +24,7 @@ from jaxad.data.sources.mvtec import parts_layout
 from jaxad.data.sources.pairs import pairs, pairs_layout
 from jaxad.data.sources.registry import Request, source
 
-BESIDE = "images beside the sub-folders that are read"
+BESIDE, EMPTY = "images beside the sub-folders that are read", "folders without images"
 
 
 def _look(argument: str) -> dict[str, Any]:
@@ -66,12 +67,21 @@ def class_layout(path: Path) -> Layout:
         files += found.files
         labels += [label] * len(found.files)
     if folders != [path]:
-        outside: Missed = images_inside(path, deep=False).missed | {BESIDE: beside(path)}
-        missed.append(outside)
+        missed += [images_inside(path, deep=False).missed, {BESIDE: beside(path)}, _unused(path, folders)]
     words = "class folders" if len(folders) > 1 else "images alone"
     words += ", of images at any depth" if nested else ""
     names = tuple(folder.name for folder in folders)
     return Layout(words, names, tuple(files), np.array(labels, np.int32), None, None, missing_words(missed, path))
+
+
+def _unused(path: Path, folders: list[Path]) -> Missed:
+    """Sub-folders that are no classes."""
+    others = [folder for folder in subfolders(path) if folder not in folders]
+    of_masks = [folder for folder in others if folder.name.lower() in MASKS]
+    return {
+        OF_MASKS: [str(file) for folder in of_masks for file in images_inside(folder).files],
+        EMPTY: [str(folder) for folder in others if folder not in of_masks],
+    }
 
 
 def layout_of(path: Path) -> Layout:

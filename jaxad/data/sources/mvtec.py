@@ -42,10 +42,10 @@ def parts_layout(path: Path) -> Layout:
     groups += [("test", 1 + i, inside(path / "test" / name)) for i, name in enumerate(parts.defects)]
     masks: list[Path | None] = []
     for part, kind, files in groups:
-        if parts.masks is None or kind == 0:
+        if parts.masks is None or part == "train":
             masks += [None] * len(files)
             continue
-        name = parts.defects[kind - 1]
+        name = parts.defects[kind - 1] if kind else parts.test.name  # some sets have blank masks of good images
         found, unused = mask_files(parts.masks / name, files, path / part / name)
         masks += found
         missed.append({UNUSED: [str(file) for file in unused]})
