@@ -17,6 +17,7 @@ from jaxad.metrics.image import (
     precision_recall_f1,
     summarise,
 )
+from jaxad.metrics.order import number_of, ordered
 
 
 def oracle_fpr(scores, labels, tpr):
@@ -42,11 +43,12 @@ def sample(rng, kind, n=301, prevalence=0.2):
         "infinite": np.where(scores > 1, np.inf, np.where(scores < -1, -np.inf, np.round(scores))),
         "huge and tiny": np.sign(scores) * 10.0 ** (12 * scores).clip(-30, 30),
         "signed zeros": np.where(scores > 1, 1.0, np.where(scores > 0, 0.0, -0.0)),
+        "subnormal": np.round(scores, 1) * 1e-40,
     }[kind]
     return scores.astype(np.float32), labels
 
 
-KINDS = "continuous, ties, two values, all equal, perfect, inverted, infinite, huge and tiny, signed zeros"
+KINDS = "continuous, ties, two values, all equal, perfect, inverted, infinite, huge and tiny, signed zeros, subnormal"
 
 
 @pytest.mark.parametrize("kind", KINDS.split(", "))
@@ -72,6 +74,35 @@ def test_metrics_equal_scikit_learn(rng, kind):
     flagged = scores > float(best.threshold)
     np.testing.assert_allclose(sk.f1_score(labels, flagged), best.f1, atol=1e-6)
     np.testing.assert_allclose(precision_recall_f1(scores, labels, best.threshold).f1, best.f1, atol=1e-6)
+
+
+def test_scores_keep_the_digits_that_they_have_or_are_refused(rng):
+    """Ten digits before what matters: float64 numbers, and whole ones, that float32 would make all but equal."""
+    scores, labels = sample(rng, "ties")
+    expected = summarise(scores, labels, key=jax.random.key(0), resamples=20)
+    refusing = (
+        f1_max,
+        lambda scores, labels: precision_recall_f1(scores, labels, 0.0),
+        lambda scores, labels: bootstrap_interval(auroc, scores, labels, key=jax.random.key(0)),
+    )
+    for moved in (scores.astype(np.float64) + 1e9, (2 * scores).astype(np.int64) + 2**40):
+        assert summarise(moved, labels, key=jax.random.key(0), resamples=20) == expected
+        for metric in (auroc, aupr_in, aupr_out, average_precision, fpr_at_tpr):
+            assert float(metric(moved, labels)) == float(metric(scores, labels))
+        for refused in refusing:
+            with pytest.raises(ValueError, match="values, of which float32 leaves"):
+                refused(moved, labels)
+    exact = scores.astype(np.float64)
+    assert f1_max(exact, labels) == f1_max(scores, labels)
+    assert precision_recall_f1(exact, labels, 0.5) == precision_recall_f1(scores, labels, 0.5)
+    assert np.isnan(auroc(np.where(exact > 1, np.nan, exact), labels))
+
+
+def test_numbers_are_integers_in_their_order():
+    numbers = np.array([-np.inf, -1.0, -1e-40, -0.0, 0.0, 1e-45, 1e-40, 1.0, np.inf], np.float32)
+    integers = np.asarray(jax.jit(ordered)(numbers))
+    np.testing.assert_array_equal(np.diff(integers) > 0, np.diff(numbers) > 0)
+    np.testing.assert_array_equal(np.asarray(jax.jit(number_of)(integers)), numbers)
 
 
 @pytest.mark.parametrize(("prevalence", "decimals"), [(0.05, 1), (0.5, 6), (0.95, 2)])

@@ -66,6 +66,14 @@ def test_the_threshold_of_images_large_enough_for_regions_is_that_of_the_host(rn
     assert float(normal_threshold(maps, normal)) == expected
 
 
+def test_the_smallest_numbers_are_told_apart(example):
+    maps, masks = example
+    tiny, truth = (maps * 1e-39).astype(np.float32), pixel_truth(masks)
+    np.testing.assert_allclose(pixel_auroc(tiny, truth), segmentation_metrics.pixel_auroc(tiny, masks), atol=1e-6)
+    expected = segmentation_metrics.rpro(tiny, masks, tiny[~masks.any((1, 2))])
+    np.testing.assert_allclose(rpro(tiny, truth), expected.overlap, atol=1e-6)
+
+
 def test_maps_that_are_all_one_number_are_measured(example):
     _, masks = example
     flat = jnp.full(masks.shape, 2.0)

@@ -93,6 +93,12 @@ def test_edges_of_the_cut():
     assert decide([a, b], youden([a, b], [0, 1])).tolist() == [False, True]
 
 
+def test_a_threshold_that_is_no_number_is_refused():
+    for threshold in (np.nan, Threshold(float("nan"), "fixed", 0, {})):
+        with pytest.raises(ValueError, match="threshold is NaN"):
+            decide([0.0, 1.0], threshold)
+
+
 def test_decide_is_strict_and_keeps_the_shape():
     assert decide([0.9, 1.0, 1.1], fixed(1)).tolist() == [False, False, True]
     assert decide(jnp.array([[0.5, 2.0]]), 1.0).tolist() == [[False, True]]

@@ -3,6 +3,9 @@
 Scores are float32 [n], higher = more anomalous, never clamped; labels are [n], 1 = anomalous. All functions
 are exact under ties, compiled, and map over a leading axis with `jax.vmap(auroc, (0, None))`. Inside compiled
 code nothing can be refused, so NaN scores and a missing class give NaN; `summarise` refuses them.
+
+Scores of more digits than float32 has, such as float64 arrays of NumPy, count by their ranks where the result is a
+matter of order. Where a threshold comes in, they are refused if float32 would make different scores equal.
 """
 
 from collections.abc import Callable
@@ -15,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxad.metrics.order import LEAST, by_order, by_value, number_of, ordered, ranked, single
 from jaxad.types import Array, Key
 
 MAX_SCORES = 2**20 - 1  # integer sums below stay within 32 bits
@@ -40,7 +44,7 @@ class PrecisionRecallF1(NamedTuple):
 class _Counts(NamedTuple):
     """For every score, how many of each class lie below it, and how many below or level; all [n] int32."""
 
-    scores: Array
+    order: Array  # the scores as `ordered` has them
     anomalous: Array  # [n] bool
     normals_below: Array
     normals_upto: Array
@@ -52,7 +56,7 @@ class _Counts(NamedTuple):
 
 
 def _check(scores: Array, labels: Array, most: int = MAX_SCORES) -> tuple[Array, Array]:
-    scores, labels = jnp.asarray(scores, jnp.float32), jnp.asarray(labels)
+    scores, labels = jnp.asarray(scores), jnp.asarray(labels)
     chex.assert_rank([scores, labels], 1)
     chex.assert_equal_shape([scores, labels])
     if scores.shape[0] > most:
@@ -62,9 +66,7 @@ def _check(scores: Array, labels: Array, most: int = MAX_SCORES) -> tuple[Array,
 
 def _count(scores: Array, labels: Array, most: int = MAX_SCORES) -> _Counts:
     scores, anomalous = _check(scores, labels, most)
-    # Integers in the order of the floats: XLA sorts those several times faster on CPUs. Both zeros are one.
-    bits = jax.lax.bitcast_convert_type(jnp.where(scores == 0, 0.0, scores), jnp.int32)
-    order = jnp.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
+    order = ordered(scores)
 
     def below_and_upto(members: Array) -> tuple[Array, Array]:
         # Others sort behind every number: no float but NaN has the largest integer.
@@ -75,7 +77,7 @@ def _count(scores: Array, labels: Array, most: int = MAX_SCORES) -> _Counts:
     normals = scores.shape[0] - anomalies
     valid = (anomalies > 0) & (normals > 0) & ~jnp.any(jnp.isnan(scores))
     counts = (*below_and_upto(~anomalous), *below_and_upto(anomalous))
-    return _Counts(scores, anomalous, *counts, normals, anomalies, valid)
+    return _Counts(order, anomalous, *counts, normals, anomalies, valid)
 
 
 def _mean(fractions: Array, members: Array) -> Array:
@@ -116,8 +118,9 @@ def _f1_max(c: _Counts) -> BestF1:
     best = jnp.max(f1, initial=-jnp.inf)
     # Equal F1 at several thresholds: the highest, which flags fewest. Not `==`: XLA may compute `f1` twice
     # and round differently.
-    upper = jnp.max(jnp.where(f1 >= best * (1 - 5e-7), c.scores, -jnp.inf), initial=-jnp.inf)
-    lower = jnp.max(jnp.where(c.scores < upper, c.scores, -jnp.inf), initial=-jnp.inf)
+    first = jnp.max(jnp.where(f1 >= best * (1 - 5e-7), c.order, LEAST), initial=LEAST)
+    second = jnp.max(jnp.where(c.order < first, c.order, LEAST), initial=LEAST)
+    upper, lower = (jnp.where(order == LEAST, -jnp.inf, number_of(order)) for order in (first, second))
     middle = lower + (upper - lower) / 2
     below_all = upper - 1e-6 * jnp.maximum(jnp.abs(upper), 1.0)
     threshold = jnp.where((middle < upper) & (middle >= lower), middle, lower)  # neighbours have no middle
@@ -125,24 +128,28 @@ def _f1_max(c: _Counts) -> BestF1:
     return BestF1(best, jnp.where(c.valid, threshold, jnp.nan))
 
 
+@by_order
 @jax.jit
 def auroc(scores: Array, labels: Array) -> Array:
     """Probability that an anomaly scores above a normal instance, ties one half: [n], [n] -> scalar."""
     return _auroc(_count(scores, labels))
 
 
+@by_order
 @jax.jit
 def auroc_of_many(scores: Array, labels: Array) -> Array:
     """`auroc` of up to 2^29 scores, such as the pixels of many maps."""
     return _auroc(_count(scores, labels, MAX_MANY))
 
 
+@by_order
 @jax.jit
 def average_precision(scores: Array, positives: Array) -> Array:
     """Average precision, sum of (R_k - R_k-1) P_k, not interpolated: [n], [n] (1 = positive) -> scalar."""
     return _aupr_out(_count(scores, positives))
 
 
+@by_order
 @jax.jit
 def aupr_out(scores: Array, labels: Array) -> Array:
     """AUPR-Out: average precision with anomalies as positives: [n], [n] -> scalar.
@@ -152,6 +159,7 @@ def aupr_out(scores: Array, labels: Array) -> Array:
     return _aupr_out(_count(scores, labels))
 
 
+@by_order
 @jax.jit
 def aupr_in(scores: Array, labels: Array) -> Array:
     """AUPR-In: average precision with normal instances as positives, scores negated: [n], [n] -> scalar.
@@ -165,6 +173,7 @@ CRITERIA = {"auroc": auroc, "aupr_in": aupr_in, "aupr_out": aupr_out}
 """What a search may reward and a detector be chosen by: (scores [n], labels [n]) -> scalar in [0, 1]."""
 
 
+@by_order
 @partial(jax.jit, static_argnames="tpr")
 def fpr_at_tpr(scores: Array, labels: Array, tpr: float = 0.95) -> Array:
     """Fraction of normals flagged at the largest threshold that catches `tpr` of the anomalies: -> scalar.
@@ -177,6 +186,7 @@ def fpr_at_tpr(scores: Array, labels: Array, tpr: float = 0.95) -> Array:
     return _fpr_at_tpr(_count(scores, labels), tpr)
 
 
+@by_value
 @jax.jit
 def f1_max(scores: Array, labels: Array) -> BestF1:
     """Largest F1 of the anomalous class over all thresholds: [n], [n] -> (f1, threshold).
@@ -184,9 +194,10 @@ def f1_max(scores: Array, labels: Array) -> BestF1:
     Optimistic, as it is chosen on the labels it is computed from. The threshold lies half-way to the next
     lower score, or just below the lowest score where flagging everything is best.
     """
-    return _f1_max(_count(scores, labels))
+    return _f1_max(_count(jnp.asarray(scores, jnp.float32), labels))
 
 
+@by_value
 @jax.jit
 def precision_recall_f1(scores: Array, labels: Array, threshold: Array) -> PrecisionRecallF1:
     """Precision, recall and F1 of flagging `score > threshold`: [n], [n], scalar -> three scalars.
@@ -194,7 +205,7 @@ def precision_recall_f1(scores: Array, labels: Array, threshold: Array) -> Preci
     Precision is 0 where nothing is flagged; all are NaN with NaN scores or without anomalies.
     """
     scores, anomalous = _check(scores, labels)
-    flagged = scores > threshold
+    flagged = ordered(scores.astype(jnp.float32)) > ordered(jnp.asarray(threshold, jnp.float32))
     caught = jnp.sum(flagged & anomalous, dtype=jnp.int32)
     alarms, anomalies = jnp.sum(flagged, dtype=jnp.int32), jnp.sum(anomalous, dtype=jnp.int32)
     result = PrecisionRecallF1(
@@ -245,7 +256,7 @@ def bootstrap_interval(
         raise ValueError(f"resamples={resamples} is below 1: 1000 gives a stable 95 % interval")
     if not 0 < level < 1:
         raise ValueError(f"level={level} is outside (0, 1): give a fraction such as 0.95")
-    scores, labels = jnp.asarray(scores, jnp.float32), jnp.asarray(labels)
+    scores, labels = jnp.asarray(single(scores), jnp.float32), jnp.asarray(labels)
     chex.assert_rank([scores, labels], 1)
     chex.assert_equal_shape([scores, labels])
     return _bootstrap(metric, scores, labels, key, resamples, level)
@@ -267,7 +278,7 @@ def summarise(scores: Array, labels: Array, *, key: Key, resamples: int = 1000, 
     what F1 must be read against: "prevalence" and "f1_all_anomalous", the F1 of flagging everything.
     Raises ValueError for NaN scores, labels other than 0 and 1, a missing class or unequal lengths.
     """
-    scores, labels = np.asarray(scores, np.float32), np.asarray(labels)
+    scores, labels = np.asarray(scores), np.asarray(labels)
     if scores.ndim != 1 or scores.shape != labels.shape:
         raise ValueError(f"scores {scores.shape} and labels {labels.shape} must be vectors of one length")
     if np.isnan(scores).any():
@@ -279,6 +290,7 @@ def summarise(scores: Array, labels: Array, *, key: Key, resamples: int = 1000, 
     if not 0 < prevalence < 1:
         counts = f"{int(labels.sum())} of {len(labels)} images are anomalous"
         raise ValueError(f"{counts}: metrics need both normal and anomalous ones")
+    scores = ranked(scores)  # all of these are matters of order
     values = _panel(scores, labels)
     low, high = bootstrap_interval(_panel, scores, labels, key=key, resamples=resamples, level=level)
     table = {

@@ -14,6 +14,7 @@ import numpy as np
 from jax import lax
 
 from jaxad.metrics.image import auroc_of_many
+from jaxad.metrics.order import number_of, ordered
 from jaxad.metrics.pixel import MIN_AREA, region_weights
 from jaxad.types import Array
 
@@ -55,7 +56,7 @@ def rpro(maps: Array, truth: PixelTruth) -> Array:
     Normal and anomalous images are in one array: the first set the threshold, the regions of the others are counted.
     """
     _check(maps, truth)
-    return jnp.sum(truth.weights * (maps > normal_threshold(maps, truth.normal)))
+    return jnp.sum(truth.weights * (ordered(maps) > ordered(normal_threshold(maps, truth.normal))))
 
 
 PIXEL_CRITERIA = {"pixel_auroc": pixel_auroc, "rpro": rpro}
@@ -71,18 +72,19 @@ def normal_threshold(maps: Array, normal: Array) -> Array:
     chex.assert_rank([maps, normal], [3, 1])
     area = max(1.0, MIN_AREA * maps.shape[1] * maps.shape[2])
     counted = jnp.broadcast_to(normal[:, None, None], maps.shape)
-    levels = jnp.sort(jnp.where(counted, maps, jnp.inf).reshape(-1))  # those of other images come last
+    order = ordered(maps)
+    levels = jnp.sort(jnp.where(counted, order, jnp.iinfo(jnp.int32).max).reshape(-1))  # of other images: last
     last = jnp.sum(counted, dtype=jnp.int32) - 1
 
     def halve(bounds: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = bounds  # regions are too large above level `low` and small enough above `high`
         middle = (low + high) // 2
-        small = largest_region((maps > levels[middle]) & counted) < area
+        small = largest_region((order > levels[middle]) & counted) < area
         return jnp.where(small, low, middle), jnp.where(small, middle, high)
 
     # The largest score is always high enough: nothing is above it. Regions only shrink as the threshold rises.
     _, high = lax.while_loop(lambda bounds: bounds[1] - bounds[0] > 1, halve, (jnp.int32(-1), last))
-    return levels[high]
+    return number_of(levels[high])
 
 
 def largest_region(flagged: Array) -> Array:

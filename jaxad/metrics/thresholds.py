@@ -144,9 +144,9 @@ def fixed(value: float) -> Threshold:
 def decide(scores: Any, threshold: Threshold | float) -> np.ndarray:
     """True where the score is strictly greater than the threshold: [...] -> bool [...].
 
-    Raises ValueError for NaN scores, which would otherwise pass as normal.
+    Raises ValueError for NaN, as a score or as the threshold, by which all would otherwise pass as normal.
     """
-    value = threshold.value if isinstance(threshold, Threshold) else float(threshold)
+    value = fixed(threshold.value if isinstance(threshold, Threshold) else float(threshold)).value
     scores = np.asarray(scores, np.float64)
     if np.isnan(scores).any():
         raise ValueError(f"{np.isnan(scores).sum()} of {scores.size} scores are NaN: they are neither normal nor not")
