@@ -65,6 +65,9 @@ def test_refinement_is_eq_20(rng):
     np.testing.assert_allclose(
         both, np.asarray(errors) * (1 - np.asarray(recognised)) * np.asarray(saliency), rtol=1e-6
     )
+    endless, nothing = errors.at[0, 1, 2].set(jnp.inf), saliency.at[0, 1].set(0.0)
+    assert np.isinf(refine(endless, recognised, saliency)[0, 1, 2])
+    np.testing.assert_array_equal(refine(endless, recognised, nothing), refine(errors, recognised, nothing))
     np.testing.assert_array_equal(refine(errors), errors)
     np.testing.assert_array_equal(refine(errors, saliency=jnp.ones_like(errors)), errors)
     with pytest.raises(AssertionError):

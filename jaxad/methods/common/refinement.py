@@ -52,14 +52,18 @@ def grad_cam(
 
 
 def refine(errors: Array, recognised: Array | None = None, saliency: Array | None = None) -> Array:
-    """Eq. 20: errors [B, H, W] times 1 - `recognised` and `saliency`, maps of the same form in [0, 1] or None."""
+    """Eq. 20: errors [B, H, W] times 1 - `recognised` and `saliency`, maps of the same form in [0, 1] or None.
+
+    What weighs nothing is 0, also where an error is infinite.
+    """
     chex.assert_rank(errors, 3)
     for weights in (recognised, saliency):
         if weights is not None:
             chex.assert_equal_shape([errors, weights])
-    if recognised is not None:
-        errors = errors * (1 - recognised)
-    return errors if saliency is None else errors * saliency
+    for weights in (None if recognised is None else 1 - recognised, saliency):
+        if weights is not None:
+            errors = jnp.where(weights == 0, 0.0, errors * weights)
+    return errors
 
 
 def first_component(rows: np.ndarray) -> tuple[np.ndarray, float]:

@@ -12,14 +12,23 @@ from jaxad.types import Array
 
 
 def to_pixels(maps: Array, size: tuple[int, int], blur: float) -> Array:
-    """[B, h, w] enlarged to [B, H, W] bilinearly, then smoothed by a Gaussian, its sd `blur` times the longer side."""
+    """[B, h, w] enlarged to [B, H, W] bilinearly, then smoothed by a Gaussian, its sd `blur` times the longer side.
+
+    A patch that is infinite makes the pixels infinite that lie between its centre and its neighbours', and no others:
+    sums over all patches, which is what enlarging and smoothing are, would make NaN of 0 times infinity everywhere.
+    """
     chex.assert_rank(maps, 3)
-    maps = jax.image.resize(maps, (maps.shape[0], *size), "linear", precision=lax.Precision.HIGHEST)
-    if blur == 0:
-        return maps
-    rows, columns = (_gaussian(length, blur * max(size)) for length in size)
-    maps = jnp.einsum("ih,bhw->biw", rows, maps, precision=lax.Precision.HIGHEST)
-    return jnp.einsum("jw,biw->bij", columns, maps, precision=lax.Precision.HIGHEST)
+    finite = jnp.isfinite(maps) | jnp.isnan(maps)
+    signs = jnp.where(finite, 0.0, jnp.sign(maps))
+    maps, signs = (
+        jax.image.resize(part, (part.shape[0], *size), "linear", precision=lax.Precision.HIGHEST)
+        for part in (jnp.where(finite, maps, 0.0), signs)
+    )
+    if blur > 0:
+        rows, columns = (_gaussian(length, blur * max(size)) for length in size)
+        maps = jnp.einsum("ih,bhw->biw", rows, maps, precision=lax.Precision.HIGHEST)
+        maps = jnp.einsum("jw,biw->bij", columns, maps, precision=lax.Precision.HIGHEST)
+    return jnp.where(signs == 0, maps, jnp.sign(signs) * jnp.inf)
 
 
 @lru_cache(maxsize=16)
