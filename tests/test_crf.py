@@ -144,6 +144,26 @@ def test_settings_out_of_range_are_refused_before_any_compute(fields, words):
         jax.eval_shape(lambda p, x: refine(p, x, **fields), *shapes)
 
 
-def test_shapes_that_do_not_fit_are_refused():
-    with pytest.raises(AssertionError):
-        refine(jnp.zeros((1, 8, 8)), jnp.zeros((1, 8, 9, 3)))
+P, X = np.full((2, 4, 4), 0.25, np.float32), np.full((2, 4, 4, 3), 0.5, np.float32)
+ONE_NAN = np.where(np.arange(32).reshape(2, 4, 4) == 5, np.nan, P)
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "images", "words"),
+    [
+        (P, X[:, :, :3], r"probabilities have shape \(2, 4, 4\) and images \(2, 4, 3, 3\); .*: resize one of them"),
+        (P[0], X, r"give \[B, H, W\] and"),
+        (P, (255 * X).astype(np.uint8), "images are uint8; give floats in .*: divide bytes by 255"),
+        (P, 255 * X, "images go from 127.5 to 127.5; give"),
+        (8 * P - 3, X, "probabilities go from -1 to -1; give .*: take the sigmoid of logits"),
+        (P > 0.5, X, "probabilities are bool; give floats"),
+        (ONE_NAN, X, "1 of 32 probabilities are NaN"),
+        (P, np.where(ONE_NAN[..., None] > 0, X, np.nan), "3 of 96 images are NaN"),
+    ],
+)
+def test_inputs_that_would_give_other_maps_are_refused(probabilities, images, words):
+    for kind in (np.asarray, jnp.asarray):
+        with pytest.raises(ValueError, match=words) as raised:
+            refine(kind(probabilities), kind(images))
+        assert "\n" not in str(raised.value)
+    refine(P, X + np.float32(0.5 + 1e-6), iterations=0)  # what resizing leaves

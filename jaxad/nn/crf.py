@@ -15,15 +15,16 @@ import dataclasses
 import math
 from typing import Any, Literal
 
-import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jaxad.nn import bilateral as filtering
 from jaxad.types import Array
 
 CLIP = 1e-5  # of probabilities, as in pydensecrf's unary_from_softmax
+ROUNDING = 1e-5  # beyond 0 and 1, such as resizing leaves
 METHODS = ("grid", "exact")
 
 
@@ -64,24 +65,41 @@ def refine(probabilities: Array, images: Array, config: CRFConfig | None = None,
     """Marginal probabilities of mean field, image by image.
 
     Args:
-      probabilities: [B, H, W], of a pixel being anomalous.
-      images: [B, H, W, C] in [0, 1]; up to three channels with the grid.
+      probabilities: [B, H, W] floats in [0, 1], of a pixel being anomalous.
+      images: [B, H, W, C] floats in [0, 1]; up to three channels with the grid.
       config, fields: settings, as `refine(p, images, iterations=10)`.
 
     Returns:
       [B, H, W] in [0, 1]; above 1/2 the mask.
 
     Raises:
-      ValueError: settings out of range, a grid too large.
+      ValueError: settings out of range, a grid too large, arrays of other shapes or number types. Of other values and
+        NaN, too, except within compiled code, which cannot look at them.
     """
-    chex.assert_rank([probabilities, images], [3, 4])
-    chex.assert_equal_shape_prefix([probabilities, images], 3)
+    _check_inputs(probabilities, images)
     config = dataclasses.replace(config or CRFConfig(), **fields)
     config.check()
     if config.method == "grid" and config.bilateral_weight:
         filtering.check_grid(images.shape[1:3], images.shape[3], config.bilateral_sd, config.colour_sd)
     # One after another: the kernels of an image fill the caches, and a grid the memory.
     return lax.map(lambda pair: _mean_field(config, *pair), (probabilities, images.astype(jnp.float32)))
+
+
+def _check_inputs(probabilities: Array, images: Array) -> None:
+    if probabilities.ndim != 3 or images.ndim != 4 or probabilities.shape != images.shape[:3]:
+        found = f"probabilities have shape {probabilities.shape} and images {images.shape}"
+        raise ValueError(f"{found}; give [B, H, W] and [B, H, W, C] of one size: resize one of them")
+    inputs = (("probabilities", probabilities, "take the sigmoid of logits"), ("images", images, "divide bytes by 255"))
+    for name, array, remedy in inputs:
+        if not jnp.issubdtype(array.dtype, jnp.floating):
+            raise ValueError(f"{name} are {array.dtype}; give floats in [0, 1]: {remedy}")
+        if isinstance(array, jax.core.Tracer) or not array.size:
+            continue
+        values = np.asarray(array, np.float32)
+        if missing := int(np.isnan(values).sum()):
+            raise ValueError(f"{missing} of {values.size} {name} are NaN: find the model's overflow first")
+        if values.min() < -ROUNDING or values.max() > 1 + ROUNDING:
+            raise ValueError(f"{name} go from {values.min():.4g} to {values.max():.4g}; give [0, 1]: {remedy}")
 
 
 def _mean_field(config: CRFConfig, probability: Array, image: Array) -> Array:
