@@ -24,6 +24,7 @@ from jaxad.data import check_images
 from jaxad.methods import DETECTORS, entry_of
 from jaxad.metrics.thresholds import Threshold, false_positive_rate
 from jaxad.training.calibration import calibrate
+from jaxad.training.inputs import check_varied
 from jaxad.training.loop import fit
 from jaxad.training.scoring import map_images, score_images
 from jaxad.types import Detector
@@ -80,7 +81,8 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
             classes of normal images instead, 0 upwards.
 
         Raises:
-          ValueError: images, labels or settings that do not fit, and training that diverged.
+          ValueError: images, labels or settings that do not fit, images to train on that are all equal, and training
+            that diverged.
         """
         name, config = _method(self.detector)
         self._check()
@@ -89,6 +91,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         seed = check_random_state(self.random_state).randint(2**31)
         held = self._held_out(normal, seed)
         train = np.setdiff1d(normal if labels is None else np.arange(len(images)), held)
+        check_varied(images[train])
         batch_size = min(self.batch_size, len(train))
         steps = self.steps
         if steps is None:
@@ -164,8 +167,10 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
             raise ValueError(f"holdout is {self.holdout}; give a share of the images between 0 and 1, such as 0.2")
         for name in ("batch_size", "steps"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}; the least is 1")
+            if value is None and name == "steps":
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+                raise ValueError(f"{name} is {value!r}; give a whole number of at least 1")
 
     def _contamination(self) -> float:
         if self.target_fpr == "auto":

@@ -5,6 +5,7 @@ import pytest
 
 from jaxad.data import Split, Task
 from jaxad.metrics import thresholds
+from jaxad.runs import runner
 from jaxad.runs.evaluation import EXAMPLES, Evaluation, pictures
 from jaxad.types import Detector
 
@@ -29,6 +30,17 @@ def brighter(images):
 def shown(score_map):
     detector = Detector(None, None, None, None, score_map)
     return pictures(detector, np.float32(2), TASK, EVALUATION, brighter)
+
+
+def test_notes_say_what_figures_do_not():
+    def notes(test_scores, low):
+        test = {"auroc": {"value": 1.0, "low": low, "high": 1.0}, "prevalence": 0.3}
+        found = EVALUATION._replace(test_scores=test_scores, test=test)
+        return runner.task_results(TASK, found, seed=0, notes=["mine"])["notes"]
+
+    assert notes(SCORES, 0.9) == ["mine"]
+    assert "interval without width" in notes(SCORES, 1.0)[1]
+    assert "All scores are equal" in notes(0 * SCORES, 1.0)[1]
 
 
 @pytest.mark.parametrize("score_map", [None, lambda state, images: state * images[..., 0]], ids=["none", "maps"])

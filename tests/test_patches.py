@@ -166,14 +166,16 @@ def test_the_dictionary_is_that_of_scikit_learn():
     np.testing.assert_allclose(score_images(detector, state, BRICK[64:68], 4), expected, rtol=2e-3)
 
 
-@pytest.mark.slow
-def test_equal_images_are_no_reason_to_fail():
-    same = np.full((4, 8, 8, 1), 100, np.uint8)
-    for make in (memory_bank, feature_dictionary):
-        detector = make(features=FeatureConfig(backbone="random", width=2), memory=4)
-        state, _ = fit(detector, jax.random.key(0), same, steps=1, batch_size=4)
-        state = CALIBRATE(detector, state, jnp.asarray(same))
-        assert np.isfinite(score_images(detector, state, np.concatenate([same, BRICK[:2, :8, :8]]), 8)).all()
+@pytest.mark.parametrize("make", [memory_bank, feature_dictionary])
+@pytest.mark.parametrize("level", [0, pytest.param(100, marks=pytest.mark.slow)])
+def test_what_differs_from_equal_images_scores(make, level):
+    same = np.full((4, 8, 8, 1), level, np.uint8)
+    detector = make(features=FeatureConfig(backbone="random", width=2), memory=4)
+    state, _ = fit(detector, jax.random.key(0), same, steps=1, batch_size=4)
+    state = CALIBRATE(detector, state, jnp.asarray(same))
+    scores = score_images(detector, state, np.concatenate([same, BRICK[:2, :8, :8]]), 8)
+    assert np.isfinite(scores).all()
+    assert scores[4:].min() > 10 * scores[:4].max() + 0.01
 
 
 def test_a_loaded_detector_keeps_what_it_chose(bank, tmp_path):
@@ -192,6 +194,20 @@ def test_maps_are_enlarged_and_smoothed(rng):
     np.testing.assert_allclose(same[:, 14:-14, 13:-13], expected[:, 14:-14, 13:-13], rtol=1e-3)
     flat = jax.jit(lambda maps: to_pixels(maps, (50, 70), 0.1))(jnp.ones((1, 5, 7)))
     np.testing.assert_allclose(flat, 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("blur", [0.0, 0.05])
+def test_an_infinite_patch_is_infinite_where_it_is_and_nothing_else_is_lost(rng, blur):
+    maps = rng.random((2, 7, 7)).astype(np.float32)
+    maps[0, 2, 3], maps[0, 6, 6] = np.inf, -np.inf
+    enlarge = jax.jit(lambda maps: to_pixels(maps, (28, 28), blur))
+    found = np.asarray(enlarge(maps))
+    assert not np.isnan(found).any()
+    np.testing.assert_array_equal(found[1], enlarge(np.where(np.isinf(maps), 0, maps).astype(np.float32))[1])
+    rows, columns = np.nonzero(found[0] == np.inf)  # between the centres of the patches around it
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (6, 13, 10, 17)
+    assert (found[0] == -np.inf).sum() == 36
+    assert np.isfinite(found[0]).sum() == 28 * 28 - 64 - 36
 
 
 @pytest.mark.parametrize(

@@ -164,8 +164,10 @@ def _fit(config: FeatureDictionaryConfig, rows: np.ndarray, seed: int) -> Dictio
         rows = rows[rng.choice(len(rows), MOST, replace=False)]
     rows = rows.astype(np.float64)
     most = min(config.components, *rows.shape)
-    axes = np.zeros((most, rows.shape[1]))
-    if np.ptp(rows, 0).any():  # equal patches have no axes, and scikit-learn warns that it divides by zero
+    if not np.ptp(rows, 0).any():
+        # Equal patches, as of black images, have no axes of their own; along any others what differs from them scores.
+        rows, axes = rows[:1], np.linalg.qr(rng.standard_normal((rows.shape[1], most)))[0].T
+    else:
         model = PCA(most, random_state=seed % 2**31).fit(rows)
         before = np.cumsum(model.explained_variance_ratio_) - model.explained_variance_ratio_
         axes = np.where((before < config.variance)[:, None], model.components_, 0.0)

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from jaxad import data
 from jaxad._utils import compile as backend
@@ -89,7 +90,7 @@ def task_results(
     pixels = {} if evaluation.pixels is None else {"segmentation": evaluation.pixels}
     return {
         "task": task_facts(task), **facts, "seed": seed, "threshold": evaluation.threshold._asdict(),
-        "test": evaluation.test, **pixels, "notes": [*_made(task), *notes],
+        "test": evaluation.test, **pixels, "notes": [*_made(task), *notes, *_remarks(evaluation)],
     }  # fmt: skip
 
 
@@ -97,6 +98,19 @@ def _made(task: Task) -> list[str]:
     """The note on a test with anomalies that were made."""
     said = "Anomalies of validation and test were made of good images: figures on them are not figures on real ones."
     return [said] if task.details.get("made") else []
+
+
+def _remarks(evaluation: Evaluation) -> list[str]:
+    """Notes on figures that say less than they seem to."""
+    scores = np.concatenate([evaluation.valid_scores, evaluation.test_scores])
+    if scores.min() == scores.max():
+        return ["All scores are equal: this detector cannot tell these images apart, and flags none."]
+    intervals = [metric for metric in evaluation.test.values() if isinstance(metric, Mapping)]
+    if not any(metric["low"] == metric["high"] for metric in intervals):
+        return []
+    return [
+        "An interval without width says that all resamples agreed, as they do on perfect ranks: it is no certainty."
+    ]
 
 
 def task_facts(task: Task) -> dict[str, Any]:

@@ -78,6 +78,14 @@ def check_training_data(
     return TrainingData(jnp.asarray(images), rows, labels, masks, normal, anomalous)
 
 
+def check_varied(images: np.ndarray) -> None:
+    """Raise ValueError for several training images that are all the same: a detector of them may flag nothing, ever."""
+    if len(images) > 1 and (images[1] == images[0]).all() and (images[1:] == images[:1]).all():
+        raise ValueError(
+            f"all {len(images)} training images are equal: give different ones, or look how they were read"
+        )
+
+
 def check_rows(rows: np.ndarray, members: int, images: int) -> np.ndarray:
     """The sets of a population's members, as indices [P, n] into the images; ValueError where they are none."""
     rows = np.asarray(rows)
