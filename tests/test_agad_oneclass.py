@@ -189,6 +189,7 @@ SMALL = {
     ("fields", "message"),
     [
         ({"image_size": 9}, "images are 9x9"),
+        ({"image_size": 32768}, "8 images of 32768x32768 take about 8,192 GiB to train on, .*: give a smaller"),
         ({"classes": ("eleven",)}, "has no class 'eleven'"),
         ({"gammas": ()}, "--gammas is empty"),
         ({"gammas": (1.5,)}, "gamma 1.5 is outside"),

@@ -176,6 +176,7 @@ SMALL = {
     ("fields", "message"),
     [
         ({"image_size": 12}, "--image-size is 12"),
+        ({"image_size": 32768}, "10 images of 32768x32768 take about 10,240 GiB to train on, .*: give a smaller"),
         ({"checkpoints": 999}, "--checkpoints is 999"),
         ({"batch_size": 0}, "--batch-size is 0"),
         ({"batch_size": 3}, "ama: a batch of 3 has no room for negatives"),

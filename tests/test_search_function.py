@@ -175,6 +175,12 @@ def test_nonsense_is_refused_before_anything_is_written(fields, message, tmp_pat
     assert Command(**{k: v for k, v in TINY.items() if k != "quiet"}).num_layers == 1
 
 
+def test_batches_hold_no_more_images_than_there_are():
+    config = SearchConfig(batch_size=65536)
+    assert config.trial_config(TASK).batch_size == len(TASK.train.images)
+    assert SearchConfig(batch_size=16).trial_config(TASK).batch_size == 16
+
+
 def test_a_command_line_is_told_of_its_flags():
     with pytest.raises(ValueError, match=r"^--retrain-steps is 0; the least is 1"):
         Command(retrain_steps=0).check()

@@ -1,7 +1,10 @@
 """Settings out of range, refused in one line that names setting, value and limit."""
 
 import operator
+import os
 from typing import Any
+
+PIXEL_BYTES = 1024  # that a training step of a convolutional network takes for a pixel of its batch, about
 
 SEEDS = 2**32  # JAX makes one key of a seed and of the same modulo this
 
@@ -38,6 +41,24 @@ def check_seed(seed: Any, name: str = "seed", *, count: int = 1) -> None:
     if not 0 <= first <= SEEDS - count:
         several = f", of which {count} are wanted from there on" if count > 1 else ""
         raise ValueError(f"{name} is {seed}{several}; seeds are integers from 0 to {SEEDS - 1}")
+
+
+def check_step_fits(side: int, batch_size: int) -> None:
+    """Raise ValueError where training on squares of that side would take more than all memory of this machine."""
+    needed, there = PIXEL_BYTES * side**2 * batch_size, _memory()
+    if needed > there:
+        raise ValueError(
+            f"batches of {batch_size} images of {side}x{side} take about {needed / 2**30:,.0f} GiB to train on, and "
+            f"this machine has {there / 2**30:,.0f}: give a smaller --image-size, such as 64, or --batch-size"
+        )
+
+
+def _memory() -> float:
+    """Bytes of memory of this machine; infinity where it does not say."""
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, OSError, ValueError):
+        return float("inf")
 
 
 def spelled(config: Any, name: str) -> str:

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Annotated, Literal
 
-from jaxad._utils.validate import check_share
+from jaxad._utils.validate import check_share, check_step_fits
 from jaxad.data.checking import Checked, check_data
 from jaxad.data.fitting import Fit
 from jaxad.data.loading import load_task
@@ -126,8 +126,13 @@ class FittedTaskConfig(TaskConfig):
         asked = {}
         if self.valid_anomalies is None and not source_of(self.dataset).defects:
             asked["valid_anomalies"] = valid_anomalies
+        batch_size = getattr(self, "batch_size", 1)
+        if isinstance(self.image_size, int):
+            check_step_fits(self.image_size, batch_size)
         task = dataclasses.replace(self, **asked).load_task(seed)
-        return check_task(fit_task(task, next_size(max(task.train.images.shape[1:3])), how=self.fit))
+        side = next_size(max(task.train.images.shape[1:3]))
+        check_step_fits(side, batch_size)
+        return check_task(fit_task(task, side, how=self.fit))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,7 @@ import numpy as np
 from jaxad import data
 from jaxad._utils import files
 from jaxad._utils.tree import member
-from jaxad._utils.validate import check_at_least
+from jaxad._utils.validate import check_at_least, check_step_fits
 from jaxad.data.protocols.few_labels import check_gamma
 from jaxad.metrics.aggregate import group_cells
 from jaxad.runs.cli import TrainingConfig
@@ -76,6 +76,8 @@ class OneClassConfig(TrainingConfig, data.ClassSetsConfig):
         super().check()
         data.ClassSetsConfig.check(self)
         check_at_least(self, "num_seeds", "steps", "checkpoints", "resamples", "anomalies_per_batch", "together")
+        if self.image_size is not None:
+            check_step_fits(self.image_size, self.batch_size)
         if not self.gammas:
             raise ValueError("--gammas is empty; give shares such as 0 0.05")
         for gamma in self.gammas:

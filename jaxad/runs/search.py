@@ -133,7 +133,7 @@ def search(
         masks = task.valid.masks if config.trial_config().of_pixels else None
         explored = explore_task(
             inputs_of(task, space, features, inputs_key, masks=masks), loop.jit(strategy), space,
-            config.trial_config(), start_key=keys["start"], search_key=keys["search"],
+            config.trial_config(task), start_key=keys["start"], search_key=keys["search"],
             children=config.children, executor=config.executor, time_budget=config.time_budget,
             run=run, keep_log=bool(options), on_trial=on_trial, quiet=quiet,
         )  # fmt: skip
@@ -278,7 +278,7 @@ def _retrained(
 
         return retrain(
             task, candidates, key=key, seeds=config.num_seeds, steps=config.retrain_steps,
-            batch_size=config.batch_size, child=config.trial_config().child,
+            batch_size=config.trial_config(task).batch_size, child=config.trial_config().child,
             features=features,
             criterion=config.reward,
             folder=None if run is None else run.path / "checkpoint", on_steps=on_steps,

@@ -12,7 +12,7 @@ from jaxad.nas.space import SearchSpace
 from jaxad.nas.space_choices import FEATURE_CHOICES, SpaceChoices
 from jaxad.nas.strategies.autoad import AutoADConfig
 from jaxad.nas.strategies.registry import STRATEGIES
-from jaxad.nas.trial import TrialConfig
+from jaxad.nas.trial import MIN_BATCH, TrialConfig
 from jaxad.nn.objectives.child import ChildConfig
 from jaxad.runs.rivals import check_rivals
 
@@ -109,9 +109,10 @@ class SearchConfig(SpaceChoices):
         left = {name: v for name, v in FEATURE_CHOICES.items() if getattr(self, name) == getattr(default, name)}
         return SearchSpace(**{field.name: getattr(self, field.name) for field in dataclasses.fields(default)} | left)
 
-    def trial_config(self) -> TrialConfig:
-        """How one child trains and is rewarded."""
+    def trial_config(self, task: Task | None = None) -> TrialConfig:
+        """How one child trains and is rewarded, in batches of at most as many images as a task has to train on."""
         child = ChildConfig(
             optimiser=self.optimiser, learning_rate=self.learning_rate, regulariser=self.regulariser
         )  # fmt: skip
-        return TrialConfig(steps=self.steps, batch_size=self.batch_size, reward=self.reward, child=child)
+        most = self.batch_size if task is None else max(MIN_BATCH, len(task.train.images))
+        return TrialConfig(steps=self.steps, batch_size=min(self.batch_size, most), reward=self.reward, child=child)
