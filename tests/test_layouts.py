@@ -255,6 +255,9 @@ def test_a_listing_with_all_columns_gives_all_three_parts(files, tmp_path, prefi
     spec = f"{prefix}:{tmp_path / 'list.csv'}"
     task = data.load_task(spec)
     parts = {str(tmp_path / path): split for path, _, _, split in rows}
+    few = data.load_labelled(spec, labelled=3)  # no image is left out but those that train
+    assert {parts[name] for name in (*few.labelled.ids, *few.test.ids)} == {"valid", "test"}
+    assert len(few.labelled.ids) + len(few.test.ids) == 14
     for kind, part in data.parts(task).items():
         assert {parts[name] for name in part.ids} == {kind}
         np.testing.assert_array_equal(part.labels, ["/b, or not/" in name for name in part.ids])

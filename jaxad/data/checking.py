@@ -115,8 +115,9 @@ def _counts(images: Sequence[Image]) -> list[Count]:
     groups: dict[tuple[str, str], list[Image]] = {}
     for image in images:
         groups.setdefault((image.part, image.label), []).append(image)
-    counts = []
-    for (part, label), members in groups.items():
+    counts, parts = [], list(dict.fromkeys(part for part, _ in groups))
+    for part, label in sorted(groups, key=lambda group: (parts.index(group[0]), group[1])):
+        members = groups[part, label]
         shares = [image.marked for image in members if not math.isnan(image.marked)]
         marked = [share for share in shares if share > 0]
         counts.append(

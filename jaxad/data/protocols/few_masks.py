@@ -13,6 +13,7 @@ from jaxad._utils.validate import check_seed
 from jaxad.data.equals import constant_images, digests, equality_details, equality_lines, first_of_equals, sort_equals
 from jaxad.data.image_set import ImageSet, take
 from jaxad.data.images import check_images, check_masks
+from jaxad.data.protocols.splits import alike
 from jaxad.data.provenance import reading_details, reading_lines, size_words
 from jaxad.data.sources.registry import SOURCES, load, source_of
 from jaxad.data.task import Split
@@ -47,8 +48,8 @@ def load_labelled(
 
     Args:
       source: of images with masks: painted:TEXTURE:SIZE, pairs:FOLDER, mvtec:PATH/CATEGORY, npz:FILE, or another that
-        is registered. Of an MVTec category the test part is used, as in the thesis; train/good becomes `normal`; of
-        painted crops, two thirds of the good ones do.
+        is registered. Of an MVTec category the test part is used, as in the thesis (of a listing, validation and test);
+        train/good becomes `normal`; of painted crops, two thirds of the good ones do.
       labelled: images with masks, drawn at random and again until one has an anomalous pixel.
       setting, test_share, limit, seed: see `few_labels`.
       image_size: side or (height, width) to resize images and masks to.
@@ -63,12 +64,30 @@ def load_labelled(
     common = {"image_size": image_size, "seed": seed}
     if entry.defects:
         good = load(source, split="train", **common)
-        dataset = load(source, split="test", like=good, **common)
+        held_out = [part for part in ("valid", "test") if part in (entry.parts or ())]
+        dataset = _together([load(source, split=part, like=good, **common) for part in held_out])
         normal = Split(good.images, np.zeros(len(good.ids), np.int32), None, good.ids) if len(good.ids) else None
     else:
         dataset = load(source, **common)
     options = {"setting": setting, "test_share": test_share, "limit": limit, "seed": seed}
     return few_labels(dataset, labelled=labelled, normal=normal, **options)
+
+
+def _together(sets: Sequence[ImageSet]) -> ImageSet:
+    """Parts of one set as one, with masks where all have some."""
+    if len(sets) == 1:
+        return sets[0]
+    parts = alike(*sets)
+    shapes = list(dict.fromkeys(part.images.shape[1:] for part in parts))
+    if len(shapes) > 1:
+        raise ValueError(f"{sets[0].name}: images are {' and '.join(map(str, shapes))}: give an image size")
+    masks = [part.masks for part in parts]
+    return parts[0]._replace(
+        images=np.concatenate([part.images for part in parts]),
+        labels=np.concatenate([part.labels for part in parts]),
+        masks=None if any(mask is None for mask in masks) else np.concatenate(masks),
+        ids=np.concatenate([part.ids for part in parts]),
+    )
 
 
 def few_labels(

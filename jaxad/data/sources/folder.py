@@ -35,7 +35,7 @@ def _look(argument: str) -> dict[str, Any]:
         parts = find_parts(path)
         return {"defects": True, "masks": parts.masks is not None, "parts": ("train", "test"), "normal": (parts.name,)}
     if kind in ("visa", "csv"):
-        return look_at(visa_layout(path) if kind == "visa" else listing_layout(find_listing(path)))
+        return look_at(visa_layout(path) if kind == "visa" else listing_layout(find_listing(path), whole=False))
     if kind == "pairs":
         return {"masks": True, "normal": ("good",)}
     if kind == "alone":

@@ -18,8 +18,11 @@ SPLIT = Path("split_csv", "1cls.csv")  # of VisA, beside its categories
 UNLISTED = "images beside those that the listing names"
 
 
-def listing_layout(file: Path) -> Layout:
+def listing_layout(file: Path, *, whole: bool = True) -> Layout:
     """The images that a CSV file names, by paths that are absolute or begin at its folder.
+
+    Args:
+      whole: whether what lies beside these images is wanted, too.
 
     Raises:
       ValueError: what `read_listing` refuses; training images of several labels none of which says normal, or anomalous
@@ -31,7 +34,7 @@ def listing_layout(file: Path) -> Layout:
     named = {str(path) for path in (*files, *masks) if path is not None}
     beside = [
         name
-        for folder in sorted({path.parent for path in files})
+        for folder in sorted({path.parent for path in files} if whole else ())
         if folder.is_dir()
         for name in map(str, images_inside(folder, deep=False).files)
         if name not in named
@@ -135,7 +138,7 @@ def look_at(layout: Layout) -> dict[str, Any]:
     "Images that a CSV file lists, with a header: path, label and, where known, mask and split (train, valid, test).",
     masks=True,
     files=True,
-    look=lambda argument: look_at(listing_layout(find_listing(Path(argument).expanduser()))),
+    look=lambda argument: look_at(listing_layout(find_listing(Path(argument).expanduser()), whole=False)),
     layout=lambda argument: listing_layout(find_listing(Path(argument).expanduser())),
 )
 def listed(request: Request) -> ImageSet:
