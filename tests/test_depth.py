@@ -273,3 +273,25 @@ def test_masks_of_any_value_are_defects(tmp_path, rng, value):
     task = data.load_task(f"mvtec:{tmp_path}")
     for part in (task.valid, task.test):
         np.testing.assert_array_equal(part.masks.sum((1, 2)), 16 * part.labels)
+
+
+@pytest.mark.parametrize("value_range", [None, (0.0, 4000.0)])
+def test_every_task_takes_a_range(tmp_path, rng, value_range):
+    folder(tmp_path, list(textures(rng, 16).astype(np.uint16) * 10))
+    (tmp_path / "bad").rename(tmp_path.parent / f"bad-{tmp_path.name}")
+    other = folder(tmp_path.parent / f"test-{tmp_path.name}", list(textures(rng, 8).astype(np.uint16) * 15))
+    config = data.ClassSetsConfig(
+        dataset=f"folder:{tmp_path}", test_folder=other.removeprefix("folder:"), value_range=value_range
+    )
+    sets = config.load_sets(0)
+    top = 4000 if value_range else 4095
+    assert sets.train.images.max() == pytest.approx(2550 / top, rel=0.05)
+    assert sets.test.images.max() == pytest.approx(min(15 * 255 / top, 1), rel=0.05)
+    pairs = tmp_path.parent / f"pairs-{tmp_path.name}"
+    for i, pixels in enumerate(textures(rng, 16)):
+        for place, kept in (("images", pixels * 10), ("masks", (pixels > 200) * (i % 2))):
+            (pairs / place).mkdir(parents=True, exist_ok=True)
+            tifffile.imwrite(pairs / place / f"{i}.tif", kept.astype(np.uint16))
+    task = data.FewMasksConfig(dataset=f"pairs:{pairs}", value_range=value_range).load_labelled(0)
+    assert saving.how_read(task.details)["ranges"] == {"uint16": [0, top]}
+    np.testing.assert_array_equal(task.test.masks.any((1, 2)), task.test.labels)

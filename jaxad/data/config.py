@@ -147,6 +147,8 @@ class FewMasksConfig:
     """Test on the unlabelled images, as the thesis does, or on images that no training saw."""
     image_size: tuple[int, int] | None = None
     """Resize all images to this height and width."""
+    value_range: tuple[float, float] | None = None
+    """Values that are black and white in files of more than 8 bits; by default as the files or their values tell."""
     limit: int | None = None
     """Use at most so many images in all."""
     check_data: bool = False
@@ -159,8 +161,8 @@ class FewMasksConfig:
     def load_labelled(self, seed: int) -> LabelledTask:
         """The task, drawn by `seed`; ValueError where it cannot be."""
         return load_labelled(
-            self.dataset, labelled=self.labelled, setting=self.setting, image_size=self.image_size, limit=self.limit,
-            seed=seed,
+            self.dataset, labelled=self.labelled, setting=self.setting, image_size=self.image_size,
+            value_range=self.value_range, limit=self.limit, seed=seed,
         )  # fmt: skip
 
 
@@ -180,6 +182,8 @@ class ClassSetsConfig:
     """Where prepared TFDS sets are; by default TFDS_DATA_DIR."""
     image_size: int | None = None
     """Side of the images; by default theirs, rounded up to 8, 16, 32 or 64, which is that of photographs."""
+    value_range: tuple[float, float] | None = None
+    """Values that are black and white in files of more than 8 bits; by default as the files or their values tell."""
     limit: int | None = None
     """Use at most so many normal images of a class; by default all, of the bundled digits 170 (one program)."""
     anomaly_ratio: float = 0.5
@@ -213,8 +217,8 @@ class ClassSetsConfig:
     def load_sets(self, seed: int) -> ClassSets:
         """The images; ValueError where they cannot be loaded, or have no such class."""
         return load_class_sets(
-            self.dataset, self.classes, image_size=self.image_size, test_split=self.test_split,
-            test_folder=self.test_folder, data_dir=self.data_dir, seed=seed,
+            self.dataset, self.classes, image_size=self.image_size, value_range=self.value_range,
+            test_split=self.test_split, test_folder=self.test_folder, data_dir=self.data_dir, seed=seed,
         )  # fmt: skip
 
     def one_class_task(self, sets: ClassSets, normal: str, *, gamma: Gamma, gamma_seed: int, seed: int) -> Task:

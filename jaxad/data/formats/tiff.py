@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK = 0, 1, 2, 3, 5  # tag 262
 LOSSY = frozenset({6, 7, 33007, 34892, 50001, 52546})  # tag 259: JPEG, WebP, JPEG XL
+MOST_COMPRESSED = 100_000  # bytes of pixels that one byte of a file may stand for: more is damage, and fills the memory
 ALPHA = (1, 2)  # tag 338: associated and not; 0 is a channel like the others
 
 
@@ -102,10 +103,12 @@ def _bits(bits: int | tuple[int, ...]) -> int:
 
 
 def _check_whole(series: "TiffPageSeries", size: int) -> None:
-    """Raises ValueError where pixels lie behind the end of the file, which tifffile may fill with zeros."""
+    """Raises ValueError where a file of `size` bytes cannot hold what its header promises; tifffile may put zeros."""
     for page in series.pages:
         if page is not None and any(at + n > size for at, n in zip(page.dataoffsets, page.databytecounts)):
             raise ValueError("it is cut off")
+    if series.nbytes > MOST_COMPRESSED * size:
+        raise ValueError(f"its header promises {series.nbytes} bytes of pixels, and the file has {size}")
 
 
 def _channels_last(pixels: np.ndarray, axes: str) -> np.ndarray:

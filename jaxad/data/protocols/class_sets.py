@@ -23,6 +23,7 @@ def load_class_sets(
     classes: Sequence[str | int] = (),
     *,
     image_size: int | None = None,
+    value_range: Sequence[float] | None = None,
     test_split: str | None = None,
     test_folder: str | None = None,
     data_dir: str | None = None,
@@ -34,6 +35,7 @@ def load_class_sets(
       dataset: as for `load`.
       classes: that are normal in turn, by name or number; all by default.
       image_size: side of the square images; by default the smallest of 8, 16, 32 and 64 that holds them, 64 for others.
+      value_range: see `load_task`.
       test_split: of a TFDS or IDX set, such as test.
       test_folder: class folders to test on.
       data_dir, seed: of `load`.
@@ -41,7 +43,10 @@ def load_class_sets(
     Raises:
       ValueError: what `load` refuses, a set without labels, an unknown class.
     """
-    options = {"data_dir": data_dir, "image_size": image_size or "auto", "auto_side": LARGEST, "seed": seed}
+    options = {
+        "data_dir": data_dir, "image_size": image_size or "auto", "auto_side": LARGEST, "value_range": value_range,
+        "seed": seed,
+    }  # fmt: skip
     train, test = load(dataset, **options), None
     if train.labels is None:
         raise ValueError(f"{dataset} has no labels, so no class can be normal: give a labelled set")

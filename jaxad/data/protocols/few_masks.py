@@ -41,6 +41,7 @@ def load_labelled(
     setting: Setting = "transductive",
     test_share: float = 0.5,
     image_size: int | Sequence[int] | None = None,
+    value_range: Sequence[float] | None = None,
     limit: int | None = None,
     seed: int = 0,
 ) -> LabelledTask:
@@ -53,6 +54,7 @@ def load_labelled(
       labelled: images with masks, drawn at random and again until one has an anomalous pixel.
       setting, test_share, limit, seed: see `few_labels`.
       image_size: side or (height, width) to resize images and masks to.
+      value_range: see `load_task`.
 
     Raises:
       ValueError: one clear line that names the remedy.
@@ -61,7 +63,7 @@ def load_labelled(
     if not entry.masks:
         forms = ", ".join(other.usage for other in SOURCES.values() if other.masks)
         raise ValueError(f"no segmentation data {source!r}: write {forms}")
-    common = {"image_size": image_size, "seed": seed}
+    common = {"image_size": image_size, "value_range": value_range, "seed": seed}
     if entry.defects:
         good = load(source, split="train", **common)
         held_out = [part for part in ("valid", "test") if part in (entry.parts or ())]
