@@ -1,5 +1,7 @@
 """Layouts of images in folders and listings: the right files with the right labels, parts and masks, the rest named."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -294,6 +296,14 @@ def test_masks_without_parts_are_used_and_a_halved_test_part_is_too(files, tmp_p
     assert data.load_labelled(f"csv:{tmp_path / 'list.csv'}", labelled=2).normal is not None
 
 
+def test_what_pandas_writes_is_understood(files):
+    """Labels become floats where one was missing, and empty fields may be written out."""
+    rows = [(path, f"{float(label == 'dent')}", mask or "NaN") for path, label, mask, _ in twenty(files)]
+    task = data.load_task(listing(files, ["path,label,mask", *map(quoted, rows)]), normal_classes="0")
+    assert task.details["anomalous_classes"] == ["1"]
+    np.testing.assert_array_equal(task.test.masks.any((1, 2)), task.test.labels == 1)
+
+
 def test_one_label_is_good_alone(files):
     rows = twenty(files)
     task = data.load_task(listing(files, ["path,label", *(f"{row[0]},fine" for row in rows[:12])]))
@@ -333,6 +343,7 @@ def test_missing_files_and_masks_are_named(files, tmp_path):
         (["file,kind", "a/000.png,good"], r"has no column called path or image.*begins with file, kind"),
         (["path,label"], "lists no images"),
         (["path,label", "a/000.png,"], r"line 2: no label: give one"),
+        (["path,label", "a/000.png,nan"], r"line 2: no label: give one"),
         (["path,label", ",good"], r"line 2: no path: give one"),
         (["path,label", "a/000.png,good", "b, or not/000.png,dent"], r"line 3: 3 fields where the header has 2: quote"),
         (["path,label", "a/000.png,x", "a/001.png,x", "a/000.png,y"], r"lists a/000\.png 2 times \(lines 2, 4\): list"),
@@ -442,6 +453,17 @@ def test_what_could_be_meant_in_two_ways_is_refused(files, tmp_path):
         files.pictures(f"mvtec/{category}/test/good", 2)
     with pytest.raises(ValueError, match=r"holds categories \(bottle, cable\): give one, folder:.*mvtec/bottle"):
         data.load_task(f"folder:{tmp_path / 'mvtec'}")
+
+
+def test_what_is_no_file_is_not_opened(files, tmp_path):
+    files.pictures("good", 20)
+    files.pictures("bad", 6)
+    os.mkfifo(tmp_path / "good" / "pipe.png")  # opening it would wait for ever
+    (tmp_path / "bad" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    text = said(data.load_task(f"folder:{tmp_path}"))
+    assert "left out: 1 pipes, sockets or devices (good/pipe.png)" in text
+    assert "left out: 1 unreadable file" in text
+    assert "gone.png" in text
 
 
 def test_links_to_folders_are_not_followed_and_said(files, tmp_path):

@@ -9,6 +9,7 @@ import numpy as np
 from jaxad.data.images import check_channels_last, check_images, check_masks
 from jaxad.data.provenance import Reading
 
+WHOLE = re.compile(r"[+-]?[0-9]+[.]0*")  # a whole number that was written as if it were none
 NUMBER = re.compile(r"[+-]?[0-9]+([.][0-9]*)?")  # the name of a class that is a number
 
 
@@ -86,11 +87,14 @@ def from_arrays(
 def class_index(values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
     """Turns labels of any kind (numbers, names) into indices [N] int32 and the sorted class names.
 
-    Whole numbers have the same names whatever type they are saved as: 5.0 is "5".
+    Whole numbers have the same names whatever they are saved as: 5.0 and "5.0" are "5".
     """
-    names, index = np.unique(np.asarray(values), return_inverse=True)
-    if np.issubdtype(names.dtype, np.floating) and (names == np.rint(names)).all() and (np.abs(names) < 2**53).all():
-        names = names.astype(np.int64)
+    values = np.asarray(values)
+    if values.dtype.kind == "f" and (values == np.rint(values)).all() and (np.abs(values) < 2**53).all():
+        values = values.astype(np.int64)
+    if values.dtype.kind == "U" and all(WHOLE.fullmatch(value) for value in np.unique(values)):
+        values = np.char.partition(values, ".")[..., 0]
+    names, index = np.unique(values, return_inverse=True)
     return index.reshape(-1).astype(np.int32), tuple(str(name) for name in names)
 
 

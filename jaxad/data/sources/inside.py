@@ -21,6 +21,7 @@ OTHER_IMAGES = frozenset(
 """Suffixes of images among those that are not read."""
 
 SUFFIXES, OF_MASKS, LINKS = "files with other suffixes", "images in folders of masks", "links to folders"
+NO_FILES = "pipes, sockets or devices"
 Missed = dict[str, list[str]]  # what is left out -> its names
 
 
@@ -109,13 +110,24 @@ def _kinds(what: str, names: Iterable[str]) -> str:
 
 def _walk(folder: Path, missed: Missed, deep: bool) -> Iterator[tuple[str, list[str]]]:
     """Folders and the names of their files, without what is hidden."""
-
-    def fail(error: OSError) -> None:
-        raise ValueError(f"cannot list {error.filename} ({error.strerror}): allow it, or leave it out") from error
-
-    for place, folders, names in os.walk(folder, onerror=fail):
-        folders[:] = sorted(name for name in folders if not name.startswith(".")) if deep else []
-        links = [os.path.join(place, name) for name in folders if os.path.islink(os.path.join(place, name))]
-        if links:  # which are not followed, because they may lead in circles
-            missed.setdefault(LINKS, []).extend(links)
-        yield place, sorted(name for name in names if not name.startswith("."))
+    waiting = [str(folder)]
+    while waiting:
+        place = waiting.pop()
+        try:
+            with os.scandir(place) as entries:
+                found = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda e: e.name)
+        except OSError as error:
+            raise ValueError(f"cannot list {place} ({error.strerror}): allow it, or leave it out") from error
+        names, inner = [], []
+        for entry in found:
+            if entry.is_dir(follow_symlinks=False):
+                inner.append(entry.path)
+            elif entry.is_dir():  # links are not followed, because they may lead in circles
+                if deep:
+                    missed.setdefault(LINKS, []).append(entry.path)
+            elif entry.is_file() or entry.is_symlink():  # of a broken link it is said that it cannot be read
+                names.append(entry.name)
+            else:
+                missed.setdefault(NO_FILES, []).append(entry.path)
+        yield place, names
+        waiting += reversed(inner if deep else [])

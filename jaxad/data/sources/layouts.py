@@ -150,7 +150,8 @@ def no_images(path: Path) -> ValueError:
 
 
 def _listings(path: Path) -> list[Path]:
-    return [file for file in sorted(path.iterdir()) if file.suffix.lower() in (".csv", ".tsv") and is_listing(file)]
+    files = [file for file in sorted(path.iterdir()) if file.suffix.lower() in (".csv", ".tsv") and file.is_file()]
+    return [file for file in files if is_listing(file)]
 
 
 def _is_category(folder: Path) -> bool:

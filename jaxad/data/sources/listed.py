@@ -90,6 +90,7 @@ def _arranged(
     left_out: tuple[LeftOut, ...],
 ) -> Layout:
     labels, names = class_index(np.array([row.label for row in rows]))
+    rows = [row._replace(label=names[label]) for row, label in zip(rows, labels)]
     parts = None
     if any(row.split for row in rows):
         parts = tuple(row.split for row in rows)

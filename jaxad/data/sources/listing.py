@@ -22,6 +22,7 @@ PARTS = {
 """What the parts are called, in any case."""
 
 
+NOTHING = frozenset({"nan", "none", "null"})  # what programs write into empty fields
 LONGEST = 65_536  # characters of a header
 
 
@@ -77,6 +78,8 @@ def read_listing(file: Path) -> list[Row]:
         if len(fields) != width:
             raise ValueError(f"{file}, line {line}: {len(fields)} fields where the header has {width}: quote commas")
         found = {name: fields[columns[name]].strip() if name in columns else "" for name in COLUMNS}
+        for name in ("label", "mask"):
+            found[name] = "" if found[name].lower() in NOTHING else found[name]
         rows.append(Row(line, **found))
     _check(file, rows, "split" in columns)
     return [row._replace(split=PARTS.get(row.split.lower(), "")) for row in rows]
