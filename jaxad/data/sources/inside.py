@@ -4,7 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxad.data.images import IMAGE_SUFFIXES
 from jaxad.data.provenance import LeftOut
@@ -57,17 +57,23 @@ def images_inside(folder: Path, *, deep: bool = True) -> Inside:
             files += [Path(place, name) for name in images]
         if others:
             missed.setdefault(SUFFIXES, []).extend(os.path.join(place, name) for name in others)
-    return Inside(sorted(files), missed, folders)
+    if folders:  # otherwise they come sorted
+        files.sort(key=lambda file: file.parts)
+    return Inside(files, missed, folders)
 
 
 def has_images(folder: Path, *, deep: bool = True) -> bool:
-    """Whether there is an image file in a folder or the folders in it, those of masks aside."""
-    places = _walk(folder, {}, deep)
-    return any(
-        any(map(is_image, names))
-        for place, names in places
-        if Path(place) == folder or Path(place).name.lower() not in MASKS
-    )
+    """Whether there is an image file in a folder or the folders in it, those of masks aside; the first one suffices."""
+    waiting = [str(folder)]
+    while waiting:
+        with _listed(waiting.pop()) as entries:
+            for entry in entries:
+                if is_image(entry.name) and (entry.is_file() or entry.is_symlink()):
+                    return True
+                hidden = entry.name.startswith(".") or entry.name.lower() in MASKS
+                if deep and not hidden and entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+    return False
 
 
 def unread_images(folder: Path) -> list[str]:
@@ -113,11 +119,8 @@ def _walk(folder: Path, missed: Missed, deep: bool) -> Iterator[tuple[str, list[
     waiting = [str(folder)]
     while waiting:
         place = waiting.pop()
-        try:
-            with os.scandir(place) as entries:
-                found = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda e: e.name)
-        except OSError as error:
-            raise ValueError(f"cannot list {place} ({error.strerror}): allow it, or leave it out") from error
+        with _listed(place) as entries:
+            found = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda e: e.name)
         names, inner = [], []
         for entry in found:
             if entry.is_dir(follow_symlinks=False):
@@ -131,3 +134,11 @@ def _walk(folder: Path, missed: Missed, deep: bool) -> Iterator[tuple[str, list[
                 missed.setdefault(NO_FILES, []).append(entry.path)
         yield place, names
         waiting += reversed(inner if deep else [])
+
+
+def _listed(place: str) -> Any:
+    """`os.scandir`, or a ValueError that says what cannot be listed."""
+    try:
+        return os.scandir(place)
+    except OSError as error:
+        raise ValueError(f"cannot list {place} ({error.strerror}): allow it, or leave it out") from error
