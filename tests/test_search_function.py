@@ -34,10 +34,32 @@ def told():
 
 
 @pytest.fixture(scope="module")
-def found(told, tmp_path_factory):
+def derived():
+    """Keys that were derived on the host, by the name of the function."""
+    return {"split": set(), "fold_in": set()}
+
+
+def noting(name, derived):
+    """A function of `jax.random` that notes the keys it gives."""
+    original = getattr(jax.random, name)
+
+    def noted(*arguments):
+        keys = original(*arguments)
+        if not isinstance(keys, jax.core.Tracer):
+            data = np.asarray(jax.random.key_data(jax.random.clone(keys)))
+            derived[name].update(map(tuple, data.reshape(-1, 2).tolist()))
+        return keys
+
+    return noted
+
+
+@pytest.fixture(scope="module")
+def found(told, derived, tmp_path_factory):
     """A search that writes nothing, begun in an empty folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("empty"))
+        for name in derived:
+            patch.setattr(jax.random, name, noting(name, derived))
         return search(on_trial=told["trials"].append, on_retrain=told["steps"].append)
 
 
@@ -86,6 +108,12 @@ def test_the_result_is_what_a_person_goes_on_with(found):
     assert found.child.architecture.to_json() == found.results["best"]["architecture"]
     assert len(found.trials) == found.results["search"]["children"] == TINY["children"]
     assert "seconds" in found.results["search"]
+
+
+def test_no_two_keys_of_a_search_are_one(found, derived):
+    """`fold_in(key, i)` is `split(key, n)[i]`: whoever derives by both has to look out."""
+    assert min(len(keys) for keys in derived.values()) > 3
+    assert not derived["split"] & derived["fold_in"]
 
 
 def test_the_example_runs_and_writes_nothing(found, monkeypatch, tmp_path):

@@ -121,18 +121,17 @@ def search(
         if run is not None and runner.is_finished(run):
             return _loaded(run)
         stack.enter_context(remembering(folder=None if run is None else run.path / "checkpoint" / "features"))
-        keys = runner.named_keys(config.seed, "start", "search", "retrain", "test")
-        rivals_key, inputs_key = (jax.random.fold_in(jax.random.key(config.seed), number) for number in (1, 2))
+        keys = runner.named_keys(config.seed, "start", "search", "retrain", "test", "rivals", "inputs")
         features = features_for(config.features, task.train.images.shape[1:])
         if run is not None:
             run.checkpoints.check()
-        entrants = _rivals(task, config, rivals_key, run, quiet)
+        entrants = _rivals(task, config, keys["rivals"], run, quiet)
         space = config.search_space(task.train.images.shape[1:])
         options = config.strategy_options()
         strategy = make_strategy(config.strategy, space, population=config.population, **options)
         masks = task.valid.masks if config.trial_config().of_pixels else None
         explored = explore_task(
-            inputs_of(task, space, features, inputs_key, masks=masks), loop.jit(strategy), space,
+            inputs_of(task, space, features, keys["inputs"], masks=masks), loop.jit(strategy), space,
             config.trial_config(task), start_key=keys["start"], search_key=keys["search"],
             children=config.children, executor=config.executor, time_budget=config.time_budget,
             run=run, keep_log=bool(options), on_trial=on_trial, quiet=quiet,
