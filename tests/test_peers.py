@@ -5,6 +5,7 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
@@ -30,6 +31,21 @@ def test_sides_that_do_the_same_agree(tmp_path, capsys, monkeypatch):
     printed = capsys.readouterr().out
     assert "score images/s" in printed
     assert all(method in printed for method in methods)
+
+
+def test_scores_by_the_call_are_marked():
+    tests = np.random.default_rng(0).integers(0, 256, (20, 4, 4, 1), dtype=np.uint8)
+
+    def brightness(images):
+        return peers.rows(images).mean(1)
+
+    def rank(images):  # as ECOD, by how many of the call are darker
+        return np.argsort(np.argsort(brightness(images))) / len(images)
+
+    assert [peers.by_itself(score, tests, score(tests)) for score in (brightness, rank)] == [True, False]
+    records = [{"method": "rank", "class": 0, "auroc": 0.5, "fit_seconds": 1.0, "images_per_second": 2.0}]
+    assert "by the call" not in peers.report({"results": [records[0] | {"by_itself": True}]})
+    assert "by the call" in peers.report({"results": [records[0] | {"by_itself": False}]})
 
 
 def test_nonsense_is_refused():
