@@ -96,7 +96,7 @@ def read_files(
                 raise
             return reason_of(error.__cause__ or error)
         pixels, beyond = stored.pixels, ""
-        if stored.kind != "uint8" or stored.inverted:
+        if stored.kind != "uint8" or stored.inverted:  # otherwise there is nothing to do, which tiny images feel
             if depth.range_of(stored.kind) is None:
                 return span_of(stored)
             pixels, beyond = scaled(stored, depth, _name(file))
@@ -114,7 +114,7 @@ def read_files(
     kept = np.array([i for i, item in enumerate(found) if not isinstance(item, str)], int)
     unreadable = tuple(f"{_name(files[i])}: {item}" for i, item in enumerate(found) if isinstance(item, str))
     check_readable(len(files), unreadable)
-    images, sizes, alphas, kinds, beyond = ([found[i][part] for i in kept] for part in range(5))
+    images, sizes, alphas, kinds, beyond = map(list, zip(*(found[i] for i in kept.tolist())))
     del found
     other = next((i for i, image in enumerate(images) if image.shape[:2] != images[0].shape[:2]), 0)
     if other:
@@ -125,10 +125,12 @@ def read_files(
         a, b = (next(i for i, image in enumerate(images) if image.shape[2] == n) for n in list(channels)[:2])
         a, b = (f"{_name(files[kept[i]])} has {images[i].shape[2]}" for i in (a, b))
         raise ValueError(f"{a} but {b} channels: give images of one kind")
-    deep = sum(image.dtype != np.uint8 for image in images)
+    deep = sum(kind != "uint8" for kind in kinds)
     stacked = np.empty((len(images), *images[0].shape[:2], max(channels)), np.float32 if deep else np.uint8)
-    for i in range(len(images)):
-        stacked[i] = to_channels(to_dtype(images[i], stacked.dtype)[None], max(channels))[0]
+    for i, image in enumerate(images):
+        if image.dtype != stacked.dtype or image.shape != stacked.shape[1:]:
+            image = to_channels(to_dtype(image, stacked.dtype)[None], stacked.shape[3])[0]
+        stacked[i] = image
         images[i] = None  # so that no image is in memory twice
     reading = Reading(
         *size_facts(sizes, stacked.shape[1:3], sizing.fit), unreadable, channels[1], channels[3], deep, sum(alphas),

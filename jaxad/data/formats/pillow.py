@@ -22,8 +22,8 @@ def orientation_of(image: Image.Image) -> int | None:
 
 def size_of(image: Image.Image) -> tuple[int, int]:
     """The (height, width) of an image as it is shown, by its header."""
-    turned = orientation_of(image) in (5, 6, 7, 8)
-    return (image.width, image.height) if turned else (image.height, image.width)
+    width, height = image.size
+    return (width, height) if image.info and orientation_of(image) in (5, 6, 7, 8) else (height, width)
 
 
 def open_image(source: bytes | Path) -> Image.Image:
@@ -46,7 +46,8 @@ def read(image: Image.Image, source: bytes | Path, keep_alpha: bool = False) -> 
         raise several(image.n_frames, "frames")
     if mode in ("L", "RGB") and not (form == "PNG" and image.tile and image.tile[0][3] in DEEP_PNG):
         # What `asarray` has, in two thirds of its time. An orientation may come after the pixels.
-        pixels = np.frombuffer(image.tobytes(), np.uint8).reshape(image.height, image.width, len(mode))
+        width, height = image.size
+        pixels = np.ndarray((height, width, len(mode)), np.uint8, image.tobytes())
         found = Stored(pixels, "uint8", None, False, False, None, form in LOSSY)
         if not image.info:
             return found
