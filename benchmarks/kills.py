@@ -11,6 +11,7 @@ records of cells but for how long things took, predictions and the bytes of all 
 anything differs, where a session ends in an error, or where one says anything with a traceback.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -127,9 +128,11 @@ def session(name: str, folder: Path, moment: float | None) -> int | None:
     try:
         _, said = process.communicate(timeout=moment)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
         return None
+    finally:  # also where this process is interrupted: none is left behind
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
     if process.returncode != 0 or "Traceback" in said:
         print(f"{folder}: status {process.returncode}: {said.strip()[-2000:]}", flush=True)
         return process.returncode or 1

@@ -18,6 +18,7 @@ from jaxad import data
 from jaxad.nas.analysis.render import summary
 from jaxad.nas.strategies.autoad import AutoADConfig
 from jaxad.runs import cli, league
+from jaxad.runs.growing import grow
 from jaxad.runs.runner import say_end, session
 from jaxad.runs.search import SearchConfig, search
 
@@ -43,7 +44,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "controller": AutoADConfig.paper(),
     },
 }  # fmt: skip
-MAY_DIFFER = cli.MAY_DIFFER | {"time_budget"}
+MAY_DIFFER = cli.MAY_DIFFER | {"time_budget", "children"}
 
 
 def run(config: Config) -> None:
@@ -51,7 +52,7 @@ def run(config: Config) -> None:
     config.check()
     task = config.load_task(config.seed)
     config.check(task)
-    with session(config, "autoad", data.table(task), data=task, may_differ=MAY_DIFFER) as folder:
+    with session(config, "autoad", data.table(task), data=task, may_differ=MAY_DIFFER, grow=grow) as folder:
         if folder is not None:
             found = search(task, config, output=folder, quiet=config.quiet)
             league.show(found.league, config.reward, quiet=config.quiet)

@@ -39,7 +39,12 @@ from jaxad.types import Key, State
 
 @contextmanager
 def session(
-    config: RunConfig, name: str, *about: str, data: Any = None, may_differ: Collection[str] = MAY_DIFFER
+    config: RunConfig,
+    name: str,
+    *about: str,
+    data: Any = None,
+    may_differ: Collection[str] = MAY_DIFFER,
+    grow: Callable[[Run, Any], None] = lambda run, config: None,
 ) -> Iterator[Run | None]:
     """The run folder that a config asks for, locked while it is open; None where the run is finished already.
 
@@ -52,9 +57,10 @@ def session(
       data: what `jaxad.data.fingerprint.fingerprint` takes: all that results depend on. A run is continued with data of
         the same content, wherever they are now, or not at all.
       may_differ: settings that a continued run may be given anew.
+      grow: has a run, be it finished or not, go on beyond the end that it was begun with, where the config says so.
 
     Raises:
-      ValueError: what `runs.folder.open_run` and `create_run` refuse.
+      ValueError: what `grow`, `runs.folder.open_run` and `create_run` refuse.
     """
     known = None if data is None else fingerprint(data)
     if config.resume is not None:
@@ -64,6 +70,7 @@ def session(
     with opened as folder:
         if folder.data is None and known is not None:
             config.say(f"{folder.path} was begun before runs knew their data: give it the data that it was begun with")
+        grow(folder, config)
         if is_finished(folder):
             config.say(f"{folder.path} is finished: open {folder.path / 'report.html'}")
             yield None
