@@ -1,4 +1,4 @@
-"""A search space that more than one test file needs."""
+"""Search spaces that more than one test file needs."""
 
 from jaxad.nas.space import SearchSpace
 
@@ -13,3 +13,9 @@ TINY = SearchSpace(
     norms=("batch",),
     activations=("relu", "elu"),
 )
+
+# Choices of a search whose children share nearly all of their programs, as fields of `jaxad.search`.
+FEW = {
+    "hypotheses": ("centroid", "reconstruction"), "distances": ("l1", "l2"), "channels": (4,), "kernels": (1, 3),
+    "pools": ("max",), "pool_kernels": (1,), "norms": ("none",), "activations": ("relu", "linear"),
+}  # fmt: skip

@@ -48,6 +48,7 @@ def values():
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trained", ["none", "few"])
 def test_trained_beats_chance_and_its_untrained_self_with_a_margin(values, trained):
     assert values[trained].mean() > 0.75
@@ -55,10 +56,12 @@ def test_trained_beats_chance_and_its_untrained_self_with_a_margin(values, train
     assert values[trained].mean() > values["untrained"].mean() + 0.15
 
 
+@pytest.mark.slow
 def test_a_few_labelled_anomalies_help(values):
     assert values["few"].mean() > values["none"].mean()
 
 
+@pytest.mark.slow
 def test_they_do_not_help_with_the_published_objective_in_so_few_steps(values):
     """Without x - x^ among the reciprocals and with tiny denominators, Adam has not yet forgotten its first steps."""
     assert values["few, as published"].mean() < values["none"].mean()

@@ -35,8 +35,17 @@ def to_torch(images):
     return torch.tensor(np.moveaxis(np.asarray(images), -1, 1))
 
 
-@pytest.mark.parametrize("labels", [None, LABELS], ids=["normal", "labelled"])
-@pytest.mark.parametrize("generator", ["naive", "unet", "unetpp"])
+@pytest.mark.parametrize(
+    ("generator", "labels"),
+    [
+        pytest.param("naive", None, id="naive-normal"),
+        pytest.param("unet", LABELS, id="unet-labelled"),
+        pytest.param("naive", LABELS, id="naive-labelled", marks=pytest.mark.slow),
+        pytest.param("unet", None, id="unet-normal", marks=pytest.mark.slow),
+        pytest.param("unetpp", None, id="unetpp-normal", marks=pytest.mark.slow),
+        pytest.param("unetpp", LABELS, id="unetpp-labelled", marks=pytest.mark.slow),
+    ],
+)
 def test_a_step_has_our_gradients_and_arrives_where_ours_does(rng, generator, labels):
     """Adam's first momentum is half of the gradient."""
     config = dataclasses.replace(BASE, generator=generator, contextual_reciprocal=labels is not None)

@@ -109,7 +109,10 @@ def test_the_score_is_the_distance_to_the_reconstruction_and_the_map_its_pixels(
     np.testing.assert_allclose(again, jax.jit(view.reconstruct)(state, rebuilt), rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("config", [GANOMALY, SKIP], ids=["ganomaly", "skip-ganomaly"])
+@pytest.mark.parametrize(
+    "config",
+    [pytest.param(GANOMALY, id="ganomaly"), pytest.param(SKIP, id="skip-ganomaly", marks=pytest.mark.slow)],
+)
 def test_scores_of_the_forerunners(config):
     state, view = trained(config), make_inference(config)
     x = 2 * IMAGES - 1
@@ -127,6 +130,7 @@ def test_scores_of_the_forerunners(config):
     assert (agad(config).score_map is None) == (config.score == "latent")
 
 
+@pytest.mark.slow
 def test_the_batch_score_is_a_diagnostic_that_depends_on_the_batch():
     # Weights so large that reconstructions differ, as they do after a long training.
     state, view = trained(SMALL), make_inference(SMALL)

@@ -180,7 +180,13 @@ def test_vmapped_seeds_equal_separate_searches():
         )
 
 
-@pytest.mark.parametrize("name", ablations(COMPLETE))
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in ("autoad", "plain-lstm") else pytest.param(name, marks=pytest.mark.slow)
+        for name in ablations(COMPLETE)
+    ],
+)
 def test_each_part_can_be_left_out(name):
     search = jitted(ablations(COMPLETE)[name])
     before = search.init(jax.random.key(0))

@@ -148,6 +148,7 @@ def test_training_makes_it_better_than_it_was_and_than_chance(name):
     assert_learns(*before_and_after(detector, OneClass(digit), steps=200))
 
 
+@pytest.mark.slow
 def test_training_makes_every_dagmm_better_than_all_untrained_ones():
     """Random codes are a fair start for a density, so the gain of the mean is not asked to exceed what seeds do."""
     detector = dagmm(widths=(8, 16), latent_dim=4, components=2, steps=300)

@@ -67,7 +67,9 @@ def test_the_predictor_is_that_of_table_4_3(multiplier):
     assert [norm["mean"].shape for norm in variables["batch_stats"].values()] == [(width,) for width in widths[1:]]
 
 
-@pytest.mark.parametrize(("side", "window"), [(8, 16), (16, 32), (24, 40)])
+@pytest.mark.parametrize(
+    ("side", "window"), [(8, 16), *(pytest.param(*other, marks=pytest.mark.slow) for other in ((16, 32), (24, 40)))]
+)
 def test_other_sizes_and_widths(side, window):
     assert shaped(make_network(Autoencoder(7, 0.1)), arrays(2, side, side, 1))[1] == (2, side, side, 1)
     assert shaped(make_network(Sampler(9, 0.1)), arrays(3, window, window, 3))[1] == (3, 9)
@@ -111,7 +113,12 @@ def ours(kind, images, kernel):
 
 @pytest.mark.parametrize(
     ("kind", "shape"),
-    [("half", (6, 8)), ("half", (7, 5)), (1, (5, 6)), (2, (8, 6)), (4, (9, 10)), (8, (11, 7))],
+    [
+        ("half", (7, 5)),
+        (2, (8, 6)),
+        (8, (11, 7)),
+        *(pytest.param(*other, marks=pytest.mark.slow) for other in (("half", (6, 8)), (1, (5, 6)), (4, (9, 10)))),
+    ],
 )
 def test_strides_and_dilations_equal_the_librarys_with_gradients(kind, shape, rng):
     images = jnp.asarray(rng.standard_normal((2, *shape, 3)), jnp.float32)

@@ -45,6 +45,7 @@ def test_training_in_chunks_and_resumed_is_the_same_bit_for_bit_and_one_program(
     assert int(counts.sum()) == 3 * 4 * 64
 
 
+@pytest.mark.slow
 def test_a_training_goes_on_from_its_file_bit_for_bit(pool, tmp_path):  # noqa: F811
     """Stopped between training to a checkpoint and saving it: those steps are repeated."""
     done = []

@@ -20,6 +20,7 @@ from jaxad.data import SOURCES
 from jaxad.methods import DETECTORS, config_of, entry_of
 from jaxad.nas.strategies.registry import STRATEGIES, make_strategy
 from jaxad.sklearn import AnomalyDetector
+from spaces import FEW
 
 sys.path.append(str(EXPERIMENTS))
 
@@ -125,7 +126,7 @@ def test_plugins_that_cannot_be_imported_are_named_in_one_line(name, text, messa
 
 def test_a_strategy_from_outside_searches():
     task = data.load_task("digits", normal_classes=["0"], anomaly_ratio=0.3, limit=120)
-    options = {"children": 2, "num_layers": 1, "steps": 2, "retrain_steps": 4, "retrain_top": 1, "quiet": True}
+    options = FEW | {"children": 2, "num_layers": 1, "steps": 2, "retrain_steps": 4, "retrain_top": 1, "quiet": True}
     options["rivals"] = ("none",)
     found = jaxad.search(task, strategy="walk", **options)
     assert found.results["strategy"] == "walk"

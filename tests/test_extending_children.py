@@ -81,6 +81,7 @@ def assert_trained_alike(got, expected, start):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4 * moved + 1e-7, rtol=0), got, expected)
 
 
+@pytest.mark.slow
 def test_both_executors_train_as_a_plain_loop_does():
     images, names = trial_data(), list(CHILDREN)
     sequential, vmapped = Sequential(images, SETTINGS), Vmapped(images, SETTINGS, jax.devices()[:1])

@@ -17,10 +17,11 @@ from jaxad.nn.objectives.child import ChildConfig
 from jaxad.runs import inputs, league
 from jaxad.runs.search_config import SearchConfig
 from jaxad.training.loop import fit
+from spaces import FEW
 
 RANDOM = FeatureConfig(backbone="random", width=4)
 TASK = data.load_task("painted:gravel:32", limit=24)
-TINY = {
+TINY = FEW | {
     "space": "features", "features": RANDOM, "inputs": ("shallow", "both"), "channels": (4, 8), "children": 3,
     "population": 1, "steps": 2, "batch_size": 8, "retrain_top": 1, "retrain_steps": 4, "strategy": "random",
     "rivals": ("linear_patches", "pca"), "quiet": True,
@@ -136,6 +137,7 @@ def test_without_rivals_the_child_is_returned(found):
     assert "No rival took part" in alone.results["verdict"]
 
 
+@pytest.mark.slow
 def test_a_kill_changes_nothing(found, finished):
     for name in ("config", "threshold", "test", "child"):
         assert getattr(finished, name) == getattr(found, name), name
@@ -154,6 +156,7 @@ def test_a_kill_changes_nothing(found, finished):
     assert (finished.folder / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_what_is_finished_is_loaded(finished):
     again = jaxad.search(TASK, resume=finished.folder, quiet=True)
     assert (again.league, again.child, again.results) == (finished.league, finished.child, finished.results)

@@ -126,6 +126,7 @@ def compilations():
     jax.monitoring.unregister_event_duration_listener(listen)
 
 
+@pytest.mark.slow
 def test_ask_and_tell_are_compiled_once():
     controller.cache_clear()  # what is compiled here serves the tests below
     search = controller()

@@ -138,7 +138,8 @@ def test_a_search_of_several_inputs_shares_weights_within_each_and_records_its_c
 
 
 # A program for each shape takes half a minute to compile; what Vmapped trains is tested in a file of its own.
-@pytest.mark.parametrize("kind", [Sequential, pytest.param(Vmapped, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [Sequential, Vmapped])
 def test_real_executors_train_on_the_features_of_the_input(rng, kind):
     labels = np.arange(12) % 3 == 0
     data = {

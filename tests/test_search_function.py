@@ -16,9 +16,10 @@ from jaxad.runs import search as runs_search
 from jaxad.runs.exploration import Explored
 from jaxad.runs.folder import create_run
 from jaxad.runs.search import SearchConfig
+from spaces import FEW
 
 TASK = jaxad.load_task("digits", normal_classes=["0"], anomaly_ratio=0.3, limit=120)
-TINY = {  # as the example of `jaxad.search` has them
+TINY = FEW | {
     "num_layers": 1, "children": 3, "population": 1, "steps": 2, "retrain_steps": 4, "rivals": ("pca",), "quiet": True,
 }  # fmt: skip
 
@@ -144,7 +145,7 @@ def test_a_folder_changes_no_number_and_neither_does_a_kill(found, finished):
     names = {path.name for path in finished.folder.iterdir()}
     assert {"best", "results.json", "predictions.csv", "report.html", "trials.jsonl", "controller.jsonl"} <= names
     page = (finished.folder / "report.html").read_text()
-    assert "jaxad.search(task, num_layers=1, rivals=" in page
+    assert "jaxad.search(task, num_layers=1, hypotheses=" in page
     assert "Controller" in page
 
 

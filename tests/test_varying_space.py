@@ -167,7 +167,7 @@ def test_no_mutation_is_spent_on_idle_layers():
 # ---- strategies --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("make", [random_search, regularised_evolution, autoad])
+@pytest.mark.parametrize("make", [random_search, regularised_evolution, pytest.param(autoad, marks=pytest.mark.slow)])
 def test_every_strategy_searches_them_without_repeats_to_the_end(make):
     space = dataclasses.replace(VARYING, num_layers=2, distances=("l1",), inputs=("both",), kernels=(3,))
     assert space.canonical_cardinality == 2 * (3 + 3**2)

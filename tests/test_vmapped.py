@@ -63,7 +63,7 @@ def test_a_mixed_group_equals_children_one_by_one_and_a_failing_child_fails_alon
     zero, as before a normalisation, it would make a full step out of the sign of a rounding error."""
     child = ChildConfig(optimiser="sgd", learning_rate=1e-3)
     config = TrialConfig(steps=4, batch_size=16, fit_images=20, child=child)
-    architectures = [architecture(number) for number in range(8)]
+    architectures = [architecture(number) for number in range(4)]
     expected = list(Sequential(data, config)(make_jobs(architectures)))
 
     jobs = make_jobs(architectures)
@@ -91,6 +91,7 @@ def test_a_mixed_group_equals_children_one_by_one_and_a_failing_child_fails_alon
     executor.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reward", ["rpro"])
 def test_maps_are_rewarded_as_one_by_one(data, reward):
     masks = np.zeros((21, 8, 8), np.uint8)
