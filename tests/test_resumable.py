@@ -7,7 +7,7 @@ from test_training import IMAGES, RECORDER, recorder
 
 from jaxad.training import checkpoint
 from jaxad.training.loop import fit_population
-from jaxad.training.resumable import fit_saved
+from jaxad.training.resumable import fit_saved, train_saved
 
 
 def train(path, *, detector=RECORDER, steps=10, checkpoints=3, names=("a", "b"), **options):
@@ -68,3 +68,17 @@ def test_divergence_ends_it(tmp_path):
 def test_no_step_is_refused(tmp_path):
     with pytest.raises(ValueError, match="steps is 0 and checkpoints 3; the least of both is 1"):
         train(tmp_path / "state", steps=0)
+
+
+@pytest.mark.parametrize("length", [0, 40, -1])
+def test_a_damaged_file_is_refused_with_what_to_do(tmp_path, length):
+    path = tmp_path / "state.safetensors"
+    options = {"path": path, "stops": [1, 2], "like": lambda: np.zeros(2), "names": ["a"]}
+    advance = lambda state, start, stop: (np.zeros(2) + stop, {})  # noqa: E731
+    train_saved(advance, **options)
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(ValueError, match="remove that file, and its training begins anew") as error:
+        train_saved(advance, **options)
+    assert str(path) in str(error.value)
+    path.unlink()
+    np.testing.assert_array_equal(train_saved(advance, **options).state, [2, 2])

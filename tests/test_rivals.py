@@ -195,6 +195,17 @@ def test_a_killed_run_goes_on(tmp_path, monkeypatch):
         np.testing.assert_array_equal(*tested)
 
 
+@pytest.mark.parametrize("name", ["entrant.json", "weights.safetensors", "detector.json"])
+@pytest.mark.parametrize("content", [b"", b"{}", b"[1]", None])
+def test_one_whose_files_are_damaged_is_fitted_again(tmp_path, name, content):
+    options = {"key": jax.random.key(0), "criterion": "auroc", "folder": tmp_path}
+    whole = enter(TASK, PCA, **options | {"key": jax.random.clone(options["key"])})
+    (tmp_path / name).unlink() if content is None else (tmp_path / name).write_bytes(content)
+    again = enter(TASK, PCA, **options)
+    np.testing.assert_array_equal(again.valid_scores, whole.valid_scores)
+    assert again.value == whole.value
+
+
 def test_a_value_that_is_not_a_number_is_kept_as_such(tmp_path, monkeypatch):
     monkeypatch.setattr(rivals, "value_of", lambda scores, labels, criterion: float("nan"))
     for _ in range(2):

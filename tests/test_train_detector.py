@@ -155,6 +155,8 @@ def test_settings_as_text_become_a_config():
         config_of("deep_svdd", ["steps=many"])
     with pytest.raises(ValueError, match="learning_rate is -1"):
         config_of("deep_svdd", ["learning_rate=-1"])
+    with pytest.raises(ValueError, match="deep_svdd: steps is given twice, as 7 and as 9"):
+        config_of("deep_svdd", ["steps=7", "learning_rate=0.5", "steps=9"])
     assert config_of("classifier", ["widths=[8,16]", "score=odin"]).widths == (8, 16)
 
 

@@ -128,9 +128,12 @@ def config_of(name: str, settings: Sequence[str] = ()) -> Any:
     config_class = DETECTORS.named(name).config
     hints = typing.get_type_hints(config_class)
     fields = {field.name: field for field in dataclasses.fields(config_class)}
-    values = {}
+    values: dict[str, Any] = {}
+    given: dict[str, str] = {}
     for setting in settings:
         path, sign, text = setting.partition("=")
+        if given.setdefault(path, text) != text:
+            raise ValueError(f"{name}: {path} is given twice, as {given[path]} and as {text}; give it once")
         field, *within = path.split(".")
         if not sign or field not in fields:
             raise ValueError(f"{name} has no setting {setting!r}; give NAME=VALUE with one of {', '.join(fields)}")

@@ -121,13 +121,8 @@ def enter(
     """
     detector = DETECTORS[rival.method].build(rival.config)
     record = None if folder is None else folder / "entrant.json"
-    if record is not None and record.exists():
-        loaded, known = saving.load(folder, trainable=False), files.read_json(record)
-        scores = np.asarray(known["valid_scores"], np.float32)
-        return Entrant(
-            rival.label, rival.config, detector, loaded.state, _number(known["value"]), _number(known["margin"]),
-            scores, known["seconds"],
-        )  # fmt: skip
+    if record is not None and record.exists() and (kept := _kept(rival, detector, folder)) is not None:
+        return kept
     started, (passed, _) = time.perf_counter(), outputs_computed()
     images = task.train.images[task.train.labels == 0]
     if detector.stage is not None:
@@ -147,6 +142,17 @@ def enter(
             record, {"value": value, "margin": margin, "valid_scores": scores.tolist(), "seconds": seconds}
         )
     return entrant
+
+
+def _kept(rival: Rival, detector: Detector, folder: Path) -> Entrant | None:
+    """A rival that an earlier session has fitted; None where its files are damaged, so that it is fitted again."""
+    try:
+        loaded, known = saving.load(folder, trainable=False), files.read_json(folder / "entrant.json")
+        value, margin, seconds = _number(known["value"]), _number(known["margin"]), known["seconds"]
+        scores = np.asarray(known["valid_scores"], np.float32)
+    except (ValueError, KeyError, TypeError):
+        return None
+    return Entrant(rival.label, rival.config, detector, loaded.state, value, margin, scores, seconds)
 
 
 def enter_all(

@@ -69,7 +69,7 @@ def train_saved(
     every = -(-stops[-1] // points)
     state, start, seconds = None, 0, 0.0
     curves: dict[str, np.ndarray] = {}
-    if path is not None and Path(path).exists() and (known := checkpoint.read_metadata(path))["names"] == names:
+    if path is not None and Path(path).exists() and (known := _known(path))["names"] == names:
         state = checkpoint.restore(path, like())
         start, seconds = known["steps"], known["seconds"]
         curves = {name: np.array(values, float) for name, values in known["curves"].items()}
@@ -85,6 +85,13 @@ def train_saved(
             lists = {name: values.tolist() for name, values in curves.items()}
             checkpoint.save(path, state, metadata={"names": names, "steps": stop, "seconds": seconds, "curves": lists})
     return Trained(state, seconds, np.arange(0, stops[-1], every) + 1, curves)
+
+
+def _known(path: str | Path) -> dict[str, Any]:
+    try:
+        return checkpoint.read_metadata(path)
+    except checkpoint.DamagedCheckpoint as error:
+        raise ValueError(f"{error}; or remove that file, and its training begins anew") from error
 
 
 def even_stops(steps: int, checkpoints: int) -> list[int]:
