@@ -19,7 +19,7 @@ from jaxad import data, report
 from jaxad._utils.tree import member
 from jaxad._utils.validate import check_at_least
 from jaxad.methods import DETECTORS, config_of
-from jaxad.methods.common.labels import training_labels
+from jaxad.methods.common.labels import training_labels, with_classes
 from jaxad.runs import cli
 from jaxad.runs.evaluation import evaluate, pictures
 from jaxad.runs.folder import Run
@@ -88,7 +88,7 @@ def run(config: Config) -> None:
         table("detectors", ("name", "what it is", "settings"), [entry.described() for entry in DETECTORS.values()])
         return
     config.check()
-    method, task = config.method(), config.load()
+    method = with_classes(config.method(), task := config.load(), config.settings)
     training_labels(config.detector, method, task)  # what does not fit is known before anything is written
     with session(config, "detector", data.table(task), data=task, may_differ=MAY_DIFFER) as folder:
         if folder is None:

@@ -9,8 +9,11 @@ import pytest
 from learning import assert_learns
 from scipy.special import log_softmax
 
+from jaxad import data
 from jaxad.data import digits
+from jaxad.methods import DETECTORS
 from jaxad.methods.classifier import classifier, negative_log_confidence
+from jaxad.methods.common.labels import training_labels, with_classes
 from jaxad.metrics.image import auroc
 from jaxad.training.loop import fit
 from jaxad.training.scoring import score_images
@@ -105,3 +108,13 @@ def test_a_classifier_of_five_digits_is_unsure_of_the_others(score):
 def test_configs_say_what_is_wrong_with_them(fields, message):
     with pytest.raises(ValueError, match=message):
         classifier(**fields)
+
+
+def test_there_are_as_many_outputs_as_normal_classes_unless_settings_say():
+    task = data.load_task("digits", normal_classes=["3", "5", "8"], anomaly_ratio=0.2, limit=200)
+    config = DETECTORS["classifier"].config()
+    assert with_classes(config, task).classes == 3
+    assert with_classes(config, task, ("score=odin", "classes=10")).classes == 10
+    assert sorted(set(training_labels("classifier", with_classes(config, task), task).tolist())) == [0, 1, 2]
+    other = DETECTORS["pca"].config()
+    assert with_classes(other, task) is other

@@ -1,10 +1,23 @@
 """What methods are told of their training images, where all of these are normal."""
 
+import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from jaxad.data import Task
+
+
+def with_classes(config: Any, task: Task, settings: Sequence[str] = ()) -> Any:
+    """The config of a method that tells normal classes apart, for as many as the training images have.
+
+    Any other config, and one whose settings ("classes=10") say how many there are, stays as it is.
+    """
+    said = any(setting.partition("=")[0] == "classes" for setting in settings)
+    if getattr(config, "labels", None) != "classes" or task.train.classes is None or said:
+        return config
+    return dataclasses.replace(config, classes=max(2, len(np.unique(task.train.classes))))
 
 
 def training_labels(name: str, config: Any, task: Task) -> np.ndarray | None:
@@ -27,5 +40,5 @@ def training_labels(name: str, config: Any, task: Task) -> np.ndarray | None:
     if len(classes) < 2:
         raise ValueError(f"{name} needs two normal classes at least, and {task.name} has {len(classes)}")
     if len(classes) > config.classes:
-        raise ValueError(f"{task.name} has {len(classes)} normal classes; give --settings classes={len(classes)}")
+        raise ValueError(f"{task.name} has {len(classes)} normal classes; give --settings classes={len(classes)}, or none")
     return labels.astype(np.int32)
