@@ -40,5 +40,7 @@ def training_labels(name: str, config: Any, task: Task) -> np.ndarray | None:
     if len(classes) < 2:
         raise ValueError(f"{name} needs two normal classes at least, and {task.name} has {len(classes)}")
     if len(classes) > config.classes:
-        raise ValueError(f"{task.name} has {len(classes)} normal classes; give --settings classes={len(classes)}, or none")
+        raise ValueError(
+            f"{task.name} has {len(classes)} normal classes; give --settings classes={len(classes)}, or none"
+        )
     return labels.astype(np.int32)
