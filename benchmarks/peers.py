@@ -8,8 +8,8 @@ For each class in turn, a method is fitted to training images of that class and 
 pixels in [0, 1]. Digits have no test part: every second image is one. Shown are the AUROC of each class, the seconds
 that fitting took (the first class apart, since jaxad's methods compile then) and the test images scored in a second,
 also without compilation. Methods run one after another in this process, in turns over the classes; others' methods
-have their own defaults. Some score an image by what else is in the call (of PyOD's, ECOD and COPOD do), which no line of a
-factory can: the first images are scored one by one, too, and a method whose scores differ is marked.
+have their own defaults. Some score an image by what else is in the call (of PyOD, ECOD and COPOD do), which no line of
+a factory can: the first images are scored one by one, too, and a method whose scores differ is marked.
 """
 
 import argparse
