@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxad._utils.compile import kernel_options
 from jaxad.data.images import to_dtype
-from jaxad.training.staged import is_remembering, maps_of
+from jaxad.training.staged import filled, is_remembering, maps_of
 from jaxad.types import Array, Detector, Stage, State
 
 MOST = 256  # images of a program on accelerators
@@ -108,7 +108,7 @@ def _by_programs(
     for start in range(0, len(images), together):
         # Always float32, made here: what XLA makes of division by 255 differs from what NumPy does in the last bit.
         some = to_dtype(images[start : start + together], np.float32)
-        found.append(run(state, np.pad(some, [(0, together - len(some))] + [(0, 0)] * 3)))
+        found.append(run(state, filled(some, together)))
     return np.concatenate(jax.device_get(found))[: len(images)]
 
 

@@ -133,7 +133,7 @@ def computed(stage: Stage, network: Params, images: np.ndarray) -> Outputs:
     """What a stage makes of images [N, H, W, C], as float16 arrays [N, ...]."""
     run, size, found = _compiled(stage.outputs), stage_batch(), []
     for start in range(0, len(images), size):
-        found.append(run(network, _filled(to_dtype(images[start : start + size], np.float32), size)))
+        found.append(run(network, filled(to_dtype(images[start : start + size], np.float32), size)))
     return tuple(np.concatenate(parts)[: len(images)] for parts in zip(*jax.device_get(found), strict=True))
 
 
@@ -166,7 +166,7 @@ def assembled(stage: Stage, outputs: list[Outputs]) -> Iterator[np.ndarray]:
     for start in range(0, len(outputs), size):
         some = outputs[start : start + size]
         stacked = tuple(np.stack(arrays).astype(np.float32) for arrays in zip(*some, strict=True))
-        yield np.asarray(assemble(tuple(_filled(array, size) for array in stacked)))[: len(some)]
+        yield np.asarray(assemble(tuple(filled(array, size) for array in stacked)))[: len(some)]
 
 
 class Prepared(NamedTuple):
@@ -236,8 +236,10 @@ def _standard(stage: Stage, outputs: list[Outputs]) -> tuple[np.ndarray, np.ndar
     return centre.astype(np.float32), scale.astype(np.float32)
 
 
-def _filled(array: np.ndarray, size: int) -> np.ndarray:
-    return np.pad(array, [(0, size - len(array))] + [(0, 0)] * (array.ndim - 1))
+def filled(array: np.ndarray, size: int) -> np.ndarray:
+    """An array [B, ...] filled up with zeros to `size` rows."""
+    missing = size - len(array)
+    return np.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1)) if missing else array
 
 
 def _digest(prefix: bytes, image: np.ndarray) -> bytes:
