@@ -137,9 +137,9 @@ class Trainer:
         self.generator.layout = self.layout
         self.vectors = init_vectors(self.critic)
         self.optimisers = {
-            "encoder": _adam(self.encoder, config, config.steps, 0.5),
-            "generator": _adam(self.generator, config, config.steps, 0.0),
-            "critic": _adam(self.critic, config, config.steps * config.critic_steps, 0.0),
+            "encoder": _adam(self.encoder, config, config.scheduled, 0.5),
+            "generator": _adam(self.generator, config, config.scheduled, 0.0),
+            "critic": _adam(self.critic, config, config.scheduled * config.critic_steps, 0.0),
         }
 
     def draw(self, size: int) -> Draws:
@@ -164,7 +164,7 @@ class Trainer:
         config, size = self.config, len(images)
         draws = self.draw(size) if draws is None else draws
         images, normal = (2 * images - 1).contiguous(memory_format=self.layout), images.new_ones(size)
-        if self.done >= round(config.negative_start * config.steps):
+        if self.done >= round(config.negative_start * config.scheduled):
             with torch.no_grad():
                 made = self.generator(draws.negatives, "frozen")
             images = torch.cat([images[: size - len(made)], made])

@@ -31,7 +31,7 @@ from jaxad.runs.progress import table
 from jaxad.runs.variants import check_variants
 from jaxad.types import Key
 
-LAPTOP = AGADConfig(generator="naive", width=0.25, latent_dim=32, learning_rate=1e-3, epsilon=0.5)
+LAPTOP = AGADConfig(generator="naive", width=0.25, latent_dim=32, epsilon=0.5)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

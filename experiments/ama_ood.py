@@ -92,7 +92,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     # Section 4.1 of the paper: 100 epochs of 256 images, validated after each epoch from the 21st on.
     "paper": {
-        "image_size": 32, "ama": AMAConfig(), "epochs": 100, "batch_size": 256, "checkpoints": 80,
+        "image_size": 32, "ama": AMAConfig(schedule_steps=None), "epochs": 100, "batch_size": 256, "checkpoints": 80,
         "first_checkpoint": 0.21, "num_seeds": 3,
     },
 }  # fmt: skip

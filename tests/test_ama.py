@@ -21,7 +21,7 @@ from jaxad.methods.ama.inference import frozen, make_inference
 from jaxad.methods.ama.networks import make_networks
 from jaxad.types import Batch
 
-SMALL = AMAConfig(width=0.03, latent_dim=5, steps=10, critic_steps=2, negatives="none")
+SMALL = AMAConfig(width=0.03, latent_dim=5, steps=10, schedule_steps=None, critic_steps=2, negatives="none")
 LATE = dataclasses.replace(SMALL, negatives="shell", negative_start=0.5)  # negatives from step 5 on
 IMAGES = digits().images[:12].astype(np.float32) / 255
 NETWORKS = make_networks(IMAGES.shape[1:], SMALL.latent_dim, SMALL.width)
@@ -319,6 +319,7 @@ def test_the_a_score_is_scipys_log_density_on_both_sides_and_far_out():
         ({"learning_rate": float("inf")}, "above 0"),
         ({"delta": 1.0}, "between 0 and 1"),
         ({"negative_start": 2.0}, "from 0 to 1"),
+        ({"schedule_steps": 0}, "schedule_steps is 0; give 1 at least"),
     ],
 )
 def test_settings_out_of_range_are_refused(fields, words):

@@ -23,7 +23,7 @@ ama_torch, ama_torch_networks = map(importlib.import_module, ("ama_torch", "ama_
 
 SIDE, CHANNELS, SIZE = 16, 3, 12
 # In steps this small the critic hardly changes within an iteration, so that rounding is not amplified.
-CONFIG = AMAConfig(width=1 / 16, latent_dim=8, negative_start=0.0, learning_rate=1e-5)
+CONFIG = AMAConfig(width=1 / 16, latent_dim=8, negative_start=0.0, learning_rate=1e-5, schedule_steps=None)
 NETWORKS = make_networks((SIDE, SIDE, CHANNELS), CONFIG.latent_dim, CONFIG.width)
 
 

@@ -14,7 +14,10 @@ class AMAConfig:
     labels: ClassVar[str] = "anomalies"  # what `Batch.labels` are to it, see `jaxad.sklearn`
 
     steps: int = 1000
-    """Training steps that the schedules are made for (the paper: 100 epochs)."""
+    """Training steps (the paper: 100 epochs)."""
+    schedule_steps: int | None = 23_400
+    """Steps whose shares the schedules below are: the paper's 100 epochs, so that a shorter training keeps its learning
+    rate and begins no synthetic negatives, which do not pay there; None: those of `steps`."""
     width: float = 1.0
     """Multiplier of all numbers of channels; 1 is the authors' size, for GPUs."""
     latent_dim: int = 128
@@ -41,7 +44,7 @@ class AMAConfig:
     negative_share: float = 0.1
     """Share of a batch that synthetic negatives replace (authors' code)."""
     negative_start: float = 0.1
-    """Share of the steps before the first synthetic negatives (the paper: 10 of 100 epochs)."""
+    """Share of the schedule before the first synthetic negatives (the paper: 10 of 100 epochs)."""
     latent_weight: float = 1.0
     """Weight l_reg of the norm of normal codes."""
     penalty: float = 10.0
@@ -53,11 +56,16 @@ class AMAConfig:
     critic_steps: int = 5
     """Critic updates before each update of generator and encoder, on the same batch (authors' code)."""
     learning_rate: float = 3e-4
-    """Learning rate of Adam, divided by 10 after 30, 60 and 90 % of the steps."""
+    """Learning rate of Adam, divided by 10 after 30, 60 and 90 % of the schedule."""
     compute: Literal["float32", "bfloat16"] = "float32"
     """Number type of convolutions; weights and everything else stay float32."""
     score: Literal["a", "r"] = "a"
     """What scores: -log A(x), or R(x) (Table 1)."""
+
+    @property
+    def scheduled(self) -> int:
+        """Steps that the schedules are shares of."""
+        return self.steps if self.schedule_steps is None else self.schedule_steps
 
     def negatives_of(self, batch_size: int) -> int:
         """Synthetic negatives of a batch; ValueError for a batch without room for any, unless none are wanted."""
@@ -83,6 +91,10 @@ class AMAConfig:
         for name in ("steps", "latent_dim", "parents", "critic_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; the least is 1")
+        if self.scheduled < 1:
+            raise ValueError(
+                f"schedule_steps is {self.schedule_steps}; give 1 at least, or None: those of the training"
+            )
         for name in ("interpolation", "negative_weight", "latent_weight", "penalty"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}; give a number from 0 upwards")

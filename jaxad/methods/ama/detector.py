@@ -85,9 +85,9 @@ def ama(config: AMAConfig | None = None, **fields: Any) -> Detector:
     config = dataclasses.replace(config or AMAConfig(), **fields)
     config.check()
     optimisers = {
-        "encoder": _adam(config, config.steps, b1=0.5),
-        "generator": _adam(config, config.steps, b1=0.0),
-        "critic": _adam(config, config.steps * config.critic_steps, b1=0.0),
+        "encoder": _adam(config, config.scheduled, b1=0.5),
+        "generator": _adam(config, config.scheduled, b1=0.0),
+        "critic": _adam(config, config.scheduled * config.critic_steps, b1=0.0),
     }
     view = make_inference(config)
 
@@ -271,7 +271,7 @@ def _negatives(config: AMAConfig, key: Key, state: AMAState, images: Array, labe
     codes = networks.encoder.apply(frozen(state, "encoder"), images)
     drawn = draw_negatives(config, key, codes, count)
     made = networks.generator.apply(frozen(state, "generator"), drawn)
-    due = (state.step >= round(config.negative_start * config.steps)) & ~jnp.any(labelled > 0)
+    due = (state.step >= round(config.negative_start * config.scheduled)) & ~jnp.any(labelled > 0)
     synthetic = (jnp.arange(size) >= size - count) & due
     return _Negatives(jnp.where(synthetic, 1.0, labelled), synthetic, jnp.concatenate([images[: size - count], made]))
 
