@@ -134,6 +134,28 @@ def test_masks_are_looked_at_one_by_one(save, rng, tmp_path):
     assert not found.problem
 
 
+def test_equal_images_with_masks_that_differ_contradict_each_other(save, rng, tmp_path):
+    fill(save, rng, train__good=9, test__good=6, test__dent=4)
+    save("test/dent/again.png", np.asarray(Image.open(tmp_path / "test/dent/000.png")))
+    save("test/dent/same.png", np.asarray(Image.open(tmp_path / "test/dent/001.png")))
+    for name, row in (("000", 2), ("again", 9), ("001", 2), ("same", 2), ("002", 2), ("003", 2)):
+        mask = np.zeros((16, 14), np.uint8)
+        mask[row : row + 2, 3:6] = 255  # as many pixels each
+        save(f"ground_truth/dent/{name}.png", mask)
+    found = checked(tmp_path)
+    assert (found.contradictions.count, found.copies.count) == (1, 1)
+    assert "again.png" in found.contradictions.named[0]
+
+
+def test_defects_of_which_no_mask_marks_anything_are_named(save, rng, tmp_path):
+    fill(save, rng, train__good=9, test__good=6, test__dent=4)
+    for i in range(4):
+        save(f"ground_truth/dent/{i:03d}.png", np.zeros((16, 14), np.uint8))
+    found = checked(tmp_path)
+    assert found.unmarked.count == 4
+    assert "the masks of 4 of 4 images of defects mark no pixel" in found.problem
+
+
 def test_images_of_other_ranges_are_compared_by_what_they_show(save, rng, tmp_path):
     fill(save, rng, good=20, bad=6)
     for i in range(4):

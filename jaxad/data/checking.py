@@ -104,7 +104,7 @@ def check_data(
         _finding(contradictions),
         _near(images, found.thumbs),
         _finding([image.id for image in images if image.constant]),
-        _finding([image.fault for image in images if image.fault]),
+        _finding([image.mask.fault for image in images if image.mask.fault]),
         _finding(_unmarked(images)),
         problem,
         task,
@@ -118,7 +118,7 @@ def _counts(images: Sequence[Image]) -> list[Count]:
     counts, parts = [], list(dict.fromkeys(part for part, _ in groups))
     for part, label in sorted(groups, key=lambda group: (parts.index(group[0]), group[1])):
         members = groups[part, label]
-        shares = [image.marked for image in members if not math.isnan(image.marked)]
+        shares = [image.mask.marked for image in members if not math.isnan(image.mask.marked)]
         marked = [share for share in shares if share > 0]
         counts.append(
             Count(part, label, len(members), len(shares), len(marked), float(np.mean(marked)) if marked else math.nan)
@@ -134,10 +134,8 @@ def _equal(images: Sequence[Image]) -> tuple[list[str], list[str], list[str]]:
     copies, shared, contradictions = [], [], []
     for members in groups.values():
         words = " = ".join(_place(image) for image in members[:4])
-        if (
-            len({image.label for image in members}) > 1
-            or len({image.marked for image in members if image.marked >= 0}) > 1
-        ):
+        masks = {image.mask.digest for image in members if image.mask.digest}
+        if len({image.label for image in members}) > 1 or len(masks) > 1:
             contradictions.append(words)
         elif len({image.part for image in members}) > 1:
             shared.append(words)
@@ -163,9 +161,9 @@ def _near(images: Sequence[Image], thumbs: np.ndarray) -> Finding | None:
 
 
 def _unmarked(images: Sequence[Image]) -> list[str]:
-    """Of classes of which some images are marked, those that have a blank mask."""
-    marked = {image.label for image in images if image.marked > 0}
-    return [image.id for image in images if image.marked == 0 and image.label in marked and image.label]
+    """Defects, and images of classes of which some are marked, whose mask is blank."""
+    marked = {image.label for image in images if image.label and image.mask.marked > 0}
+    return [image.id for image in images if image.mask.marked == 0 and (image.defect or image.label in marked)]
 
 
 def _place(image: Image) -> str:

@@ -20,7 +20,13 @@ from jaxad.data.reading import in_threads
 from jaxad.data.sources.layouts import Layout
 from jaxad.data.sources.registry import load, source_of
 
-NO_MASK = math.nan
+
+class Mask(NamedTuple):
+    """What is known of a mask."""
+
+    marked: float = math.nan  # anomalous share of its pixels; NaN where there is none that can be used
+    digest: bytes = b""  # equal for masks with the same pixels
+    fault: str = ""  # what is wrong with it
 
 
 class Image(NamedTuple):
@@ -34,8 +40,8 @@ class Image(NamedTuple):
     depth: str  # of its numbers, in words
     digest: bytes  # equal for images of equal numbers
     constant: bool  # whether it has one colour throughout
-    marked: float  # anomalous share of its pixels by its mask; NaN where it has none
-    fault: str  # what is wrong with its mask; empty where nothing is
+    defect: bool  # whether its set says that it is one
+    mask: Mask
 
 
 class Examined(NamedTuple):
@@ -104,10 +110,7 @@ def examine_layout(layout: Layout) -> Examined:
 
 def _of_file(layout: Layout, i: int, stored: Stored) -> _Read:
     height, width, channels = stored.pixels.shape
-    marked, fault = NO_MASK, ""
-    mask = None if layout.masks is None else layout.masks[i]
-    if mask is not None:
-        marked, fault = _of_mask(mask, (height, width))
+    file = None if layout.masks is None else layout.masks[i]
     image = Image(
         str(layout.files[i]),
         "" if layout.parts is None else layout.parts[i],
@@ -117,23 +120,23 @@ def _of_file(layout: Layout, i: int, stored: Stored) -> _Read:
         KINDS[stored.kind],
         _digest(stored.pixels),
         bool(constant_images(stored.pixels[None])[0]),
-        marked,
-        fault,
+        layout.parts is not None and bool(layout.labels[i]),
+        Mask() if file is None else _of_mask(file, (height, width)),
     )
     thumb = thumbnails(stored.pixels[None].astype(np.float32))[0] / 255
     return _Read(image, thumb, span_of(stored), stored.inverted)
 
 
-def _of_mask(file: Path, size: tuple[int, int]) -> tuple[float, str]:
-    """The anomalous share of a mask, and what is wrong with it."""
+def _of_mask(file: Path, size: tuple[int, int]) -> Mask:
+    """What is known of the mask of an image of (height, width)."""
     try:
         mask = anomalous_pixels(decode_file(file, keep_alpha=True), str(file))
     except ValueError as error:
-        return NO_MASK, reason_of(error)
+        return Mask(fault=reason_of(error))
     if mask.shape != size:
         shapes = ("x".join(map(str, shape)) for shape in (mask.shape, size))
-        return NO_MASK, "mask {} is {}, its image {}".format(file, *shapes)
-    return float(mask.mean()), ""
+        return Mask(fault="mask {} is {}, its image {}".format(file, *shapes))
+    return Mask(float(mask.mean()), _digest(mask))
 
 
 def _of_set(dataset: ImageSet, part: str) -> list[Image]:
@@ -141,14 +144,16 @@ def _of_set(dataset: ImageSet, part: str) -> list[Image]:
     height, width, channels = dataset.images.shape[1:]
     depth = KINDS["uint8" if dataset.images.dtype == np.uint8 else "float"]
     constant = constant_images(dataset.images)
-    marked = np.full(len(dataset.ids), NO_MASK) if dataset.masks is None else dataset.masks.mean((1, 2))
+    masks = [Mask()] * len(dataset.ids)
+    if dataset.masks is not None:
+        masks = [Mask(float(mask.mean()), _digest(mask)) for mask in dataset.masks]
     names = [""] * len(dataset.ids)
     if dataset.labels is not None and dataset.class_names:
         names = [dataset.class_names[label] for label in dataset.labels]
     return [
         Image(
             str(dataset.ids[i]), part, names[i], (height, width), channels, depth, _digest(dataset.images[i]),
-            bool(constant[i]), float(marked[i]), "",
+            bool(constant[i]), False, masks[i],
         )
         for i in range(len(dataset.ids))
     ]  # fmt: skip
