@@ -189,6 +189,7 @@ SMALL = {
     ("fields", "message"),
     [
         ({"image_size": 9}, "images are 9x9"),
+        ({"batch_size": 2**30}, "1073741824 images of 8x8 take about 65,536 GiB to train on"),
         ({"image_size": 32768}, "8 images of 32768x32768 take about 8,192 GiB to train on, .*: give a smaller"),
         ({"classes": ("eleven",)}, "has no class 'eleven'"),
         ({"gammas": ()}, "--gammas is empty"),

@@ -10,6 +10,7 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 
 from jaxad.data import textures
+from jaxad.data.tiles import resize_map
 from jaxad.methods.common.on_features import standard
 from jaxad.methods.common.patch_features import FeatureConfig, make_features
 from jaxad.methods.common.upsample import to_pixels
@@ -208,6 +209,7 @@ def test_an_infinite_patch_is_infinite_where_it_is_and_nothing_else_is_lost(rng,
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (6, 13, 10, 17)
     assert (found[0] == -np.inf).sum() == 36
     assert np.isfinite(found[0]).sum() == 28 * 28 - 64 - 36
+    np.testing.assert_array_equal(found[0] == np.inf, resize_map(maps[0], (28, 28)) == np.inf)  # as pillow has it
 
 
 @pytest.mark.parametrize(

@@ -251,6 +251,8 @@ def test_further_chunks_seeds_and_calls_compile_nothing():
         ({"images": IMAGES.astype(np.float32)}, "divide by 255"),
         ({"images": jnp.zeros((2, 2, 1))}, "at least one image"),
         ({"batch_size": 0}, "batch_size is 0"),
+        ({"batch_size": 8.0}, "batch_size is 8.0; give a whole number"),
+        ({"steps": 1.5}, "steps is 1.5; give a whole number"),
         ({"chunk": 0}, "chunk 0"),
         ({"steps": 4, "start_step": 5}, "start_step is 5 of 4"),
         ({"start_step": 2}, "give the state"),

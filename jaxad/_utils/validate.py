@@ -1,5 +1,6 @@
 """Settings out of range, refused in one line that names setting, value and limit."""
 
+import numbers
 import operator
 import os
 from typing import Any
@@ -41,6 +42,13 @@ def check_seed(seed: Any, name: str = "seed", *, count: int = 1) -> None:
     if not 0 <= first <= SEEDS - count:
         several = f", of which {count} are wanted from there on" if count > 1 else ""
         raise ValueError(f"{name} is {seed}{several}; seeds are integers from 0 to {SEEDS - 1}")
+
+
+def check_whole(**values: Any) -> None:
+    """Raise ValueError for an argument that is no whole number; 8.0 is none."""
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+            raise ValueError(f"{name} is {value!r}; give a whole number")
 
 
 def check_step_fits(side: int, batch_size: int) -> None:

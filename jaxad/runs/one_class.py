@@ -120,7 +120,8 @@ class OneClassConfig(TrainingConfig, data.ClassSetsConfig):
         return self.one_class_task(sets, cell.normal, gamma=cell.gamma, gamma_seed=gamma_seed, seed=self.seed)
 
     def check_tasks(self, sets: data.ClassSets) -> None:
-        """Raise ValueError where a class has too few images for a gamma."""
+        """Raise ValueError where a class has too few images for a gamma, or a batch takes too much memory."""
+        check_step_fits(sets.train.images.shape[1], self.batch_size)
         shares = sorted(self.gammas, key=size)
         for normal in sets.classes:  # what the least and the largest share allow, those between allow, too
             for gamma in {next(filter(None, shares), 0.0), shares[-1]}:

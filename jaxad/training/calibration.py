@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxad._utils.compile import kernel_options
 from jaxad._utils.tree import member, size, stack
+from jaxad._utils.validate import check_whole
 from jaxad.data.batches import to_float
 from jaxad.training.staged import maps_of
 from jaxad.types import Array, Detector, State
@@ -47,6 +48,7 @@ def calibrate(
     """
     if np.ndim(images) != 4 or 0 in images.shape:
         raise ValueError(f"images have shape {np.shape(images)}; give [N, H, W, C] with at least one image")
+    check_whole(limit=limit)
     if limit < 1:
         raise ValueError(f"limit is {limit}; the least is 1")
     if detector.stage is not None:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from jaxad._utils.validate import check_whole
 from jaxad.data.batches import to_float
 from jaxad.data.images import check_images, check_masks
 from jaxad.types import Array, Batch, State
@@ -45,6 +46,7 @@ def check_training_data(
     Arguments are those of `jaxad.training.loop.fit_population`, `rows` from `check_rows`; ValueError where they do not
     fit together.
     """
+    check_whole(steps=steps, batch_size=batch_size, chunk=chunk, start_step=start_step)
     if isinstance(images, np.ndarray):
         images = check_images(images, "training images")
     elif images.ndim != 4 or 0 in images.shape:

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from jaxad._utils.compile import kernel_options
+from jaxad._utils.validate import check_whole
 from jaxad.data.images import to_dtype
 from jaxad.training.staged import filled, is_remembering, maps_of
 from jaxad.types import Array, Detector, Stage, State
@@ -84,6 +85,7 @@ def _scored(
 ) -> np.ndarray:
     if images.ndim != 4 or 0 in images.shape:
         raise ValueError(f"images have shape {images.shape}; give [N, H, W, C] with at least one image")
+    check_whole(batch_size=batch_size)
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; the least is 1")
     images, stage = np.asarray(images), detector.stage
