@@ -436,6 +436,16 @@ def test_dicom_of_bytes_colours_and_overlays(tmp_path, rng):
     np.testing.assert_array_equal(read(dicom(tmp_path / "x.dcm", with_overlay, stored=12)).pixels[..., 0], pixels)
 
 
+def test_dicom_may_begin_as_a_tiff_does(tmp_path, rng):
+    """PS3.10, 7.1: the first 128 bytes are anybody's, and may be the header of a TIFF that has the same pixels."""
+    pixels = bits(rng, 12, 6, 4)
+    file = dicom(tmp_path / "x.dcm", pixels, stored=12)
+    file.write_bytes(b"II*\0\x08\0\0\0" + file.read_bytes()[8:])
+    for name in ("x.tif", "x", "x.png"):
+        file = file.rename(tmp_path / name)
+        np.testing.assert_array_equal(read(file).pixels[..., 0], pixels)
+
+
 def test_dicom_that_is_not_one_image(tmp_path, rng, monkeypatch):
     dicom(tmp_path / "x.dcm", bits(rng, 12, 3, 6, 4), stored=12)
     with pytest.raises(ValueError, match=r"x\.dcm as an image \(it has 3 frames, and a file is one image"):

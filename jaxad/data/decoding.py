@@ -11,6 +11,7 @@ from jaxad.data.formats.stored import Stored
 
 # Of these the first bytes are looked at first; all others are pillow's unless it does not know them.
 OTHERS = frozenset({".tif", ".tiff", ".npy", ".dcm", ".dicom"})
+LONGEST = 300  # characters of a reason
 READERS = {"npy": plain.read_npy, "dicom": dicom.read}
 SIZES = {"tiff": tiff.size, "npy": plain.npy_size, "dicom": dicom.size}
 
@@ -102,11 +103,11 @@ def _other(source: bytes | Path) -> str:
     else:
         with open(source, "rb") as file:
             head = file.read(132)
+    if head[128:] == dicom.MAGIC:  # before it DICOM has room for a header of TIFF, which some files have
+        return "dicom"
     if head.startswith(tiff.MAGIC):
         return "tiff"
-    if head.startswith(plain.NPY):
-        return "npy"
-    return "dicom" if head[128:] == dicom.MAGIC else ""
+    return "npy" if head.startswith(plain.NPY) else ""
 
 
 def name_of(source: bytes | Path) -> str:
@@ -120,7 +121,8 @@ def reason_of(error: BaseException) -> str:
         return "no known format of images"
     if isinstance(error, MemoryError):
         return "it needs more memory than there is"
-    return (str(error).splitlines() or [""])[0] or type(error).__name__
+    words = " ".join(str(error).split()) or type(error).__name__
+    return words if len(words) <= LONGEST else f"{words[:LONGEST]} ..."
 
 
 def _unreadable(source: bytes | Path, error: Exception) -> ValueError:
