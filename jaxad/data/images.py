@@ -62,16 +62,16 @@ def check_masks(masks: np.ndarray, images: np.ndarray, name: str = "masks") -> n
 
 
 def check_channels_last(shape: Sequence[int], name: str) -> None:
-    """Raises ValueError for a shape [N, H, W, C] that only makes sense as [N, C, H, W].
+    """Raises ValueError for a shape [N, H, W, C] (or of one image) that only makes sense as [N, C, H, W].
 
     That is: with more than four channels, on images of at most four rows, or that would be square and have more rows
     the other way round.
     """
-    _, height, width, channels = shape
+    height, width, channels = shape[-3:]
     if channels > 4 and (height <= 4 < width or (height < width == channels)):
         raise ValueError(
             f"{name} has shape {tuple(shape)}, {height}x{width} pixels with {channels} channels, which looks like "
-            "[N, C, H, W]: move the channels last with np.moveaxis(images, 1, -1)"
+            f"[N, C, H, W]: move the channels last with np.moveaxis(images, {len(shape) - 3}, -1)"
         )
 
 

@@ -59,4 +59,4 @@ def check_npy(shape: tuple[int, ...]) -> None:
         raise ValueError(
             f"its shape is {shape}: save an image [H, W] or [H, W, C]; an .npz holds many, as [N, H, W, C]"
         )
-    check_channels_last((1, *shape), "it")
+    check_channels_last(shape, "it")
