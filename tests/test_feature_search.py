@@ -88,6 +88,9 @@ def test_the_space_follows_the_size_of_the_images_and_lists_that_are_given_stay(
     assert of_photographs.inputs == ("shallow", "deep", "both")
     assert of_photographs.channels == (3,)
     assert of_photographs.depths == (1, 2)
+    asked = SearchConfig(num_layers=3, inputs=("pixels",), distances=("l1", "l2", "l21", "ssim"))
+    given = asked.search_space((224, 224, 3))  # the paper's values count as any others
+    assert (given.num_layers, given.min_layers, given.inputs, given.distances) == (3, 1, ("pixels",), asked.distances)
     paper = dataclasses.replace(config, space="paper").search_space((224, 224, 3))
     assert (paper.inputs, paper.depths, paper.num_tokens) == (("pixels",), (3,), 20)
 

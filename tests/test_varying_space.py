@@ -199,7 +199,7 @@ def test_the_space_of_features():
     drawn = [space.to_architecture(tokens) for tokens in np.asarray(space.sample(jax.random.key(0), 60))]
     for what in ("input", "aggregate", "depth"):
         assert len({getattr(architecture, what) for architecture in drawn}) == len(space.values_by_action[what])
-    assert SearchSpace.features(inputs=("deep",), min_layers=None).num_tokens == 2 + 1 + 2 * 6
+    assert SearchSpace.features(inputs=("deep",), min_layers=2).num_tokens == 2 + 1 + 2 * 6
 
 
 # ---- shared weights and costs ------------------------------------------------------------------------------------

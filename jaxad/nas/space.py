@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxad.nas.space_choices import FEATURE_CHOICES, SpaceChoices
+from jaxad.nas.space_choices import FEATURE_CHOICES, PAPER_CHOICES, SpaceChoices
 from jaxad.nn.actions import ACTIONS, EXTRA_ACTIONS, OPTIONAL_ACTIONS, Action, check_positive, known_actions
 from jaxad.nn.architecture import Architecture, Layer
 from jaxad.types import Array, Key
@@ -41,6 +41,9 @@ class SearchSpace(SpaceChoices):
     """
 
     def __post_init__(self) -> None:
+        for name, default in PAPER_CHOICES.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, default)
         check_positive("num_layers", self.num_layers)
         if self.min_layers is not None:
             check_positive("min_layers", self.min_layers)
@@ -70,8 +73,8 @@ class SearchSpace(SpaceChoices):
 
     @classmethod
     def features(cls, **changes: Any) -> "SearchSpace":
-        """The space of `FEATURE_CHOICES`, with changed fields; raises as the constructor does."""
-        return cls(**FEATURE_CHOICES | changes)
+        """The space of `FEATURE_CHOICES`, its fields changed to those that are not None; raises as the constructor."""
+        return cls(**FEATURE_CHOICES | {name: value for name, value in changes.items() if value is not None})
 
     def _tuple(self, field: str) -> tuple:
         values = getattr(self, field)

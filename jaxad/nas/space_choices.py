@@ -1,4 +1,4 @@
-"""What search spaces are made of: the lists that a space chooses from, as settings with the paper's as defaults."""
+"""What search spaces are made of: the lists that a space chooses from, as settings, and what they are by default."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,38 +6,43 @@ from typing import Any
 
 from jaxad.nn.actions import ACTIONS, OPTIONAL_ACTIONS
 
-_STANDARD = {action.name: action.standard for action in (*ACTIONS, *OPTIONAL_ACTIONS)}
+PAPER_CHOICES: Mapping[str, Any] = {
+    "num_layers": 3,
+    "extra": (),
+    **{action.plural: action.standard for action in (*ACTIONS, *OPTIONAL_ACTIONS)},
+}
+"""The paper's `SearchSpace`: what is not set."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpaceChoices:
-    """What a search space is made of; settings of a search have these fields, too."""
+    """What a search space is made of; settings of a search have these fields, too. None is what its kind has."""
 
-    num_layers: int = 3
-    """Number of encoder layers N, the most where it varies; the paper's space has architectures of 6N + 2 tokens."""
+    num_layers: int | None = None
+    """Number of encoder layers N, the most where it varies; by default 3, and 2 in a space of features."""
     min_layers: int | None = None
-    """If it is set, the depth is searched, too, from this to --num-layers; by default all have --num-layers."""
-    hypotheses: tuple[str, ...] = _STANDARD["hypothesis"]
-    """Anomaly hypotheses to choose from (REG of Eq. 2)."""
-    distances: tuple[str, ...] = _STANDARD["distance"]
-    """Distances between reconstruction and image to choose from (DIST of Eq. 2)."""
-    inputs: tuple[str, ...] = _STANDARD["input"]
-    """What children see, to choose from: pixels, or features of a fixed network (shallow, deep, both)."""
-    aggregates: tuple[str, ...] = _STANDARD["aggregate"]
-    """How the map of a distance becomes a score, to choose from: mean is the distance itself; max, or the top 1 %."""
-    channels: tuple[int, ...] = _STANDARD["channels"]
-    """Numbers of output channels to choose from. They are chosen for every layer, as are the flags below."""
-    kernels: tuple[int, ...] = _STANDARD["kernel"]
-    """Sizes of convolution kernels to choose from; odd."""
-    pools: tuple[str, ...] = _STANDARD["pool"]
-    """Kinds of pooling to choose from."""
-    pool_kernels: tuple[int, ...] = _STANDARD["pool_kernel"]
-    """Sizes and strides of pooling to choose from; odd, and 1 keeps the resolution."""
-    norms: tuple[str, ...] = _STANDARD["norm"]
-    """Normalisations to choose from."""
-    activations: tuple[str, ...] = _STANDARD["activation"]
-    """Activation functions to choose from."""
-    extra: tuple[str, ...] = ()
+    """If set, the depth is searched, too, from this to --num-layers; by default so from 1 in a space of features."""
+    hypotheses: tuple[str, ...] | None = None
+    """Anomaly hypotheses to choose from (REG of Eq. 2); by default density, cluster, centroid and reconstruction."""
+    distances: tuple[str, ...] | None = None
+    """Distances to choose from (DIST of Eq. 2); by default l1, l2, l21 and ssim, the last of images alone."""
+    inputs: tuple[str, ...] | None = None
+    """What children see, to choose from: pixels, or shallow, deep, both, features of a fixed network."""
+    aggregates: tuple[str, ...] | None = None
+    """How the map of a distance becomes a score, to choose from: mean (by default alone for pixels), max, top (1 %)."""
+    channels: tuple[int, ...] | None = None
+    """Numbers of output channels to choose from, for every layer as all below; by default 3 8 16 32 64 128 256."""
+    kernels: tuple[int, ...] | None = None
+    """Sizes of convolution kernels to choose from; odd, by default 1 3 5 7, of features 1 3."""
+    pools: tuple[str, ...] | None = None
+    """Kinds of pooling to choose from; by default max and average."""
+    pool_kernels: tuple[int, ...] | None = None
+    """Sizes and strides of pooling to choose from; odd, 1 keeps the size; by default 1 3 5 7, of features 1 3."""
+    norms: tuple[str, ...] | None = None
+    """Normalisations to choose from; by default none, batch and instance."""
+    activations: tuple[str, ...] | None = None
+    """Activation functions to choose from; by default the eight of the paper."""
+    extra: tuple[str, ...] | None = None
     """Names of further actions to decide, beyond the paper's eight (see `jaxad.nn.actions`)."""
 
 

@@ -9,7 +9,7 @@ from jaxad.data import Task
 from jaxad.data.fitting import SMALL
 from jaxad.methods.common.patch_features import FeatureConfig
 from jaxad.nas.space import SearchSpace
-from jaxad.nas.space_choices import FEATURE_CHOICES, SpaceChoices
+from jaxad.nas.space_choices import SpaceChoices
 from jaxad.nas.strategies.autoad import AutoADConfig
 from jaxad.nas.strategies.registry import STRATEGIES
 from jaxad.nas.trial import MIN_BATCH, TrialConfig
@@ -30,7 +30,7 @@ class SearchConfig(SpaceChoices):
     # ---- the search
     space: Literal["auto", "paper", "features"] = "auto"
     """Search space: the paper's, of pixels, one of features, or auto: that of features for images beyond 64 pixels.
-    Flags from --num-layers to --extra change it; in a space of features their default values stand for its own."""
+    Flags from --num-layers to --extra change it, whatever kind it is."""
     features: FeatureConfig = dataclasses.field(default_factory=FeatureConfig)
     """Network whose features children and rivals see."""
     rivals: tuple[str, ...] = ("auto",)
@@ -99,15 +99,15 @@ class SearchConfig(SpaceChoices):
         return next((dataclasses.asdict(value) for value in fields if kind and isinstance(value, kind)), {})
 
     def search_space(self, image_shape: Sequence[int]) -> SearchSpace:
-        """The space for images [H, W, C]: lists that are left at their defaults are those of its kind."""
+        """The space for images [H, W, C]: lists that are not given are those of its kind."""
         kind = self.space
         if kind == "auto":
             kind = "features" if max(image_shape[:2]) > SMALL else "paper"
         if kind != "features":
             return SearchSpace.of(self)
-        default = SpaceChoices()
-        left = {name: v for name, v in FEATURE_CHOICES.items() if getattr(self, name) == getattr(default, name)}
-        return SearchSpace(**{field.name: getattr(self, field.name) for field in dataclasses.fields(default)} | left)
+        return SearchSpace.features(
+            **{field.name: getattr(self, field.name) for field in dataclasses.fields(SpaceChoices)}
+        )
 
     def trial_config(self, task: Task | None = None) -> TrialConfig:
         """How one child trains and is rewarded, in batches of at most as many images as a task has to train on."""
