@@ -214,7 +214,10 @@ def test_they_can_be_found_and_not_by_brightness_alone():
 
 def test_results_say_that_anomalies_were_made(rng):
     """First of all notes, in results.json and the report."""
-    evaluation = SimpleNamespace(pixels=None, threshold=thresholds.fixed(0.5), test={})
+    scores = np.arange(4.0)
+    evaluation = SimpleNamespace(
+        pixels=None, threshold=thresholds.fixed(0.5), test={}, valid_scores=scores, test_scores=scores
+    )
     made = data.good_alone(good(rng, 20))
     real = data.load_task("digits", limit=50)
     notes = [task_results(task, evaluation, seed=0, notes=["mine"])["notes"] for task in (made, real)]

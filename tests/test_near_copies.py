@@ -110,6 +110,27 @@ def test_the_table_of_a_task_names_pairs_in_different_parts(tmp_path, rng):
     assert all(f"again{i}.jpg and train " in line for i in range(3))
 
 
+def test_a_picture_in_both_classes_is_named_also_where_it_was_encoded_anew(tmp_path, rng):
+    good, bad = parts_of_a_machine(rng, 40), parts_of_a_machine(rng, 12)
+    bad[:, 10:18, 10:18] = np.minimum(bad[:, 10:18, 10:18], 200) + 55
+    near = good[:6].copy()  # the same things, with a small defect
+    near[:, 20:22, 5:9] = 255
+    for kind, images in (("good", good), ("bad", np.concatenate([bad, near]))):
+        (tmp_path / kind).mkdir()
+        for i, image in enumerate(images):
+            Image.fromarray(image[..., 0]).save(tmp_path / kind / f"{i:03d}.png")
+    spec = f"folder:{tmp_path}"
+    assert "contradiction" not in data.table(data.load_task(spec))
+    for i in range(4):
+        Image.fromarray(bad[i, ..., 0]).save(tmp_path / "good" / f"z{i}.jpg", quality=90)
+    task = data.load_task(spec)
+    assert task.details["near_contradictions"]["pairs"] == 4
+    (line,) = (line for line in data.table(task).splitlines() if "contradiction" in line)
+    assert "4 pairs of a normal and an anomalous image are nearly equal" in line
+    assert "bad/00" in line
+    assert "good/z" in line
+
+
 @pytest.mark.data
 @pytest.mark.skipif("JAXAD_MVTEC_DIR" not in os.environ, reason="JAXAD_MVTEC_DIR is not set")
 def test_real_photographs_are_no_copies_of_each_other():

@@ -207,7 +207,8 @@ def _said(task: Task, fit: str, normal_by_name: str = "", *, own: bool) -> Task:
     """
     more = {"normal_by_name": normal_by_name} if normal_by_name else {}
     if own:
-        more |= near_details([(name, part.images, part.labels, part.ids) for name, part in parts(task).items()])
+        images = [(name, part.images, part.labels, part.ids) for name, part in parts(task).items()]
+        more |= near_details(images, across="made" not in task.details)  # what is made may be hard to see
     return task._replace(details=task.details | {"fit": fit} | more)
 
 

@@ -18,6 +18,7 @@ PLAIN = 2.5  # levels: the least deviation within an image that shows enough to 
 NEIGHBOUR, RATIO = 10, 0.35  # which neighbour's distance a near-copy's is compared with, and its largest share of that
 TYPICAL, NEAR = 0.1, 1.5  # of the median distance, and levels: also a near-copy, be it one of many
 AGREEMENT, SMOOTH = 0.4, 1.0  # least correlation of details, and levels of their deviation below which there are none
+NOWHERE = 12.0  # levels by which none of 16x16 cells may differ, where one image is normal and one anomalous
 BLOCK = 512  # images that are compared with all others at once
 MOST = 4000  # images of a kind that are compared for the table of a task
 NAMED = 3  # pairs that it names
@@ -85,33 +86,50 @@ def near_copies(thumbs: np.ndarray, groups: Sequence[int] | np.ndarray) -> list[
     return sorted(found)
 
 
-def near_details(parts: Sequence[tuple[str, np.ndarray, np.ndarray, np.ndarray]]) -> dict[str, Any]:
-    """What there is to say, in the details of a task, of images nearly equal to some of another part and the same kind.
+def near_details(
+    parts: Sequence[tuple[str, np.ndarray, np.ndarray, np.ndarray]], *, across: bool = True
+) -> dict[str, Any]:
+    """What there is to say, in the details of a task, of images that are nearly equal.
+
+    Of one kind those in different parts count; of a normal and an anomalous image, which may differ by a small defect,
+    those that nowhere differ by more than a codec makes them.
 
     Args:
       parts: name, images, labels (0 is normal) and ids of each. Kinds of more than 4,000 images are not looked through.
+      across: whether normal and anomalous images are compared.
     """
-    named = []
+    numbers = np.repeat(np.arange(len(parts)), [len(images) for _, images, _, _ in parts])
+    labels = np.concatenate([each for _, _, each, _ in parts])
+    names = [f"{part} {name}" for part, _, _, ids in parts for name in ids]
+    if np.bincount(labels, minlength=2).max() > MOST:
+        return {}
+    thumbs = np.concatenate([thumbnails(images) for _, images, _, _ in parts])
+    alike, both = [], []
     for label in (0, 1):
-        chosen = [(name, images[labels == label], ids[labels == label]) for name, images, labels, ids in parts]
-        chosen = [part for part in chosen if len(part[1])]
-        if not 3 <= sum(len(images) for _, images, _ in chosen) <= MOST:
-            continue
-        groups = np.repeat(np.arange(len(chosen)), [len(images) for _, images, _ in chosen])
-        names = [f"{kind} {name}" for kind, _, ids in chosen for name in ids]
-        thumbs = np.concatenate([thumbnails(images) for _, images, _ in chosen])
-        named += [f"{names[near.second]} and {names[near.first]}" for near in near_copies(thumbs, groups)]
-    return {"near_copies": {"pairs": len(named), "named": named[:NAMED]}} if named else {}
+        chosen = np.flatnonzero(labels == label)
+        alike += [(chosen[near.first], chosen[near.second]) for near in near_copies(thumbs[chosen], numbers[chosen])]
+    if across:
+        pairs = near_copies(thumbs, labels)
+        both = [(one, other) for one, other, _ in pairs if _farthest(thumbs[one] - thumbs[other]) <= NOWHERE]
+    found = {"near_copies": alike, "near_contradictions": both}
+    return {
+        kind: {"pairs": len(pairs), "named": [f"{names[other]} and {names[one]}" for one, other in pairs[:NAMED]]}
+        for kind, pairs in found.items()
+        if pairs
+    }
 
 
 def near_lines(details: dict[str, Any]) -> list[str]:
     """The same in words, for the table of the task."""
-    found = details.get("near_copies")
-    if not found:
-        return []
-    more = f" and {found['pairs'] - len(found['named'])} more" if found["pairs"] > len(found["named"]) else ""
-    pairs = ", ".join(found["named"])
-    return [f"near-copies: {found['pairs']} pairs of images in different parts are nearly equal ({pairs}{more})"]
+    lines = []
+    for kind, head, what in (
+        ("near_copies", "near-copies", "pairs of images in different parts are nearly equal"),
+        ("near_contradictions", "contradiction", "pairs of a normal and an anomalous image are nearly equal"),
+    ):
+        if found := details.get(kind):
+            more = f" and {found['pairs'] - len(found['named'])} more" if found["pairs"] > len(found["named"]) else ""
+            lines.append(f"{head}: {found['pairs']} {what} ({', '.join(found['named'])}{more})")
+    return lines
 
 
 def _agree(one: np.ndarray, other: np.ndarray) -> bool:
@@ -119,6 +137,12 @@ def _agree(one: np.ndarray, other: np.ndarray) -> bool:
     one, other = (blocks - blocks.mean((1, 3), keepdims=True) for blocks in (one, other))
     deviations = one.std(), other.std()
     return max(deviations) < SMOOTH or (one * other).mean() >= AGREEMENT * deviations[0] * deviations[1]
+
+
+def _farthest(difference: np.ndarray) -> float:
+    """The largest difference of two thumbnails in one of 16x16 cells."""
+    half = FINE // 2
+    return float(np.abs(difference.reshape(half, 2, half, 2).mean((1, 3))).max())
 
 
 def _own(small: np.ndarray) -> np.ndarray:
