@@ -336,6 +336,21 @@ def test_what_pillow_writes_is_read_as_imageio_reads_it(tmp_path, rng, form):
             assert file.suffix in IMAGE_SUFFIXES
 
 
+def test_jpeg_2000_keeps_16_bits_of_grey_and_refuses_them_of_colour(tmp_path, rng):
+    pixels = bits(rng, 16, 32, 24)
+    Image.fromarray(pixels).save(tmp_path / "x.jp2", irreversible=False)
+    np.testing.assert_array_equal(read(tmp_path / "x.jp2").pixels[..., 0], pixels)
+    colour = bits(rng, 8, 32, 24, 3)
+    Image.fromarray(colour).save(tmp_path / "x.j2k", irreversible=False)
+    np.testing.assert_array_equal(read(tmp_path / "x.j2k").pixels, colour)
+    content = bytearray((tmp_path / "x.j2k").read_bytes())
+    assert content[42] == 7  # one less than the bits of the first channel
+    content[42] = 11
+    (tmp_path / "x.j2k").write_bytes(content)
+    with pytest.raises(ValueError, match=r"x\.j2k as an image \(it is JPEG 2000 of 12 bits and several channels"):
+        data.decode(tmp_path / "x.j2k")
+
+
 @pytest.mark.parametrize("colour", [False, True])
 @pytest.mark.parametrize("words", [False, True])
 def test_netpbm_of_many_bits(tmp_path, rng, colour, words):

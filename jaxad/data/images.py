@@ -11,6 +11,7 @@ from jaxad._utils.memory import check_memory
 IMAGE_SUFFIXES = frozenset(
     {
         *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".bmp", ".dib", ".gif"),
+        *(".jp2", ".j2k"),
         *(".pbm", ".pgm", ".ppm", ".pnm", ".tif", ".tiff", ".npy", ".dcm", ".dicom"),
     }
 )

@@ -44,6 +44,10 @@ def read(image: Image.Image, source: bytes | Path, keep_alpha: bool = False) -> 
     form, mode = image.format, image.mode
     if form != "MPO" and getattr(image, "is_animated", False):
         raise several(image.n_frames, "frames")
+    if form == "JPEG2000" and mode != "L" and not mode.startswith("I") and (depth := _bits_of_jpeg2000(source)) > 8:
+        raise ValueError(
+            f"it is JPEG 2000 of {depth} bits and several channels, of which 8 would be kept: save a TIFF"
+        )
     if mode in ("L", "RGB") and not (form == "PNG" and image.tile and image.tile[0][3] in DEEP_PNG):
         # What `asarray` has, in two thirds of its time. An orientation may come after the pixels.
         width, height = image.size
@@ -83,6 +87,13 @@ def _converted(image: Image.Image, source: bytes | Path, keep_alpha: bool) -> St
         image = image.convert("RGBA")
     pixels = np.asarray(image.convert("L" if mode in ("1", "LA") else "RGB"))
     return Stored(pixels if pixels.ndim == 3 else pixels[..., None], "uint8", had_alpha=alpha, alpha=seen)
+
+
+def _bits_of_jpeg2000(source: bytes | Path) -> int:
+    """Bits of the first channel, by the codestream's first marker segment (ISO 15444-1, A.5.1: SOC, then SIZ)."""
+    data = source if isinstance(source, bytes) else source.read_bytes()
+    at = data.index(b"\xff\x4f\xff\x51")
+    return (data[at + 42] & 0x7F) + 1
 
 
 def _deep_png(source: bytes | Path, form: str) -> np.ndarray:
