@@ -134,6 +134,14 @@ def test_a_child_of_its_own_has_the_shapes_of_a_share_of_omega():
         assert jax.tree.map(np.shape, made) == jax.tree.map(np.shape, params_of(architecture))
 
 
+def test_gradients_are_clipped_value_by_value():
+    transformation = make_optimiser(ChildConfig(optimiser="sgd", learning_rate=0.5, clip=0.2), 100)
+    gradients = {"large": jnp.float32([3.0, -0.5, 0.1]), "small": jnp.float32([0.1, -0.1])}
+    updates, _ = transformation.update(gradients, transformation.init(gradients), gradients)
+    np.testing.assert_allclose(updates["large"], [-0.1, 0.1, -0.05], rtol=1e-5)
+    np.testing.assert_allclose(updates["small"], [-0.05, 0.05], rtol=1e-5)
+
+
 @pytest.mark.parametrize("optimiser", ["adam", "sgd"])
 def test_step_sizes_drop_at_half_and_at_three_quarters(optimiser):
     """Under a constant gradient of one Adam moves by its step size, momentum by a known sum."""
@@ -158,6 +166,7 @@ def test_a_single_step_has_the_full_step_size():
     ("options", "message"),
     [
         ({"optimiser": "rmsprop"}, "optimiser is 'rmsprop'; choose one of adam, sgd"),
+        ({"clip": 0.0}, r"clip is 0\.0; give a positive number"),
         ({"learning_rate": 0.0}, "learning_rate is 0.0; give a positive number"),
         ({"learning_rate": float("nan")}, "learning_rate is nan"),
         ({"learning_rate": float("inf")}, "learning_rate is inf"),

@@ -35,7 +35,8 @@ DRAW = np.random.default_rng(4918)
 TOKENS = np.stack([DRAW.integers(0, choices, 5) for choices in SPACE.choices_per_token], axis=1)
 CHILDREN = [SPACE.to_architecture(tokens) for tokens in TOKENS]
 SHARED = supernet.init(np.random.default_rng(1), SPACE, SHAPE[2])
-SGD = TrialConfig(steps=4, batch_size=16, fit_images=32, child=ChildConfig(optimiser="sgd", learning_rate=0.05))
+CLIPPED = ChildConfig(optimiser="sgd", learning_rate=0.05, clip=0.1)  # which clips a part of them
+SGD = TrialConfig(steps=4, batch_size=16, fit_images=32, child=CLIPPED)
 ADAM = TrialConfig(steps=4, batch_size=16, fit_images=32, child=ChildConfig(optimiser="adam", learning_rate=0.003))
 
 

@@ -59,6 +59,8 @@ class SearchConfig(SpaceChoices):
     """Learning rate of children, divided by 10 at 50 % and at 75 % of their steps."""
     regulariser: float = 0.1
     """Weight of the hypothesis relative to the distance (Eq. 2 of AutoAD has 1)."""
+    clip: float | None = None
+    """Largest absolute value of a gradient of a child, such as 0.1; None clips nothing, as the paper."""
     executor: Literal["auto", "sequential", "vmapped"] = "auto"
     """Who trains children: one by one (best on a CPU), or those of equal shape side by side (best on a GPU or TPU)."""
 
@@ -112,7 +114,7 @@ class SearchConfig(SpaceChoices):
     def trial_config(self, task: Task | None = None) -> TrialConfig:
         """How one child trains and is rewarded, in batches of at most as many images as a task has to train on."""
         child = ChildConfig(
-            optimiser=self.optimiser, learning_rate=self.learning_rate, regulariser=self.regulariser
+            optimiser=self.optimiser, learning_rate=self.learning_rate, regulariser=self.regulariser, clip=self.clip
         )  # fmt: skip
         most = self.batch_size if task is None else max(MIN_BATCH, len(task.train.images))
         return TrialConfig(steps=self.steps, batch_size=min(self.batch_size, most), reward=self.reward, child=child)

@@ -36,6 +36,8 @@ class ChildConfig:
     """Step size, divided by 10 at 50 % and again at 75 % of the steps, as in the paper."""
     regulariser: float = 0.1
     """Weight lambda of the hypothesis in loss and score; Eq. 2 has 1."""
+    clip: float | None = None
+    """Largest absolute value of a gradient, which is cut off there; the paper clips nothing."""
 
     def __post_init__(self) -> None:
         if self.optimiser not in OPTIMISERS:
@@ -44,15 +46,17 @@ class ChildConfig:
             raise ValueError(f"learning_rate is {self.learning_rate}; give a positive number such as 0.003")
         if not 0 <= self.regulariser < float("inf"):
             raise ValueError(f"regulariser is {self.regulariser}; give a number from 0 upwards, such as 0.1")
+        if self.clip is not None and not 0 < self.clip < float("inf"):
+            raise ValueError(f"clip is {self.clip}; give a positive number such as 0.1, or None to clip nothing")
 
 
 def make_optimiser(config: ChildConfig, steps: int) -> optax.GradientTransformation:
     """The optimiser of a child that trains for `steps` steps."""
     drops = {boundary: 0.1 for boundary in {steps // 2, 3 * steps // 4} if boundary > 0}
     schedule = optax.piecewise_constant_schedule(config.learning_rate, drops)
-    if config.optimiser == "adam":
-        return optax.adam(schedule)
-    return optax.sgd(schedule, momentum=0.9)
+    optimiser = optax.adam(schedule) if config.optimiser == "adam" else optax.sgd(schedule, momentum=0.9)
+    # Value by value: executors keep a child's weights in other arrays than a child by itself has.
+    return optimiser if config.clip is None else optax.chain(optax.clip(config.clip), optimiser)
 
 
 class Parts(NamedTuple):
