@@ -9,6 +9,7 @@ from PIL import Image
 
 from jaxad._utils.tree import with_fields
 from jaxad.data import digits
+from jaxad.data.batches import as_float, to_float
 from jaxad.data.lazy import find_images
 from jaxad.methods import DETECTORS
 from jaxad.metrics.image import auroc
@@ -136,7 +137,7 @@ def test_garbage_scores_higher_than_training_images_and_nothing_is_clamped(train
 
 @pytest.mark.parametrize("trained", cases_of(-1), indirect=True)
 def test_jit_changes_nothing(trained):  # for one case each: without jit every operation is compiled by itself
-    images, detector = scaled(GARBAGE), trained.detector._replace(stage=None)  # with one, features are rounded
+    images, detector = scaled(GARBAGE), trained.detector
     compiled = score_images(detector, trained.state, GARBAGE)
     np.testing.assert_allclose(compiled, detector.score(trained.state, images), rtol=1e-4, atol=1e-4)
     if detector.score_map is not None:
@@ -155,11 +156,17 @@ def test_a_score_is_the_same_to_the_bit_alone_and_in_any_batch_and_order(trained
                 found = function(trained.detector, trained.state, images[mixed[start : start + size]], size)
                 np.testing.assert_array_equal(found, some[start : start + size])
         np.testing.assert_array_equal(function(trained.detector, trained.state, images[mixed]), every[mixed])
-        floats = images[mixed[:7]].astype(np.float32) / 255
+        floats = as_float(images[mixed[:7]])
         np.testing.assert_array_equal(function(trained.detector, trained.state, floats), some[:7])
         if trained.detector.stage is not None:
             with remembering():
                 np.testing.assert_array_equal(function(trained.detector, trained.state, images[mixed[:14]]), some)
+
+
+def test_stored_images_are_the_same_numbers_on_the_host():
+    levels = np.arange(256, dtype=np.uint8)
+    np.testing.assert_array_equal(as_float(levels), jax.jit(to_float)(levels))
+    np.testing.assert_allclose(as_float(levels), levels / 255, rtol=1e-7)
 
 
 def test_training_and_calibration_are_deterministic(trained):

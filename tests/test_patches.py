@@ -109,9 +109,7 @@ def test_the_score_is_the_distance_of_the_worst_patch(bank):
     patches = patches_of(config.features, state, BRICK[64:72])
     assert patches.shape == (8, 16, 16, 24)
     standardised = (patches - np.asarray(state.centre)) / np.asarray(state.scale)
-    seen = maps_of(detector.stage, state, BRICK[64:72])  # in half precision
-    np.testing.assert_allclose(seen, standardised, rtol=2**-10, atol=2e-3)
-    distances = np.linalg.norm(seen[:, :, :, None].astype(np.float32) - np.asarray(state.inner.bank), axis=4).min(3)
+    distances = np.linalg.norm(standardised[:, :, :, None] - np.asarray(state.inner.bank), axis=4).min(3)
     np.testing.assert_allclose(score_images(detector, state, BRICK[64:72], 8), distances.max((1, 2)), rtol=1e-3)
     expected = jax.jit(to_pixels, static_argnums=(1, 2))(distances, (32, 32), config.blur)
     np.testing.assert_allclose(map_images(detector, state, BRICK[64:72], 8), expected, rtol=1e-3, atol=1e-4)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jaxad.types import Array, Key
@@ -78,3 +79,8 @@ def map_batches(function: Callable[[Array], Array], images: Array, batch_size: i
 def to_float(images: Array) -> Array:
     """Stored images as float32 in [0, 1]."""
     return images.astype(jnp.float32) / 255.0 if images.dtype == jnp.uint8 else images.astype(jnp.float32)
+
+
+def as_float(images: np.ndarray) -> np.ndarray:
+    """`to_float` on the host, to the bit: XLA multiplies by 1/255 where NumPy would divide."""
+    return images * np.float32(1 / 255) if images.dtype == np.uint8 else images.astype(np.float32, copy=False)

@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxad.data.batches import as_float
 from jaxad.data.depth import ALONE, Depth
 from jaxad.data.fitting import fit_images
-from jaxad.data.images import to_channels, to_dtype
+from jaxad.data.images import to_channels
 from jaxad.data.lazy import THREADS, LazyImage, read_ahead
 from jaxad.data.tiles import Tiling, assemble, cut, grid_of, tiles_wanted
 from jaxad.metrics.thresholds import Threshold, decide
@@ -133,4 +134,4 @@ def map_image(loaded: LoadedDetector, pixels: np.ndarray, tiling: Tiling = None,
 
 def _by_batches(function, arrays: list[np.ndarray], batch_size: int) -> np.ndarray:
     """What a function of (images, batch size) makes of arrays of images."""
-    return function(np.concatenate([to_dtype(array, np.float32) for array in arrays]), batch_size)
+    return function(np.concatenate([as_float(array) for array in arrays]), batch_size)

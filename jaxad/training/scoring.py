@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxad._utils.compile import kernel_options
 from jaxad._utils.validate import check_whole
-from jaxad.data.images import to_dtype
+from jaxad.data.batches import as_float
 from jaxad.training.staged import filled, is_remembering, maps_of
 from jaxad.types import Array, Detector, Stage, State
 
@@ -33,8 +33,8 @@ def score_images(detector: Detector, state: State, images: Array | np.ndarray, b
 
     Returns:
       Raw scores [N] float32, higher = more anomalous, neither clamped nor rescaled: only scores of one state compare.
-      On a CPU an image has the same score to the bit alone, in any batch and in any order, stored as uint8 or as what
-      float32 makes of it. What is anomalous says a threshold, see `jaxad.evaluate`.
+      On a CPU an image has the same score to the bit alone, in any batch and in any order. What is anomalous says a
+      threshold, see `jaxad.evaluate`.
 
     Raises:
       ValueError: images of another form than [N, H, W, C], or a batch size below 1.
@@ -94,7 +94,8 @@ def _scored(
     function = _after_stage(stage, None if function is detector.score else tuple(images.shape[1:3]))
     found = []
     for start in range(0, len(images), batch_size):
-        maps = maps_of(stage, state, images[start : start + batch_size], kept=is_remembering())
+        some = images[start : start + batch_size]
+        maps = maps_of(stage, state, some, kept=is_remembering(), dtype=np.float32)
         found.append(_by_programs(function, state.inner, maps, stage.inner.together))
     return np.concatenate(found)
 
@@ -108,8 +109,7 @@ def _by_programs(
     together = max(1, min(together, 2 ** (fitting.bit_length() - 1) if fitting else 1))
     run, state, found = _compiled(function), jax.device_put(state), []
     for start in range(0, len(images), together):
-        # Always float32, made here: what XLA makes of division by 255 differs from what NumPy does in the last bit.
-        some = to_dtype(images[start : start + together], np.float32)
+        some = as_float(images[start : start + together])  # made here, so that stored types share programs and bits
         found.append(run(state, filled(some, together)))
     return np.concatenate(jax.device_get(found))[: len(images)]
 

@@ -1,8 +1,8 @@
 """Training and scoring of detectors whose first part is fixed: that part runs once an image, on the host's loop.
 
 Inside a compiled loop convolutions lose threads on CPU, and a network that is never trained would run again in every
-step. So the outputs of a stage are computed here, a few images at a time, kept in half precision by the content of the
-image, and the rest of a detector trains and scores on them as if they were images.
+step. So the outputs of a stage are computed here and kept by the content of the image. The rest of a detector has them
+as if they were images: it scores them as they are, and trains on them in half precision.
 """
 
 import contextlib
@@ -22,8 +22,7 @@ from safetensors.numpy import save as render
 
 from jaxad._utils.compile import kernel_options
 from jaxad._utils.files import write_atomic
-from jaxad.data.batches import to_float
-from jaxad.data.images import to_dtype
+from jaxad.data.batches import as_float, to_float
 from jaxad.types import Array, Detector, Key, Params, Stage, StagedState
 
 KEPT_TOGETHER = 8  # images whose outputs are in one file
@@ -130,17 +129,17 @@ def stage_batch() -> int:
 
 
 def computed(stage: Stage, network: Params, images: np.ndarray) -> Outputs:
-    """What a stage makes of images [N, H, W, C], as float16 arrays [N, ...]."""
+    """What a stage makes of images [N, H, W, C], as float32 arrays [N, ...]."""
     run, size, found = _compiled(stage.outputs), stage_batch(), []
     for start in range(0, len(images), size):
-        found.append(run(network, filled(to_dtype(images[start : start + size], np.float32), size)))
+        found.append(run(network, filled(as_float(images[start : start + size]), size)))
     return tuple(np.concatenate(parts)[: len(images)] for parts in zip(*jax.device_get(found), strict=True))
 
 
 def outputs_of(stage: Stage, network: Params, images: Array | np.ndarray) -> list[Outputs]:
-    """What a stage makes of each image [H, W, C] of [N, H, W, C], as float16 arrays; computed where it is not known."""
+    """What a stage makes of each image [H, W, C] of [N, H, W, C], as float32 arrays; computed where it is not known."""
     cache = _cache()
-    images, prefix = np.asarray(images), blake2b(stage.name.encode(), digest_size=16)
+    images, prefix = np.asarray(images), blake2b(f"float32 {stage.name}".encode(), digest_size=16)
     for leaf in jax.tree.leaves(network):
         prefix.update(np.ascontiguousarray(leaf))
     digests = [_digest(prefix.digest(), image) for image in images]
@@ -165,7 +164,7 @@ def assembled(stage: Stage, outputs: list[Outputs]) -> Iterator[np.ndarray]:
     assemble, size = jax.jit(stage.assemble), stage_batch()
     for start in range(0, len(outputs), size):
         some = outputs[start : start + size]
-        stacked = tuple(np.stack(arrays).astype(np.float32) for arrays in zip(*some, strict=True))
+        stacked = tuple(np.stack(arrays) for arrays in zip(*some, strict=True))
         yield np.asarray(assemble(tuple(filled(array, size) for array in stacked)))[: len(some)]
 
 
@@ -191,12 +190,18 @@ def prepare(stage: Stage, key: Key, images: Array | np.ndarray) -> tuple[Prepare
 
 
 def maps_of(
-    stage: Stage, fixed: Prepared | StagedState, images: Array | np.ndarray, *, kept: bool = True
+    stage: Stage,
+    fixed: Prepared | StagedState,
+    images: Array | np.ndarray,
+    *,
+    kept: bool = True,
+    dtype: type[np.floating] = np.float16,
 ) -> np.ndarray:
-    """What `inner` sees of images: maps [N, h, w, F] float16, of outputs that are kept or made for this alone."""
+    """What `inner` sees of images: maps [N, h, w, F], of outputs that are kept or made for this alone."""
     if kept:
-        return _maps(stage, fixed, outputs_of(stage, fixed.network, images))
-    return _maps(stage, fixed, list(zip(*computed(stage, fixed.network, np.asarray(images)), strict=True)))
+        return _maps(stage, fixed, outputs_of(stage, fixed.network, images), dtype)
+    outputs = computed(stage, fixed.network, np.asarray(images))
+    return _maps(stage, fixed, list(zip(*outputs, strict=True)), dtype)
 
 
 def fit_staged(
@@ -217,9 +222,11 @@ def fit_staged(
     return StagedState(*jax.tree.map(jnp.asarray, fixed), inner), history
 
 
-def _maps(stage: Stage, fixed: Prepared | StagedState, outputs: list[Outputs]) -> np.ndarray:
+def _maps(
+    stage: Stage, fixed: Prepared | StagedState, outputs: list[Outputs], dtype: type[np.floating] = np.float16
+) -> np.ndarray:
     centre, scale = np.asarray(fixed.centre), np.asarray(fixed.scale)
-    return np.concatenate([((maps - centre) / scale).astype(np.float16) for maps in assembled(stage, outputs)])
+    return np.concatenate([((maps - centre) / scale).astype(dtype) for maps in assembled(stage, outputs)])
 
 
 def _standard(stage: Stage, outputs: list[Outputs]) -> tuple[np.ndarray, np.ndarray]:
@@ -251,7 +258,4 @@ def _digest(prefix: bytes, image: np.ndarray) -> bytes:
 
 @functools.lru_cache(maxsize=16)
 def _compiled(outputs: Callable[[Params, Array], tuple[Array, ...]]) -> Callable[[Params, Array], tuple[Array, ...]]:
-    def run(network: Params, images: Array) -> tuple[Array, ...]:
-        return jax.tree.map(lambda array: array.astype(jnp.float16), outputs(network, images))
-
-    return jax.jit(run, compiler_options=kernel_options() or None)
+    return jax.jit(outputs, compiler_options=kernel_options() or None)
