@@ -35,8 +35,7 @@ DRAW = np.random.default_rng(4918)
 TOKENS = np.stack([DRAW.integers(0, choices, 5) for choices in SPACE.choices_per_token], axis=1)
 CHILDREN = [SPACE.to_architecture(tokens) for tokens in TOKENS]
 SHARED = supernet.init(np.random.default_rng(1), SPACE, SHAPE[2])
-CLIPPED = ChildConfig(optimiser="sgd", learning_rate=0.05, clip=0.1)  # which clips a part of them
-SGD = TrialConfig(steps=4, batch_size=16, fit_images=32, child=CLIPPED)
+SGD = TrialConfig(steps=4, batch_size=16, fit_images=32, child=ChildConfig(optimiser="sgd", learning_rate=0.05))
 ADAM = TrialConfig(steps=4, batch_size=16, fit_images=32, child=ChildConfig(optimiser="adam", learning_rate=0.003))
 
 
@@ -159,6 +158,17 @@ def test_training_equals_a_plain_loop(trained, index):
     assert_same_training(result, reference(index, job, SGD), job)
     assert (result.reason, result.batch_size) == (None, 16)
     assert 0 < result.seconds < 60
+
+
+@pytest.mark.slow  # programs of its own
+def test_clipped_training_equals_a_plain_loop():
+    clipped = dataclasses.replace(SGD, child=dataclasses.replace(SGD.child, clip=0.1))
+    with make_executor(clipped) as executor:
+        (result,) = executor([job_of(0)])
+    params, losses, reward = reference(0, job_of(0), clipped)
+    assert_same_training(result, (params, losses, reward), job_of(0))
+    unclipped = reference(0, job_of(0), SGD)[0]
+    assert not np.array_equal(params["projection"]["kernel"], unclipped["projection"]["kernel"])
 
 
 def assert_same_training(result, expected, job):

@@ -45,9 +45,7 @@ def read(image: Image.Image, source: bytes | Path, keep_alpha: bool = False) -> 
     if form != "MPO" and getattr(image, "is_animated", False):
         raise several(image.n_frames, "frames")
     if form == "JPEG2000" and mode != "L" and not mode.startswith("I") and (depth := _bits_of_jpeg2000(source)) > 8:
-        raise ValueError(
-            f"it is JPEG 2000 of {depth} bits and several channels, of which 8 would be kept: save a TIFF"
-        )
+        raise ValueError(f"it is JPEG 2000 of {depth} bits and several channels, of which 8 would be kept: save a TIFF")
     if mode in ("L", "RGB") and not (form == "PNG" and image.tile and image.tile[0][3] in DEEP_PNG):
         # What `asarray` has, in two thirds of its time. An orientation may come after the pixels.
         width, height = image.size
