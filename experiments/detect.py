@@ -52,9 +52,9 @@ class Config(cli.PluginConfig):
     batch_size: int = 64
     """Number of images that are scored at a time; less needs less memory."""
     tiles: Tiling = None
-    """Cut images into so many overlapping tiles along each side, or with "auto" those of over 1,000 pixels into one for
-    each thousand; the highest score of a tile is the image's. A detector trained on whole images sees tiles at another
-    scale than it knows: tiles need a detector that was trained on tiles."""
+    """Cut images into so many overlapping tiles along each side (auto: one for each thousand pixels); the highest score
+    of a tile is the image's. By default as in training (--tiles there); a detector of whole images sees tiles at
+    another scale than it knows."""
     watch: bool = False
     """Go on with new images in the folders as they arrive, until Ctrl-C."""
     watch_seconds: float = 2.0
@@ -70,8 +70,8 @@ class Config(cli.PluginConfig):
             raise ValueError("no images to score: name files, folders or .npz archives after the run")
         if self.overlays < 0 or self.batch_size < 1:
             raise ValueError(f"--overlays is {self.overlays} and --batch-size {self.batch_size}; give at least 0 and 1")
-        if self.tiles not in (None, "auto") and self.tiles < 2:
-            raise ValueError(f"--tiles is {self.tiles}; give at least 2, or auto")
+        if self.tiles not in (None, "auto") and self.tiles < 1:
+            raise ValueError(f"--tiles is {self.tiles}; give at least 1, which is whole images, or auto")
         if not self.watch_seconds > 0:
             raise ValueError(f"--watch-seconds is {self.watch_seconds}; give a positive number")
 

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Annotated, Literal
 
-from jaxad._utils.validate import check_share, check_step_fits
+from jaxad._utils.validate import check_at_least, check_share, check_step_fits
 from jaxad.data.checking import Checked, check_data
 from jaxad.data.fitting import Fit
 from jaxad.data.loading import load_task
@@ -45,6 +45,8 @@ class TaskConfig:
     """How images of other shapes get there: stretch, pad (shrunk, with black around) or crop (the middle)."""
     value_range: tuple[float, float] | None = None
     """Values that are black and white in files of more than 8 bits; by default as the files or their values tell."""
+    tiles: int = 1
+    """Cut images into so many overlapping tiles along each side, each an image: small defects keep their pixels."""
     limit: int | None = None
     """Most normal images of all parts together (but those of --test-split); by default 1,500 of files, else all."""
     anomaly_ratio: float | None = None
@@ -80,6 +82,7 @@ class TaskConfig:
         Raises:
           ValueError: what `load_task` and `check_task` refuse.
         """
+        check_at_least(self, "tiles")
         task = load_task(
             self.dataset,
             ood=self.ood,
@@ -89,7 +92,8 @@ class TaskConfig:
             fit=self.fit,
             auto_side=self.auto_side,
             value_range=self.value_range,
-            limit=MOST_FILES if self.limit is None and source_of(self.dataset).files else self.limit,
+            limit=MOST_FILES // self.tiles**2 if self.limit is None and source_of(self.dataset).files else self.limit,
+            tiles=self.tiles,
             anomaly_ratio=self.anomaly_ratio,
             valid_anomalies=self.valid_anomalies,
             test_split=self.test_split,

@@ -14,6 +14,7 @@ from jaxad.data.protocols.given_parts import segmentation
 from jaxad.data.protocols.good_alone import good_alone
 from jaxad.data.protocols.official_test import official_split
 from jaxad.data.protocols.splits import anomalies_wanted, check_options, normal_mask
+from jaxad.data.protocols.tiled import side_to_cut, tiled_task
 from jaxad.data.sources.registry import Choose, Labels, load, source_of
 from jaxad.data.task import Task, parts
 
@@ -39,6 +40,7 @@ def load_task(
     fit: Fit = "stretch",
     auto_side: int = AUTO_SIDE,
     value_range: Sequence[float] | None = None,
+    tiles: int = 1,
     seed: int = 0,
 ) -> Task:
     """Loads image sets and makes an anomaly detection task of them: training, validation and test images.
@@ -78,6 +80,8 @@ def load_task(
       auto_side: side of the squares that they become by default.
       value_range: (low, high), the values that are black and white in files of more than 8 bits; by default what the
         files say, the bits in use, or the least and the greatest value of the training part, see `jaxad.data.depth`.
+      tiles: cut every image into so many overlapping tiles along each side, of the size that images have otherwise, and
+        take each for an image; see `jaxad.data.protocols.tiled`.
       seed: of everything that is drawn; the same seed gives the same task.
 
     Returns:
@@ -98,6 +102,11 @@ def load_task(
     Source: AutoAD, section V. Splitting the `train` part 6:2:2 is our reading of "each set". One class of the official
     training part against the whole test part, and a number of validation anomalies, are the protocols of AGAD and AMA.
     """
+    if tiles != 1:
+        given = {name: value for name, value in locals().items() if name not in ("dataset", "tiles", "image_size")}
+        size = auto_side if image_size == "auto" else image_size
+        larger = None if size is None else tuple(side_to_cut(side, tiles) for side in _pair(size))
+        return tiled_task(load_task(dataset, **given, image_size=larger), tiles)
     ood = [ood] if isinstance(ood, str) else list(ood or ())
     if normal_classes is None or isinstance(normal_classes, str | int):
         normal_classes = [] if normal_classes is None else [normal_classes]
@@ -197,6 +206,10 @@ def load_task(
                 name=f"{loaded.name} ({', '.join(map(str, normal_classes))}) against {'+'.join(ood)}",
             )
     return _said(task, fit, by_name, own=own)
+
+
+def _pair(size: int | Sequence[int]) -> tuple[int, ...]:
+    return (size, size) if isinstance(size, int) else tuple(size)
 
 
 def _said(task: Task, fit: str, normal_by_name: str = "", *, own: bool) -> Task:

@@ -11,7 +11,7 @@ from jaxad.data.depth import ALONE, Depth
 from jaxad.data.fitting import fit_images
 from jaxad.data.images import to_channels
 from jaxad.data.lazy import THREADS, LazyImage, read_ahead
-from jaxad.data.tiles import Tiling, assemble, cut, grid_of, tiles_wanted
+from jaxad.data.tiles import Grid, Tiling, assemble, cut, grid_of, tiles_wanted
 from jaxad.metrics.thresholds import Threshold, decide
 from jaxad.runs.saving import LoadedDetector
 from jaxad.training.scoring import map_images, score_images
@@ -47,15 +47,27 @@ def depth_of(loaded: LoadedDetector) -> Depth:
     return ALONE if ranges is None else Depth({kind: tuple(ends) for kind, ends in ranges.items()}, closed=True)
 
 
+def trained_grid(loaded: LoadedDetector) -> Grid | None:
+    """Where the tiles lie that a detector was trained on, on an image fitted to its size; None of whole images."""
+    if "tiles" not in loaded.details:
+        return None
+    height, width = loaded.details["tiled_from"]
+    return grid_of((height, width), loaded.details["tiles"], ratio=width / height)
+
+
 def read_for(loaded: LoadedDetector, pixels: np.ndarray, tiling: Tiling = None) -> np.ndarray:
     """An image [H, W, C] as the detector was trained on: [k, h, w, c], uint8 or float32, of its k tiles, 1 if whole.
+
+    Without a tiling they are the tiles that a detector of tiles was trained on.
 
     Raises:
       ValueError: channels that cannot be those of the training.
     """
     height, width, channels = loaded.image_shape
     n = tiles_wanted(pixels.shape[:2], tiling)
-    if n > 1:
+    if tiling is None and (grid := trained_grid(loaded)) is not None:
+        fitted = np.stack(cut(fit_images(pixels[None], grid.image, fit_of(loaded))[0], grid))
+    elif n > 1:
         # A tile has the detector's ratio of sides, as far as the image allows: there is nothing to crop or pad.
         parts = cut(pixels, grid_of(pixels.shape[:2], n, ratio=width / height))
         fitted = np.concatenate([fit_images(part[None], (height, width)) for part in parts])
@@ -128,6 +140,8 @@ def map_image(loaded: LoadedDetector, pixels: np.ndarray, tiling: Tiling = None,
     maps = _by_batches(functools.partial(map_images, loaded.detector, loaded.state), [array], batch_size)
     if len(maps) == 1:
         return maps[0]
+    if tiling is None:
+        return assemble(maps, trained_grid(loaded))
     (height, width, _), size = loaded.image_shape, pixels.shape[:2]
     return assemble(maps, grid_of(size, tiles_wanted(size, tiling), ratio=width / height))
 

@@ -33,7 +33,8 @@ def how_read(details: Mapping[str, Any]) -> dict[str, Any]:
     """Of a task's details, how its images were read, which is how a detector has to read new ones; for `save`."""
     # Sets of arrays say nothing of ranges: theirs are bytes, or floats that have been brought to [0, 1].
     of_arrays = {"uint8": BYTES} if details.get("dtype") == "uint8" else ALONE.ranges
-    return {"fit": details.get("fit", "stretch"), "ranges": details.get("ranges") or dict(of_arrays)}
+    tiles = {name: details[name] for name in ("tiles", "tiled_from") if name in details}
+    return {"fit": details.get("fit", "stretch"), "ranges": details.get("ranges") or dict(of_arrays)} | tiles
 
 
 class ImageShape(NamedTuple):
