@@ -230,7 +230,7 @@ def test_bad_input_ends_in_one_line_before_anything_is_written(detect, made, pho
         "choose another --output": (made[0], photos, "--output", tmp_path / "file" / "out"),
         "nothing was scored": (made[0], photos / "bad.png", "--output", tmp_path / "out", "--quiet"),
         "threshold is NaN": (made[0], photos, "--threshold", "nan"),
-        "give at least 2, or auto": (made[0], photos, "--tiles", 1),
+        "give at least 1, which is whole images": (made[0], photos, "--tiles", 0),
         "give a positive number": (made[0], photos, "--watch", "--watch-seconds", 0),
         "no folder to watch": (made[0], photos / "0.png", "--watch"),
     }
