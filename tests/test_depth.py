@@ -10,6 +10,7 @@ from jaxad.data.depth import ALONE, Depth, Span, ranges_of
 from jaxad.data.formats.stored import Stored
 from jaxad.data.lazy import find_images
 from jaxad.data.mask_values import anomalous_pixels
+from jaxad.data.sources.registry import SOURCES
 from jaxad.runs import saving
 from jaxad.runs.detection import depth_of, read_for
 from jaxad.runs.saving import ImageShape, LoadedDetector
@@ -148,6 +149,72 @@ def test_the_range_is_that_of_training(tmp_path, rng):
     floats = data.load_task(parts(tmp_path / "b", rng, 0.5, -0.5, np.float32))
     assert floats.details["ranges"]["float"][0] >= 0
     assert floats.details["beyond_range"] == 4
+
+
+def stored_in(part):
+    """What the files of a part of a task hold."""
+    return np.stack([tifffile.imread(name) for name in part.ids])
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_only_images_that_train_tell_the_range_where_the_split_is_ours(tmp_path, rng, alone):
+    """By hand: of the files that train, the least value is black and the greatest white, whatever the others hold."""
+    arrays = [(each * (1 + i)).astype(np.int32) for i, each in enumerate(textures(rng, 24))]
+    for each in arrays[18:]:
+        each[0, 0] = 10**6  # of defects
+    spec = folder(tmp_path, arrays, per_class=24 if alone else 18)
+    task = data.load_task(spec)
+    held = stored_in(task.train)
+    low, high = int(held.min()), int(held.max())
+    assert task.details["ranges"] == {"integer": [low, high]}
+    np.testing.assert_allclose(task.train.images[..., 0], (held - low) / (high - low), atol=1e-6)
+    if alone:
+        return
+    for part in (task.valid, task.test):
+        expected = np.clip((stored_in(part) - float(low)) / (high - low), 0, 1)
+        np.testing.assert_allclose(part.images[..., 0], expected, atol=1e-6)
+    beyond = [each.min() < low or each.max() > high for each in arrays]
+    assert task.details["beyond_range"] == sum(beyond)
+    np.testing.assert_array_equal(data.load_task(spec).train.images, task.train.images)
+    assert data.load_task(spec, value_range=(0, 2e6)).details["ranges"] == {"integer": [0, 2e6]}
+
+
+def test_defects_that_are_all_beyond_the_training_images_say_so(tmp_path, rng):
+    arrays = [(each + 10**6 * (i >= 15)).astype(np.int32) for i, each in enumerate(textures(rng, 20))]
+    spec = folder(tmp_path, arrays)
+    with pytest.raises(
+        ValueError, match=r"too few .*beyond those of the training images \(0 to 255\) have become black or"
+    ):
+        data.load_task(spec)
+    assert len(data.load_task(spec, value_range=(0, 10**6 + 255)).train.ids) == 9
+
+
+def test_an_official_test_part_is_read_by_the_range_of_training(tmp_path, rng):
+    for part, scale in (("train", 10), ("test", 40)):
+        folder(tmp_path / part, list((textures(rng, 24) * scale).astype(np.int32)))
+    files = SOURCES["folder"]
+    entry = files._replace(
+        name="parted", usage="parted", parts=("train", "test"), look=None, layout=None, normal=("good",),
+        read=lambda request: files.read(request._replace(argument=f"{tmp_path}/{request.split}")),
+    )  # fmt: skip
+    with SOURCES.temporarily("parted", entry):
+        task = data.load_task("parted", test_split="test", anomaly_ratio=0.2)
+        sets = data.load_class_sets("parted", ["good"], test_split="test")
+    held = stored_in(task.train)
+    assert task.details["ranges"] == {"integer": [held.min(), held.max()]}
+    expected = np.clip((stored_in(task.test) - float(held.min())) / float(held.max() - held.min()), 0, 1)
+    np.testing.assert_allclose(task.test.images[..., 0], expected, atol=1e-6)
+    assert (sets.test.images == 1).mean() > 0.3
+    assert sets.train.images.std() > 0.1
+
+
+def test_images_of_many_channels_are_counted(tmp_path, rng):
+    for i in range(20):
+        place = tmp_path / ("good" if i < 15 else "bad")
+        place.mkdir(exist_ok=True)
+        np.save(place / f"{i}.npy", rng.integers(0, 4096, (6, 6, 5)).astype(np.uint16))
+    text = data.table(data.load_task(f"folder:{tmp_path}"))
+    assert "number type: 20 of 20 images have more than 8 bits" in text
 
 
 @pytest.mark.parametrize("value_range", [(1, 1), (5, 2), (0, np.inf), (0, np.nan), (1, 2, 3)])

@@ -9,9 +9,10 @@ depends on one image alone, since then equal things would look different in two 
 - floats: 0 to 1 where all are in it;
 - all others, such as counts, temperatures and heights: the least to the greatest value of the set.
 
-The set is what is read first: of a set with a training part, that. A user may state a range instead. The ranges are
-part of a task's details and of a saved detector, which reads new images by them, and refuses kinds of numbers that it
-has not been trained on. Values beyond a range become black or white, and that is said.
+The set is the training part, where there is one; where it is drawn, `jaxad.data.load_task` reads the set again by the
+range of the images that were. A user may state a range instead. The ranges are part of a task's details and of a saved
+detector, which reads new images by them, and refuses kinds of numbers that it has not been trained on. Values beyond a
+range become black or white, and that is said.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

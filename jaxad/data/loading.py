@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxad.data.depth import ranges_of
 from jaxad.data.fitting import AUTO_SIDE, Fit, ImageSize
 from jaxad.data.image_set import ImageSet, class_indices
 from jaxad.data.near_copies import near_details
@@ -15,6 +16,7 @@ from jaxad.data.protocols.good_alone import good_alone
 from jaxad.data.protocols.official_test import official_split
 from jaxad.data.protocols.splits import anomalies_wanted, check_options, normal_mask
 from jaxad.data.protocols.tiled import side_to_cut, tiled_task
+from jaxad.data.provenance import Reading
 from jaxad.data.sources.registry import Choose, Labels, load, source_of
 from jaxad.data.task import Task, parts
 
@@ -134,10 +136,14 @@ def load_task(
             f"{dataset} has no part {test_split!r} to test on: leave out test_split, or name a TFDS or IDX set"
         )
     if entry.good and not ood:
-        good = load(dataset, limit=limit, **common)
-        if normal_classes:
-            class_indices(dataset, good.class_names, normal_classes)
-        return _said(good_alone(good, **options, anomaly_ratio=anomaly_ratio), fit, own=own)
+
+        def alone(good: ImageSet) -> Task:
+            if normal_classes:
+                class_indices(dataset, good.class_names, normal_classes)
+            return good_alone(good, **options, anomaly_ratio=anomaly_ratio)
+
+        task = _by_training(lambda like: load(dataset, limit=limit, like=like, **common), alone)
+        return _said(task, fit, own=own)
     by_name = ""
     if not ood and not normal_classes:
         if not entry.normal:
@@ -147,69 +153,103 @@ def load_task(
             )
         normal_classes = list(entry.normal)
         by_name = "" if entry.look is None else entry.normal[0]
-    tested = None if test_split is None else load(dataset, split=test_split, **common)
-    common = common if tested is None else _like(tested, common)
-
     ratio = next((r for r in (anomaly_ratio, entry.anomaly_ratio) if r is not None), DEFAULT_RATIO)
     stated = (anomaly_ratio, test_split, entry.anomaly_ratio, *(source_of(name).anomaly_ratio for name in ood))
     most = FEW if all(item is None for item in stated) else 0  # anomalies that may all serve
-    spare = None
-    if limit is not None:
-        # Anomalies for both held-out parts, twice as many as needed because copies of other images are left out.
-        n_normal = limit + (len(tested.ids) if ood and tested is not None else 0)
-        spare = max(2 * (anomalies_wanted(n_normal, ratio) + (valid_anomalies or 0)), 1)
     counts: list[int] = []  # how many anomalies there are in each set, of which some may not be loaded
+    n_tested = 0  # images of a test part that anomalies of other sets come to
 
     def wanted(there_are: int) -> int | None:
         counts.append(there_are)
-        return None if there_are <= most else spare
+        if there_are <= most or limit is None:
+            return None
+        # Anomalies for both held-out parts, twice as many as needed because copies of other images are left out.
+        return max(2 * (anomalies_wanted(limit + n_tested, ratio) + (valid_anomalies or 0)), 1)
 
     def sample(labels: Labels, n: int, class_names: tuple[str, ...]) -> np.ndarray:
         return np.sort(np.random.default_rng(seed).permutation(n)[: wanted(n)])
 
     choose = _choose(dataset, normal_classes, limit, (lambda _: 0) if ood else wanted, seed) if normal_classes else None
-    loaded = load(dataset, split=normal_split, limit=limit, choose=choose, **common)
-    shape = loaded.images.shape[1:]
-    anomalous = [
-        load(
-            name,
-            data_dir=data_dir,
-            split=anomaly_split,
-            shape=shape,
-            limit=None,
-            choose=None if source_of(name).any_shape else sample,
-            image_size=None if source_of(name).any_shape else shape[:2],
-            fit=fit,
-            value_range=value_range,
-            like=loaded,
-            seed=seed,
-        )
-        for name in ood
-    ]
-    there_are = max(sum(counts), sum(len(pool.ids) for pool in anomalous))
-    options["anomaly_ratio"] = None if 0 < there_are <= most else ratio
-    if not ood and tested is None:
-        task = one_class(loaded, normal_classes, **options)
-    elif tested is not None:
-        task = official_split(loaded, tested, normal_classes, anomalous=anomalous, **options)
-        parts = {
-            "normal_split": normal_split,
-            "anomaly_split": anomaly_split if ood else normal_split,
-            "test_split": test_split,
-        }
-        task = task._replace(details=task.details | parts)
-    else:
-        task = out_of_distribution(loaded, anomalous, **options)
+
+    def read(like: ImageSet | None) -> ImageSet:
+        counts.clear()
+        return load(dataset, split=normal_split, limit=limit, choose=choose, like=like, **common)
+
+    def make(loaded: ImageSet) -> Task:
+        nonlocal n_tested
+        tested = None if test_split is None else load(dataset, split=test_split, **_like(loaded, common))
+        n_tested = len(tested.ids) if ood and tested is not None else 0
+        shape = loaded.images.shape[1:]
+        anomalous = [
+            load(
+                name,
+                data_dir=data_dir,
+                split=anomaly_split,
+                shape=shape,
+                limit=None,
+                choose=None if source_of(name).any_shape else sample,
+                image_size=None if source_of(name).any_shape else shape[:2],
+                fit=fit,
+                value_range=value_range,
+                like=loaded,
+                seed=seed,
+            )
+            for name in ood
+        ]
+        there_are = max(sum(counts), sum(len(pool.ids) for pool in anomalous))
+        chosen = options | {"anomaly_ratio": None if 0 < there_are <= most else ratio}
+        if not ood and tested is None:
+            return one_class(loaded, normal_classes, **chosen)
+        if tested is not None:
+            task = official_split(loaded, tested, normal_classes, anomalous=anomalous, **chosen)
+            parts = {
+                "normal_split": normal_split,
+                "anomaly_split": anomaly_split if ood else normal_split,
+                "test_split": test_split,
+            }
+            return task._replace(details=task.details | parts)
+        task = out_of_distribution(loaded, anomalous, **chosen)
         if normal_classes:
             task = task._replace(
                 details=task.details | {"normal_classes": [str(c) for c in normal_classes]},
                 name=f"{loaded.name} ({', '.join(map(str, normal_classes))}) against {'+'.join(ood)}",
             )
-    return _said(task, fit, by_name, own=own)
+        return task
+
+    return _said(_by_training(read, make), fit, by_name, own=own)
 
 
 def _pair(size: int | Sequence[int]) -> tuple[int, ...]:
     return (size, size) if isinstance(size, int) else tuple(size)
+
+
+def _by_training(read: Callable[[ImageSet | None], ImageSet], make: Callable[[ImageSet], Task]) -> Task:
+    """A task of a set in which the values of training images alone say which are black and white.
+
+    Which images train is known when the set has been read, and then all of it has told the range. Where others than
+    those that train have made it what it is, the set is read once more by the range of these.
+
+    Args:
+      read: the set, whose values are as those of another one where one is given.
+    """
+    dataset = read(None)
+    task, reading = make(dataset), dataset.reading
+    if reading is None or not reading.told:
+        return task
+    train, before = set(task.train.ids.tolist()), {kind: (low, high) for kind, low, high in reading.ranges}
+    ranges = before | ranges_of(span for name, span in reading.told if name in train)
+    if ranges == before:
+        return task
+    del dataset, task  # so that no image is in memory twice
+    known = Reading(ranges=tuple((kind, *ends) for kind, ends in ranges.items()))
+    try:
+        return make(read(ImageSet("training", np.empty(0), None, (), None, np.empty(0), known)))
+    except ValueError as error:
+        ends = ", ".join(f"{low:g} to {high:g}" for kind, (low, high) in ranges.items() if ranges[kind] != before[kind])
+        raise ValueError(
+            f"{error}; values beyond those of the training images ({ends}) have become black or white: state others "
+            "with value_range"
+        ) from error
 
 
 def _said(task: Task, fit: str, normal_by_name: str = "", *, own: bool) -> Task:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxad.data.depth import Span
 from jaxad.data.fitting import fit_words
 from jaxad.data.formats.stored import KINDS
 
@@ -35,6 +36,7 @@ class Reading(NamedTuple):
     left_out: tuple[LeftOut, ...] = ()  # what is there, and no part of that
     ranges: tuple[tuple[str, float, float], ...] = ()  # kinds of stored numbers, and which are black and white
     beyond: int = 0  # images with values beyond their range, which became black or white
+    told: tuple[tuple[str, Span], ...] = ()  # files that told the ranges, and what each did
 
 
 def size_facts(
@@ -69,7 +71,7 @@ def reading_details(readings: Iterable[Reading | None], images: np.ndarray) -> d
     if mixed is not None and mixed[1]:
         details[mixed[0]] = mixed[1]
     if total.deep:
-        details["sixteen_bit"] = [total.deep, total.grey + total.colour]
+        details["sixteen_bit"] = [total.deep, sum(n for *_, n in total.sizes)]
     if total.ranges:
         details["ranges"] = {kind: [low, high] for kind, low, high in reversed(total.ranges)}  # the first one counts
     named = {"alpha_dropped": total.alpha, "masks_missing": total.no_mask}

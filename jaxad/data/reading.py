@@ -107,8 +107,9 @@ def read_files(
     depth = Depth() if depth is None else depth
     found = in_threads(functools.partial(read, depth=depth), files)
     again = [i for i, item in enumerate(found) if isinstance(item, Span)]
-    if again:
-        depth = depth._replace(ranges=dict(depth.ranges) | ranges_of(found[i] for i in again))
+    told = tuple((_name(files[i]), found[i]) for i in again)
+    if told:
+        depth = depth._replace(ranges=dict(depth.ranges) | ranges_of(span for _, span in told))
         for i, item in zip(again, in_threads(functools.partial(read, depth=depth), [files[i] for i in again])):
             found[i] = item
     kept = np.array([i for i, item in enumerate(found) if not isinstance(item, str)], int)
@@ -134,7 +135,7 @@ def read_files(
         images[i] = None  # so that no image is in memory twice
     reading = Reading(
         *size_facts(sizes, stacked.shape[1:3], sizing.fit), unreadable, channels[1], channels[3], deep, sum(alphas),
-        ranges=tuple((kind, *depth.range_of(kind)) for kind in sorted(set(kinds))), beyond=sum(beyond),
+        ranges=tuple((kind, *depth.range_of(kind)) for kind in sorted(set(kinds))), beyond=sum(beyond), told=told,
     )  # fmt: skip
     return FilesRead(stacked, kept, sizes, reading)
 

@@ -51,7 +51,7 @@ def load_class_sets(
     if train.labels is None:
         raise ValueError(f"{dataset} has no labels, so no class can be normal: give a labelled set")
     if test_split is not None:
-        test = load(dataset, split=test_split, **options)
+        test = load(dataset, split=test_split, like=train, **options)
     elif test_folder is not None:
         test = load(f"folder:{test_folder}", like=train, **options)
     chosen = class_indices(train.name, train.class_names, classes or train.class_names)

@@ -72,7 +72,8 @@ def tfds(request: Request) -> ImageSet:
     height, width, _ = features[image_key].shape
     size = None if None in (height, width) else (height, width)
     with _intact(builder, positions):
-        decoded = read_files([examples[i][1] for i in index], request.sizing, size=size, strict=True)
+        files = [examples[i][1] for i in index]
+        decoded = read_files(files, request.sizing, size=size, strict=True, depth=request.depth)
     chosen = np.array([examples[i][0] for i in index], np.int32) if label_key else None
     return ImageSet(name, decoded.images, chosen, class_names, None, positions[index], decoded.reading)
 
