@@ -219,6 +219,14 @@ def test_visa_without_its_table_is_split_like_class_folders(files, tmp_path):
     np.testing.assert_array_equal(task.test.masks.any((1, 2)), task.test.labels == 1)
 
 
+def test_visa_without_masks_goes_without(files, tmp_path):
+    for kind, count in (("Normal", 10), ("Anomaly", 6)):
+        files.pictures(f"candle/Data/Images/{kind}", count, ".JPG")
+    task = data.load_task(f"visa:{tmp_path}/candle", image_size=6)
+    assert task.test.masks is None
+    assert not source_of(f"visa:{tmp_path}/candle").masks
+
+
 def test_a_category_that_the_table_does_not_name_is_refused(files, tmp_path):
     visa(files)
     (tmp_path / "VisA" / "candle").rename(tmp_path / "VisA" / "lamp")
@@ -405,10 +413,21 @@ def test_folders_of_masks_in_a_class_are_no_images_of_it(files, tmp_path):
     files.pictures("good", 10)
     files.pictures("bad", 5)
     for i in range(5):
-        files.mask(f"bad/masks/{i:03d}.png")
+        files.mask(f"bad/masks/{'deeper/' * (i > 2)}{i:03d}.png")
     task = data.load_task(f"folder:{tmp_path}")
     assert sum(labels_of(task).values()) == 5
     assert "left out: 5 images in folders of masks (bad/masks/000.png, bad/masks/001.png, " in said(task)
+
+
+def test_a_folder_of_masks_in_the_test_part_is_no_kind_of_defect(files, tmp_path):
+    files.pictures("train/good", 5)
+    files.pictures("test/good", 4)
+    files.pictures("test/dent", 4)
+    for i in range(4):
+        files.mask(f"test/masks/{i:03d}.png")
+    task = data.load_task(f"folder:{tmp_path}")
+    assert task.details["anomalous"] == ["dent"]
+    assert "left out: 4 images in folders of masks (test/masks/000.png, " in said(task)
 
 
 def test_folders_that_are_no_class_are_named(files, tmp_path):
@@ -487,6 +506,21 @@ def test_images_and_masks_are_pairs(files, tmp_path):
     np.testing.assert_array_equal(task.test.masks.any((1, 2)), task.test.labels == 1)
     assert "layout: images/NAME and masks/NAME" in said(task)
     assert "left out: 1 masks of no image (masks/012.png)" in said(task)
+
+
+@pytest.mark.parametrize("places", [("Images", "GT"), ("images", "ground_truth")])
+def test_pairs_are_found_under_other_names(files, tmp_path, places):
+    images, masks = places
+    files.pictures(images, 12)
+    for i in range(12):
+        files.mask(f"{masks}/{i:03d}_mask.png", value=255 * (i % 3 == 0))
+    (tmp_path / "notes").mkdir()
+    for prefix in ("folder", "pairs"):
+        task = data.load_task(f"{prefix}:{tmp_path}")
+        assert f"layout: {images}/NAME and {masks}/NAME" in said(task)
+        assert {name[-7:-4] for name, label in labels_of(task).items() if label} == {"000", "003", "006", "009"}
+    files.pictures("others", 12)
+    assert "class folders" in said(data.load_task(f"folder:{tmp_path}", normal_classes=images))
 
 
 def test_finding_a_layout_opens_no_image(files, tmp_path, monkeypatch):

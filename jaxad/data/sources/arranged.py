@@ -37,7 +37,8 @@ def read_layout(request: Request, layout: Layout, name: str) -> ImageSet:
     reading = read.reading._replace(layout=layout.words, left_out=layout.left_out)
     if layout.masks is not None:
         masks = [layout.masks[i] for i in here[index]]
-        lacking = sum(masks[k] is None for k in read.kept if _needs_mask(layout, labels[k]))
+        needed = _classes_with_masks(layout)
+        lacking = sum(masks[k] is None for k in read.kept if labels[k] in needed)
         if lacking:
             reading = reading._replace(no_mask=lacking)
         else:
@@ -49,10 +50,11 @@ def read_layout(request: Request, layout: Layout, name: str) -> ImageSet:
     return ImageSet(name, read.images, labels[read.kept], layout.classes, pixels, ids, reading)
 
 
-def _needs_mask(layout: Layout, label: int) -> bool:
+def _classes_with_masks(layout: Layout) -> set[int]:
+    """The classes of which every image needs a mask, if masks are to be used."""
     if layout.parts is not None:
-        return label > 0
-    return any(mask is not None for mask, other in zip(layout.masks, layout.labels) if other == label)
+        return set(range(1, len(layout.classes)))
+    return {int(label) for mask, label in zip(layout.masks, layout.labels) if mask is not None}
 
 
 def _check_marked(files: list[Path], labels: np.ndarray, anomalous: np.ndarray) -> None:

@@ -13,12 +13,11 @@ EXAMPLES = 10  # names that are kept of what is left out
 MASKS = frozenset({"ground_truth", "groundtruth", "gt", "mask", "masks"})  # folders of masks, by their names
 OTHER_IMAGES = frozenset(
     {
-        *(".apng", ".avif", ".dib", ".heic", ".heif", ".ico", ".jfif", ".jpe", ".jxl", ".pam", ".pbm", ".pcx", ".pnm"),
-        *(".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".psd", ".raf", ".raw", ".rw2", ".svg", ".tga", ".xpm"),
-        *(".dcm", ".exr", ".fits", ".hdr", ".j2k", ".jp2", ".jpx", ".npy"),
+        *(".exr", ".fits", ".hdr", ".heic", ".heif", ".ico", ".jpx", ".jxl", ".pam", ".pcx", ".psd", ".svg", ".tga"),
+        *(".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".raw", ".rw2", ".xpm"),
     }
 )
-"""Suffixes of images among those that are not read."""
+"""Suffixes of images that are not read."""
 
 SUFFIXES, OF_MASKS, LINKS = "files with other suffixes", "images in folders of masks", "links to folders"
 NO_FILES = "pipes, sockets or devices"
@@ -48,9 +47,10 @@ def images_inside(folder: Path, *, deep: bool = True) -> Inside:
     for place, names in _walk(folder, missed, deep):
         images = [name for name in names if is_image(name)]
         others = [name for name in names if not is_image(name)]
-        masks = Path(place) != folder and Path(place).name.lower() in MASKS
-        if images and Path(place) != folder and not masks:
-            folders.update(Path(place).relative_to(folder).parts)
+        within = Path(place).relative_to(folder).parts
+        masks = any(name.lower() in MASKS for name in within)
+        if images and not masks:
+            folders.update(within)
         if masks:
             missed.setdefault(OF_MASKS, []).extend(os.path.join(place, name) for name in images)
         else:
@@ -82,7 +82,7 @@ def unread_images(folder: Path) -> list[str]:
         os.path.join(place, name)
         for place, names in _walk(folder, {}, True)
         for name in names
-        if os.path.splitext(name)[1].lower() in OTHER_IMAGES - IMAGE_SUFFIXES
+        if os.path.splitext(name)[1].lower() in OTHER_IMAGES
     ]
 
 

@@ -64,8 +64,8 @@ def recognise(path: Path) -> str:
         return "parts"
     if (path / "train").is_dir() and (path / "test").is_dir():
         raise _no_parts(path)
-    names = {folder.name for folder in folders}
-    if names == {"images", "masks"}:
+    pair = find_pairs(path)
+    if pair and not any(has_images(folder) for folder in folders if folder not in pair):
         return "pairs"
     categories = [folder.name for folder in folders if _is_category(folder)]
     if categories:
@@ -99,13 +99,21 @@ def find_parts(path: Path) -> Parts | None:
     good = normal_name([folder.name for folder in subfolders(train)])
     if good is None and not has_images(train, deep=False):
         return None
-    tested = [folder.name for folder in subfolders(test)]
+    tested = [folder.name for folder in subfolders(test) if folder.name.lower() not in MASKS]
     normal = normal_name(tested)
     name = good or normal or "good"
     defects = tuple(folder for folder in tested if folder != normal)
     masks = path / "ground_truth"
     places = (train if good is None else train / good, defects, None if normal is None else test / normal)
     return Parts(name, *places, masks if masks.is_dir() else None)
+
+
+def find_pairs(path: Path) -> tuple[Path, Path] | None:
+    """The sub-folder of images and that of masks, by their names alone; None unless there is one of each."""
+    folders = subfolders(path)
+    images = [folder for folder in folders if folder.name.lower() == "images"]
+    masks = [folder for folder in folders if folder.name.lower() in MASKS]
+    return (images[0], masks[0]) if len(images) == len(masks) == 1 else None
 
 
 def find_classes(path: Path) -> list[Path]:

@@ -64,7 +64,7 @@ def visa_layout(path: Path) -> Layout:
         names = tuple(found)
         own = [of_defects.get(file.stem) if names[kind] == "Anomaly" else None for file, kind in zip(files, labels)]
         words = f"VisA, Data/Images/Normal and Anomaly, without {SPLIT}"
-        return Layout(words, names, tuple(files), labels, None, tuple(own), missing_words(missed, path))
+        return Layout(words, names, tuple(files), labels, None, _some(own), missing_words(missed, path))
     rows = [row for row in read_listing(listing) if row.object == path.name]
     if not rows:
         raise ValueError(f"{listing} names no image of {path.name}: give a category that it names, or complete it")
@@ -97,8 +97,12 @@ def _arranged(
         normal = _normal(file, rows)
         names = (normal, *(name for name in names if name != normal))
         labels = np.array([names.index(row.label) for row in rows], np.int32)
-    found = tuple(masks) if any(mask is not None for mask in masks) else None
-    return Layout(words, names, tuple(files), labels, parts, found, left_out)
+    return Layout(words, names, tuple(files), labels, parts, _some(masks), left_out)
+
+
+def _some(masks: Sequence[Path | None]) -> tuple[Path | None, ...] | None:
+    """The masks of a layout, None where no image has one."""
+    return tuple(masks) if any(mask is not None for mask in masks) else None
 
 
 def _normal(file: Path, rows: Sequence[Row]) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from jaxad.data.image_set import ImageSet
 from jaxad.data.images import subfolders
 from jaxad.data.sources.arranged import read_layout
-from jaxad.data.sources.inside import Missed, images_inside, missing_words
+from jaxad.data.sources.inside import OF_MASKS, Missed, images_inside, missing_words
 from jaxad.data.sources.layouts import Layout, find_parts
 from jaxad.data.sources.registry import Request, source
 
@@ -51,8 +51,9 @@ def parts_layout(path: Path) -> Layout:
         missed.append({UNUSED: [str(file) for file in unused]})
     used = {file for _, _, files in groups for file in files}
     here = [path, *(folder for folder in subfolders(path) if folder != parts.masks)]
-    others = [file for folder in here for file in images_inside(folder, deep=folder != path).files]
-    missed.append({ELSEWHERE: [str(file) for file in others if file not in used]})
+    others = [images_inside(folder, deep=folder != path) for folder in here]
+    missed.append({ELSEWHERE: [str(file) for found in others for file in found.files if file not in used]})
+    missed += [{OF_MASKS: found.missed.get(OF_MASKS, [])} for found in others]
     with_masks = ", with masks in ground_truth" if any(mask is not None for mask in masks) else ""
     known = "BTAD" if (parts.name.lower(), parts.defects) == ("ok", ("ko",)) else "MVTec AD"
     train = "train" if parts.train == path / "train" else f"train/{parts.train.name}"

@@ -7,37 +7,44 @@ import numpy as np
 from jaxad.data.image_set import ImageSet
 from jaxad.data.reading import add_masks, read_files
 from jaxad.data.sources.inside import images_inside, missing_words
-from jaxad.data.sources.layouts import Layout
+from jaxad.data.sources.layouts import Layout, find_pairs
+from jaxad.data.sources.mvtec import UNUSED, mask_files
 from jaxad.data.sources.registry import Request, source
-
-UNUSED = "masks of no image"
 
 
 def pairs_layout(path: Path) -> Layout:
     """The images `images/NAME.*` and their masks `masks/NAME.*`, of one class, since masks say what they are.
 
+    Masks may be called NAME_mask, NAME_gt or NAME_label as well, and their folder as `jaxad.data.sources.inside.MASKS`
+    says.
+
     Raises:
       ValueError: another layout, no images.
     """
-    folders = [path / name for name in ("images", "masks")]
-    for folder in folders:
-        if not folder.is_dir():
-            raise ValueError(f"no folder {folder}: image/mask pairs are in {path}/images and {path}/masks")
-    inside, other = (images_inside(folder, deep=False) for folder in folders)
-    files, masks = inside.files, {file.stem: file for file in other.files}
-    if not files:
-        raise ValueError(f"no images in {folders[0]}")
-    names = {file.stem for file in files}
-    unused = {UNUSED: [str(file) for stem, file in masks.items() if stem not in names]}
+    images, masks = _folders(path)
+    inside = images_inside(images, deep=False)
+    if not inside.files:
+        raise ValueError(f"no images in {images}")
+    found, unused = mask_files(masks, inside.files, images)
+    missed = [inside.missed, images_inside(masks).missed, {UNUSED: [str(file) for file in unused]}]
     return Layout(
-        "images/NAME and masks/NAME",
+        f"{images.name}/NAME and {masks.name}/NAME",
         ("",),
-        tuple(files),
-        np.zeros(len(files), np.int32),
+        tuple(inside.files),
+        np.zeros(len(inside.files), np.int32),
         None,
-        tuple(masks.get(file.stem) for file in files),
-        missing_words([inside.missed, other.missed, unused], path),
+        tuple(found),
+        missing_words(missed, path),
     )
+
+
+def _folders(path: Path) -> tuple[Path, Path]:
+    """The folder of images and that of masks; ValueError where there are none."""
+    found = find_pairs(path) if path.is_dir() else None
+    if found is None:
+        missing = next((name for name in ("images", "masks") if not (path / name).is_dir()), "images")
+        raise ValueError(f"no folder {path / missing}: image/mask pairs are in {path}/images and {path}/masks")
+    return found
 
 
 @source(
@@ -64,7 +71,7 @@ def pairs(request: Request) -> ImageSet:
     missing = [file for file, mask in zip(files, masks) if mask is None]
     if missing:
         others = f" and {len(missing) - 1} other(s)" if len(missing) > 1 else ""
-        raise ValueError(f"no mask {path / 'masks' / missing[0].stem}.* for {missing[0]}{others}")
+        raise ValueError(f"no mask {_folders(path)[1] / missing[0].stem}.* for {missing[0]}{others}")
     # Which class an image is of is known when its mask is read, so that all are read before some are chosen.
     fit = request.sizing.fit
     read = read_files(files, request.sizing, depth=request.depth)
