@@ -75,8 +75,9 @@ def examine(spec: str, parts: Sequence[str] = ("train",), *, data_dir: str | Non
       ValueError: a set that cannot be found or has no layout that is known.
     """
     entry = source_of(spec)
-    if entry.layout is not None:
-        return examine_layout(entry.layout(spec.partition(":")[2]))
+    argument = spec.partition(":")[2]
+    if entry.layout is not None and argument:
+        return examine_layout(entry.layout(argument))
     if entry.parts is not None and entry.name != "idx":
         parts = entry.parts
     found = [(part, load(spec, split=part or "train", data_dir=data_dir)) for part in parts or ("",)]
