@@ -336,12 +336,9 @@ def test_missing_files_and_masks_are_named(files, tmp_path):
     (tmp_path / rows[0][0]).unlink()
     (tmp_path / rows[12][2]).unlink()
     task = data.load_task(listing(files, ["path,label,mask,split", *map(quoted, rows)]))
-    assert [
-        name.split(":")[0].split("/", tmp_path.as_posix().count("/") + 1)[-1] for name in task.details["unreadable"]
-    ]
+    unreadable = [line.removeprefix(f"{tmp_path}/").split(":")[0] for line in task.details["unreadable"]]
+    assert sorted(unreadable) == ["a/000.png", "m/000.png"]
     assert "left out: 2 unreadable files" in said(task)
-    assert "a/000.png" in said(task)
-    assert "m/000.png" in said(task)
     assert len(labels_of(task)) == 18
 
 
@@ -521,6 +518,27 @@ def test_pairs_are_found_under_other_names(files, tmp_path, places):
         assert {name[-7:-4] for name, label in labels_of(task).items() if label} == {"000", "003", "006", "009"}
     files.pictures("others", 12)
     assert "class folders" in said(data.load_task(f"folder:{tmp_path}", normal_classes=images))
+
+
+def test_defects_alone_are_no_task_and_say_so(files, tmp_path):
+    files.pictures("images", 8)
+    for i in range(8):
+        files.mask(f"masks/{i:03d}.png")
+    with pytest.raises(
+        ValueError, match=r"none of 8 images is of the normal classes .*, there are only images of defect"
+    ):
+        data.load_task(f"folder:{tmp_path}")
+
+
+def test_a_limit_that_is_not_reached_is_not_said(files, tmp_path):
+    files.pictures("train/good", 5)
+    files.pictures("test/good", 4)
+    files.pictures("test/dent", 4)
+    assert "--limit" not in said(data.load_task(f"folder:{tmp_path}", limit=8))
+    assert "at most 3 normal images are used (--limit)" in said(data.load_task(f"folder:{tmp_path}", limit=3))
+    alone = f"folder:{tmp_path}/train/good"
+    assert "--limit" not in said(data.load_task(alone, limit=8, tiles=2))
+    assert "at most 5 normal" in said(data.load_task(alone, limit=5, tiles=2))
 
 
 def test_finding_a_layout_opens_no_image(files, tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ import numpy as np
 from jaxad.data.depth import ranges_of
 from jaxad.data.fitting import AUTO_SIDE, Fit, ImageSize
 from jaxad.data.image_set import ImageSet, class_indices
+from jaxad.data.images import image_shape
 from jaxad.data.near_copies import near_details
 from jaxad.data.protocols.default import one_class, out_of_distribution
 from jaxad.data.protocols.given_parts import segmentation
@@ -107,7 +108,7 @@ def load_task(
     if tiles != 1:
         given = {name: value for name, value in locals().items() if name not in ("dataset", "tiles", "image_size")}
         size = auto_side if image_size == "auto" else image_size
-        larger = None if size is None else tuple(side_to_cut(side, tiles) for side in _pair(size))
+        larger = None if size is None else tuple(side_to_cut(side, tiles) for side in image_shape(size))
         return tiled_task(load_task(dataset, **given, image_size=larger), tiles)
     ood = [ood] if isinstance(ood, str) else list(ood or ())
     if normal_classes is None or isinstance(normal_classes, str | int):
@@ -217,10 +218,6 @@ def load_task(
         return task
 
     return _said(_by_training(read, make), fit, by_name, own=own)
-
-
-def _pair(size: int | Sequence[int]) -> tuple[int, ...]:
-    return (size, size) if isinstance(size, int) else tuple(size)
 
 
 def _by_training(read: Callable[[ImageSet | None], ImageSet], make: Callable[[ImageSet], Task]) -> Task:

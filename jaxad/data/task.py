@@ -159,7 +159,7 @@ def table(task: Task) -> str:
     ]
     if task.details.get("normal_by_name"):
         lines.insert(1, f"  normal: {task.details['normal_by_name']}, by its name")
-    if (limit := task.details.get("limit")) and _normal_images(task) >= limit:
+    if (limit := task.details.get("limit")) and limited_images(task) >= limit:
         lines.append(f"  at most {limit:,} normal images are used (--limit); there are as many or more")
     said = (*equality_lines(task.details), *near_lines(task.details), *_pixel_lines(task))
     lines += [f"  {line}" for line in said]
@@ -181,9 +181,15 @@ def _pixel_lines(task: Task) -> list[str]:
     return lines
 
 
-def _normal_images(task: Task) -> int:
-    """Those that a limit counts."""
-    counted = (task.train,) if task.details.get("kind") == "segmentation" else parts(task).values()
+def limited_images(task: Task) -> int:
+    """How many normal images a task has of those that its limit is for; of a task of tiles before it was cut."""
+    if "tiled_normal" in task.details:
+        return task.details["tiled_normal"]
+    kind, counted = task.details.get("kind", ""), list(parts(task).values())
+    if kind in ("segmentation", "given parts"):
+        counted = counted[:1]
+    elif kind.endswith("official test"):
+        counted = counted[:2]
     return sum(int((part.labels == 0).sum()) for part in counted)
 
 

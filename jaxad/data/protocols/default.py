@@ -131,13 +131,17 @@ def one_class(
     if isinstance(normal_classes, str | int):
         normal_classes = [normal_classes]
     is_normal = normal_mask(dataset.name, dataset.labels, dataset.class_names, normal_classes)
-    if is_normal.all() or not is_normal.any():
-        left = "no" if is_normal.all() else "only"
+    chosen, others = present(dataset, is_normal), present(dataset, ~is_normal)
+    if not chosen:
         raise ValueError(
-            f"{dataset.name}: normal classes {list(normal_classes)} leave {left} anomalies: "
+            f"{dataset.name}: none of {len(is_normal)} images is of the normal classes {list(normal_classes)}, there "
+            f"are only images of {', '.join(others)}: add normal images, or choose other classes"
+        )
+    if not others:
+        raise ValueError(
+            f"{dataset.name}: normal classes {list(normal_classes)} leave no anomalies: "
             f"choose others from {list_classes(dataset.class_names)}"
         )
-    chosen, others = present(dataset, is_normal), present(dataset, ~is_normal)
     check_masks_of(dataset, (~is_normal).astype(int))
     task = out_of_distribution(
         take(dataset, is_normal),

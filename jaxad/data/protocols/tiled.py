@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from jaxad.data.task import Split, Task, some
+from jaxad.data.task import Split, Task, limited_images, some
 from jaxad.data.tiles import OVERLAP, Grid, cut, grid_of
 
 
@@ -42,7 +42,8 @@ def tiled_task(task: Task, n: int) -> Task:
     for before, after in ((task.valid, valid), (task.test, test)):
         if before.labels.any() and not after.labels.any():
             raise ValueError(f"{task.name}: no tile of {some(before.ids[before.labels == 1])} has an anomalous pixel")
-    details = task.details | {"tiles": n, "tiled_from": list(size), "shape": list(train.images.shape[1:])}
+    details = task.details | {"tiles": n, "tiled_from": list(size), "tiled_normal": limited_images(task)}
+    details["shape"] = list(train.images.shape[1:])
     return Task(task.name, train, valid, test, details)
 
 
