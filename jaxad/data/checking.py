@@ -50,9 +50,7 @@ class Checked(NamedTuple):
     copies: Finding  # images that equal an earlier one, of the same part and class
     shared: Finding  # groups of equal images in several parts
     contradictions: Finding  # groups of equal images of several classes, or with different masks
-    near: (
-        Finding | None
-    )  # pairs of nearly equal images in several parts, or of a set that is to be split; None: not asked
+    near: Finding | None  # pairs of nearly equal images, in several parts where there are some; None: not asked
     constant: Finding  # images of one colour throughout
     masks: Finding  # masks that cannot be used
     unmarked: Finding  # images of a class of defects whose masks mark no pixel
