@@ -148,6 +148,7 @@ def parts_of(index):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", range(len(CHILDREN)))
 def test_both_executors_score_by_the_aggregate(results, index):
     """Distances by the aggregate, in NumPy, plus lambda times the hypothesis, from the weights that came out."""
@@ -191,6 +192,7 @@ def trained_beliefs(index):
     return params["hypothesis"]
 
 
+@pytest.mark.slow
 def test_training_does_not_see_the_aggregate(results):
     one, other, _, programs = results
     assert programs == 2  # one for each depth, whatever the aggregates

@@ -43,6 +43,7 @@ def aurocs(detector, states):
     return np.array([float(auroc(score_images(detector, state, test.images), test.labels)) for state in members])
 
 
+@pytest.mark.slow
 def test_training_beats_no_training_and_chance_over_seeds():
     detector, states, history = trained(SHORT, 60)
     _, fresh, _ = trained(SHORT, 0, seeds=SEEDS + 100)

@@ -27,6 +27,7 @@ def test_the_search_finds_better_codes_than_it_starts_from():
     assert maps.shape == (6, 8, 8)
 
 
+@pytest.mark.slow
 def test_training_makes_it_better_than_it_was_and_than_chance():
     detector = anogan(widths=(8, 16), latent_dim=16, steps=600, learning_rate=1e-3, search_steps=30)
     assert_learns(*before_and_after(detector, OneClass(0), steps=600))

@@ -409,6 +409,7 @@ def test_painted_photographs(name, tmp_path):
         assert min(draw(rng, name, dark_left, training=False).min() for _ in range(20)) > 0.5
 
 
+@pytest.mark.slow
 def test_photographs_are_measured(tmp_path, capsys):
     """Two quick detectors; what is kept is not measured again, and says what was printed."""
     flags = ["--tasks", "brick", "--num-seeds", "1", "--rivals", "pca", "nearest_neighbours", "--ranking"]

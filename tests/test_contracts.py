@@ -36,7 +36,10 @@ assert outside.OutsideMeanConfig in {entry.config for entry in DETECTORS.values(
 CASES = [(name, case) for name, entry in DETECTORS.items() for case in entry.tiny]
 
 # Compiling these once more takes a minute on two cores; their own tests compare their steps with restatements.
-LARGE = {"agad", "ama", "anogan", "classifier", "conv_autoencoder", "dagmm", "deep_svdd", "nbs", "unet_segmenter"}
+LARGE = {
+    "agad", "ama", "anogan", "autoencoder", "classifier", "conv_autoencoder", "dagmm", "deep_svdd", "feature_dictionary",
+    "local_outlier_factor", "nbs", "unet_segmenter",
+}  # fmt: skip
 
 
 def cases_of(index):

@@ -92,6 +92,7 @@ def test_image_undoes_spectrum(rng, size, taps):
     assert_close(fourier.image(fourier.spectrum(images, taps), size, taps), images)
 
 
+@pytest.mark.slow
 def test_jit_vmap_and_scan_change_nothing(rng):
     population = [jnp.stack(parts) for parts in zip(*(operands(rng, (6, 5), (5, 3)) for _ in range(3)))]
     run = partial(with_gradients, fourier.conv)
@@ -112,6 +113,7 @@ def test_second_derivatives_equal_the_librarys(rng):
     assert_close(ours, theirs)
 
 
+@pytest.mark.slow
 def test_channels_of_zeros_stay_zeros(rng):
     """Exactly, as padding must: whoever multiplies blocks relies on it."""
     images, kernel, cotangent = operands(rng, (6, 6), (5, 5))
