@@ -37,8 +37,8 @@ CASES = [(name, case) for name, entry in DETECTORS.items() for case in entry.tin
 
 # Compiling these once more takes a minute on two cores; their own tests compare their steps with restatements.
 LARGE = {
-    "agad", "ama", "anogan", "autoencoder", "classifier", "conv_autoencoder", "dagmm", "deep_svdd", "feature_dictionary",
-    "local_outlier_factor", "nbs", "unet_segmenter",
+    "agad", "ama", "anogan", "autoencoder", "classifier", "conv_autoencoder", "dagmm", "deep_svdd",
+    "feature_dictionary", "local_outlier_factor", "nbs", "unet_segmenter",
 }  # fmt: skip
 
 
