@@ -68,6 +68,26 @@ def test_png_of_16_bits_keeps_both_bytes(tmp_path, rng, colour, channels, kept):
     np.testing.assert_array_equal(data.decode(file), pixels[..., :kept] / np.float32(65535))
 
 
+@pytest.mark.parametrize("bits_each", [1, 2, 4, 8, 16])
+@pytest.mark.parametrize("colour", [0, 2, 4, 6])
+def test_transparency_of_png_is_found_at_any_depth(tmp_path, rng, bits_each, colour):
+    if colour and bits_each < 8:
+        return
+    channels = {0: 1, 2: 3, 4: 2, 6: 4}[colour]
+    pixels = bits(rng, bits_each, H, W, channels)
+    pixels[0, 0] = pixels[2, 3] = 2**bits_each - 1
+    if bits_each < 8:
+        each = np.unpackbits(pixels, axis=2)[..., -bits_each:].reshape(H, -1)
+        rows = [row.tobytes() for row in np.packbits(each, axis=1)]
+    else:
+        rows = [row.astype(f">u{bits_each // 8}").tobytes() for row in pixels]
+    key = [(b"tRNS", pixels[0, 0].astype(">u2").tobytes())] if colour in (0, 2) else []
+    stored = decode_file(png(tmp_path / "x.png", rows, bits_each, colour, *key), keep_alpha=True)
+    expected = (pixels != pixels[0, 0]).any(axis=2) if key else pixels[..., -1]
+    np.testing.assert_array_equal(stored.alpha > 0 if key else stored.alpha, expected)
+    assert stored.had_alpha
+
+
 @pytest.mark.parametrize("depth", [1, 2, 4])
 def test_png_of_few_bits_reaches_to_white(tmp_path, rng, depth):
     pixels = bits(rng, depth, H, W)
@@ -183,10 +203,10 @@ def test_compression_that_tifffile_leaves_to_others(tmp_path, rng, mode, compres
     assert decode_file(tmp_path / "x.tif").lossy == (compression == "jpeg")
 
 
-def hand_written_tiff(path, data, bits, *, compression=1, form=1, model=1, shape=(H, W), order="<"):
+def hand_written_tiff(path, data, bits, *, compression=1, predictor=1, form=1, model=1, shape=(H, W), order="<"):
     """One strip of grey."""
     tags = {256: shape[1], 257: shape[0], 258: bits, 259: compression, 262: model, 273: 8, 277: 1, 278: shape[0]}
-    tags |= {279: len(data), 339: form}
+    tags |= {279: len(data), 317: predictor, 339: form}
     shorts = b"".join(struct.pack(f"{order}HHIHH", tag, 3, 1, tags[tag], 0) for tag in tags if tag < 273)
     entries = shorts + b"".join(struct.pack(f"{order}HHII", tag, 4, 1, tags[tag]) for tag in tags if tag > 272)
     data += bytes(len(data) % 2)
@@ -215,6 +235,19 @@ def test_compressed_numbers_that_pillow_would_misread_are_refused(tmp_path, bits
         ValueError, match=rf"x\.tif as an image \({bits} bits compressed by LZW .*pip install imagecodecs"
     ):
         data.decode(file)
+
+
+@pytest.mark.skipif(find_spec("imagecodecs") is not None, reason="imagecodecs decodes these")
+def test_a_predictor_that_pillow_would_pass_over_is_refused(tmp_path):
+    """PackBits (32773) of one run of zeros: what the differences of floats (317 = 3) stand for is lost otherwise."""
+    run = bytes([257 - 4 * H * W // 2, 0]) * 2
+    file = hand_written_tiff(tmp_path / "x.tif", run, 32, compression=32773, predictor=3, form=3)
+    with pytest.raises(
+        ValueError, match=r"x\.tif as an image \(32 bits compressed by PACKBITS .*pip install imagecodecs"
+    ):
+        data.decode(file)
+    file = hand_written_tiff(tmp_path / "x.tif", run, 32, compression=32773, form=3)
+    assert not data.decode(file).any()
 
 
 def test_other_colour_models_are_refused_by_name(tmp_path, rng):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK = 0, 1, 2, 3, 5  # tag 262
 LOSSY = frozenset({6, 7, 33007, 34892, 50001, 52546})  # tag 259: JPEG, WebP, JPEG XL
+WITH_PREDICTOR = frozenset({5, 8, 32946})  # tag 259 of LZW and deflate; with others libtiff passes over tag 317
 MOST_COMPRESSED = 100_000  # bytes of pixels that one byte of a file may stand for: more is damage, and fills the memory
 ALPHA = (1, 2)  # tag 338: associated and not; 0 is a channel like the others
 
@@ -144,7 +145,8 @@ def _by_pillow(source: bytes | Path, series: "TiffPageSeries", lossy: bool, keep
     forms = [(1, 12), (1, 16)] + ([(3, 32)] if page.parent.byteorder == "<" else [])
     right = (bits <= 8 and page.sampleformat == 1) or (deep and form in forms)
     other = any(int(extra) not in ALPHA for extra in page.extrasamples)
-    if not right or other or page.planarconfig != 1 or len(series.pages) > 1:
+    ignored = int(page.predictor) != 1 and int(page.compression) not in WITH_PREDICTOR
+    if not right or other or ignored or page.planarconfig != 1 or len(series.pages) > 1:
         raise ValueError(why)
     try:
         with pillow.open_image(source) as image:
