@@ -391,6 +391,8 @@ def test_limit_draws_by_seed():
 def test_a_number_is_a_name_or_else_an_index_but_not_either():
     assert class_indices("x", ("3", "7", "0"), ["0", 7]) == [1, 2]
     assert class_indices("x", ("cat", "cow"), ["cow", 0]) == [0, 1]
+    assert class_indices("x", ("1", "5"), ["5.0"]) == class_indices("x", ("1", "5"), [np.float64(5)]) == [1]
+    assert class_indices("x", ("5", "5.0"), ["5.0"]) == [1]
     for names, wanted in ((("3", "7", "0"), 1), (("1", "2", "9"), "0"), (("01", "02"), "1"), (("1.0", "5.0"), "1")):
         with pytest.raises(
             ValueError, match=rf"x has no class '?{wanted}'?: choose from {', '.join(names)}; these are names"

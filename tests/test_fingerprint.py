@@ -94,6 +94,11 @@ def test_labels_masks_and_classes_count(task):
     masks[1:3] ^= 1
     assert said(task, with_test(task, masks=masks)) == "2 images have other masks (test/1.png, test/2.png)"
     assert "6 images have other masks" in said(task, with_test(task, masks=None))
+    moved = task._replace(
+        train=task.train._replace(images=np.concatenate([task.train.images[:7], task.valid.images[:1]])),
+        valid=task.valid._replace(images=np.concatenate([task.train.images[7:], task.valid.images[1:]])),
+    )
+    assert said(task, moved).startswith("the split is another: 2 images changed parts")  # their masks came and went
     taught = task._replace(train=task.train._replace(classes=np.arange(8, dtype=np.int32)))
     assert "8 images have other classes" in said(task, taught)
 

@@ -189,14 +189,21 @@ def _labels(known: Fingerprint, found: Fingerprint) -> list[str]:
     """Images whose labels, classes or masks are others than before."""
     names, said = _names(found), []
     both = _names(known).keys() & names.keys()
+    places = [_places(one) for one in (known, found)]
     for field in ("labels", "classes", "masks"):
         old, new = (dict(_of_images(one, field)) for one in (known, found))
-        # Classes are those of training images: what another split has put there or taken away has not changed them.
-        counted = old.keys() & new.keys() if field == "classes" and old and new else both
-        other = [name for digest, name in names.items() if digest in counted and old.get(digest) != new.get(digest)]
+        # Some parts have classes or masks and others none: what a split has put there or taken away has kept its own.
+        other = [
+            digest
+            for digest in names
+            if digest in both
+            and old.get(digest) != new.get(digest)
+            and ((digest in old and digest in new) or places[0][digest] == places[1][digest])
+        ]
         if other:
             count = _count(len(other), "image")
-            said.append(f"{count} {'has' if len(other) == 1 else 'have'} other {field}{_some(other)}")
+            named = _some([names[digest] for digest in other])
+            said.append(f"{count} {'has' if len(other) == 1 else 'have'} other {field}{named}")
     return said
 
 

@@ -121,8 +121,8 @@ def _checked_labels(labels: np.ndarray, name: str) -> np.ndarray:
     return labels
 
 
-def class_indices(dataset: str, class_names: Sequence[str], wanted: Sequence[str | int]) -> list[int]:
-    """Finds classes by name or, where no class is called by a number, by index.
+def class_indices(dataset: str, class_names: Sequence[str], wanted: Sequence[str | float]) -> list[int]:
+    """Finds classes by name or, where no class is called by a number, by index; 5.0 is "5", as in `class_index`.
 
     Raises:
       ValueError: an unknown class or none, listing the classes; also a number that is the name of none where others
@@ -131,8 +131,9 @@ def class_indices(dataset: str, class_names: Sequence[str], wanted: Sequence[str
     found = []
     for item in wanted:
         index = int(item) if str(item).isdecimal() and not _numbers(class_names) else len(class_names)
-        if str(item) in class_names:
-            found.append(class_names.index(str(item)))
+        whole = str(item).partition(".")[0] if WHOLE.fullmatch(str(item)) else ""
+        if (name := str(item)) in class_names or (name := whole) in class_names:
+            found.append(class_names.index(name))
         elif index < len(class_names):
             found.append(index)
         else:

@@ -30,7 +30,7 @@ def load_task(
     dataset: str,
     *,
     ood: str | Sequence[str] | None = None,
-    normal_classes: Sequence[str | int] | str | int | None = None,
+    normal_classes: Sequence[str | float] | str | float | None = None,
     data_dir: str | os.PathLike | None = None,
     normal_split: str = "train",
     anomaly_split: str = "test",
@@ -111,7 +111,7 @@ def load_task(
         larger = None if size is None else tuple(side_to_cut(side, tiles) for side in image_shape(size))
         return tiled_task(load_task(dataset, **given, image_size=larger), tiles)
     ood = [ood] if isinstance(ood, str) else list(ood or ())
-    if normal_classes is None or isinstance(normal_classes, str | int):
+    if normal_classes is None or np.isscalar(normal_classes):
         normal_classes = [] if normal_classes is None else [normal_classes]
     normal_classes = list(normal_classes)
     if dataset in ood:

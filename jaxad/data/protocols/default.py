@@ -113,7 +113,7 @@ def _sort(normal: ImageSet, anomalous: ImageSet) -> Equals:
 
 def one_class(
     dataset: ImageSet,
-    normal_classes: Sequence[str | int] | str | int,
+    normal_classes: Sequence[str | float] | str | float,
     *,
     anomaly_ratio: float | None = 0.05,
     valid_anomalies: int | None = None,
@@ -128,7 +128,7 @@ def one_class(
     Raises:
       ValueError: no labels, an unknown class, no class left to be anomalous, or as `out_of_distribution`.
     """
-    if isinstance(normal_classes, str | int):
+    if np.isscalar(normal_classes):
         normal_classes = [normal_classes]
     is_normal = normal_mask(dataset.name, dataset.labels, dataset.class_names, normal_classes)
     chosen, others = present(dataset, is_normal), present(dataset, ~is_normal)

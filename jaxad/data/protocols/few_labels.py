@@ -85,7 +85,7 @@ def with_labelled(task: Task, dataset: ImageSet, gamma: Gamma, *, seed: int = 0)
 def labelled_one_class(
     train: ImageSet,
     test: ImageSet | None,
-    normal_classes: Sequence[str | int] | str | int,
+    normal_classes: Sequence[str | float] | str | float,
     *,
     gamma: Gamma = 0.0,
     gamma_seed: int | None = None,

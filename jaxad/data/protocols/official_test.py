@@ -27,7 +27,7 @@ from jaxad.data.task import Task, check_task
 def official_split(
     train: ImageSet,
     test: ImageSet,
-    normal_classes: Sequence[str | int] | str | int = (),
+    normal_classes: Sequence[str | float] | str | float = (),
     *,
     anomalous: ImageSet | Sequence[ImageSet] = (),
     anomaly_ratio: float = 0.05,
@@ -62,7 +62,7 @@ def official_split(
         differ in form.
     """
     check_options(anomaly_ratio, split, limit, valid_anomalies, seed)
-    classes = [normal_classes] if isinstance(normal_classes, str | int) else list(normal_classes)
+    classes = [normal_classes] if np.isscalar(normal_classes) else list(normal_classes)
     sets = [anomalous] if isinstance(anomalous, ImageSet) else list(anomalous)
     if not classes and not sets:
         raise ValueError(f"what is anomalous for {train.name}? Give normal classes or anomalous sets")

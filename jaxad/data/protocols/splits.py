@@ -32,7 +32,7 @@ def check_options(
 
 
 def normal_mask(
-    name: str, labels: np.ndarray | None, class_names: Sequence[str], normal_classes: Sequence[str | int]
+    name: str, labels: np.ndarray | None, class_names: Sequence[str], normal_classes: Sequence[str | float]
 ) -> np.ndarray:
     """[N] booleans: whether each image is of one of the normal classes."""
     if labels is None:
