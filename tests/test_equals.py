@@ -205,3 +205,16 @@ def test_constant_training_images_are_said_or_refused(rng):
     levels = np.broadcast_to(np.arange(20, dtype=np.uint8)[:, None, None, None], (20, 4, 4, 1))
     with pytest.raises(ValueError, match="each of 20 training images has one colour throughout"):
         data.task_from_arrays(levels, held_out, (images[30:], np.arange(10) % 2))
+
+
+def test_masks_of_defects_that_mark_most_pixels_are_asked_about(tmp_path, rng):
+    images, masks = pictures(rng, 60, (8, 8, 1)), np.zeros((60, 8, 8), np.uint8)
+    masks[45:, 2:6, 2:6] = 1
+    inverted = masks.copy()
+    inverted[45:] = 1 - masks[45:]
+    tables = []
+    for named in (masks, inverted):
+        spec = npz(tmp_path, images=images, labels=np.arange(60) // 45, masks=named)
+        tables.append(data.table(data.load_task(spec, normal_classes="0", anomaly_ratio=0.4)))
+    assert "inverted" not in tables[0]
+    assert "masks: of images of anomalies 75% of all pixels are marked: are masks inverted?" in tables[1]

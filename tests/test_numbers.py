@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -9,7 +10,7 @@ from PIL import Image
 from jaxad import data
 from jaxad._utils import memory
 from jaxad._utils.validate import SEEDS, check_seed
-from jaxad.data.foreign import photographs
+from jaxad.data.foreign import disturb, photographs
 from jaxad.runs import cli
 
 # ---- memory
@@ -87,8 +88,6 @@ def test_a_command_line_names_the_seed_and_its_limit(flags, message, capsys):
 
 
 def test_seeds_beyond_the_limit_would_have_had_the_keys_of_others():
-    import jax
-
     np.testing.assert_array_equal(
         jax.random.key_data(jax.random.key(7)), jax.random.key_data(jax.random.key(7 + SEEDS))
     )
@@ -107,13 +106,28 @@ def test_tasks_refuse_them_likewise(seed):
         data.load_labelled("painted:brick:64", seed=seed)
 
 
-def test_too_little_memory_ends_in_one_line(capsys):
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError("Unable to allocate 8 GiB"), "Unable to allocate 8 GiB"),
+        (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: none left"), "RESOURCE_EXHAUSTED: none left"),
+        (jax.errors.JaxRuntimeError("INTERNAL: Out of memory allocating 9"), "INTERNAL: Out of memory allocating 9"),
+    ],
+)
+def test_too_little_memory_ends_in_one_line(capsys, error, said):
     def function(config):
-        raise MemoryError("Unable to allocate 8 GiB")
+        raise error
 
     with pytest.raises(SystemExit) as end:
         cli.main(function, Settings, arguments=[])
     assert end.value.code == 2
     assert capsys.readouterr().err == (
-        "error: out of memory (Unable to allocate 8 GiB): give fewer or smaller images, or smaller batches\n"
+        f"error: out of memory ({said}): give fewer or smaller images, or smaller batches\n"
     )
+
+
+def test_draws_that_do_not_fit_into_memory_are_refused_at_once():
+    with pytest.raises(
+        ValueError, match=r"1000000000000 draws of 4 photographs of 8x8 pixels take at least .* fewer draws"
+    ):
+        disturb(np.zeros((4, 8, 8, 3), np.uint8), 10**12, np.random.default_rng(0))

@@ -16,6 +16,7 @@ import pytest
 from jaxad._utils.files import to_json
 from jaxad.runs import folder as runs
 from jaxad.runs.folder import append_trial, create_run, environment, open_run, read_trials, sync, truncate_trials
+from jaxad.runs.runner import is_finished
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -151,6 +152,16 @@ def test_a_run_of_an_earlier_version_is_left_to_that(tmp_path):
             open_run(tmp_path, write=write)
         assert str(tmp_path) in one_line(error)
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_a_run_with_damaged_results_is_not_called_finished(tmp_path):
+    with create_run(tmp_path / "run", {}, name="autoad") as run:
+        assert not is_finished(run)
+        (run.path / "results.json").write_text("{}")
+        assert is_finished(run)
+        (run.path / "results.json").write_text('{"test": ')
+        with pytest.raises(ValueError, match=r"cannot read .*results.json: .* Remove that file, and the run goes on"):
+            is_finished(run)
 
 
 def test_a_changed_config_is_refused_and_named(tmp_path):

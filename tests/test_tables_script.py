@@ -1,5 +1,6 @@
 """The tables command as a user meets it: cells that run, cells whose images are missing, and a second call."""
 
+import errno
 import importlib
 import json
 import subprocess
@@ -172,9 +173,13 @@ def test_an_output_that_is_no_folder_ends_in_one_line(folder, tmp_path, monkeypa
     for where in (tmp_path / "file", tmp_path / "file" / "below", "/proc/none"):
         status, _, err = call(tables.run, "--tables", folder / "small.toml", "--output", where)
         assert one_line(status, err, f"cannot use {where} as output folder")
-    monkeypatch.setattr(table_runs.os, "access", lambda *_: False)  # root may write anywhere
+
+    def refuse(dir):  # as a file system that is read-only does, whoever asks
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(table_runs.tempfile, "TemporaryFile", refuse)
     status, _, err = call(tables.run, "--tables", folder / "small.toml", "--output", tmp_path)
-    assert one_line(status, err, "cannot write to output folder")
+    assert one_line(status, err, f"cannot use {tmp_path} as output folder: Read-only file system")
 
 
 def test_without_a_table_all_are_listed(folder):

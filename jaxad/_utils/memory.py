@@ -26,6 +26,12 @@ def check_memory(needed: int, what: str, remedy: str) -> None:
         raise ValueError(f"{what} take at least {in_units(needed)} of memory, and {in_units(there)} are free: {remedy}")
 
 
+def is_of_memory(error: Exception) -> bool:
+    """Whether an error says that there is too little memory; JAX says so in several ways."""
+    text = str(error)
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text or "out of memory" in text.lower()
+
+
 def in_units(count: int) -> str:
     """A number of bytes for a person: "1.2 GB"."""
     value, unit = float(count), 0

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxad._utils.memory import check_memory
 from jaxad.data.images import resize
 
 RADIUS, JITTER = 0.07, 0.04  # of a foreign disc and of its place, in sides of the photograph
@@ -48,8 +49,14 @@ class Disturbed(NamedTuple):
 
 
 def disturb(photos: np.ndarray, draws: int, rng: np.random.Generator) -> Disturbed:
-    """Every photograph [4, S, S, 3] of `SCENES` `draws` times, with a piece of another one in two places."""
+    """Every photograph [4, S, S, 3] of `SCENES` `draws` times, with a piece of another one in two places.
+
+    Raises:
+      ValueError: more than fit into memory.
+    """
     side = photos.shape[1]
+    needed = draws * (photos.size + 2 * photos[..., 0].size)
+    check_memory(needed, f"{draws} draws of {len(photos)} photographs of {side}x{side} pixels", "give fewer draws")
     images, on, off = [], [], []
     rows, columns = np.mgrid[:side, :side] / side
     for index, scene in enumerate(SCENES.values()):

@@ -175,6 +175,9 @@ def _pixel_lines(task: Task) -> list[str]:
     if len(constant):
         lines.append(f"constant: {len(constant)} training images have one colour throughout ({some(constant)})")
     held_out = [part for part in (task.valid, task.test) if part.masks is not None]
+    defects = [part.masks[part.labels == 1] for part in held_out if part.labels.any()]
+    if defects and (share := float(np.mean([masks.mean() for masks in defects]))) > 0.5:
+        lines.append(f"masks: of images of anomalies {share:.0%} of all pixels are marked: are masks inverted?")
     lost = [name for part in held_out for name in part.ids[(part.labels == 1) & ~part.masks.any((1, 2))]]
     if lost:
         lines.append(f"masks: {len(lost)} anomalies have no pixel left ({some(lost)}): give a larger image size")

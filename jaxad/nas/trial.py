@@ -14,6 +14,7 @@ import jax.image
 import jax.numpy as jnp
 import numpy as np
 
+from jaxad._utils.memory import is_of_memory
 from jaxad.data.batches import batch_order as batch_order  # under these names executors ask for them
 from jaxad.data.batches import batches as batches
 from jaxad.data.batches import to_float as to_float
@@ -180,7 +181,7 @@ def halving_batches(
                 seconds += time.perf_counter() - started
             return Result(params, reward, None, batch_size, seconds)
         except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error) and "out of memory" not in str(error).lower():
+            if not is_of_memory(error):
                 raise
         if batch_size // 2 < MIN_BATCH:
             reason = f"out of memory at batch sizes {full} down to {batch_size}"

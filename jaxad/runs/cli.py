@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from jaxad._utils.files import from_json
+from jaxad._utils.memory import is_of_memory
 from jaxad._utils.registry import Registry
 from jaxad._utils.validate import check_at_least, check_seed, check_share
 from jaxad.runs import folder as runs
@@ -109,7 +110,9 @@ def main(
         what = f"{error.filename}: " if error.filename else ""
         line(f"error: {what}{error.strerror or error}; check path, permissions and free space", file=sys.stderr)
         status = 2
-    except MemoryError as error:
+    except (MemoryError, RuntimeError) as error:
+        if not is_of_memory(error):
+            raise
         said = f" ({' '.join(str(error).split())})" if str(error) else ""
         line(f"error: out of memory{said}: give fewer or smaller images, or smaller batches", file=sys.stderr)
         status = 2

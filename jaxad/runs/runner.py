@@ -81,8 +81,15 @@ def session(
 
 
 def is_finished(folder: Run) -> bool:
-    """Whether a run has its results."""
-    return (folder.path / "results.json").exists()
+    """Whether a run has its results; ValueError where they are there and damaged."""
+    path = folder.path / "results.json"
+    if not path.exists():
+        return False
+    try:
+        files.read_json(path)
+    except ValueError as error:
+        raise ValueError(f"{error} Remove that file, and the run goes on from where it was saved") from error
+    return True
 
 
 def named_keys(seed: int, *names: str) -> dict[str, Key]:

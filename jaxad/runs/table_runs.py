@@ -13,6 +13,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,11 +32,10 @@ def make_folder(output: str) -> Path:
     path = Path(output)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        usable = os.access(path, os.W_OK)
+        with tempfile.TemporaryFile(dir=path):  # some file systems say of folders that root may write what nobody may
+            pass
     except OSError as error:
         raise ValueError(f"cannot use {path} as output folder: {error.strerror}; choose another --output") from error
-    if not usable:
-        raise ValueError(f"cannot write to output folder {path}: choose another --output")
     return path
 
 
