@@ -503,6 +503,15 @@ def test_images_and_masks_are_pairs(files, tmp_path):
     np.testing.assert_array_equal(task.test.masks.any((1, 2)), task.test.labels == 1)
     assert "layout: images/NAME and masks/NAME" in said(task)
     assert "left out: 1 masks of no image (masks/012.png)" in said(task)
+    files.picture("stray.png")
+    assert "left out: 1 images beside the sub-folders that are read (stray.png)" in said(
+        data.load_task(f"pairs:{tmp_path}")
+    )
+    listing(files, ["path,label", "images/000.png,good"])
+    with pytest.raises(
+        ValueError, match=r"images and masks, and the listing list\.csv: say which is meant, pairs:.* or csv:"
+    ):
+        data.load_task(f"folder:{tmp_path}")
 
 
 @pytest.mark.parametrize("places", [("Images", "GT"), ("images", "ground_truth")])

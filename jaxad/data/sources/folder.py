@@ -8,11 +8,10 @@ import numpy as np
 from jaxad.data.image_set import ImageSet
 from jaxad.data.images import subfolders
 from jaxad.data.sources.arranged import read_layout
-from jaxad.data.sources.inside import MASKS, OF_MASKS, Missed, images_inside, missing_words
+from jaxad.data.sources.inside import BESIDE, MASKS, OF_MASKS, Missed, images_inside, missing_words
 from jaxad.data.sources.layouts import (
     NORMAL_NAMES,
     Layout,
-    beside,
     find_classes,
     find_listing,
     find_parts,
@@ -24,7 +23,7 @@ from jaxad.data.sources.mvtec import parts_layout
 from jaxad.data.sources.pairs import pairs, pairs_layout
 from jaxad.data.sources.registry import Request, source
 
-BESIDE, EMPTY = "images beside the sub-folders that are read", "folders without images"
+EMPTY = "folders without images"
 
 
 def _look(argument: str) -> dict[str, Any]:
@@ -67,7 +66,8 @@ def class_layout(path: Path) -> Layout:
         files += found.files
         labels += [label] * len(found.files)
     if folders != [path]:
-        missed += [images_inside(path, deep=False).missed, {BESIDE: beside(path)}, _unused(path, folders)]
+        beside = images_inside(path, deep=False)
+        missed += [beside.missed, {BESIDE: [str(file) for file in beside.files]}, _unused(path, folders)]
     words = "class folders" if len(folders) > 1 else "images alone"
     words += ", of images at any depth" if nested else ""
     names = tuple(folder.name for folder in folders)

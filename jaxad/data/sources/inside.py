@@ -20,6 +20,7 @@ OTHER_IMAGES = frozenset(
 """Suffixes of images that are not read."""
 
 SUFFIXES, OF_MASKS, LINKS = "files with other suffixes", "images in folders of masks", "links to folders"
+BESIDE = "images beside the sub-folders that are read"
 NO_FILES = "pipes, sockets or devices"
 Missed = dict[str, list[str]]  # what is left out -> its names
 

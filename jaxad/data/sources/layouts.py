@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxad.data.images import IMAGE_SUFFIXES, subfolders
 from jaxad.data.provenance import LeftOut
-from jaxad.data.sources.inside import MASKS, has_images, is_image, unread_images
+from jaxad.data.sources.inside import MASKS, has_images, unread_images
 from jaxad.data.sources.listing import is_listing
 
 NORMAL_NAMES = frozenset({"good", "normal", "ok", "regular"})
@@ -66,6 +66,11 @@ def recognise(path: Path) -> str:
         raise _no_parts(path)
     pair = find_pairs(path)
     if pair and not any(has_images(folder) for folder in folders if folder not in pair):
+        if listings := _listings(path):
+            raise ValueError(
+                f"{path} holds {pair[0].name} and {pair[1].name}, and the listing {listings[0].name}: say which is "
+                f"meant, pairs:{path} or csv:{listings[0]}"
+            )
         return "pairs"
     categories = [folder.name for folder in folders if _is_category(folder)]
     if categories:
@@ -179,8 +184,3 @@ def _no_parts(path: Path) -> ValueError:
             f"or regular: rename one, or take the classes of one part, folder:{path / 'train'}"
         )
     return ValueError(f"{path} has train and test, but {why}")
-
-
-def beside(path: Path) -> list[str]:
-    """Names of the images directly in a folder."""
-    return [str(file) for file in sorted(path.iterdir()) if file.is_file() and is_image(file.name)]

@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxad.data.image_set import ImageSet
 from jaxad.data.reading import add_masks, read_files
-from jaxad.data.sources.inside import images_inside, missing_words
+from jaxad.data.sources.inside import BESIDE, images_inside, missing_words
 from jaxad.data.sources.layouts import Layout, find_pairs
 from jaxad.data.sources.mvtec import UNUSED, mask_files
 from jaxad.data.sources.registry import Request, source
@@ -26,7 +26,9 @@ def pairs_layout(path: Path) -> Layout:
     if not inside.files:
         raise ValueError(f"no images in {images}")
     found, unused = mask_files(masks, inside.files, images)
+    beside = images_inside(path, deep=False)
     missed = [inside.missed, images_inside(masks).missed, {UNUSED: [str(file) for file in unused]}]
+    missed += [beside.missed, {BESIDE: [str(file) for file in beside.files]}]
     return Layout(
         f"{images.name}/NAME and {masks.name}/NAME",
         ("",),
