@@ -87,6 +87,22 @@ def test_btad_is_found_with_masks_of_the_same_names(files, tmp_path, prefix):
 # ---- MVTec AD
 
 
+@pytest.mark.parametrize(
+    "names", [("Train", "Test", "Ground_Truth"), ("TRAIN", "TEST", "masks"), ("train", "test", "GT")]
+)
+def test_parts_are_found_in_any_case(files, tmp_path, names):
+    train, test, masks = names
+    files.pictures(f"{train}/Good", 9)
+    files.pictures(f"{test}/Good", 4)
+    files.pictures(f"{test}/Dent", 4)
+    for i in range(4):
+        files.mask(f"{masks}/Dent/{i:03d}.png")
+    task = data.load_task(f"folder:{tmp_path}")
+    assert f"layout: {train}/Good, {test}/Good and {test}/DEFECT, with masks in {masks} (MVTec AD)" in said(task)
+    np.testing.assert_array_equal(task.test.masks.any((1, 2)), task.test.labels == 1)
+    assert {name.split("/")[-2] for name, label in labels_of(task).items() if label} == {"Dent"}
+
+
 @pytest.mark.parametrize("end", ["_mask", "", "_gt", "_label"])
 def test_masks_are_found_by_several_names_and_those_of_no_image_are_named(files, tmp_path, end):
     files.pictures("train/good", 9)
@@ -94,9 +110,10 @@ def test_masks_are_found_by_several_names_and_those_of_no_image_are_named(files,
     files.pictures("test/dent", 4)
     for i in range(5):
         files.mask(f"ground_truth/dent/{i:03d}{end}.png")
+    files.mask("ground_truth/dnet/000.png")
     task = data.load_task(f"folder:{tmp_path}")
     assert task.details["kind"] == "segmentation"
-    assert f"left out: 1 masks of no image (ground_truth/dent/004{end}.png)" in said(task)
+    assert f"left out: 2 masks of no image (ground_truth/dent/004{end}.png, ground_truth/dnet/000.png)" in said(task)
 
 
 def test_what_is_no_part_is_named(files, tmp_path):
@@ -352,6 +369,7 @@ def test_missing_files_and_masks_are_named(files, tmp_path):
         (["path,label", ",good"], r"line 2: no path: give one"),
         (["path,label", "a/000.png,good", "b, or not/000.png,dent"], r"line 3: 3 fields where the header has 2: quote"),
         (["path,label", "a/000.png,x", "a/001.png,x", "a/000.png,y"], r"lists a/000\.png 2 times \(lines 2, 4\): list"),
+        (["path,label", "a/000.png,x", "./a/000.png,y"], r"lists a/000\.png 2 times \(lines 2, 3\): list"),
         (["path,label,split", "a/000.png,good,holdout"], r"line 2: unknown split 'holdout': write train"),
         (["path,label,split", "a/000.png,good,test"], r"has no line of split train"),
         (["path,label,split", "a/000.png,x,train", "a/001.png,y,train"], "labelled x, y, and it is not known"),

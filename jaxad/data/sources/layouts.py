@@ -40,6 +40,7 @@ class Parts(NamedTuple):
     """A folder with a training and a test part, in the layout of MVTec AD."""
 
     name: str  # of the good class
+    folders: tuple[Path, Path]  # of the training and the test part
     train: Path  # where good training images are
     defects: tuple[str, ...]  # sub-folders of test/ that hold no good images
     test: Path | None  # where good test images are
@@ -62,8 +63,8 @@ def recognise(path: Path) -> str:
         return "visa"
     if find_parts(path) is not None:
         return "parts"
-    if (path / "train").is_dir() and (path / "test").is_dir():
-        raise _no_parts(path)
+    if None not in (folders_of_parts := _part_folders(path)):
+        raise _no_parts(path, *folders_of_parts)
     pair = find_pairs(path)
     if pair and not any(has_images(folder) for folder in folders if folder not in pair):
         if listings := _listings(path):
@@ -97,9 +98,12 @@ def find_listing(path: Path) -> Path:
 
 
 def find_parts(path: Path) -> Parts | None:
-    """The parts of a folder; None where it has no train/ with good images beside a test/ with sub-folders."""
-    train, test = path / "train", path / "test"
-    if not train.is_dir() or not test.is_dir() or not subfolders(test):
+    """The parts of a folder; None where it has no train/ with good images beside a test/ with sub-folders.
+
+    Names count in any case, and masks may be in a folder called as `jaxad.data.sources.inside.MASKS` says.
+    """
+    train, test = _part_folders(path)
+    if train is None or test is None or not subfolders(test):
         return None
     good = normal_name([folder.name for folder in subfolders(train)])
     if good is None and not has_images(train, deep=False):
@@ -108,9 +112,18 @@ def find_parts(path: Path) -> Parts | None:
     normal = normal_name(tested)
     name = good or normal or "good"
     defects = tuple(folder for folder in tested if folder != normal)
-    masks = path / "ground_truth"
+    masks = [folder for folder in subfolders(path) if folder.name.lower() in MASKS]
     places = (train if good is None else train / good, defects, None if normal is None else test / normal)
-    return Parts(name, *places, masks if masks.is_dir() else None)
+    return Parts(name, (train, test), *places, masks[0] if len(masks) == 1 else None)
+
+
+def _part_folders(path: Path) -> tuple[Path | None, Path | None]:
+    """train/ and test/, each None where there is none; asked for by name, since listing a large folder takes time."""
+
+    def named(name: str) -> Path | None:
+        return next((path / each for each in (name, name.capitalize(), name.upper()) if (path / each).is_dir()), None)
+
+    return named("train"), named("test")
 
 
 def find_pairs(path: Path) -> tuple[Path, Path] | None:
@@ -171,9 +184,11 @@ def _is_category(folder: Path) -> bool:
     return find_parts(folder) is not None or (folder / "Data" / "Images").is_dir()
 
 
-def _no_parts(path: Path) -> ValueError:
+def _no_parts(path: Path, train: Path, test: Path) -> ValueError:
     """Why train/ and test/ are not the parts of a task."""
-    folders = {part: [folder.name for folder in subfolders(path / part)] for part in ("train", "test")}
+    folders = {
+        part: [folder.name for folder in subfolders(place)] for part, place in (("train", train), ("test", test))
+    }
     if not folders["test"]:
         why = "test has no sub-folders: sort its images into test/good and test/DEFECT"
     elif not folders["train"]:
@@ -181,6 +196,6 @@ def _no_parts(path: Path) -> ValueError:
     else:
         why = (
             f"none or several of the sub-folders of train ({', '.join(folders['train'])}) are called good, normal, ok "
-            f"or regular: rename one, or take the classes of one part, folder:{path / 'train'}"
+            f"or regular: rename one, or take the classes of one part, folder:{train}"
         )
     return ValueError(f"{path} has train and test, but {why}")

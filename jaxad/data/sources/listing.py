@@ -1,6 +1,7 @@
 """Listings of images: a CSV file with a header and a line for every image."""
 
 import csv
+import posixpath
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -108,7 +109,12 @@ def _check(file: Path, rows: Sequence[Row], has_parts: bool) -> None:
             raise ValueError(f"{file}, line {row.line}: no {empty[0]}: give one, or leave the line out")
         if has_parts and row.split.lower() not in PARTS:
             raise ValueError(f"{file}, line {row.line}: unknown split {row.split!r}: write train, valid or test")
-    path, count = Counter(row.path for row in rows).most_common(1)[0]
+    path, count = Counter(_plain(row.path) for row in rows).most_common(1)[0]
     if count > 1:
-        lines = ", ".join(str(row.line) for row in rows if row.path == path)
+        lines = ", ".join(str(row.line) for row in rows if _plain(row.path) == path)
         raise ValueError(f"{file} lists {path} {count} times (lines {lines}): list each image once")
+
+
+def _plain(path: str) -> str:
+    """A path in one of the ways to write it: "./a.png" is "a.png"."""
+    return posixpath.normpath(path)

@@ -36,30 +36,32 @@ def parts_layout(path: Path) -> Layout:
         missed.append(found.missed)
         return found.files
 
+    train, test = parts.folders
     places = [parts.test] if parts.test is not None else []
-    groups = [("train", 0, inside(parts.train, deep=parts.train != path / "train"))]
+    groups = [("train", 0, inside(parts.train, deep=parts.train != train))]
     groups += [("test", 0, inside(place)) for place in places]
-    groups += [("test", 1 + i, inside(path / "test" / name)) for i, name in enumerate(parts.defects)]
+    groups += [("test", 1 + i, inside(test / name)) for i, name in enumerate(parts.defects)]
     masks: list[Path | None] = []
     for part, kind, files in groups:
         if parts.masks is None or part == "train":
             masks += [None] * len(files)
             continue
         name = parts.defects[kind - 1] if kind else parts.test.name  # some sets have blank masks of good images
-        found, unused = mask_files(parts.masks / name, files, path / part / name)
-        masks += found
-        missed.append({UNUSED: [str(file) for file in unused]})
+        masks += mask_files(parts.masks / name, files, test / name)[0]
+    if parts.masks is not None:
+        matched = set(masks)
+        missed.append({UNUSED: [str(file) for file in images_inside(parts.masks).files if file not in matched]})
     used = {file for _, _, files in groups for file in files}
     here = [path, *(folder for folder in subfolders(path) if folder != parts.masks)]
     others = [images_inside(folder, deep=folder != path) for folder in here]
     missed.append({ELSEWHERE: [str(file) for found in others for file in found.files if file not in used]})
     missed += [{OF_MASKS: found.missed.get(OF_MASKS, [])} for found in others]
-    with_masks = ", with masks in ground_truth" if any(mask is not None for mask in masks) else ""
+    with_masks = f", with masks in {parts.masks.name}" if any(mask is not None for mask in masks) else ""
     known = "BTAD" if (parts.name.lower(), parts.defects) == ("ok", ("ko",)) else "MVTec AD"
-    train = "train" if parts.train == path / "train" else f"train/{parts.train.name}"
-    test = "" if parts.test is None else f", test/{parts.test.name}"
+    trained = train.name if parts.train == train else f"{train.name}/{parts.train.name}"
+    tested = "" if parts.test is None else f", {test.name}/{parts.test.name}"
     return Layout(
-        f"{train}{test} and test/DEFECT{with_masks} ({known})",
+        f"{trained}{tested} and {test.name}/DEFECT{with_masks} ({known})",
         (parts.name, *parts.defects),
         tuple(file for _, _, files in groups for file in files),
         np.repeat(np.array([kind for _, kind, _ in groups], np.int32), [len(files) for *_, files in groups]),
