@@ -362,7 +362,9 @@ def test_missing_files_and_masks_are_named(files, tmp_path):
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (["file,kind", "a/000.png,good"], r"has no column called path or image.*begins with file, kind"),
+        (["file,kind", "a/000.png,good"], r"has no column called label or class .it begins with file, kind"),
+        (["name;label", "a/000.png;good"], r"has no column called path or image.*begins with name, label"),
+        (["path,label", '"a/000.png,good'], r"cannot read .*list.csv .*: close its quotes"),
         (["path,label"], "lists no images"),
         (["path,label", "a/000.png,"], r"line 2: no label: give one"),
         (["path,label", "a/000.png,nan"], r"line 2: no label: give one"),
@@ -377,7 +379,6 @@ def test_missing_files_and_masks_are_named(files, tmp_path):
             ["path,label,split", "a/000.png,good,train", "a/001.png,dent,train", "a/002.png,dent,test"],
             r"1 training images are not good, such as a/001\.png \(line 3, dent\)",
         ),
-        (['path,label', '"a/000.png,good'], "cannot read .*list.csv"),
     ],
 )  # fmt: skip
 def test_listings_that_say_too_little_are_refused_with_their_line(files, lines, message):

@@ -68,7 +68,8 @@ def read_listing(file: Path) -> list[Row]:
             ]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ValueError(f"cannot read {file} ({reason}): give a CSV file in UTF-8") from error
+        remedy = "close its quotes" if isinstance(error, csv.Error) else "give a CSV file in UTF-8"
+        raise ValueError(f"cannot read {file} ({reason}): {remedy}") from error
     for name in ("path", "label"):
         if name not in columns:
             found = ", ".join(field.strip() for field in records[0][1]) if records else "nothing"
@@ -88,6 +89,7 @@ def read_listing(file: Path) -> list[Row]:
 
 def _header(line: str) -> tuple[dict[str, int], str]:
     """Which column is which, and what separates them."""
+    best: tuple[dict[str, int], str] = {}, ","
     for delimiter in ",;\t":
         fields = [field.strip().lower() for field in next(csv.reader([line], delimiter=delimiter), [])]
         columns = {}
@@ -95,9 +97,9 @@ def _header(line: str) -> tuple[dict[str, int], str]:
             found = [fields.index(word) for word in known if word in fields]
             if found:
                 columns[name] = found[0]
-        if {"path", "label"} <= set(columns):
-            return columns, delimiter
-    return {}, ","
+        if len(columns) > len(best[0]):
+            best = columns, delimiter
+    return best
 
 
 def _check(file: Path, rows: Sequence[Row], has_parts: bool) -> None:
