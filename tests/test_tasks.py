@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jaxad import data
+from jaxad.data.protocols.splits import deal
 
 TFDS = os.environ.get("TFDS_DATA_DIR")
 MVTEC = os.environ.get("JAXAD_MVTEC_DIR")
@@ -192,7 +193,7 @@ def test_bad_options(rng):
         ({"valid_anomalies": 0}, "valid_anomalies 0 is too small: give at least 1"),
         ({"valid_anomalies": 20}, "20 anomalies are too few for at least 20 in validation and 1 in test: lower valid"),
         ({"anomaly_ratio": 0.01}, "no anomaly among 8 valid images: raise anomaly_ratio or limit"),
-        ({"split": (1000, 1, 1)}, "valid has no images"),
+        ({"split": (1000, 1, 1)}, "no anomaly among 1 valid images: raise anomaly_ratio or limit"),
     ]:
         with pytest.raises(ValueError, match=message):
             data.out_of_distribution(normal, anomalous, **options)
@@ -210,6 +211,21 @@ def test_bad_options(rng):
     assert not clean.valid.labels.any()
     with pytest.raises(ValueError, match="no anomaly among 8 valid"):
         data.check_task(clean)
+
+
+def test_no_part_is_left_without_images():
+    for n, split in ((3, (6, 2, 2)), (5, (8, 1, 1)), (3, (1, 1, 1000)), (4, (1, 1000, 1)), (2, (9, 1)), (7, (6, 2, 2))):
+        parts = deal(n, split, None, np.random.default_rng(0))
+        assert sorted(np.concatenate(parts)) == list(range(n))
+        assert min(map(len, parts)) >= 1
+    assert [len(part) for part in deal(100, (6, 2, 2), 50, np.random.default_rng(0))] == [30, 10, 10]
+
+
+def test_a_lone_anomaly_is_too_few_whatever_the_ratio(rng):
+    with pytest.raises(ValueError, match=r"1 anomalies are too few for at least 1 .* and 1 in test: give more"):
+        data.out_of_distribution(image_set(rng, 40), image_set(rng, 1, "b"), anomaly_ratio=0.2)
+    small = data.out_of_distribution(image_set(rng, 3), image_set(rng, 2, "b"), anomaly_ratio=0.5)
+    assert [(row.normal, row.anomalous) for row in data.describe(small)] == [(1, 0), (1, 1), (1, 1)]
 
 
 def test_check_task_finds_every_fault(rng):

@@ -73,7 +73,7 @@ def out_of_distribution(
 
     rng = np.random.default_rng(seed)
     train, *held_out = deal(len(normal.ids), split, limit, rng)
-    if valid_anomalies is not None or anomaly_ratio is None:
+    if valid_anomalies is not None or anomaly_ratio != 0:
         wanted = valid_anomalies or 1, int(anomaly_ratio != 0)
         check_enough(name, len(pool.ids), *wanted, there_were=there_were)
     if anomaly_ratio is None:

@@ -131,9 +131,10 @@ def check_enough(name: str, available: int, valid: int, test: int, *, there_were
     """
     if valid + test > available:
         left = f" (of {there_were}, the others being equal to other images)" if there_were > available else ""
+        lower = "" if valid + test == 2 else "lower valid_anomalies or anomaly_ratio, or "
         raise ValueError(
             f"{name}: {available} anomalies{left} are too few for at least {valid} in validation and {test} in test: "
-            "lower valid_anomalies or anomaly_ratio, or give more anomalous images"
+            f"{lower}give more anomalous images"
         )
 
 
@@ -175,9 +176,16 @@ def check_left(normal: ImageSet, anomalous: ImageSet, found: Equals, parts: int 
 
 
 def deal(n: int, split: Sequence[float], limit: int | None, rng: np.random.Generator) -> list[np.ndarray]:
-    """Indices of n images, shuffled, at most `limit` of them, cut in the proportions of `split`."""
+    """Indices of n images, shuffled, at most `limit` of them, cut in the proportions of `split`; no part without any.
+
+    (Unless there are fewer images than parts.)
+    """
     chosen = rng.permutation(n)[:limit]
     bounds = np.rint(np.cumsum(split) / np.sum(split) * len(chosen)).astype(int)
+    if len(chosen) >= len(split):
+        before = np.arange(len(split))  # so many parts come before each
+        bounds = np.maximum.accumulate(np.maximum(bounds, 1) - before) + before
+        bounds = np.minimum(bounds, len(chosen) - before[::-1])
     return np.split(chosen, bounds[:-1])
 
 
