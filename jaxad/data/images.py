@@ -164,12 +164,6 @@ def to_channels(images: np.ndarray, channels: int) -> np.ndarray:
     )
 
 
-def image_files(path: Path) -> list[Path]:
-    """All image files directly in a folder, sorted by name; hidden files are left out."""
-    files = (f for f in path.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES and not f.name.startswith("."))
-    return sorted(files)
-
-
 def subfolders(path: Path) -> list[Path]:
     """All folders directly in a folder, sorted by name; hidden ones are left out."""
     if not path.is_dir():

@@ -13,9 +13,9 @@ from jaxad.data.protocols.splits import (
     check_masks_of,
     check_options,
     clean,
-    contaminate,
     deal,
     halve,
+    held_out_counts,
     mix,
     normal_mask,
     present,
@@ -80,7 +80,7 @@ def out_of_distribution(
         anomalies = halve(pool.labels, valid_anomalies, rng)
         counts = [(len(part), len(drawn)) for part, drawn in zip(held_out, anomalies)]
     else:
-        counts = contaminate([len(part) for part in held_out], len(pool.ids), anomaly_ratio, valid_anomalies)
+        counts = held_out_counts([len(part) for part in held_out], len(pool.ids), anomaly_ratio, valid_anomalies)
         anomalies = np.split(rng.permutation(len(pool.ids)), np.cumsum([n_out for _, n_out in counts]))
     mixed = [
         mix(take(normal, part[:n_in]), take(pool, drawn), rng)

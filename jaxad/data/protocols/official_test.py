@@ -14,8 +14,8 @@ from jaxad.data.protocols.splits import (
     check_masks_of,
     check_options,
     clean,
-    contaminate,
     deal,
+    held_out_counts,
     mix,
     normal_mask,
     present,
@@ -106,7 +106,7 @@ def official_split(
     train_index, valid_index = deal(len(normal.ids), split[:2], limit, rng)
     for_test = anomalies_wanted(len(normal_test.ids), anomaly_ratio) if sets else 0
     check_enough(name, len(pool.ids), valid_anomalies or int(anomaly_ratio > 0), for_test)
-    [(n_in, n_out)] = contaminate([len(valid_index)], len(pool.ids) - for_test, anomaly_ratio, valid_anomalies)
+    [(n_in, n_out)] = held_out_counts([len(valid_index)], len(pool.ids) - for_test, anomaly_ratio, valid_anomalies)
     for_valid, drawn, _ = np.split(rng.permutation(len(pool.ids)), [n_out, n_out + for_test])
     valid = mix(take(normal, valid_index[:n_in]), take(pool, for_valid), rng)
     tested = mix(normal_test, take(pool, drawn) if sets else take(test, ~is_normal_test), rng)

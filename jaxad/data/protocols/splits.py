@@ -100,7 +100,7 @@ def anomalies_wanted(n_normal: int, anomaly_ratio: float) -> int:
     return round(anomaly_ratio / (1 - anomaly_ratio) * n_normal)
 
 
-def contaminate(
+def held_out_counts(
     normals: Sequence[int], available: int, anomaly_ratio: float, first: int | None = None
 ) -> list[tuple[int, int]]:
     """(normal, anomalous) counts of held-out parts, within the normals each has and the anomalies there are.
@@ -109,7 +109,7 @@ def contaminate(
     all its normal images and exactly `first` anomalies unless that is None.
     """
     if first is not None:
-        return [(normals[0], first), *contaminate(normals[1:], available - first, anomaly_ratio)]
+        return [(normals[0], first), *held_out_counts(normals[1:], available - first, anomaly_ratio)]
     wanted = [anomalies_wanted(n, anomaly_ratio) for n in normals]
     if sum(wanted) <= available:
         return list(zip(normals, wanted))
