@@ -21,6 +21,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from jaxad.data import check_images
+from jaxad.data.images import check_channels_last
 from jaxad.methods import DETECTORS, entry_of
 from jaxad.metrics.thresholds import Threshold, false_positive_rate
 from jaxad.training.calibration import calibrate
@@ -215,7 +216,9 @@ def _images(X: Any) -> np.ndarray:
         side = math.isqrt(images.shape[1])
         shape = f"{side}, {side}" if side**2 == images.shape[1] else "height, width"
         raise ValueError(f"X has shape {images.shape}; detectors look at images: give X.reshape(-1, {shape})")
-    return check_images(images[..., None] if images.ndim == 3 else images, "X")
+    images = check_images(images[..., None] if images.ndim == 3 else images, "X")
+    check_channels_last(images.shape, "X")
+    return images
 
 
 def _labels(y: Any, count: int, name: str, config: Any) -> tuple[np.ndarray, np.ndarray | None]:

@@ -9,6 +9,7 @@ from PIL import Image
 from jaxad import data
 from jaxad.data.protocols.splits import halve
 from jaxad.data.sources.registry import source_of
+from jaxad.runs.detection_results import warn
 
 MAGNETIC_TILE = os.environ.get("JAXAD_MVTEC_DIR")
 
@@ -67,6 +68,14 @@ def test_a_class_that_is_called_normal_is(make, name):
         np.testing.assert_array_equal(one.ids, other.ids)
     assert "by its name" not in data.table(named)
     assert data.load_task(spec, normal_classes="dented").details["normal_classes"] == ["dented"]
+
+
+def test_a_name_of_several_lines_is_said_in_one(make, tmp_path, capsys):
+    spec = make(good=20, bad=4)
+    (tmp_path / "good" / "torn\nimage.png").write_bytes(b"")
+    assert "good/torn\\nimage.png: no known format" in data.table(data.load_task(spec))
+    warn("skipped: torn\nimage.png")
+    assert capsys.readouterr().err == "skipped: torn\\nimage.png\n"
 
 
 def test_nothing_is_guessed_where_two_are_or_none_is(make, tmp_path):

@@ -100,7 +100,7 @@ def test_any_command_line_is_accepted_or_refused_in_one_line(line):
     accepted = []
 
     @contextlib.contextmanager
-    def session(config, kind, *about, data=None, may_differ=()):
+    def session(config, kind, *about, data=None, **options):
         accepted.append(fingerprint(data))
         yield None  # as if it were finished
 

@@ -156,6 +156,7 @@ def test_a_classifier_is_given_classes():
         ({}, ZEROS[:1], None, "there are 1 normal images"),
         ({}, ZEROS.reshape(-1, 64), None, r"give X.reshape\(-1, 8, 8\)"),
         ({}, ZEROS.astype(np.float32), None, "divide by 255"),
+        ({}, np.zeros((9, 3, 8, 8), np.uint8), None, r"looks like \[N, C, H, W\]: move the channels last"),
         ({}, ZEROS, np.zeros(len(ZEROS)), "give 1 for normal images and -1"),
         ({}, ZEROS, np.ones(3), "give one label for each"),
         ({"detector": "classifier"}, ZEROS, None, "needs the class of every normal image"),

@@ -155,17 +155,21 @@ def table(task: Task) -> str:
         task.name,
         f"  anomalous: {', '.join(anomalous)}{_rule(task)}",
         f"  images: {form} in [{low:g}, {high:g}]{masks}",
-        *(f"  {line}" for line in reading_lines(task.details)),
+        *_indented(reading_lines(task.details)),
     ]
     if task.details.get("normal_by_name"):
         lines.insert(1, f"  normal: {task.details['normal_by_name']}, by its name")
     if (limit := task.details.get("limit")) and limited_images(task) >= limit:
         lines.append(f"  at most {limit:,} normal images are used (--limit); there are as many or more")
-    said = (*equality_lines(task.details), *near_lines(task.details), *_pixel_lines(task))
-    lines += [f"  {line}" for line in said]
+    lines += _indented([*equality_lines(task.details), *near_lines(task.details), *_pixel_lines(task)])
     lines.append(f"  {'part':<6}{'images':>8}{'normal':>8}{'anomalous':>11}{'share':>8}")
     lines += [f"  {r.part:<6}{r.images:>8}{r.normal:>8}{r.anomalous:>11}{r.fraction:>8.1%}" for r in describe(task)]
     return "\n".join(lines)
+
+
+def _indented(lines: Sequence[str]) -> list[str]:
+    """Lines of a table, each of them one, whatever files are called."""
+    return ["  " + line.replace("\n", "\\n") for line in lines]
 
 
 def _pixel_lines(task: Task) -> list[str]:

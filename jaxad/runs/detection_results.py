@@ -119,8 +119,8 @@ def is_drawn(folder: Path) -> bool:
 
 
 def warn(text: str) -> None:
-    """Print a line on standard error."""
-    line(text, file=sys.stderr)
+    """Print a line on standard error; names of files may have several."""
+    line(text.replace("\n", "\\n"), file=sys.stderr)
 
 
 def _csv(rows: Sequence[tuple]) -> bytes:
