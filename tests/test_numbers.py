@@ -11,7 +11,10 @@ from jaxad import data
 from jaxad._utils import memory
 from jaxad._utils.validate import SEEDS, check_seed
 from jaxad.data.foreign import disturb, photographs
+from jaxad.methods.classical.pca import pca
 from jaxad.runs import cli
+from jaxad.runs.search_config import SearchConfig
+from jaxad.training.scoring import score_images
 
 # ---- memory
 
@@ -131,3 +134,16 @@ def test_draws_that_do_not_fit_into_memory_are_refused_at_once():
         ValueError, match=r"1000000000000 draws of 4 photographs of 8x8 pixels take at least .* fewer draws"
     ):
         disturb(np.zeros((4, 8, 8, 3), np.uint8), 10**12, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("children", [2.5, 4.0, True, "4"])
+def test_numbers_of_things_are_whole(children):
+    with pytest.raises(ValueError, match=rf"children is {children!r}; give a whole number"):
+        SearchConfig(children=children).check()
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int64, bool])
+def test_scores_of_numbers_whose_white_nobody_knows_are_refused(dtype):
+    images = np.zeros((2, 4, 4, 1), dtype)
+    with pytest.raises(ValueError, match=rf"images are {np.dtype(dtype)}; give uint8, or floats in \[0, 1\]"):
+        score_images(pca(), None, images)

@@ -11,10 +11,13 @@ SEEDS = 2**32  # JAX makes one key of a seed and of the same modulo this
 
 
 def check_at_least(config: Any, *names: str, least: int = 1) -> None:
-    """Raise ValueError for a field of `config` that is below `least`; None is not given, and passes."""
+    """Raise ValueError for a field of `config` that is no whole number, or below `least`; None passes."""
     for name in names:
         value = getattr(config, name)
-        if value is not None and value < least:
+        if value is None:
+            continue
+        check_whole(**{spelled(config, name): value})
+        if value < least:
             raise ValueError(f"{spelled(config, name)} is {value}; the least is {least}")
 
 

@@ -37,7 +37,7 @@ def score_images(detector: Detector, state: State, images: Array | np.ndarray, b
       threshold, see `jaxad.evaluate`.
 
     Raises:
-      ValueError: images of another form than [N, H, W, C], or a batch size below 1.
+      ValueError: images of another form than [N, H, W, C], other integers than uint8, or a batch size below 1.
 
     >>> import jax, jaxad
     >>> task = jaxad.load_task("digits")
@@ -85,6 +85,8 @@ def _scored(
 ) -> np.ndarray:
     if images.ndim != 4 or 0 in images.shape:
         raise ValueError(f"images have shape {images.shape}; give [N, H, W, C] with at least one image")
+    if images.dtype != np.uint8 and images.dtype.kind in "biucOSU":  # numbers that nobody says the white of
+        raise ValueError(f"images are {images.dtype}; give uint8, or floats in [0, 1]")
     check_whole(batch_size=batch_size)
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; the least is 1")
