@@ -140,6 +140,15 @@ def test_draws_that_do_not_fit_into_memory_are_refused_at_once():
 def test_numbers_of_things_are_whole(children):
     with pytest.raises(ValueError, match=rf"children is {children!r}; give a whole number"):
         SearchConfig(children=children).check()
+    for options in ({"limit": 20.5}, {"valid_anomalies": 2.5}):
+        with pytest.raises(ValueError, match=r"(limit is 20|valid_anomalies is 2)\.5; give a whole number"):
+            data.load_task("digits", normal_classes="0", **options)
+
+
+@pytest.mark.parametrize("seed", [-1, SEEDS, 0.5])
+def test_a_search_refuses_seeds_that_would_be_others(seed):
+    with pytest.raises(ValueError, match=rf"seed is {seed}; .*from 0 to 4294967295"):
+        SearchConfig(seed=seed).check()
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.int64, bool])

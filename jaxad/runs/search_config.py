@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from jaxad._utils.validate import check_at_least, check_share, spelled
+from jaxad._utils.validate import check_at_least, check_seed, check_share, spelled
 from jaxad.data import Task
 from jaxad.data.fitting import SMALL
 from jaxad.methods.common.patch_features import FeatureConfig
@@ -80,6 +80,7 @@ class SearchConfig(SpaceChoices):
         if self.time_budget is not None and not self.time_budget > 0:
             raise ValueError(f"{spelled(self, 'time_budget')} is {self.time_budget}; give seconds above 0")
         check_share(self, "target_fpr")
+        check_seed(self.seed, spelled(self, "seed"))
         if self.space not in SPACES:
             raise ValueError(f"{spelled(self, 'space')} is {self.space!r}; choose one of {', '.join(SPACES)}")
         self.search_space(ANY_IMAGE if task is None else task.train.images.shape[1:])

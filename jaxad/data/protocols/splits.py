@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxad._utils.validate import check_seed
+from jaxad._utils.validate import check_seed, check_whole
 from jaxad.data.equals import Equals, constant_images, contradiction_words, equality_details
 from jaxad.data.image_set import ImageSet, class_index, class_indices
 from jaxad.data.images import resize, to_channels, to_dtype
@@ -21,6 +21,8 @@ def check_options(
 ) -> None:
     """Raises ValueError unless the options of a task are in range."""
     check_seed(seed)
+    counts = {"limit": limit, "valid_anomalies": valid_anomalies}
+    check_whole(**{name: value for name, value in counts.items() if value is not None})
     if anomaly_ratio is not None and not 0 <= anomaly_ratio < 1:
         raise ValueError(f"anomaly_ratio {anomaly_ratio} is outside [0, 1): 0.05 means 5% anomalies")
     if len(split) != 3 or not all(share > 0 for share in split):
