@@ -191,11 +191,12 @@ def test_too_few_and_equal_images_are_refused(rng):
         (good(rng, 4), {}, "mine: 4 different images are too few to train, validate and test: give at least 5"),
         (images._replace(images=images.images * 0), {}, "1 different images are too few"),
         (images, {"limit": 4}, "4 different images are too few"),
-        (images, {"split": (1000, 1, 1)}, "leaves a part empty"),
         (images, {"limit": 2}, "limit 2 is too small"),
     ]:
         with pytest.raises(ValueError, match=message):
             data.good_alone(dataset, **options)
+    uneven = data.good_alone(images, split=(1000, 1, 1))
+    assert [row.normal for row in data.describe(uneven)] == [28, 1, 1]
     twice = data.from_arrays(np.concatenate([images.images] * 2), name="mine")
     assert data.good_alone(twice).details["duplicates_dropped"] == 30
 

@@ -52,8 +52,6 @@ def good_alone(
         )
     rng = np.random.default_rng(seed)
     train, *held_out = deal(len(dataset.ids), split, limit, rng)
-    if not min(len(train), *map(len, held_out)):
-        raise ValueError(f"{dataset.name}: split {tuple(split)} of {count} images leaves a part empty: even it out")
     counts = [_count(len(part), anomaly_ratio) for part in held_out]
     counts[0] = valid_anomalies or counts[0]
     mixed = [
