@@ -57,7 +57,7 @@ columns = { AUROC = "test.auroc" }
 methods = [{ name = "PCA", flags = ["--detector", "pca"] }, { name = "SVDD", flags = ["--detector", "deep_svdd"] }]
 tasks = [{ name = "digits", flags = [] }]
 """
-TIMES = ("seconds", "elapsed", "costs", "compiles")  # endings of names of what differs from run to run
+TIMES = ("seconds", "elapsed", "costs", "compiles", "per_minute")  # endings of names of what differs from run to run
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
