@@ -39,7 +39,7 @@ def test_tiles_are_slices_of_images_and_masks_and_labels_follow_the_masks(whole,
         np.testing.assert_array_equal(anomalous, before.labels)  # together they cover the image
     assert not tiles.train.labels.any()
     check_task(tiles)
-    assert "tiles: 2 along each side of 40x40; counts and figures are of tiles" in table(tiles)
+    assert "tiles: 2 along each side of 40x40; counts, figures and thresholds are of tiles" in table(tiles)
     assert tiled_task(whole, 1) is whole
 
 

@@ -16,8 +16,8 @@ class AMAConfig:
     steps: int = 1000
     """Training steps (the paper: 100 epochs)."""
     schedule_steps: int | None = 23_400
-    """Steps whose shares the schedules below are: the paper's 100 epochs, so that a shorter training keeps its learning
-    rate and begins no synthetic negatives, which do not pay there; None: those of `steps`."""
+    """Steps whose shares the schedules below are: about the paper's 100 epochs, of 60,000 images in batches of 256, so
+    that a shorter training keeps its learning rate and begins no synthetic negatives; None: those of `steps`."""
     width: float = 1.0
     """Multiplier of all numbers of channels; 1 is the authors' size, for GPUs."""
     latent_dim: int = 128
