@@ -11,7 +11,7 @@ Subtracted = Literal["shaped", "external"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AutoADConfig:
-    """Settings of the controller. Constants are the paper's but for learning rate, prior, keep and revisits; see `paper`."""
+    """Settings of the controller: the paper's but for learning rate, prior, keep and revisits; see `paper`."""
 
     learning_rate: float = 1e-2
     """Learning rate of Adam for mean, rho and eta. The paper's 3.5e-4 learns nothing within a hundred children."""
