@@ -104,9 +104,8 @@ def reading_lines(details: dict[str, Any]) -> list[str]:
     if layout := details.get("layout"):
         lines.append(f"layout: {layout}")
     if n := details.get("tiles"):
-        lines.append(
-            f"tiles: {n} along each side of {_times(details['tiled_from'])}; counts, figures and thresholds are of tiles"
-        )
+        size = _times(details["tiled_from"])
+        lines.append(f"tiles: {n} along each side of {size}; counts, figures and thresholds are of tiles")
     if unreadable := details.get("unreadable"):
         more = f", and {len(unreadable) - NAMED} more" if len(unreadable) > NAMED else ""
         files = "file" if len(unreadable) == 1 else "files"
