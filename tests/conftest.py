@@ -1,5 +1,6 @@
 """The test session is strict: reused keys, silent rank promotion and warnings are errors."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -21,6 +22,8 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 jax.config.update("jax_debug_key_reuse", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_captured_constants_warn_bytes", 1_000_000)
+
+gc.set_threshold(100_000, 20, 100)  # traced programs are millions of objects that stay: not to be looked through often
 
 
 @pytest.fixture

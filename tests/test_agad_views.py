@@ -40,6 +40,7 @@ def moved(old, new):
     return jax.tree.map(lambda a, b: 0.9 * a + 0.1 * b, old, new)
 
 
+@pytest.mark.slow
 def test_shared_averages_see_inputs_or_both_passes_over_two_batches():
     x = 2 * IMAGES - 1
     for config in (SMALL, dataclasses.replace(SMALL, running_from="both")):

@@ -193,6 +193,7 @@ def test_the_critic_has_more_updates_and_its_rate_falls_by_its_own_count():
     np.testing.assert_allclose(np.divide(moved(at(0.5)), moved(at(0))), 0.1, rtol=0.2)
 
 
+@pytest.mark.slow
 def test_labelled_normals_are_as_no_labels_and_labelled_anomalies_are_not():
     state = started(SMALL)
     plain, info = stepped(SMALL, state)
@@ -342,7 +343,8 @@ def test_variants_change_one_thing():
         variant(SMALL, "mirror")
 
 
-@pytest.mark.parametrize("shape", [(32, 32, 3), pytest.param((64, 64, 2), marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [(32, 32, 3), (64, 64, 2)])
 def test_other_sizes_and_channels(shape):
     """Shapes alone: that the programs can be built."""
     detector = ama(width=0.1, negatives="scaled", spectral_norm=False, penalty_norm="pixel")

@@ -12,7 +12,21 @@ import scripts
 sys.path.append(str(scripts.EXPERIMENTS))
 experiment = importlib.import_module("autoad_search")
 
-TINY = (
+TINY = (  # its children share nearly all of their programs, as those of `spaces.FEW`
+    *(
+        "--hypotheses",
+        "centroid",
+        "reconstruction",
+        "--distances",
+        "l1",
+        "l2",
+        "--channels",
+        "4",
+        "--kernels",
+        "1",
+        "3",
+    ),
+    *("--pools", "max", "--pool-kernels", "1", "--norms", "none", "--activations", "relu", "linear"),
     *("--dataset", "digits", "--limit", "150", "--anomaly-ratio", "0.2", "--num-layers", "1", "--children", "6"),
     *("--population", "2", "--steps", "2", "--batch-size", "16", "--retrain-top", "1", "--retrain-steps", "4"),
 )

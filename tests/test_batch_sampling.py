@@ -142,7 +142,8 @@ def test_uniform_patches_are_everywhere():
     assert (set(rows), set(columns)) == (set(range(6)), set(range(7)))
 
 
-@pytest.mark.parametrize("strategy", ["normal", pytest.param("uniform", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["normal", "uniform"])
 def test_other_patches_need_no_sampler(journey, pool, strategy):  # noqa: F811
     _, states, _ = journey
     before = of_strategy(states[3], strategy)  # profiles are full after the next step; then the sampler would learn

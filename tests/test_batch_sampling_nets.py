@@ -180,6 +180,7 @@ def test_the_autoencoder_equals_a_plain_restatement(rng):
     )
 
 
+@pytest.mark.slow
 def test_the_sampler_sees_each_window_by_itself_and_begins_undecided(rng):
     network = make_network(Sampler(9, 0.2))
     variables = network.init(jax.random.key(0), arrays(1, 16, 16, 3))
@@ -194,6 +195,7 @@ def test_the_sampler_sees_each_window_by_itself_and_begins_undecided(rng):
     assert np.abs(together[1] - together[0]).max() > 0.01
 
 
+@pytest.mark.slow
 def test_frozen_statistics_repeat_the_batch_and_predict_pixel_by_its_surroundings(rng):
     network = make_network(Predictor(0.5))
     variables = network.init(jax.random.key(0), arrays(1, 40, 36, 4))

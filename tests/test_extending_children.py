@@ -106,6 +106,7 @@ def one_of(params, *path):
     return functools.reduce(lambda tree, key: tree[key], path, params)
 
 
+@pytest.mark.slow
 def test_features_are_what_the_functions_make_of_them():
     """The pipeline by hand: a pointwise layer with every place taken, in NumPy."""
     doubling = {"twice": lambda features: 2 * features}

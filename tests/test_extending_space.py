@@ -109,6 +109,7 @@ def test_architectures_are_read_and_written_with_what_they_decide():
 # ---- costs and what is shown --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_costs_count_what_was_added():
     for make in CHILDREN.values():
         architecture = make()

@@ -133,6 +133,7 @@ def test_what_validation_prefers_is_returned_and_the_best_child_is_told(found):
     assert again.test["auroc"]["value"] == pytest.approx(found.test["auroc"]["value"], abs=1e-3)
 
 
+@pytest.mark.slow
 def test_without_rivals_the_child_is_returned(found):
     alone = search(rivals=("none",))
     assert [line.detector for line in alone.league] == [league.CHILD]

@@ -1,12 +1,18 @@
 """The segmentation experiment as a user meets it: a run with all its files, killed and continued, bad input."""
 
 import csv
+import importlib
 import json
+import sys
 
 import numpy as np
 import pytest
+import scripts
 from PIL import Image
 from scripts import kill_once, one_line, run, same_weights, start
+
+sys.path.append(str(scripts.EXPERIMENTS))
+experiment = importlib.import_module("nbs_segmentation")
 
 SCRIPT = "nbs_segmentation.py"
 SMOKE = ("--preset", "smoke", "--quiet")
@@ -91,7 +97,7 @@ def test_a_killed_run_goes_on_as_if_it_never_stopped(whole, cache, tmp_path, mom
         (("--nbs.environment.patch", "24", "--nbs.environment.window", "32"), "no whole number of patches of 24"),
     ],
 )
-def test_bad_input_ends_in_one_line_and_no_folder(flags, message, tmp_path, cache):
-    status, _, err = run(SCRIPT, *SMOKE, *flags, "--output", tmp_path / "out", cache=cache)
+def test_bad_input_ends_in_one_line_and_no_folder(flags, message, tmp_path):
+    status, _, err = scripts.call(experiment.run, *SMOKE, *flags, "--output", tmp_path / "out")
     assert one_line(status, err, message)
     assert not (tmp_path / "out").exists()

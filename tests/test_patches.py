@@ -122,6 +122,7 @@ def test_the_bank_holds_patches_of_the_images(bank):
         assert np.linalg.norm(patches - row, axis=1).min() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [memory_bank, feature_dictionary])
 def test_defects_are_found_and_located_over_seeds(make, rng):
     detector = make(features=RANDOM, memory=24, **({"bank": 200} if make is memory_bank else {"clusters": 40}))

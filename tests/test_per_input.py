@@ -194,7 +194,8 @@ def test_small_maps_are_rewarded_at_the_resolution_of_the_masks(rng, criterion):
     assert not flat.usable
 
 
-@pytest.mark.parametrize("kind", [Sequential, pytest.param(Vmapped, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [Sequential, Vmapped])
 def test_a_child_of_features_is_rewarded_for_the_pixels_of_the_image(rng, kind):
     (job,) = jobs_of(1)
     shape = SHAPES[job.architecture.input]

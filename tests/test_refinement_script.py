@@ -1,9 +1,15 @@
 """The experiment on refined maps, as a process."""
 
+import importlib
 import json
+import sys
 
 import pytest
+import scripts
 from scripts import one_line, run
+
+sys.path.append(str(scripts.EXPERIMENTS))
+experiment = importlib.import_module("refinement")
 
 SCRIPT = "refinement.py"
 
@@ -30,6 +36,6 @@ def test_maps_are_refined_measured_and_drawn_without_any_weights(tmp_path, cache
 @pytest.mark.parametrize(
     ("flags", "message"), [(("--draws", "0"), "--draws is 0"), (("--side", "8"), "--side is 8; the least is 32")]
 )
-def test_nonsense_ends_at_once_in_one_line(flags, message, cache, tmp_path):
-    status, _, err = run(SCRIPT, *flags, "--output", tmp_path / "run", cache=cache)
+def test_nonsense_ends_at_once_in_one_line(flags, message, tmp_path):
+    status, _, err = scripts.call(experiment.run, *flags, "--output", tmp_path / "run")
     assert one_line(status, err, message)

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from jaxad.nas.strategies.autoad import replay
 from jaxad.nas.strategies.autoad.replay import init_buffer
@@ -74,6 +75,7 @@ def test_an_empty_buffer_gives_nothing_to_imitate():
     assert (np.asarray(draw(jax.random.key(0), init_buffer(3, 2, CARRY), 2).rewards) == -np.inf).all()
 
 
+@pytest.mark.slow
 def test_jit_equals_eager():
     arguments = init_buffer(3, 2, CARRY), rows(1, 2), jnp.array([0.4, 0.5]), jnp.zeros((2, 1, 2))
     jax.tree.map(np.testing.assert_array_equal, insert(*arguments), replay.insert(*arguments))

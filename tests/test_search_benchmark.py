@@ -89,7 +89,8 @@ def task(rng):
     return Task("noise", split(16, 0), split(16, 8), split(16, 8), {})
 
 
-@pytest.mark.parametrize("share", [pytest.param(True, marks=pytest.mark.slow), False])
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [True, False])
 def test_a_record_is_complete_and_ordered_in_time(share, rng):
     settings = trial.TrialConfig(steps=1, batch_size=8)
     search = make_strategy("random", TINY, population=2)

@@ -117,6 +117,7 @@ def test_no_two_keys_of_a_search_are_one(found, derived):
     assert not derived["split"] & derived["fold_in"]
 
 
+@pytest.mark.slow
 def test_the_example_runs_and_writes_nothing(found, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     run_example(jaxad.search)

@@ -95,6 +95,7 @@ def test_images_may_come_without_channels(model):
     model.fit(ZEROS[:140])
 
 
+@pytest.mark.slow
 def test_a_grid_search_chooses_by_any_score():
     def separation(model, images, y):
         return float(auroc(-model.score_samples(images), y == -1))

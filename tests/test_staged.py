@@ -225,6 +225,7 @@ def test_linear_patches_leave_what_scikit_learns_components_leave(aggregate):
     np.testing.assert_allclose(score_images(detector, state, BRICK[60:64]), expected, rtol=5e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [padim, linear_patches])
 def test_noise_in_a_square_is_found_over_seeds(make, rng):
     bad = BRICK[70:90].copy()

@@ -55,6 +55,7 @@ def run(search: Search, seed: int, rounds: int, reward=additive, state=None, fir
     return state, history
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EVERY)
 def test_jit_equals_eager_and_shapes_are_fixed(name):
     options = {"population_size": 3, "sample_size": 2} if name == "evolution" else {}

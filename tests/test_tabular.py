@@ -55,6 +55,7 @@ def test_random_search_draws_uniformly():
     assert abs(counts - 2000 / SPACE.cardinality).max() < 5 * np.sqrt(2000 / SPACE.cardinality)
 
 
+@pytest.mark.slow
 def test_compiled_and_vmapped_seeds_equal_separate_ones():
     def run(key):
         return explore_table(regularised_evolution(SPACE), SPACE, REWARDS, key, children=8, population=1)

@@ -53,6 +53,7 @@ def test_a_step_is_told_by_masks_alone_and_adds_up(rng):
     np.testing.assert_array_equal(score_images(detector, state, images, 4), maps.max((1, 2)))
 
 
+@pytest.mark.slow
 def test_a_few_masks_teach_it_to_find_defects():
     """On new textures with painted defects every trained seed beats every untrained one, and chance."""
     task = load_labelled("painted:brick:32", labelled=16, setting="inductive", limit=60)

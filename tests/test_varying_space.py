@@ -331,6 +331,7 @@ def test_what_a_space_does_not_hold_is_refused():
 # ---- a search and its detector -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_search_of_depths_and_aggregates_ends_in_a_detector_that_scores_so(tmp_path):
     task = data.load_task("digits", limit=120, anomaly_ratio=0.2, seed=0)
     found = search(

@@ -62,8 +62,9 @@ class Exploration(NamedTuple):
     stopped: str | None  # why before its last child: "time budget" or "space exhausted"
 
 
+@functools.lru_cache(maxsize=8)
 def jit(search: Search) -> Search:
-    """A strategy of compiled functions."""
+    """A strategy of compiled functions; those of equal functions are the same."""
     # A strategy runs a few times for milliseconds: what counts is how long it takes to compile.
     options = kernel_options() | {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {}
     jitted = [function and jax.jit(function, compiler_options=options or None) for function in search]

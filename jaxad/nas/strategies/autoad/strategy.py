@@ -1,6 +1,7 @@
 """AutoAD behind the contract of all strategies; its libraries are imported when one is made, not before."""
 
 import dataclasses
+import functools
 from typing import Any
 
 from jaxad._utils.validate import check_counts
@@ -44,6 +45,15 @@ def autoad(space: SearchSpace, *, population: int = 1, config: AutoADConfig | No
     check_counts(population=population)
     if config.keep > population:
         raise ValueError(f"keep is {config.keep}; of a population of {population} at most {population} can be kept")
+    return _made(space, space.choices_per_token, population, config)
+
+
+@functools.lru_cache(maxsize=8)
+def _made(space: SearchSpace, choices: tuple[int, ...], population: int, config: AutoADConfig) -> Search:
+    """Equal settings share their functions, and with them what is compiled: a second search of a process starts sooner.
+
+    Choices of equal spaces differ where an action has been added in between.
+    """
     from jaxad.nas.strategies.autoad.algorithm import make_algorithm  # Flax and distrax take seconds to import
 
     return make_algorithm(space, population, config)
