@@ -224,7 +224,7 @@ def test_density_gradient_equals_finite_differences(rng):
         np.testing.assert_allclose(got, expected, rtol=0.03, atol=5e-3)
 
 
-@pytest.mark.parametrize("name", HYPOTHESES.standard)
+@pytest.mark.parametrize("name", HYPOTHESES.builtin)
 def test_degenerate_latents_stay_finite(rng, name):
     """Fewer instances than dimensions, equal instances, one instance, any scale: all stays finite."""
     hypothesis = make_hypothesis(name)
@@ -261,7 +261,7 @@ def test_degenerate_latents_stay_finite(rng, name):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(outcome)), "one instance"
 
 
-@pytest.mark.parametrize("name", HYPOTHESES.standard)
+@pytest.mark.parametrize("name", HYPOTHESES.builtin)
 def test_vmap_and_permutation(rng, name):
     """A population equals its members; the loss ignores the order of the batch, the scores follow it."""
     hypothesis = make_hypothesis(name)
@@ -286,7 +286,7 @@ def test_vmap_and_permutation(rng, name):
         np.testing.assert_allclose(shuffled_score, score[order], rtol=2e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["density", "centroid"])
+@pytest.mark.parametrize("name", ["density", "centroid", "nearest_cluster"])
 def test_far_latents_are_anomalous(rng, name):
     hypothesis = compiled(name)
     train = rng.standard_normal((80, 3)).astype(np.float32)
@@ -302,6 +302,35 @@ def test_undecided_latents_are_anomalous_to_cluster():
     stats = hypothesis.fit(params, jnp.array([[-3.0, 0.0], [3.0, 0.0]]))
     in_a_cluster, beside = hypothesis.score(params, stats, jnp.array([[-3.0, 0.0], [-0.8, 0.0]]), jnp.zeros(2))
     assert beside > in_a_cluster
+
+
+def test_the_nearest_cluster_is_scored_as_by_a_loop_and_trained_as_the_clusters_are(rng):
+    hypothesis, papers = compiled("nearest_cluster", clusters=4), compiled("cluster", clusters=4)
+    train, batch = latents(rng, 40), latents(rng, 9)
+    params, errors = hypothesis.init(jax.random.key(0), train), np.zeros(9, np.float32)
+    np.testing.assert_array_equal(params.centres, papers.init(jax.random.key(0), train).centres)
+    np.testing.assert_array_equal(hypothesis.loss(params, batch, errors, 0), papers.loss(params, batch, errors, 0))
+
+    def nearest(z):
+        return np.array([min(((row - centre) ** 2).sum() for centre in np.asarray(params.centres)) for row in z])
+
+    stats = hypothesis.fit(params, train)
+    expected = nearest(batch) / (nearest(batch) + nearest(train).mean())
+    np.testing.assert_allclose(hypothesis.score(params, stats, batch, errors), expected, rtol=1e-4)
+
+
+def test_the_farther_from_all_clusters_the_more_anomalous_where_the_papers_score_falls_to_nothing(rng):
+    train = latents(rng, 200)
+    away = np.array([1.0, 0.5, -2.0], np.float32) * np.array([[0], [1], [10], [100], [1000]], np.float32)
+    z, zeros = train.mean(0) + away, np.zeros(5, np.float32)
+    scores = {}
+    for name in ("nearest_cluster", "cluster"):
+        hypothesis = compiled(name)
+        params = hypothesis.init(jax.random.key(0), train)
+        scores[name] = np.asarray(hypothesis.score(params, hypothesis.fit(params, train), z, zeros))
+    assert (np.diff(scores["nearest_cluster"][1:]) > 0).all()
+    assert 0 <= scores["nearest_cluster"].min() < scores["nearest_cluster"].max() < 1
+    assert scores["cluster"][-1] < 0.1 * scores["cluster"][0]
 
 
 def test_bad_names_options_and_shapes(rng):

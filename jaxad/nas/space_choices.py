@@ -23,7 +23,8 @@ class SpaceChoices:
     min_layers: int | None = None
     """If set, the depth is searched, too, from this to --num-layers; by default so from 1 in a space of features."""
     hypotheses: tuple[str, ...] | None = None
-    """Anomaly hypotheses to choose from (REG of Eq. 2); by default density, cluster, centroid and reconstruction."""
+    """Anomaly hypotheses to choose from (REG of Eq. 2); by default density, cluster, centroid and reconstruction;
+    nearest_cluster, which takes the place of cluster in a space of features, scores by the distance to a cluster."""
     distances: tuple[str, ...] | None = None
     """Distances to choose from (DIST of Eq. 2); by default l1, l2, l21 and ssim, the last of images alone."""
     inputs: tuple[str, ...] | None = None
@@ -49,6 +50,7 @@ class SpaceChoices:
 FEATURE_CHOICES: Mapping[str, Any] = {
     "num_layers": 2,
     "min_layers": 1,
+    "hypotheses": ("density", "nearest_cluster", "centroid", "reconstruction"),
     "distances": ("l1", "l2", "l21"),  # SSIM compares images
     "inputs": ("shallow", "deep", "both"),
     "aggregates": ("mean", "max", "top"),

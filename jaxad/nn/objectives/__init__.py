@@ -7,7 +7,7 @@ Letters: B instances, n training instances, d latent size, K components or clust
 
 from jaxad.nn.objectives.base import Hypothesis
 from jaxad.nn.objectives.centroid import CentroidConfig, CentroidParams, CentroidStats
-from jaxad.nn.objectives.cluster import ClusterConfig, ClusterParams, ClusterStats
+from jaxad.nn.objectives.cluster import ClusterConfig, ClusterParams, ClusterStats, NearestStats
 from jaxad.nn.objectives.density import DensityConfig, Mixture, mixture_energy
 from jaxad.nn.objectives.hypotheses import HYPOTHESES, HypothesisChoice, make_hypothesis
 from jaxad.nn.objectives.reconstruction import ReconstructionConfig
@@ -24,6 +24,7 @@ __all__ = [
     "Hypothesis",
     "HypothesisChoice",
     "Mixture",
+    "NearestStats",
     "ReconstructionConfig",
     "make_hypothesis",
     "mixture_energy",

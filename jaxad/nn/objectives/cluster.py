@@ -35,6 +35,12 @@ class ClusterStats(NamedTuple):
     log_frequencies: Array  # [K] log f
 
 
+class NearestStats(NamedTuple):
+    """How far training instances lie from their clusters."""
+
+    scale: Array  # [] mean squared distance to the nearest centre
+
+
 def _squared_distances(z: Array, centres: Array) -> Array:
     """[B, d], [K, d] -> [B, K]. By differences: the expanded square cancels when clusters are tight."""
     return jnp.sum(jnp.square(z[:, None, :] - centres[None, :, :]), axis=-1)
@@ -70,7 +76,7 @@ def _kmeans_centres(key: Key, z: Array, clusters: int, lloyd_steps: int) -> Arra
 
 
 def cluster(config: ClusterConfig | None = None) -> Hypothesis:
-    """Anomalies belong to no cluster of the latents with confidence (DEC / DCEC).
+    """Anomalies belong to no cluster of the latents with confidence (DEC / DCEC), as AutoAD's Table I has it.
 
     q_ij proportional to 1 / (1 + |z_i - mu_j|^2), f_j = sum_i q_ij, p_ij proportional to q_ij^2 / f_j.
     Loss: KL(P || Q) = mean_i sum_j p_ij log(p_ij / q_ij), p a constant. Score: the row sum of an instance,
@@ -78,6 +84,9 @@ def cluster(config: ClusterConfig | None = None) -> Hypothesis:
     Departures: the sum over instances is a mean, so that batch sizes compare; the target p is refreshed at
     every step from the batch (DCEC: every 140 steps from the whole set); one k-means++ start with Lloyd steps
     on the first latents (DCEC: 20 starts on a pre-trained embedding).
+    The score sees how evenly an instance lies between clusters, and not how far from all of them: where every q_ij is
+    1/K, as far away, p_ij is nearly q_ij, and the divergence nearly 0, which is the least there is. `nearest_cluster`
+    is the same hypothesis with a score that grows with the distance.
     """
     config = config or ClusterConfig()
 
@@ -107,3 +116,27 @@ def cluster(config: ClusterConfig | None = None) -> Hypothesis:
         return divergences(log_q(params, z), stats.log_frequencies)
 
     return Hypothesis(init, loss, fit, score)
+
+
+def nearest_cluster(config: ClusterConfig | None = None) -> Hypothesis:
+    """Anomalies lie far from every cluster of the latents: `cluster` in training, with a bounded and monotone score.
+
+    Score: d / (d + s) in [0, 1), where d is the squared distance of an instance to the nearest centre and s the mean
+    of that over the training latents: one less Student's kernel of DEC's q_ij, in units of the clusters' own width.
+    """
+    trained = cluster(config)
+
+    def nearest(params: ClusterParams, z: Array) -> Array:
+        return jnp.min(_squared_distances(z, params.centres), axis=1)
+
+    def fit(params: ClusterParams, z: Array) -> NearestStats:
+        chex.assert_rank(z, 2)
+        return NearestStats(jnp.mean(nearest(params, z)))
+
+    def score(params: ClusterParams, stats: NearestStats, z: Array, errors: Array) -> Array:
+        check(z, errors)
+        distances = nearest(params, z)
+        # Latents that are their centres have no width: whatever is elsewhere is then as far as can be.
+        return distances / (distances + jnp.maximum(stats.scale, jnp.finfo(jnp.float32).tiny))
+
+    return Hypothesis(trained.init, trained.loss, fit, score)

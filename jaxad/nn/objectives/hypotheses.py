@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from jaxad.nn.choices import Choices
 from jaxad.nn.objectives.base import Hypothesis
 from jaxad.nn.objectives.centroid import CentroidConfig, centroid
-from jaxad.nn.objectives.cluster import ClusterConfig, cluster
+from jaxad.nn.objectives.cluster import ClusterConfig, cluster, nearest_cluster
 from jaxad.nn.objectives.density import DensityConfig, density
 from jaxad.nn.objectives.reconstruction import ReconstructionConfig, reconstruction
 
@@ -27,6 +27,7 @@ HYPOTHESES: Choices[HypothesisChoice] = Choices(
         "centroid": HypothesisChoice(centroid, CentroidConfig),
         "reconstruction": HypothesisChoice(reconstruction, ReconstructionConfig),
     },
+    more={"nearest_cluster": HypothesisChoice(nearest_cluster, ClusterConfig)},
 )
 """Name -> `HypothesisChoice`."""
 
