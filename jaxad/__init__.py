@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     from jaxad.nn.architecture import Layer as Layer
     from jaxad.runs.evaluation import Evaluation as Evaluation
     from jaxad.runs.evaluation import evaluate as evaluate
+    from jaxad.runs.predictor import Predictions as Predictions
+    from jaxad.runs.predictor import Predictor as Predictor
+    from jaxad.runs.predictor import load as load
     from jaxad.runs.saving import LoadedDetector as LoadedDetector
-    from jaxad.runs.saving import load as load
     from jaxad.runs.saving import save as save
     from jaxad.runs.search import SearchResult as SearchResult
     from jaxad.runs.search import search as search
@@ -53,6 +55,8 @@ _HOMES = {
     "Layer": "nn.architecture",
     "LoadedDetector": "runs.saving",
     "Network": "types",
+    "Predictions": "runs.predictor",
+    "Predictor": "runs.predictor",
     "Search": "types",
     "SearchConfig": "runs.search_config",
     "SearchResult": "runs.search",
@@ -65,7 +69,7 @@ _HOMES = {
     "evaluate": "runs.evaluation",
     "fit": "training.loop",
     "fit_population": "training.loop",
-    "load": "runs.saving",
+    "load": "runs.predictor",
     "load_task": "data.loading",
     "map_images": "training.scoring",
     "save": "runs.saving",
@@ -81,6 +85,8 @@ __all__ = [
     "Layer",
     "LoadedDetector",
     "Network",
+    "Predictions",
+    "Predictor",
     "Search",
     "SearchConfig",
     "SearchResult",

@@ -69,13 +69,22 @@ def _find(path: Path, may_be_empty: bool, depth: Depth, leave_out: Callable[[Pat
         except ValueError as error:
             yield LazyImage(str(path), functools.partial(_raise, error))
         else:
-            for i, image in enumerate(archive):
-                yield LazyImage(f"{path}/{i}", functools.partial(_of_archive, image, depth, f"{path}/{i}"))
+            yield from lazy_arrays(archive, str(path), depth)
     else:
         yield _of_file(path, depth)
 
 
-def _of_archive(image: np.ndarray, depth: Depth, name: str) -> np.ndarray:
+def lazy_arrays(images: Iterable[np.ndarray], name: str, depth: Depth = ALONE) -> list[LazyImage]:
+    """Images that are arrays [H, W, C], uint8 or floats in [0, 1], called NAME/0 and so on.
+
+    Args:
+      depth: which bytes are black and white; floats are taken as they are.
+    """
+    names = ((f"{name}/{i}", image) for i, image in enumerate(images))
+    return [LazyImage(each, functools.partial(_of_array, image, depth, each)) for each, image in names]
+
+
+def _of_array(image: np.ndarray, depth: Depth, name: str) -> np.ndarray:
     return scaled(Stored(image, "uint8"), depth, name).pixels if image.dtype == np.uint8 else image
 
 

@@ -1,7 +1,7 @@
 """A saved detector at work: images of any number are read, scored and mapped, a batch in memory at a time."""
 
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +23,7 @@ class ScoredImage(NamedTuple):
     image: LazyImage
     score: float
     anomalous: bool | None  # None without a threshold
+    map: np.ndarray | None = None  # [h, w] float32, where it was asked for
 
 
 class Unread(NamedTuple):
@@ -33,6 +34,13 @@ class Unread(NamedTuple):
 
 
 Outcome = ScoredImage | Unread
+
+
+class _Rows(NamedTuple):
+    """An image as the detector was trained on, see `read_for`."""
+
+    array: np.ndarray  # [k, h, w, c]
+    size: tuple[int, int]  # of the image itself
 
 
 def fit_of(loaded: LoadedDetector) -> str:
@@ -83,6 +91,7 @@ def score_stream(
     *,
     batch_size: int = 64,
     tiling: Tiling = None,
+    maps: bool = False,
 ) -> Iterator[list[Outcome]]:
     """Score images as they come, while the next ones are read.
 
@@ -90,30 +99,38 @@ def score_stream(
       threshold: a higher score is called anomalous; None only ranks.
       batch_size: images, or tiles of them, that are scored at a time.
       tiling: how images are cut into tiles; the score of an image is the highest of its tiles.
+      maps: also make the anomaly map of every image, as `map_image` does.
 
     Yields:
       What became of the images of each batch, in their order.
     """
     ahead = 2 * THREADS if tiling else max(batch_size, 2 * THREADS)
-    group: list[tuple[LazyImage, np.ndarray | ValueError]] = []
+    mapped = functools.partial(_map_of, loaded, tiling=tiling, batch_size=batch_size) if maps else None
+
+    def read(image: LazyImage) -> _Rows:
+        pixels = image.read()
+        return _Rows(read_for(loaded, pixels, tiling), pixels.shape[:2])
+
+    group: list[tuple[LazyImage, _Rows | ValueError]] = []
     rows = 0
-    for item in read_ahead(images, lambda image: read_for(loaded, image.read(), tiling), ahead=ahead):
+    for item in read_ahead(images, read, ahead=ahead):
         group.append(item)
-        rows += 1 if isinstance(item[1], ValueError) else len(item[1])
+        rows += 1 if isinstance(item[1], ValueError) else len(item[1].array)
         if rows >= batch_size:
-            yield _outcomes(loaded, group, threshold, batch_size)
+            yield _outcomes(loaded, group, threshold, batch_size, mapped)
             group, rows = [], 0
     if group:
-        yield _outcomes(loaded, group, threshold, batch_size)
+        yield _outcomes(loaded, group, threshold, batch_size, mapped)
 
 
 def _outcomes(
     loaded: LoadedDetector,
-    group: list[tuple[LazyImage, np.ndarray | ValueError]],
+    group: list[tuple[LazyImage, _Rows | ValueError]],
     threshold: Threshold | None,
     batch_size: int,
+    mapped: Callable[[_Rows], np.ndarray] | None,
 ) -> list[Outcome]:
-    arrays = [value for _, value in group if not isinstance(value, ValueError)]
+    arrays = [value.array for _, value in group if not isinstance(value, ValueError)]
     scores = iter(score_rows(loaded, arrays, batch_size)) if arrays else iter(())
     outcomes: list[Outcome] = []
     for image, value in group:
@@ -124,7 +141,7 @@ def _outcomes(
             outcomes.append(Unread(image, f"{image.name}: its score is NaN, neither normal nor anomalous"))
         else:
             anomalous = None if threshold is None else bool(decide(score, threshold))
-            outcomes.append(ScoredImage(image, float(score), anomalous))
+            outcomes.append(ScoredImage(image, float(score), anomalous, None if mapped is None else mapped(value)))
     return outcomes
 
 
@@ -136,14 +153,18 @@ def score_rows(loaded: LoadedDetector, arrays: list[np.ndarray], batch_size: int
 
 def map_image(loaded: LoadedDetector, pixels: np.ndarray, tiling: Tiling = None, batch_size: int = 64) -> np.ndarray:
     """The anomaly map [h, w] of an image [H, W, C]: as the detector sees it, or put together from its tiles."""
-    array = read_for(loaded, pixels, tiling)
-    maps = _by_batches(functools.partial(map_images, loaded.detector, loaded.state), [array], batch_size)
+    rows = _Rows(read_for(loaded, pixels, tiling), pixels.shape[:2])
+    return _map_of(loaded, rows, tiling=tiling, batch_size=batch_size)
+
+
+def _map_of(loaded: LoadedDetector, rows: _Rows, *, tiling: Tiling, batch_size: int) -> np.ndarray:
+    maps = _by_batches(functools.partial(map_images, loaded.detector, loaded.state), [rows.array], batch_size)
     if len(maps) == 1:
         return maps[0]
     if tiling is None:
         return assemble(maps, trained_grid(loaded))
-    (height, width, _), size = loaded.image_shape, pixels.shape[:2]
-    return assemble(maps, grid_of(size, tiles_wanted(size, tiling), ratio=width / height))
+    height, width, _ = loaded.image_shape
+    return assemble(maps, grid_of(rows.size, tiles_wanted(rows.size, tiling), ratio=width / height))
 
 
 def _by_batches(function, arrays: list[np.ndarray], batch_size: int) -> np.ndarray:

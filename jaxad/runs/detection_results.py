@@ -99,7 +99,7 @@ class Detections:
 def print_lines(scored: Sequence[ScoredImage], threshold: Threshold | None, *, as_json: bool = False) -> None:
     """Print a line an image: a verdict, its score and its name, or all that as an object in JSON."""
     value = None if threshold is None else threshold.value
-    for image, score, anomalous in scored:
+    for image, score, anomalous, _ in scored:
         if as_json:
             line(json.dumps({"name": image.name, "score": score, "threshold": value, "anomalous": anomalous}))
         else:

@@ -138,6 +138,7 @@ def keep(folder: Run, task: Task, config: Any, state: State, evaluation: Evaluat
     saving.save(
         folder.best, config, state,
         image_shape=task.train.images.shape[1:], threshold=evaluation.threshold,
+        calibration=evaluation.valid_scores[task.valid.labels == 0],
         details={"task": task.name} | saving.how_read(task.details) | details,
     )  # fmt: skip
     files.write_predictions(folder.path / "predictions.csv", predictions(task, evaluation))

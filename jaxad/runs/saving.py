@@ -2,6 +2,7 @@
 
 detector.json          what it is, readable: method, config, image shape, threshold, training facts
 weights.safetensors    weights and frozen statistics: its state without the fields that `Detector.transient` names
+calibration.safetensors  scores of the held-out normal images that set its threshold, where they were given
 """
 
 import functools
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxad._utils.files import from_json, to_json, write_json
 from jaxad._utils.tree import get_field, with_fields
@@ -22,7 +24,7 @@ from jaxad.data.depth import ALONE, BYTES
 from jaxad.methods import DETECTORS, entry_of
 from jaxad.metrics.thresholds import Threshold
 from jaxad.nn.pretrained import shapes_alone
-from jaxad.runs import legacy
+from jaxad.runs import kept_scores, legacy
 from jaxad.training import checkpoint
 from jaxad.types import Detector, Key, State
 
@@ -54,7 +56,8 @@ class LoadedDetector(NamedTuple):
     state: State  # calibrated if it was; its transient fields are as `init` leaves them, or None
     image_shape: ImageShape  # it was trained on
     threshold: Threshold | None
-    details: dict[str, Any]  # training facts, as given to `save`
+    details: Mapping[str, Any]  # training facts, as given to `save`
+    calibration: np.ndarray | None = None  # [n] float32, sorted: scores of the normal images that set the threshold
 
 
 class _Description(NamedTuple):
@@ -78,8 +81,9 @@ def save(
     image_shape: Sequence[int],
     threshold: Threshold | None = None,
     details: Mapping[str, Any] | None = None,
+    calibration: np.ndarray | None = None,
 ) -> None:
-    """Save a trained, calibrated detector: two files, readable settings and weights, of which no code is part.
+    """Save a trained, calibrated detector: files of readable settings and of arrays, of which no code is part.
 
     Args:
       folder: where to; it is made, and each file in it is replaced atomically.
@@ -90,10 +94,13 @@ def save(
       details: anything JSON can hold, such as a summary, seeds and metrics. What `how_read` finds in a task's details
         makes new images be read as those of the task were. `map_scale`, the highest value of anomaly
         maps that is ordinary on held-out normal images, sets the colours of heat maps.
+      calibration: [n] scores of the held-out normal images that the threshold was set on. With them the threshold of
+        what is loaded can be set for another rate of false alarms, and new scores be compared with them.
 
     Raises:
       ValueError: what is of no use to anyone who loads it (a config of no registered method, a state of another config
-        or shape, a threshold or setting that is not finite), or a folder that cannot be written.
+        or shape, a threshold or setting that is not finite, calibration scores that are NaN or none), or a folder that
+        cannot be written.
 
     >>> import jax, jaxad, tempfile
     >>> entry = jaxad.detectors()["pca"]
@@ -114,7 +121,7 @@ def save(
         raise ValueError(f"image_shape is {shape}; give (height, width, channels), all positive integers")
     if threshold is not None and not math.isfinite(threshold.value):
         raise ValueError(f"threshold is {threshold.value}; save a finite one, or None to decide later")
-    detector = constructor(config)
+    scores, detector = kept_scores.checked(calibration), constructor(config)
     # What is not saved tells of another config, too, but it may be missing, or as large as there were images.
     partial = entry.whole or all(get_field(state, name) is None for name in detector.transient)
     compared = [_lasting(detector, each) if partial else each for each in (_like(detector, shape), state)]
@@ -138,38 +145,12 @@ def save(
     folder = Path(folder)
     # Weights carry what they belong to, so that files of two detectors are never taken for one.
     checkpoint.save(folder / "weights.safetensors", _lasting(detector, state), metadata=_identity(description))
+    kept_scores.write(folder, scores, _with_threshold(description))
     write_json(folder / "detector.json", description)
 
 
 def load(folder: str | Path, *, trainable: bool = True) -> LoadedDetector:
-    """Load a detector that `jaxad.save` or a run has saved, also by version 0.1.0: it scores new images.
-
-    Args:
-      folder: where it was saved to, or the folder of a finished run, whose best/ it is.
-      trainable: whether `step` shall work. Without it loading is faster, and the state's transient fields are None.
-
-    Returns:
-      The detector with its state, settings, image shape, threshold and details. Training it further begins afresh:
-      what only `step` needs, such as the optimiser's state, is not saved.
-
-    Raises:
-      ValueError: a file that is missing, damaged, of another program or version, a method that is not registered, or
-        files that do not belong together; in one line, with the remedy.
-
-    >>> import jax, jaxad, tempfile
-    >>> entry, task = jaxad.detectors()["pca"], jaxad.load_task("digits")
-    >>> config, images = entry.config(components=8), task.train.images
-    >>> detector = entry.build(config)
-    >>> state, _ = jaxad.fit(detector, jax.random.key(0), images, steps=4, batch_size=32)
-    >>> state = jaxad.calibrate(detector, state, images)
-    >>> threshold = jaxad.evaluate(detector, state, task, resamples=10).threshold
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     jaxad.save(folder, config, state, image_shape=images.shape[1:], threshold=threshold)
-    ...     loaded = jaxad.load(folder)
-    >>> scores = jaxad.score_images(loaded.detector, loaded.state, task.test.images)
-    >>> bool((scores > loaded.threshold.value).any())
-    True
-    """
+    """What `jaxad.runs.predictor.load`, which is `jaxad.load`, makes a predictor of."""
     folder = Path(folder)
     if not (folder / "detector.json").exists() and (folder / "best" / "detector.json").exists():
         folder = folder / "best"
@@ -209,9 +190,9 @@ def load(folder: str | Path, *, trainable: bool = True) -> LoadedDetector:
     state = checkpoint.restore(weights, _lasting(detector, _like(detector, shape)), convert=convert)
     if trainable:
         state = made_trainable(detector, state, shape)
-    return LoadedDetector(
-        description.detector, config, detector, state, shape, description.threshold, description.details
-    )
+    threshold = description.threshold
+    scores = kept_scores.read(folder, threshold, _with_threshold(content))
+    return LoadedDetector(description.detector, config, detector, state, shape, threshold, description.details, scores)
 
 
 def made_trainable(detector: Detector, state: State, image_shape: Sequence[int]) -> State:
@@ -257,5 +238,10 @@ def _lasting(detector: Detector, state: State) -> State:
 
 
 def _identity(description: Mapping[str, Any]) -> dict[str, Any]:
-    """What must agree between the two files."""
+    """What must agree between the files."""
     return {name: description[name] for name in ("format", "detector", "image_shape", "config")}
+
+
+def _with_threshold(description: Mapping[str, Any]) -> dict[str, Any]:
+    """What must agree with the scores that set the threshold, too."""
+    return _identity(description) | {"threshold": description["threshold"]}

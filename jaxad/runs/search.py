@@ -56,13 +56,14 @@ class SearchResult(NamedTuple):
     trials: list[loop.Trial]  # every child of the search, in order
     results: dict[str, Any]  # all facts, as results.json has them
     folder: Path | None  # of the run, with report.html; None where nothing was written
+    calibration: np.ndarray | None = None  # scores of the images that set the threshold, for `save`
 
     def save(self, folder: str | Path) -> None:
         """Save the detector, for `jaxad.load` and detect.py; ValueError where that cannot be written."""
-        task = self.results["task"]
+        returned, task = self.results["returned"], self.results["task"]
         saving.save(
             folder, config=self.config, state=self.state, image_shape=task["image_shape"], threshold=self.threshold,
-            details={"summary": self.results["returned"], "task": task["name"]} | saving.how_read(task),
+            details={"summary": returned, "task": task["name"]} | saving.how_read(task), calibration=self.calibration,
         )  # fmt: skip
 
 
@@ -161,7 +162,7 @@ def search(
         state = saving.made_trainable(best.detector, state, task.train.images.shape[1:])
     return SearchResult(
         best.detector, state, best.config, evaluation.threshold, evaluation.test, winner.config, lines,
-        explored.trials, results, None if run is None else run.path,
+        explored.trials, results, None if run is None else run.path, evaluation.valid_scores[task.valid.labels == 0],
     )  # fmt: skip
 
 
@@ -207,7 +208,7 @@ def _loaded(run: Run) -> SearchResult:
     found = (loaded.detector, loaded.state, loaded.config, loaded.threshold)
     lines = [Standing(**line) for line in results["league"]]
     child = saving.load(run.path / BEST_CHILD).config
-    return SearchResult(*found, results["test"], child, lines, trials, results, run.path)
+    return SearchResult(*found, results["test"], child, lines, trials, results, run.path, loaded.calibration)
 
 
 # ---- before and after the search -------------------------------------------------------------------------------------
@@ -245,9 +246,10 @@ def _kept(
     found = {"summary": results["returned"], "valid": best.value}
     runner.keep(run, task, best.config, best.state, evaluation, **found, map_scale=scale)
     found = {"summary": summary(winner.config.architecture), "step": winner.step} | saving.how_read(task.details)
+    normal = winner.valid_scores[task.valid.labels == 0]
     saving.save(
         run.path / BEST_CHILD, winner.config, winner.state, image_shape=task.train.images.shape[1:], details=found,
-        threshold=false_positive_rate(winner.valid_scores[task.valid.labels == 0], config.target_fpr),
+        threshold=false_positive_rate(normal, config.target_fpr), calibration=normal,
     )  # fmt: skip
     plain = runner.finish(run, results, lambda plain: _page(task, config, explored, best, evaluation, plain))
     shutil.rmtree(run.path / "checkpoint" / "features", ignore_errors=True)  # they were for a run that is killed
@@ -278,9 +280,8 @@ def _retrained(
         return retrain(
             task, candidates, key=key, seeds=config.num_seeds, steps=config.retrain_steps,
             batch_size=config.trial_config(task).batch_size, child=config.trial_config().child,
-            features=features,
-            criterion=config.reward,
-            folder=None if run is None else run.path / "checkpoint", on_steps=on_steps,
+            features=features, criterion=config.reward, on_steps=on_steps,
+            folder=None if run is None else run.path / "checkpoint",
         )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ as if they were images: it scores them as they are, and trains on them in half p
 
 import contextlib
 import functools
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -41,6 +42,7 @@ class OutputCache:
     def __init__(self, limit: int, folder: Path | None = None) -> None:
         self.limit, self.folder = limit, folder
         self._kept: OrderedDict[bytes, Outputs] = OrderedDict()
+        self._lock = threading.Lock()  # several threads may score
         self._bytes = 0
         self.computed, self.seconds = 0, 0.0  # images whose outputs were not known, and how long these took
         if folder is not None:
@@ -49,9 +51,10 @@ class OutputCache:
 
     def get(self, digest: bytes) -> Outputs | None:
         """The outputs of an image, if they are there."""
-        if digest in self._kept:
-            self._kept.move_to_end(digest)
-        return self._kept.get(digest)
+        with self._lock:
+            if digest in self._kept:
+                self._kept.move_to_end(digest)
+            return self._kept.get(digest)
 
     def add(self, digests: list[bytes], outputs: Outputs) -> None:
         """Keep the outputs [B, ...] of some images."""
@@ -64,11 +67,12 @@ class OutputCache:
                 write_atomic(self.folder / f"{digests[0].hex()}.safetensors", [render({"names": names, **arrays})])
 
     def _put(self, digest: bytes, outputs: Outputs) -> None:
-        if digest not in self._kept:
-            self._kept[digest] = outputs
-            self._bytes += sum(array.nbytes for array in outputs)
-        while self._bytes > self.limit and len(self._kept) > 1:
-            self._bytes -= sum(array.nbytes for array in self._kept.popitem(last=False)[1])
+        with self._lock:
+            if digest not in self._kept:
+                self._kept[digest] = outputs
+                self._bytes += sum(array.nbytes for array in outputs)
+            while self._bytes > self.limit and len(self._kept) > 1:
+                self._bytes -= sum(array.nbytes for array in self._kept.popitem(last=False)[1])
 
     def _load(self, file: Path) -> None:
         with contextlib.suppress(Exception):  # torn, or of another program: it is computed anew
