@@ -137,6 +137,19 @@ def test_the_sample_that_acted_is_kept_and_reinforced():
     assert not np.array_equal(moved.learned.posterior.mean, otherwise.learned.posterior.mean)
 
 
+@pytest.mark.parametrize("on_policy", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_what_was_trained_in_place_of_proposals_is_no_sample_of_the_policy(on_policy):
+    search = jitted(dataclasses.replace(COMPLETE, on_policy=on_policy))
+    state, tokens = search.ask(jax.random.key(1), search.init(jax.random.key(0)))
+    moved, _ = search.tell(jax.random.key(2), state, (tokens + 1) % 2, reward_of(tokens))
+    reinforced = moved.optimisers.reinforce[0].mu.posterior.mean
+    assert bool(np.any(reinforced)) is not on_policy
+    assert np.any(moved.optimisers.explore[0].mu.posterior.mean)
+    assert np.isfinite(moved.buffer.rewards).any()
+    moved, _ = search.tell(jax.random.key(2), state, tokens, reward_of(tokens))
+    assert np.any(moved.optimisers.reinforce[0].mu.posterior.mean)
+
+
 def test_the_bonus_is_in_the_baseline():
     """A bonus that is the same for all moves no probability: it leaves the advantages."""
     search = jitted()

@@ -104,10 +104,11 @@ def test_reinforce_differentiates_the_sample_that_acted(learned, data, rng):
 
     def loss(mean, rho):
         sd = np.log1p(np.exp(rho)) + bayes.SD_FLOOR
-        advantages = data._replace(advantages=rewards - baseline)
+        advantages = data._replace(advantages=own * (rewards - baseline) * COUNT / own.sum())  # a mean over its own
         return likelihood(mean + sd * noise, advantages)
 
-    arguments = jnp.float32(noise), data, jnp.float32(rewards), jnp.float32(baseline)
+    own = np.arange(COUNT) != 1
+    arguments = jnp.float32(noise), data, jnp.float32(rewards), jnp.float32(baseline), jnp.asarray(own)
     gradient = jax.grad(lambda moving, key: losses.policy_loss(policy, CONFIG, moving, key, *arguments))
     found = gradient(learned, jax.random.key(0)).posterior
     mean, rho = (np.asarray(part, np.float64) for part in learned.posterior)

@@ -15,7 +15,7 @@ from jaxad.nas.loop import Trial
 from jaxad.nn.architecture import Architecture, Layer
 from jaxad.nn.objectives.child import ChildConfig
 from jaxad.runs import retraining
-from jaxad.runs.retraining import retrain
+from jaxad.runs.retraining import cut_short, retrain
 
 CHILD = ChildConfig(optimiser="sgd", learning_rate=0.03)  # fewer arrays to save than Adam has
 LAYER = Layer(channels=2, kernel=3, pool="max", pool_kernel=3, norm="none", activation="tanh")
@@ -105,7 +105,7 @@ def test_records_hold_what_was_seen(whole):
     _, records, *_ = whole
     assert [(record["trial"], record["search_reward"]) for record in records] == [(t.trial, t.reward) for t in TRIALS]
     for record in records:
-        assert set(record) == {"trial", "search_reward", "evals", "curves", "valid"}
+        assert set(record) == {"trial", "search_reward", "steps", "evals", "curves", "valid"}
         assert record["evals"] == list(LOOKS)
         assert np.shape(record["curves"]) == (SEEDS, len(LOOKS))
         assert record["valid"] == np.max(record["curves"], axis=1).tolist()
@@ -175,3 +175,15 @@ def test_a_folder_of_other_settings_is_refused(whole, options):
     *_, folder = whole
     with pytest.raises(ValueError, match="retrained-3"):
         run(folder, **options)
+
+
+def test_short_of_time_every_trial_is_seen_once_and_it_is_said(whole, tmp_path):
+    _, records, *_ = whole
+    winner, cut = run(tmp_path, seconds=1e-9)
+    assert [record["evals"] for record in cut] == [[LOOKS[0]]] * len(TRIALS)
+    assert [record["curves"] for record in cut] == [[curve[:1] for curve in r["curves"]] for r in records]
+    assert winner.step == LOOKS[0]
+    (said,) = cut_short(cut)
+    assert f"of {LOOKS[-1]} steps" in said
+    assert cut_short(records) == []
+    assert run(tmp_path, seconds=3600)[1] == records  # with time, the same files go on

@@ -44,6 +44,7 @@ def retrain(
     child: ChildConfig,
     features: FeatureConfig,
     criterion: str,
+    seconds: float | None = None,
     folder: Path | None = None,
     on_steps: Callable[[int], None] = lambda steps: None,
 ) -> tuple[Winner, list[dict[str, Any]]]:
@@ -52,38 +53,43 @@ def retrain(
     Args:
       key: not consumed; trial and seed are folded into it.
       features: of architectures that see some.
+      seconds: for all trainings together; what does not fit is validated fewer times. None sets no limit.
       folder: where a training is saved at every evaluation, so that a resumed run repeats none of them; by default
         nothing is written.
       on_steps: called with the steps trained so far, all trials and seeds together.
 
     Returns:
-      The winner, and for every trial a record of what was seen: {"trial", "search_reward", "evals" [L],
-      "curves" [seeds][L], "valid" [seeds]}.
+      The winner, and for every trial a record of what was seen: {"trial", "search_reward", "steps", "evals" [L],
+      "curves" [seeds][L], "valid" [seeds]}, where evals end before the wanted "steps" if time was short.
 
     Raises:
       ValueError: no training gave scores of any use.
     """
     evals = eval_steps(steps)
-    winner, records = None, []
+    winner, records, left = None, [], seconds
     for rank, trial in enumerate(trials):
         config = detector_config(Architecture.from_json(trial.architecture), task, child, features, steps)
         detector = autoencoder(config)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, trial.trial), np.arange(seeds))
         before = rank * seeds * steps
-        selection = fit_selected_saved(
+        trained = fit_selected_saved(
             detector, keys, task.train.images, task.valid.images, task.valid.labels,
             path=None if folder is None else folder / f"retrained-{trial.trial}.safetensors",
             evals=evals, batch_size=batch_size, criterion=criterion, valid_masks=task.valid.masks,
             on_chunk=lambda done, _, before=before: on_steps(before + done),
-        ).selection  # fmt: skip
+            limit=None if left is None else left / (len(trials) - rank),
+        )  # fmt: skip
+        left = None if left is None else left - trained.seconds
         on_steps(before + seeds * steps)
+        selection, done = trained.selection, int(trained.selection.num_evals)
         values = best_values(selection.values)
         records.append(
             {
                 "trial": trial.trial,
                 "search_reward": trial.reward,
-                "evals": list(evals),
-                "curves": selection.values.tolist(),
+                "steps": steps,
+                "evals": list(evals[:done]),
+                "curves": selection.values[:, :done].tolist(),
                 "valid": values.tolist(),
             }
         )
@@ -96,3 +102,12 @@ def retrain(
     if winner is None:
         raise ValueError("every retrained detector gives scores that are not finite: lower learning_rate")
     return winner, records
+
+
+def cut_short(records: list[dict[str, Any]]) -> list[str]:
+    """A sentence on the retrainings that time has ended, if there are any."""
+    done = [record["evals"][-1] for record in records if record["evals"][-1] < record["steps"]]
+    if not done:
+        return []
+    steps = f"{records[0]['steps']:,} steps"
+    return [f"Retraining ended early, after {' and '.join(map(str, done))} of {steps}: half of the time budget was up."]

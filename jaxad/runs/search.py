@@ -33,7 +33,7 @@ from jaxad.runs.folder import Run, create_run, environment, open_run, read_trial
 from jaxad.runs.inputs import inputs_of
 from jaxad.runs.league import Standing
 from jaxad.runs.progress import Progress
-from jaxad.runs.retraining import Winner, retrain
+from jaxad.runs.retraining import Winner, cut_short, retrain
 from jaxad.runs.rivals import Entrant, best_of, enter_all, features_for, rivals_for
 from jaxad.runs.search_config import SearchConfig as SearchConfig
 from jaxad.training.scoring import map_images
@@ -281,6 +281,7 @@ def _retrained(
             task, candidates, key=key, seeds=config.num_seeds, steps=config.retrain_steps,
             batch_size=config.trial_config(task).batch_size, child=config.trial_config().child,
             features=features, criterion=config.reward, on_steps=on_steps,
+            seconds=config.time_budget and config.time_budget / 2,
             folder=None if run is None else run.path / "checkpoint",
         )  # fmt: skip
 
@@ -305,6 +306,7 @@ def _results(
     ]
     if explored.stopped:
         notes.append(f"The search ended early: {explored.stopped}.")
+    notes += cut_short(candidates)
     return runner.task_results(
         task,
         evaluation,

@@ -46,7 +46,7 @@ class SearchConfig(SpaceChoices):
     population: int = 6
     """Children trained per step of the controller from the same shared weights; their weight updates are averaged."""
     time_budget: float | None = 300.0
-    """Seconds of searching after which the running child is the last; None sets no limit."""
+    """Seconds of searching after which the running child is the last, half as many of retraining; None: no limit."""
     steps: int = 10
     """Training steps of one child."""
     batch_size: int = 64

@@ -48,6 +48,7 @@ def train_saved(
     like: Callable[[], State],
     names: Sequence[str] = (),
     points: int = 200,
+    limit: float | None = None,
 ) -> Trained:
     """Train from stop to stop, saved at each; the same call after a kill ends where an uninterrupted one does.
 
@@ -59,6 +60,8 @@ def train_saved(
       like: gives the structure and shapes of the state; called where there is a file.
       names: of what is trained.
       points: of a curve, at most.
+      limit: seconds of all sessions after which no stop is to be reached; at the pace of the steps so far, the training
+        ends before the first stop that would be. The first stop is always reached.
 
     Raises:
       ValueError: stops out of order; what `advance` raises; a file that cannot be read or written, or does not fit.
@@ -74,6 +77,8 @@ def train_saved(
         start, seconds = known["steps"], known["seconds"]
         curves = {name: np.array(values, float) for name, values in known["curves"].items()}
     for stop in (stop for stop in stops if stop > start):
+        if limit is not None and start and seconds * stop / start > limit:
+            break
         begun = time.monotonic()
         state, found = advance(state, start, stop)
         seconds += time.monotonic() - begun
@@ -84,7 +89,7 @@ def train_saved(
         if path is not None:
             lists = {name: values.tolist() for name, values in curves.items()}
             checkpoint.save(path, state, metadata={"names": names, "steps": stop, "seconds": seconds, "curves": lists})
-    return Trained(state, seconds, np.arange(0, stops[-1], every) + 1, curves)
+    return Trained(state, seconds, np.arange(0, start, every) + 1, curves)
 
 
 def _known(path: str | Path) -> dict[str, Any]:
@@ -162,6 +167,7 @@ def fit_selected_saved(
     evals: Sequence[int],
     batch_size: int,
     points: int = 200,
+    limit: float | None = None,
     on_eval: OnEval = lambda selection, history: None,
     **options: Any,
 ) -> Selected:
@@ -169,7 +175,7 @@ def fit_selected_saved(
 
     Args:
       detector, keys, train, valid, labels, evals, batch_size: of `fit_selected`, the same in every session.
-      path, points: of `train_saved`; a file of another training is refused.
+      path, points, limit: of `train_saved`; a file of another training is refused.
       on_eval: of `fit_selected`. What it raises ends the training, and the evaluation is not saved.
       options: others of `selecting`.
 
@@ -188,7 +194,7 @@ def fit_selected_saved(
         state = _form(detector, keys, (batch_size, *train.shape[1:]))
         return Selection(state, state, np.zeros((len(keys), len(evals)), np.float32), np.int32(0))
 
-    return Selected(*train_saved(advance, path=path, stops=evals, like=like, points=points))
+    return Selected(*train_saved(advance, path=path, stops=evals, like=like, points=points, limit=limit))
 
 
 def _form(detector: Detector, keys: Key, batch_shape: tuple[int, ...]) -> State:

@@ -67,6 +67,7 @@ class AutoADState(NamedTuple):
     buffer: replay.Buffer
     carried: Carried
     noise: Array  # [W] of the sample of q that wrote the last proposals
+    asked: Array  # [P, T] int32, these proposals
     replayed: Array  # [R, T] int32, what the last self-imitation learned from: these children train again
     num_evaluated: Array  # [] int32 children so far
 
@@ -105,10 +106,11 @@ def make_algorithm(space: SearchSpace, population: int, config: AutoADConfig) ->
         carried = no_carry(controller, config.keep)
         optimisers = Optimisers(*[optimiser.init(learned)] * 3)
         normaliser = bayes.init_normaliser(config.history)
-        noise, replayed = jnp.zeros(mean.shape), jnp.zeros((config.revisits, space.num_tokens), jnp.int32)
+        asked, replayed = (jnp.zeros((rows, space.num_tokens), jnp.int32) for rows in (population, config.revisits))
         return AutoADState(
-            learned, optimisers, init_baseline(), normaliser, buffer, carried, noise, replayed, jnp.int32(0)
-        )
+            learned, optimisers, init_baseline(), normaliser, buffer, carried, jnp.zeros(mean.shape), asked, replayed,
+            jnp.int32(0),
+        )  # fmt: skip
 
     def ask(key: Key, state: AutoADState) -> tuple[AutoADState, Array]:
         weights_key, actions_key = jax.random.split(key)
@@ -117,7 +119,7 @@ def make_algorithm(space: SearchSpace, population: int, config: AutoADConfig) ->
         carries = first_carries(controller, state.carried, population)
         keys = jax.random.split(actions_key, population)
         tokens = jax.vmap(controller.sample, (None, 0, 0))(unravel(phi), keys, carries).tokens
-        return state._replace(noise=noise), tokens
+        return state._replace(noise=noise, asked=tokens), tokens
 
     def descend(learned: Learned, opt_state: Any, gradients: Learned) -> tuple[Learned, Any]:
         updates, opt_state = optimiser.update(gradients, opt_state, learned)
@@ -183,7 +185,8 @@ def make_algorithm(space: SearchSpace, population: int, config: AutoADConfig) ->
         subtracted = baseline.value + (baseline.bonus if config.baseline == "shaped" else 0.0)
 
         # At the posterior that acted: the exploration step has moved it since.
-        gradients = reinforcement(state.learned, policy_key, state.noise, data, shaped, subtracted)
+        own = jnp.all(tokens == state.asked[:count], axis=1) if config.on_policy else jnp.ones(count, bool)
+        gradients = reinforcement(state.learned, policy_key, state.noise, data, shaped, subtracted, own)
         learned, reinforcing = descend(learned, reinforcing, gradients)
 
         succeeded = jnp.where(usable, rewards, -jnp.inf)
@@ -205,7 +208,16 @@ def make_algorithm(space: SearchSpace, population: int, config: AutoADConfig) ->
         )  # fmt: skip
         optimisers = Optimisers(exploring, reinforcing, imitating)
         state = AutoADState(
-            learned, optimisers, baseline, normaliser, buffer, carried, state.noise, replayed, num_evaluated
+            learned,
+            optimisers,
+            baseline,
+            normaliser,
+            buffer,
+            carried,
+            state.noise,
+            state.asked,
+            replayed,
+            num_evaluated,
         )
         return state, info
 

@@ -33,6 +33,9 @@ class AutoADConfig:
     """Whether architectures count by their advantage in the likelihood of Eq. 16 (weighted), or all alike (plain)."""
     reinforced: Reinforced = "acting"
     """Whose log-probabilities REINFORCE differentiates: of the weights that acted, or of these sharpened by rewards."""
+    on_policy: bool = True
+    """Whether REINFORCE counts what the controller proposed alone; what was seen before is replaced by other children.
+    They are in the baseline, the exploration loss and the buffer all the same. The paper replaces nothing."""
     baseline: Subtracted = "shaped"
     """What the baseline is an average of: rewards with the bonus of curiosity (shaped), or without it (external)."""
     keep: int = 0

@@ -132,8 +132,11 @@ def policy_loss(
     data: Data,
     rewards: Array,
     baseline: Array,
+    own: Array,
 ) -> Array:
     """REINFORCE -> scalar (Eqs. 4-5); rewards [n] are shaped by curiosity (Eq. 7).
+
+    Only sequences that are the policy's `own` [n] count: others are no sample of it.
 
     The log-probabilities are those of the weights that wrote the sequences, the sample of q by `noise` [W]: an unbiased
     gradient is one of the policy that acted. With `config.reinforced` "sharpened" they are those of that sample
@@ -143,7 +146,7 @@ def policy_loss(
     if config.reinforced == "sharpened":
         weights, _ = sharpened_weights(policy, config, learned, key, weights, data)
     episode = policy(weights, data.tokens, data.carries)
-    return reinforce_loss(episode.log_probs, rewards, baseline) - config.entropy * jnp.mean(episode.entropies)
+    return reinforce_loss(episode.log_probs, rewards, baseline, own) - config.entropy * jnp.mean(episode.entropies)
 
 
 def imitation_loss(

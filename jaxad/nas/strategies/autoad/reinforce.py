@@ -39,19 +39,24 @@ def shaped_rewards(rewards: Array, gains: Array, curiosity: float) -> Array:
     return rewards + curiosity * gains
 
 
-def reinforce_loss(log_probs: Array, rewards: Array, baseline: Array) -> Array:
+def reinforce_loss(log_probs: Array, rewards: Array, baseline: Array, own: Array | None = None) -> Array:
     """-(1/n) sum_k (r_k - b) sum_t log P(a_t), whose descent is the ascent of Eq. 5 -> scalar.
 
     Args:
       log_probs: [n, T] of the tokens.
       rewards: [n]; no gradient goes through them.
       baseline: []; it changes the variance of the gradient, not its mean.
+      own: [n] booleans, which of them the policy has drawn: the mean is over these, and 0 where there are none. All by
+        default.
 
     Eq. 5 prints the direction of ascent where a loss is wanted, and Eq. 4 has its gradient sign twice.
     """
     chex.assert_rank([log_probs, rewards], [2, 1])
     advantages = lax.stop_gradient(rewards - baseline)
-    return -jnp.mean(advantages * jnp.sum(log_probs, axis=1))
+    if own is None:
+        return -jnp.mean(advantages * jnp.sum(log_probs, axis=1))
+    chex.assert_equal_shape([own, rewards])
+    return -jnp.sum(own * advantages * jnp.sum(log_probs, axis=1)) / jnp.maximum(jnp.sum(own), 1)
 
 
 def self_imitation_loss(log_probs: Array, rewards: Array, baseline: Array, *, largest: float = 1.0) -> Array:
