@@ -1,7 +1,6 @@
 """From a task to a tested detector: architectures are tried, the best retrained, and the best of those tested once."""
 
 import dataclasses
-import functools
 import shutil
 import time
 import zlib
@@ -13,29 +12,28 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxad import data, report
+from jaxad import data
 from jaxad._utils import files
 from jaxad.data import Task
 from jaxad.data.fingerprint import fingerprint
-from jaxad.methods.autoencoder import AutoencoderConfig, reconstruct
+from jaxad.methods.autoencoder import AutoencoderConfig
 from jaxad.methods.common.patch_features import FeatureConfig
 from jaxad.metrics.thresholds import Threshold, false_positive_rate
 from jaxad.nas import loop
 from jaxad.nas.analysis.render import summary
-from jaxad.nas.analysis.summary import architecture_facts, search_facts
-from jaxad.nas.strategies.registry import STRATEGIES, make_strategy
-from jaxad.report import controller_parts
+from jaxad.nas.strategies.registry import make_strategy
 from jaxad.report.overlays import colour_scale
 from jaxad.runs import cli, league, runner, saving
-from jaxad.runs.evaluation import Evaluation, evaluate, pictures
+from jaxad.runs.evaluation import Evaluation, evaluate
 from jaxad.runs.exploration import Explored, explore_task
 from jaxad.runs.folder import Run, create_run, environment, open_run, read_trials
 from jaxad.runs.inputs import inputs_of
 from jaxad.runs.league import Standing
 from jaxad.runs.progress import Progress
-from jaxad.runs.retraining import Winner, cut_short, retrain
+from jaxad.runs.retraining import Winner, retrain
 from jaxad.runs.rivals import Entrant, best_of, enter_all, features_for, rivals_for
 from jaxad.runs.search_config import SearchConfig as SearchConfig
+from jaxad.runs.search_report import page_of, results_of
 from jaxad.training.scoring import map_images
 from jaxad.training.staged import remembering
 from jaxad.types import Detector, State
@@ -147,7 +145,7 @@ def search(
             valid_scores=best.valid_scores,
         )  # fmt: skip
         lines = league.standings(entrants, task)
-        results = _results(task, config, explored, winner, candidates, evaluation)
+        results = results_of(task, config, explored, winner, candidates, evaluation)
         results |= {
             "returned": summary(winner.config.architecture) if best.label == league.CHILD else best.label,
             "league": [line._asdict() for line in lines],
@@ -251,7 +249,7 @@ def _kept(
         run.path / BEST_CHILD, winner.config, winner.state, image_shape=task.train.images.shape[1:], details=found,
         threshold=false_positive_rate(normal, config.target_fpr), calibration=normal,
     )  # fmt: skip
-    plain = runner.finish(run, results, lambda plain: _page(task, config, explored, best, evaluation, plain))
+    plain = runner.finish(run, results, lambda plain: page_of(task, config, explored, best, evaluation, plain))
     shutil.rmtree(run.path / "checkpoint" / "features", ignore_errors=True)  # they were for a run that is killed
     return plain
 
@@ -284,69 +282,3 @@ def _retrained(
             seconds=config.time_budget and config.time_budget / 2,
             folder=None if run is None else run.path / "checkpoint",
         )  # fmt: skip
-
-
-def _results(
-    task: Task,
-    config: SearchConfig,
-    explored: Explored,
-    winner: Winner,
-    candidates: list[dict[str, Any]],
-    evaluation: Evaluation,
-) -> dict[str, Any]:
-    """All facts of a search."""
-    uniform = STRATEGIES[config.strategy].num_uniform(len(explored.trials), config.population)
-    seconds = {"seconds": explored.seconds, "costs": explored.costs}
-    found = {"compiles": explored.compiles, "stopped": explored.stopped}
-    of_pixels = "masks of" if config.trial_config().of_pixels else "labelled"
-    notes = [
-        f"The reward uses {of_pixels} validation anomalies of the same kind as the test anomalies.",
-        "Rewards of the search are measured on shared weights after a few steps; league and test are of detectors that "
-        "were trained from scratch.",
-    ]
-    if explored.stopped:
-        notes.append(f"The search ended early: {explored.stopped}.")
-    notes += cut_short(candidates)
-    return runner.task_results(
-        task,
-        evaluation,
-        strategy=config.strategy,
-        search=search_facts(explored.trials, explored.space, uniform=uniform, **seconds, **found),
-        best=architecture_facts(winner.trial, explored.shapes),
-        retrain={
-            "seeds": config.num_seeds, "steps": config.retrain_steps, "step": winner.step, "valid": winner.value,
-            "candidates": candidates,
-        },
-        seed=config.seed,
-        notes=[*notes, *runner.few_anomalies(task)],
-    )  # fmt: skip
-
-
-def _page(
-    task: Task,
-    config: SearchConfig,
-    explored: Explored,
-    best: Entrant,
-    evaluation: Evaluation,
-    results: dict[str, Any],
-) -> str:
-    """The report."""
-    rebuild = None
-    if isinstance(best.config, AutoencoderConfig) and best.detector.stage is None:
-        program, architecture = jax.jit(reconstruct, static_argnums=0), best.config.architecture
-        rebuild = functools.partial(program, architecture, best.state)
-    if not getattr(config, "is_command_line", False):
-        changed = [f"{f.name}={getattr(config, f.name)!r}" for f in dataclasses.fields(config) if _differs(config, f)]
-        results = results | {"command": f"jaxad.search(task{''.join(f', {one}' for one in changed)})"}
-    return report.render_report(
-        config=files.to_json(config) | {"resume": None},
-        trials=[dataclasses.asdict(record) for record in explored.trials],
-        results=results,
-        pictures=pictures(best.detector, best.state, task, evaluation, rebuild),
-        controller=controller_parts(explored.log, explored.space.position_names, explored.space.values_by_action),
-    )  # fmt: skip
-
-
-def _differs(config: SearchConfig, field: dataclasses.Field) -> bool:
-    default = field.default_factory() if field.default is dataclasses.MISSING else field.default
-    return getattr(config, field.name) != default
