@@ -19,7 +19,8 @@ from typing import Literal
 
 from jaxad._utils.validate import check_at_least
 from jaxad.report.paper_tables import HEADS
-from jaxad.report.table_spec import Cell, TableSpec, cells_of, read_table, selected
+from jaxad.report.table_files import read_table
+from jaxad.report.table_spec import Cell, TableSpec, cells_of, selected
 from jaxad.runs import cli, table_runs
 from jaxad.runs.grid import Record, fill
 from jaxad.runs.progress import table
@@ -55,8 +56,7 @@ class Config:
 def run(config: Config) -> int:
     """Everything: the status is 0 if all cells are there, otherwise 1."""
     if not config.tables:
-        rows = [(path.stem, read_table(path).title) for path in sorted(TABLES.glob("*.toml"))]
-        table("tables", ("name", "title"), rows)
+        table("tables", ("name", "title"), [(p.stem, read_table(p).title) for p in sorted(TABLES.glob("*.toml"))])
         return 0
     check_at_least(config, "num_seeds")
     specs = {name: load(config, located(name)) for name in config.tables}

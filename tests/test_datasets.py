@@ -1,5 +1,6 @@
 """Image sets: what is read equals what was written, and bad input ends in one clear line."""
 
+import dataclasses
 import gzip
 import os
 import struct
@@ -9,6 +10,7 @@ import pytest
 import skimage.data
 import skimage.transform
 from PIL import Image
+from prepared_sets import prepare
 from sklearn.datasets import load_digits
 
 from jaxad import data
@@ -496,3 +498,48 @@ def test_real_mvtec_category():
     defective = test.masks.any(axis=(1, 2))
     assert not defective[test.labels == 0].any()
     assert defective[test.labels > 0].mean() > 0.9
+
+
+# --- prepared sets
+
+
+@pytest.fixture(scope="module")
+def cifar100(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tfds")
+    prepare(folder, "cifar100", images=40)
+    return folder
+
+
+def test_classes_are_those_of_the_label_feature_that_is_named(cifar100):
+    options = {"data_dir": cifar100, "image_size": None}
+    fine, coarse = (data.load("cifar100", label=name, **options) for name in (None, "coarse_label"))
+    assert (len(fine.class_names), len(coarse.class_names)) == (100, 20)
+    np.testing.assert_array_equal(coarse.labels, fine.labels // 5)
+    task = data.load_task("cifar100", normal_classes=["2", "4"], label="coarse_label", anomaly_ratio=0.3, **options)
+    assert set(task.train.classes.tolist()) == {2, 4}
+    sets = data.ClassSetsConfig(dataset="cifar100", data_dir=str(cifar100), label="coarse_label", test_split="test")
+    assert len(sets.load_sets(0).classes) == 20
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("cifar100", "cifar100 has no label feature 'superclass': choose from label, coarse_label"),
+        ("digits", "digits has no label features, such as superclass: leave out label"),
+    ],
+)
+def test_a_label_feature_that_is_not_there_ends_in_one_line(spec, message, cifar100):
+    with pytest.raises(ValueError, match=message):
+        data.load_task(spec, normal_classes=["0"], label="superclass", data_dir=cifar100)
+
+
+def test_anomalies_come_from_the_part_that_is_named(tmp_path):
+    for name in ("cifar10", "imagenet_resized/32x32"):
+        prepare(tmp_path, name, images=40)
+    config = data.TaskConfig(dataset="cifar10", ood=("imagenet_resized/32x32",), data_dir=str(tmp_path))
+    with pytest.raises(ValueError, match="has no part 'test': choose from train, validation"):
+        config.load_task(0)
+    task = dataclasses.replace(config, anomaly_split="validation", anomaly_ratio=0.2).load_task(0)
+    anomalous = task.test.ids[task.test.labels == 1].tolist()
+    assert anomalous
+    assert all(name.startswith("imagenet_resized/32x32/validation/") for name in anomalous)

@@ -1,4 +1,4 @@
-"""Every command that README, the scripts themselves and the papers' tables show is one that the scripts take."""
+"""Every command that README, docs and the scripts themselves show is one that the scripts take."""
 
 import re
 import runpy
@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from jaxad.report.table_spec import BUDGETS, read_table
 from jaxad.runs import cli
 
 ROOT = Path(__file__).parents[1]
@@ -54,21 +53,3 @@ def test_flags_are_known_and_go_together(script, flags, parsers, capsys):
         assert "is not a run folder" in capsys.readouterr().err
     else:
         assert end.value.code is None
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / "experiments" / "paper_tables").glob("*.toml")), ids=lambda p: p.stem)
-def test_tables_give_flags_that_are_known(path, parsers, capsys):
-    """Of every method, task and budget once."""
-    spec = read_table(path)
-    lines = {
-        (method.script, spec.tasks[0].flags, method.flags, method.budgets[b])
-        for method in spec.methods
-        for b in BUDGETS
-    }
-    lines |= {(spec.methods[0].script, task.flags, (), spec.methods[0].budgets["smoke"]) for task in spec.tasks}
-    for script, *parts in sorted(lines):
-        told = parsers(f"experiments/{script}")
-        flags = [flag for part in parts for flag in part]
-        with pytest.raises(SystemExit) as end:
-            cli.main(check, told["kind"], arguments=flags, **told["options"])
-        assert end.value.code is None, (flags, capsys.readouterr().err)

@@ -1,12 +1,26 @@
 """Tables from declarative files: what is read, which runs they need, what comes out, and the papers' own files."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from jaxad.report.paper_tables import PUBLISHED, table_cells, tables_markdown
-from jaxad.report.table_spec import BUDGETS, cell_of, cells_of, others_of, read_table, rows_of, value_at
+from jaxad.report.paper_tables import table_cells, tables_markdown
+from jaxad.report.table_files import read_table
+from jaxad.report.table_spec import (
+    BUDGETS,
+    NOT_IMPLEMENTED,
+    NOT_RUN,
+    cell_of,
+    cells_of,
+    joined,
+    others_of,
+    pairs_of,
+    rows_of,
+    selected,
+    value_at,
+)
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 PAPERS = sorted((EXPERIMENTS / "paper_tables").glob("*.toml"))
@@ -70,10 +84,61 @@ def test_rows_hold_mean_and_sd_beside_the_published_figure(tmp_path):
     assert (two.paper, two.missing) == (None, "no such set")
     lines = table_cells(list(rows.values()), others_of(spec))
     assert lines[0][:6] == ("digits", "one", "AUROC", "0.250 ± 0.212", "2", "0.900")
-    assert lines[-1] == ("digits", "elsewhere", "AUROC", "–", "0", "0.800", PUBLISHED)
+    assert lines[-1] == ("digits", "elsewhere", "AUROC", "–", "0", "0.800", NOT_IMPLEMENTED)
     markdown = tables_markdown({"name": (spec, lines)}, ["facts"])
     assert "## A table" in markdown
     assert len([line for line in markdown.splitlines() if line.startswith("|")]) == 2 + len(lines)
+
+
+def test_methods_of_one_name_share_the_tasks_and_tasks_know_scripts_and_budgets(tmp_path):
+    text = TEXT.replace('name = "one"\n', 'name = "one"\ntasks = ["digits"]\n', 1)
+    text = text.replace('name = "two"\n', 'name = "one"\ntasks = ["other"]\n', 1).replace(
+        'script = "ama_ood.py"\nflags', 'script = "mine.py"\nflags'
+    )
+    text = text.replace(
+        "[paper.",
+        """[[tasks]]
+name = "others"
+flags = ["--dataset", "mnist"]
+scripts."mine.py" = ["--set", "mnist"]
+budgets.paper = ["--limit", "9", "--large"]
+
+[doubtful.one]
+digits = "smeared"
+
+[paper.""",
+        1,
+    )
+    spec = spec_of(tmp_path, text)
+    assert [(method.script, task.name) for method, task in pairs_of(spec)] == [
+        ("ama_ood.py", "digits"),
+        ("mine.py", "others"),
+    ]
+    cell = cell_of(spec.methods[1], spec.tasks[1], "paper", 0)
+    assert cell.flags == ("--set", "mnist", "--compare", "--large", "--limit", "9")
+    (row, *_) = rows_of(spec, "paper", 1, {}, {})
+    assert (row.doubt, row.missing) == ("smeared", "not run yet")
+    assert "published figure doubtful: smeared" in table_cells([row])[0][-1]
+    (other,) = others_of(spec)
+    assert (other.method, other.missing) == ("elsewhere", NOT_IMPLEMENTED)
+    more = text.replace('"digits" = { AUROC = 0.9 }', '"digits" = { AUROC = 0.9 }\n"others" = { AUROC = 0.7 }')
+    narrow = selected(spec_of(tmp_path, more.replace('["other"]', '["none"]')), tasks=["others", "digits"])
+    assert [other.missing for other in others_of(narrow)] == [NOT_RUN, NOT_IMPLEMENTED]
+    with pytest.raises(ValueError, match="a name of its own"):
+        spec_of(tmp_path, text.replace('["other"]', '["digits"]'))
+    with pytest.raises(ValueError, match="are not tried on"):
+        selected(narrow, methods=["one"], tasks=["others"])
+
+
+def test_later_flags_take_the_place_of_earlier_ones_and_lists_of_settings_are_one():
+    line = joined(
+        ("first", "--width", "1", "--settings", "a.b=1", 'c={"d":2}', "--on"),
+        ("--width=2", "--settings", "a.b=3", "e=4"),
+        ("--classes", "a=b", "--on"),
+        ("--classes", "7"),
+    )
+    assert line == ("first", "--width=2", "--settings", "a.b=3", 'c={"d":2}', "e=4", "--on", "--classes", "7")
+    assert joined((), ()) == ()
 
 
 @pytest.mark.parametrize(
@@ -118,10 +183,14 @@ def test_a_path_leads_to_a_number_or_says_what_is_there(results, path, expected)
         ("AUROC = 0.9", "AUROC = true", "AUROC is True"),
         ("A table", "A \udcff table", "is not TOML: 'utf-8'"),
         ("smoke = 1,", "smoke = 1, huge = 2,", "seeds has ['huge']"),
+        ('[paper."one"]', '[doubtful."one"]\nelsewhere = "why"\n[paper."one"]', "doubtful.one.elsewhere is 'why'"),
+        ('[paper."one"]', '[doubtful]\none = "why"\n[paper."one"]', "doubtful.one. is 'why'; give a sentence"),
+        ('name = "digits"\n', 'name = "digits"\nbudgets.large = []\n', "budgets are {'large': []}; give lists"),
+        ('name = "digits"\n', 'name = "digits"\nscripts = "a"\n', "scripts is 'a'; give a dict"),
     ],
 )
 def test_files_that_make_no_sense_are_refused(old, new, words, tmp_path):
-    with pytest.raises(ValueError, match=words.replace("[", r"\[")):
+    with pytest.raises(ValueError, match=re.escape(words)):
         spec_of(tmp_path, TEXT.replace(old, new, 1))
     with pytest.raises(ValueError, match="cannot be read"):
         read_table(tmp_path / "none.toml")
@@ -130,7 +199,7 @@ def test_files_that_make_no_sense_are_refused(old, new, words, tmp_path):
 @pytest.mark.parametrize("path", PAPERS, ids=lambda path: path.stem)
 def test_the_papers_tables_name_experiments_that_exist_and_figures_of_their_rows(path):
     spec = read_table(path)
-    have = {(method.name, task.name) for method in spec.methods for task in spec.tasks}
+    have = {(method.name, task.name) for method, task in pairs_of(spec)}
     assert all((EXPERIMENTS / method.script).is_file() for method in spec.methods)
     published = {(method, task) for method, task, _ in spec.paper}
     assert {task for _, task in published} <= {task.name for task in spec.tasks}

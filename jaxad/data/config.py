@@ -35,6 +35,8 @@ class TaskConfig:
     """Anomalous image sets, in the same forms; they are resized to the normal ones."""
     normal_classes: tuple[str, ...] = ()
     """Classes of the dataset that are normal, by name or number; all others are anomalous."""
+    label: str | None = None
+    """Label feature of a TFDS set that holds its classes, such as coarse_label of cifar100; by default its first."""
     data_dir: str | None = None
     """Folder of prepared TFDS sets; by default what TFDS_DATA_DIR says."""
     image_size: int | tuple[int, int] | Literal["auto"] | None = "auto"
@@ -56,6 +58,8 @@ class TaskConfig:
     """Put exactly so many anomalies into validation; by default as many as the anomaly ratio says."""
     test_split: str | None = None
     """Test on this part of a TFDS or IDX set, such as test, as it is published; by default on a fifth of train."""
+    anomaly_split: str = "test"
+    """Part of the sets of --ood that anomalies are drawn from, such as validation of sets that have no test part."""
     check_data: bool = False
     """Say what the data are, what is wrong with them and what task they make, and train nothing."""
 
@@ -69,7 +73,7 @@ class TaskConfig:
                 parts=("train", *tested),
                 data_dir=self.data_dir,
             ),
-            *(check_data(name, parts=("test",), data_dir=self.data_dir) for name in self.ood),
+            *(check_data(name, parts=(self.anomaly_split,), data_dir=self.data_dir) for name in self.ood),
         ]
 
     def load(self) -> Task:
@@ -97,6 +101,8 @@ class TaskConfig:
             anomaly_ratio=self.anomaly_ratio,
             valid_anomalies=self.valid_anomalies,
             test_split=self.test_split,
+            anomaly_split=self.anomaly_split,
+            label=self.label,
             seed=seed,
         )
         return check_task(task)
@@ -178,6 +184,8 @@ class ClassSetsConfig:
     """Images with labels, in one of the forms listed above."""
     classes: tuple[str, ...] = ()
     """Classes that are normal, one detector for each, by name or number; by default every class."""
+    label: str | None = None
+    """Label feature of a TFDS set that holds its classes, such as coarse_label of cifar100; by default its first."""
     test_split: str | None = None
     """Test on this part of a TFDS or IDX set, such as test, whole; by default on a fifth of each class and others."""
     test_folder: str | None = None
@@ -221,7 +229,7 @@ class ClassSetsConfig:
     def load_sets(self, seed: int) -> ClassSets:
         """The images; ValueError where they cannot be loaded, or have no such class."""
         return load_class_sets(
-            self.dataset, self.classes, image_size=self.image_size, value_range=self.value_range,
+            self.dataset, self.classes, image_size=self.image_size, value_range=self.value_range, label=self.label,
             test_split=self.test_split, test_folder=self.test_folder, data_dir=self.data_dir, seed=seed,
         )  # fmt: skip
 

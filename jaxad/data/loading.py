@@ -44,6 +44,7 @@ def load_task(
     auto_side: int = AUTO_SIDE,
     value_range: Sequence[float] | None = None,
     tiles: int = 1,
+    label: str | None = None,
     seed: int = 0,
 ) -> Task:
     """Loads image sets and makes an anomaly detection task of them: training, validation and test images.
@@ -85,6 +86,8 @@ def load_task(
         files say, the bits in use, or the least and the greatest value of the training part, see `jaxad.data.depth`.
       tiles: cut every image into so many overlapping tiles along each side, of the size that images have otherwise, and
         take each for an image; see `jaxad.data.protocols.tiled`.
+      label: the label feature of a TFDS set that holds its classes, such as "coarse_label" of cifar100; by default the
+        first.
       seed: of everything that is drawn; the same seed gives the same task.
 
     Returns:
@@ -120,7 +123,7 @@ def load_task(
     options = {"valid_anomalies": valid_anomalies, "split": split, "limit": limit, "seed": seed}
     common = {
         "data_dir": data_dir, "image_size": image_size, "fit": fit, "auto_side": auto_side, "value_range": value_range,
-        "seed": seed,
+        "label": label, "seed": seed,
     }  # fmt: skip
     entry = source_of(dataset)
     own = entry.anomaly_ratio is None  # what comes with the library, or is published as a set, states one

@@ -8,16 +8,16 @@ from jaxad.report.html import Section, Table, Text, number, page
 from jaxad.report.table_spec import Row, TableSpec
 
 HEADS = ("Task", "Method", "Metric", "Ours", "Seeds", "Paper", "Remark")
-PUBLISHED = "published, not run here"
 
 
 def table_cells(rows: Sequence[Row], others: Sequence[Row] = ()) -> list[tuple[str, ...]]:
-    """A line under `HEADS` for every row; `others` are published figures alone."""
+    """A line under `HEADS` for every row, task by task; `others` are published figures alone."""
     lines = [
-        (row.task, row.method, row.column, _ours(row), str(len(row.values)), number(row.paper), row.missing)
-        for row in rows
+        (row.task, row.method, row.column, _ours(row), str(len(row.values)), number(row.paper), _remark(row))
+        for row in (*rows, *others)
     ]
-    return lines + [(row.task, row.method, row.column, "–", "0", number(row.paper), PUBLISHED) for row in others]
+    order = list(dict.fromkeys(line[0] for line in lines))
+    return sorted(lines, key=lambda line: order.index(line[0]))
 
 
 def tables_markdown(tables: Mapping[str, tuple[TableSpec, Sequence[tuple[str, ...]]]], facts: Sequence[str]) -> str:
@@ -44,6 +44,10 @@ def render_tables(
         )
     about = Table(columns=["", ""], rows=[[name, value] for name, value in facts.items()])
     return page("The papers' tables", verdict, [*sections, Section(title="How this was made", parts=[about])])
+
+
+def _remark(row: Row) -> str:
+    return "; ".join(filter(None, (row.missing, row.doubt and f"published figure doubtful: {row.doubt}")))
 
 
 def _ours(row: Row) -> str:

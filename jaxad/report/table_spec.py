@@ -19,25 +19,38 @@ A file (TOML) says what a table is made of:
     name = "AMA"
     flags = ["--compare"]
 
+    tasks = ["Fashion-MNIST"]       # if it is not for all: how the names of its tasks begin
+
     [[tasks]]
     name = "Fashion-MNIST / MNIST"
     flags = ["--dataset", "fashion_mnist", "--ood", "mnist"]
+    scripts."train_detector.py" = ["--dataset", "fashion_mnist"]    # in place of these, for the methods of a script
+    budgets.paper = ["--limit", "10000"]                            # of this task alone
 
-    [paper."AMA"]                   # published figures, by method, task and column
+    [paper."AMA"]                   # published figures, by method, task and column; also of methods that have no runs
     "Fashion-MNIST / MNIST" = { AUROC = 0.987 }
 
-A cell is a method, a task and a seed: one run of an experiment. Methods whose command lines are equal share the run.
+    [doubtful."AMA"]                # why a figure may not be what was printed
+    "Fashion-MNIST / MNIST" = "Two columns of the print run into each other."
+
+A cell is a method, a task and a seed: one run of an experiment. Its command line has the flags of the task, the method,
+the method's budget and the task's budget. A flag that comes again takes the place of the earlier one; of lists of
+NAME=VALUE, such as those of --settings, both count. Methods whose command lines are equal share the run, and a name may
+stand for several methods with tasks of their own.
+
+`jaxad.report.table_files` reads these files.
 """
 
 import math
-import tomllib
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 BUDGETS = ("smoke", "laptop", "paper")
+NOT_IMPLEMENTED = "not implemented"
+NOT_RUN = "published, not run here"
 
 
 class Method(NamedTuple):
@@ -48,6 +61,11 @@ class Method(NamedTuple):
     flags: tuple[str, ...]
     budgets: Mapping[str, tuple[str, ...]]  # flags by budget
     columns: Mapping[str, str]  # path in results.json by column
+    tasks: tuple[str, ...] = ()  # how the names of its tasks begin; (): all
+
+    def takes(self, task: "Task") -> bool:
+        """Whether the table tries it on a task."""
+        return not self.tasks or task.name.startswith(self.tasks)
 
 
 class Task(NamedTuple):
@@ -55,6 +73,8 @@ class Task(NamedTuple):
 
     name: str
     flags: tuple[str, ...]
+    scripts: Mapping[str, tuple[str, ...]] = {}  # flags by script, where they are others
+    budgets: Mapping[str, tuple[str, ...]] = {}  # further flags by budget
 
 
 class TableSpec(NamedTuple):
@@ -67,6 +87,7 @@ class TableSpec(NamedTuple):
     methods: tuple[Method, ...]
     tasks: tuple[Task, ...]
     paper: Mapping[tuple[str, str, str], float]  # by method, task and column; also of methods and tasks we do not have
+    doubtful: Mapping[tuple[str, str], str] = {}  # by method and task: why published figures may be wrong
 
 
 class Cell(NamedTuple):
@@ -86,6 +107,7 @@ class Row(NamedTuple):
     values: tuple[float, ...]  # ours, one for every seed that is there
     paper: float | None
     missing: str  # why there are fewer than wanted; empty where there are not
+    doubt: str = ""  # why the published figure may be wrong
 
     @property
     def mean(self) -> float | None:
@@ -96,106 +118,6 @@ class Row(NamedTuple):
     def sd(self) -> float | None:
         """Sample standard deviation of ours; None for fewer than two."""
         return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else None
-
-
-# ---- reading -----------------------------------------------------------------------------------------------------
-
-
-def read_table(path: str | Path) -> TableSpec:
-    """The table that a file describes.
-
-    Raises:
-      ValueError: no such file, not TOML, a key that is missing, unknown or of the wrong type, names that occur twice.
-    """
-    path = Path(path)
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read ({error.strerror}); give the file of a table") from error
-    except ValueError as error:  # of its characters or of its grammar
-        raise ValueError(f"{path} is not TOML: {error}") from error
-    known = {"title": str, "protocol": str, "seeds": dict, "columns": dict, "methods": list, "tasks": list}
-    _check(content, known, {"paper": dict, "script": str, "budgets": dict}, str(path))
-    columns = _paths(content["columns"], f"{path}: columns")
-    if unknown := set(content["seeds"]) - set(BUDGETS):
-        raise ValueError(f"{path}: seeds has {sorted(unknown)}; give numbers for {', '.join(BUDGETS)}")
-    for name in BUDGETS:
-        seeds = content["seeds"].get(name)
-        if not isinstance(seeds, int) or isinstance(seeds, bool) or seeds < 1:
-            raise ValueError(f"{path}: seeds.{name} is {seeds!r}; give a number from 1 upwards")
-    shared = {name: content[name] for name in ("script", "budgets", "columns") if name in content}
-    methods = tuple(_method(entry, shared, f"{path}: methods") for entry in content["methods"])
-    tasks = tuple(_task(entry, f"{path}: tasks") for entry in content["tasks"])
-    for what, entries in (("methods", methods), ("tasks", tasks)):
-        names = [entry.name for entry in entries]
-        if not names or len(set(names)) < len(names):
-            raise ValueError(f"{path}: {what} are {names}; give at least one, each with a name of its own")
-    paper = _paper(content.get("paper", {}), columns, f"{path}: paper")
-    seeds = {name: content["seeds"][name] for name in BUDGETS}
-    return TableSpec(content["title"], content["protocol"], tuple(columns), seeds, methods, tasks, paper)
-
-
-def _check(entry: Any, needed: Mapping[str, type], optional: Mapping[str, type], where: str) -> None:
-    if not isinstance(entry, dict):
-        raise ValueError(f"{where}: {entry!r} is no table of keys and values")
-    for name in entry:
-        if name not in needed and name not in optional:
-            raise ValueError(f"{where}: unknown key {name!r}; known are {', '.join((*needed, *optional))}")
-    for name in needed:
-        if name not in entry:
-            raise ValueError(f"{where}: key {name!r} is missing")
-    for name, kind in (*needed.items(), *optional.items()):
-        if name in entry and not isinstance(entry[name], kind):
-            raise ValueError(f"{where}: {name} is {entry[name]!r}; give a {kind.__name__}")
-
-
-def _strings(values: Sequence[Any], where: str) -> tuple[str, ...]:
-    if not all(isinstance(value, str) for value in values):
-        raise ValueError(f"{where} is {values!r}; give strings")
-    return tuple(values)
-
-
-def _paths(columns: Mapping[str, Any], where: str) -> dict[str, str]:
-    if not columns or not all(isinstance(path, str) for path in columns.values()):
-        raise ValueError(f"{where} are {columns!r}; give each the place of its value, such as test.auroc")
-    return dict(columns)
-
-
-def _method(entry: Any, shared: Mapping[str, Any], where: str) -> Method:
-    _check(entry, {"name": str}, {"flags": list, "script": str, "budgets": dict, "columns": dict}, where)
-    where = f"{where}: {entry['name']}"
-    budgets, script = ({**shared, **entry}.get(name) for name in ("budgets", "script"))
-    if script is None:
-        raise ValueError(f"{where}: key 'script' is missing, here and in the table")
-    if set(budgets or ()) != set(BUDGETS) or not all(isinstance(flags, list) for flags in budgets.values()):
-        raise ValueError(f"{where}: budgets are {budgets!r}; give lists for {', '.join(BUDGETS)}")
-    columns = {**shared["columns"], **entry.get("columns", {})}
-    if unknown := set(columns) - set(shared["columns"]):
-        raise ValueError(f"{where}: columns {sorted(unknown)} are not among those of the table")
-    flags = {name: _strings(values, f"{where}: budgets.{name}") for name, values in budgets.items()}
-    own = _strings(entry.get("flags", []), f"{where}: flags")
-    return Method(entry["name"], script, own, flags, _paths(columns, f"{where}: columns"))
-
-
-def _paper(found: Mapping[str, Any], columns: Mapping[str, str], where: str) -> dict[tuple[str, str, str], float]:
-    """Published figures: tables of methods, within these of tasks, within these a number for a column."""
-    paper = {}
-    for method, by_task in found.items():
-        if not isinstance(by_task, dict):
-            raise ValueError(f"{where}.{method} is {by_task!r}; give a table of tasks")
-        for task, by_column in by_task.items():
-            if not isinstance(by_column, dict):
-                raise ValueError(f"{where}.{method}.{task} is {by_column!r}; give a table of columns and numbers")
-            for column, value in by_column.items():
-                if column not in columns or not isinstance(value, int | float) or isinstance(value, bool):
-                    raise ValueError(f"{where}.{method}.{task}.{column} is {value!r}; give a number of a column")
-                paper[method, task, column] = float(value)
-    return paper
-
-
-def _task(entry: Any, where: str) -> Task:
-    _check(entry, {"name": str, "flags": list}, {}, where)
-    return Task(entry["name"], _strings(entry["flags"], f"{where}: flags"))
 
 
 def selected(spec: TableSpec, *, methods: Sequence[str] = (), tasks: Sequence[str] = ()) -> TableSpec:
@@ -209,21 +131,63 @@ def selected(spec: TableSpec, *, methods: Sequence[str] = (), tasks: Sequence[st
             raise ValueError(f"--{what} {' '.join(wanted)}: {spec.title} has none of them; it has {names}")
     kept = {task.name for task in parts["tasks"]}
     paper = {place: value for place, value in spec.paper.items() if not tasks or place[1] in kept}
-    return spec._replace(**parts, paper=paper)
+    chosen = spec._replace(**parts, paper=paper)
+    if not pairs_of(chosen):
+        raise ValueError(f"--methods {' '.join(methods)} are not tried on --tasks {' '.join(tasks)} in {spec.title}")
+    return chosen
 
 
 # ---- filling -----------------------------------------------------------------------------------------------------
 
 
+def pairs_of(spec: TableSpec) -> list[tuple[Method, Task]]:
+    """The methods and tasks that a table has rows of, task by task."""
+    return [(method, task) for task in spec.tasks for method in spec.methods if method.takes(task)]
+
+
 def cell_of(method: Method, task: Task, budget: str, seed: int) -> Cell:
     """The run that gives a method's figures on a task."""
-    return Cell(method.script, (*task.flags, *method.flags, *method.budgets[budget]), seed)
+    own = task.scripts.get(method.script, task.flags)
+    return Cell(method.script, joined(own, method.flags, method.budgets[budget], task.budgets.get(budget, ())), seed)
+
+
+def joined(*parts: Sequence[str]) -> tuple[str, ...]:
+    """Parts of a command line as one: flags of later parts take the place of earlier ones.
+
+    Lists of NAME=VALUE become one, in which later values of a name count. What comes before the first flag of a part
+    stays.
+    """
+    line: dict[str, list[str]] = {}
+    for part in parts:
+        for flag, given in _by_flag(part).items():
+            before = line.get(flag, [])
+            if not flag:
+                line[flag] = before + given
+            elif before[1:] and given[1:] and all(_NAMED.match(value) for value in (*before[1:], *given[1:])):
+                line[flag] = [flag, *({value.partition("=")[0]: value for value in (*before[1:], *given[1:])}.values())]
+            else:
+                line[flag] = given
+    return tuple(word for words in line.values() for word in words)
+
+
+_NAMED = re.compile(r"[A-Za-z_][\w.]*=")  # how a value NAME=VALUE begins
+
+
+def _by_flag(words: Sequence[str]) -> dict[str, list[str]]:
+    """The words of a part of a command line by the flag that they belong to, which is the first of them."""
+    found: dict[str, list[str]] = {}
+    flag = ""
+    for word in words:
+        if word.startswith("--"):
+            flag = word.partition("=")[0]
+        found.setdefault(flag, []).append(word)
+    return found
 
 
 def cells_of(spec: TableSpec, budget: str, seeds: int | None = None) -> list[Cell]:
     """All runs that a table needs, each once, those of the first seed first."""
     seeds = spec.seeds[budget] if seeds is None else seeds
-    pairs = [(method, task) for task in spec.tasks for method in spec.methods]
+    pairs = pairs_of(spec)
     return list(dict.fromkeys(cell_of(*pair, budget, seed) for seed in range(seeds) for pair in pairs))
 
 
@@ -260,32 +224,36 @@ def rows_of(
       reasons: why others have not.
     """
     rows = []
-    for task in spec.tasks:
-        for method in spec.methods:
-            cells = [cell_of(method, task, budget, seed) for seed in range(seeds)]
-            for column in spec.columns:
-                values, missing = [], []
-                for cell in cells:
-                    try:
-                        if cell in results:
-                            values.append(value_at(results[cell], method.columns[column]))
-                        else:
-                            missing.append(reasons.get(cell, "not run yet"))
-                    except ValueError as error:
-                        missing.append(str(error))
-                paper = spec.paper.get((method.name, task.name, column))
-                rows.append(Row(task.name, method.name, column, tuple(values), paper, "; ".join(unique(missing))))
+    for method, task in pairs_of(spec):
+        cells = [cell_of(method, task, budget, seed) for seed in range(seeds)]
+        for column in spec.columns:
+            values, missing = [], []
+            for cell in cells:
+                try:
+                    if cell in results:
+                        values.append(value_at(results[cell], method.columns[column]))
+                    else:
+                        missing.append(reasons.get(cell, "not run yet"))
+                except ValueError as error:
+                    missing.append(str(error))
+            paper = spec.paper.get((method.name, task.name, column))
+            doubt = spec.doubtful.get((method.name, task.name), "")
+            rows.append(Row(task.name, method.name, column, tuple(values), paper, "; ".join(unique(missing)), doubt))
     return rows
 
 
 def others_of(spec: TableSpec) -> list[Row]:
-    """Published figures of methods and tasks that the table has no runs for."""
-    have = {(method.name, task.name) for method in spec.methods for task in spec.tasks}
-    return [
-        Row(task, method, column, (), value, "")
-        for (method, task, column), value in spec.paper.items()
-        if (method, task) not in have
-    ]
+    """Published figures of methods and tasks that the table has no runs for; `missing` says which of them it is."""
+    return list(_others_of(spec))
+
+
+def _others_of(spec: TableSpec) -> Iterator[Row]:
+    implemented = {method.name for method in spec.methods}
+    have = {(method.name, task.name) for method, task in pairs_of(spec)}
+    for (method, task, column), value in spec.paper.items():
+        if (method, task) not in have:
+            why = NOT_RUN if method in implemented else NOT_IMPLEMENTED
+            yield Row(task, method, column, (), value, why, spec.doubtful.get((method, task), ""))
 
 
 def unique(items: Iterable[str]) -> list[str]:

@@ -14,13 +14,16 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from jaxad._utils import files
 from jaxad.report.paper_tables import render_tables, table_cells, tables_markdown
 from jaxad.report.table_spec import Cell, TableSpec, others_of, rows_of
+from jaxad.runs.folder import read_trials
 from jaxad.runs.grid import Records
 from jaxad.runs.progress import line
 
@@ -131,7 +134,7 @@ class TableRuns:
         results = files.read_json(self.output / name / "results.json")
         if not isinstance(results, dict):
             raise ValueError(f"{self.output / name / 'results.json'} holds no results")
-        return results
+        return trial_figures(read_trials(self.output / name)) | results
 
     def _start(self, cell: Cell, *flags: str) -> None:
         command = [sys.executable, str(self._experiments / cell.script), *flags, "--quiet"]
@@ -171,6 +174,26 @@ def _named(cell: Cell, data_dir: str | None) -> Iterator[Path]:
                     yield path
             except (OSError, ValueError):  # too long for a name
                 continue
+
+
+def trial_figures(trials: Sequence[Mapping[str, Any]]) -> Results:
+    """What columns may show of a search besides its results: {"trials": {figure: {children: value}}}; {} without any.
+
+    The figures are the best reward of the first children, one for each number of them, and mean and sample standard
+    deviation of their rewards; failed children have none, but count. So "trials.best.20" is the best of the first 20.
+    """
+    if not all("reward" in trial and "status" in trial for trial in trials):  # of a script that keeps something else
+        return {}
+    rewards = np.array([trial["reward"] if trial["status"] == "ok" else np.nan for trial in trials], float)
+    figures: dict[str, dict[str, float]] = {"best": {}, "mean": {}, "sd": {}}
+    for children in range(1, len(rewards) + 1):
+        known = rewards[:children][~np.isnan(rewards[:children])]
+        if len(known):
+            figures["best"][str(children)] = float(known.max())
+            figures["mean"][str(children)] = float(known.mean())
+        if len(known) > 1:
+            figures["sd"][str(children)] = float(known.std(ddof=1))
+    return {"trials": figures} if trials else {}
 
 
 def write_tables(

@@ -24,6 +24,7 @@ def load_class_sets(
     *,
     image_size: int | None = None,
     value_range: Sequence[float] | None = None,
+    label: str | None = None,
     test_split: str | None = None,
     test_folder: str | None = None,
     data_dir: str | None = None,
@@ -35,7 +36,7 @@ def load_class_sets(
       dataset: as for `load`.
       classes: that are normal in turn, by name or number; all by default.
       image_size: side of the square images; by default the smallest of 8, 16, 32 and 64 that holds them, 64 for others.
-      value_range: see `load_task`.
+      value_range, label: see `load_task`.
       test_split: of a TFDS or IDX set, such as test.
       test_folder: class folders to test on.
       data_dir, seed: of `load`.
@@ -47,11 +48,11 @@ def load_class_sets(
         "data_dir": data_dir, "image_size": image_size or "auto", "auto_side": LARGEST, "value_range": value_range,
         "seed": seed,
     }  # fmt: skip
-    train, test = load(dataset, **options), None
+    train, test = load(dataset, label=label, **options), None
     if train.labels is None:
         raise ValueError(f"{dataset} has no labels, so no class can be normal: give a labelled set")
     if test_split is not None:
-        test = load(dataset, split=test_split, like=train, **options)
+        test = load(dataset, split=test_split, like=train, label=label, **options)
     elif test_folder is not None:
         test = load(f"folder:{test_folder}", like=train, **options)
     chosen = class_indices(train.name, train.class_names, classes or train.class_names)

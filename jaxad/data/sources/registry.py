@@ -43,6 +43,7 @@ class Request(NamedTuple):
     defective: float | None  # share of images with defects, of a source that makes them
     seed: int  # of what is drawn
     depth: Depth = Depth()  # which stored values of files are black and white, where that is known
+    label: str | None = None  # which of several label features says of what class images are
 
     def path(self) -> Path:
         """The argument as a path; ValueError where there is none."""
@@ -156,6 +157,7 @@ def load(
     seed: int = 0,
     value_range: Sequence[float] | None = None,
     like: ImageSet | None = None,
+    label: str | None = None,
 ) -> ImageSet:
     """Loads an image set by name.
 
@@ -176,6 +178,7 @@ def load(
       value_range: (low, high), the values that are black and white in files of more than 8 bits; by default as
         `jaxad.data.depth` says.
       like: a set whose ranges count for this one as well, such as the training part of the same set.
+      label: of a TFDS set the label feature that holds the classes, such as "coarse_label"; by default its first.
 
     Returns:
       An ImageSet of uint8 images (float32 in [0, 1] for noise, files of more than 8 bits and float arrays).
@@ -192,6 +195,8 @@ def load(
         depth = depth._replace(ranges={kind: (low, high) for kind, low, high in like.reading.ranges})
     name, _, argument = spec.partition(":")
     entry = SOURCES[name if name in SOURCES else ANY]
+    if label is not None and entry.name != ANY:
+        raise ValueError(f"{spec} has no label features, such as {label}: leave out label, which is for TFDS sets")
     request = Request(
         spec=spec,
         argument=argument if name == entry.name else spec,
@@ -205,6 +210,7 @@ def load(
         defective=defective,
         seed=seed,
         depth=depth,
+        label=label,
     )
     dataset = entry.read(request)
     check_images(dataset.images, dataset.name)

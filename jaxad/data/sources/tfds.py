@@ -32,12 +32,14 @@ PATIENCE = 5.0  # seconds that it has to answer
 def tfds(request: Request) -> ImageSet:
     """Reads an image classification set by its TFDS name, such as "fashion_mnist" or "mnist_corrupted/fog".
 
-    The part is one of the set's own, or an expression such as "train[:10%]". Only images that are chosen are decoded,
+    The part is one of the set's own, or an expression such as "train[:10%]". Of several label features the first says
+    of what class an image is, unless another is asked for. Only images that are chosen are decoded,
     and labels are read for all only if the choice asks for them. Prepared sets are in `data_dir`, else in the folder
     that the environment variable TFDS_DATA_DIR names, else in ~/tensorflow_datasets.
 
     Raises:
-      ValueError: an unknown set or part, a set that is not prepared and cannot be, a set without images, damaged files.
+      ValueError: an unknown set, part or label feature, a set that is not prepared and cannot be, a set without images,
+        damaged files.
     """
     import tensorflow_datasets as library
 
@@ -45,7 +47,7 @@ def tfds(request: Request) -> ImageSet:
     builder = _builder(library, name, request.data_dir)
     features = builder.info.features
     image_key = _only(features, library.features.Image, name)
-    label_key = next((k for k, f in features.items() if isinstance(f, library.features.ClassLabel)), None)
+    label_key = _label(features, library.features.ClassLabel, name, request.label)
     positions = _positions(library, builder, name, split)
     with _intact(builder, positions):
         source = builder.as_data_source(split, decoders={image_key: library.decode.SkipDecoding()})
@@ -109,6 +111,16 @@ def _only(features: Any, kind: type, name: str) -> str:
     if len(keys) != 1:
         raise ValueError(f"{name} has {len(keys)} image features, exactly 1 is needed: choose another set")
     return keys[0]
+
+
+def _label(features: Any, kind: type, name: str, wanted: str | None) -> str | None:
+    """The label feature that is wanted, by default the first; None where there is none."""
+    keys = [key for key, feature in features.items() if isinstance(feature, kind)]
+    if wanted is not None and wanted not in keys:
+        raise ValueError(
+            f"{name} has no label feature {wanted!r}: choose from {', '.join(keys) or 'none, it has none'}"
+        )
+    return wanted or next(iter(keys), None)
 
 
 def _positions(library: Any, builder: Any, name: str, split: str) -> np.ndarray:
