@@ -506,7 +506,7 @@ def test_real_mvtec_category():
 @pytest.fixture(scope="module")
 def cifar100(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tfds")
-    prepare(folder, "cifar100", images=40)
+    prepare(folder, "cifar100", images=100)
     return folder
 
 
