@@ -1,124 +1,14 @@
-"""Score new images with the detector that a search found: how anomalous is each, and where?
+"""Score new images with a detector that was found or trained: what `jaxad detect` runs, from a checkout.
 
     python experiments/detect.py runs/autoad-20260101-120000 photo.png more_photos/ archive.npz
-    python experiments/detect.py RUN photos/ --overlays 5 --output inspected
-    python experiments/detect.py RUN photos/ --threshold 0.12
     python experiments/detect.py RUN incoming/ --watch --json
 
-RUN is the folder of a finished run, or its best/ folder. Images are files, folders (searched recursively) and .npz
-archives with an array `images`; they are resized and turned grey or RGB as the detector was trained. Printed is a
-table, most anomalous first. The output folder gets scores.csv (path, score, threshold, anomalous: 1 or 0), which grows
-batch by batch and is ranked in the end, and overlays/ with a picture (image, anomaly map, both) of each of the most
-anomalous images, all on one colour scale, if the detector says where an anomaly is.
-
-Scores are raw: higher means more anomalous, and only scores of one detector compare. An image is called anomalous if
-its score is greater than the threshold, which was chosen on held-out normal images when the detector was trained.
-
-Exit status: 0 all images were scored, 1 some files could not be read (named on standard error) and the others were
-scored, 2 nothing was scored because of an error. A watch goes on until Ctrl-C or SIGTERM and then ends likewise.
+Settings and steps are in jaxad/runs/programs/detect.py.
 """
 
-import dataclasses
-import gc
-import time
-from pathlib import Path
-from typing import Annotated
+from jaxad.runs.programs.detect import Config, detect, main
 
-import tyro
-
-from jaxad._utils.compile import enable_compilation_cache
-from jaxad.data.tiles import Tiling
-from jaxad.metrics import thresholds
-from jaxad.runs import cli, saving
-from jaxad.runs.detection_loop import check_paths, score_all, score_watched
-from jaxad.runs.detection_overlays import draw_overlays
-from jaxad.runs.detection_results import Detections
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(cli.PluginConfig):
-    """Score new images with the best detector of a finished run."""
-
-    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """Folder of a finished run, or its best/ folder."""
-    images: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGES...")]
-    """Image files, folders of images and .npz archives."""
-    output: Path | None = None
-    """Folder for the results, new or empty; by default RUN/detections-DATE-TIME."""
-    overlays: int = 20
-    """Number of the most anomalous images to draw, at their own resolution; 0 draws none."""
-    threshold: float | None = None
-    """Call images anomalous above this score instead of the detector's own threshold."""
-    batch_size: int = 64
-    """Number of images that are scored at a time; less needs less memory."""
-    tiles: Tiling = None
-    """Cut images into so many overlapping tiles along each side (auto: one for each thousand pixels); the highest score
-    of a tile is the image's. By default as in training (--tiles there); a detector of whole images sees tiles at
-    another scale than it knows."""
-    watch: bool = False
-    """Go on with new images in the folders as they arrive, until Ctrl-C."""
-    watch_seconds: float = 2.0
-    """Seconds between two looks for new images."""
-    json: bool = False
-    """Print an object in JSON for each image (name, score, threshold, anomalous), and nothing else."""
-    quiet: bool = False
-    """Print neither progress nor table."""
-
-    def check(self) -> None:
-        """Raise ValueError for values out of range."""
-        if not self.images:
-            raise ValueError("no images to score: name files, folders or .npz archives after the run")
-        if self.overlays < 0 or self.batch_size < 1:
-            raise ValueError(f"--overlays is {self.overlays} and --batch-size {self.batch_size}; give at least 0 and 1")
-        if self.tiles not in (None, "auto") and self.tiles < 1:
-            raise ValueError(f"--tiles is {self.tiles}; give at least 1, which is whole images, or auto")
-        if not self.watch_seconds > 0:
-            raise ValueError(f"--watch-seconds is {self.watch_seconds}; give a positive number")
-
-    def make_folder(self) -> Path:
-        """The output folder; earlier results are never touched."""
-        output = self.output or self.run / time.strftime("detections-%Y%m%d-%H%M%S")
-        try:
-            output.mkdir(parents=True, exist_ok=True)
-            used = any(output.iterdir())
-        except OSError as error:
-            raise ValueError(f"cannot write to {output} ({error.strerror}): choose another --output") from error
-        if used:
-            raise ValueError(f"output folder {output} is not empty: choose a new or empty --output")
-        return output
-
-
-def detect(config: Config) -> int:
-    """The whole experiment; returns the exit status."""
-    config.check()
-    loaded = saving.load(config.run, trainable=False)
-    threshold = loaded.threshold if config.threshold is None else thresholds.fixed(config.threshold)
-    images = check_paths(loaded, config.images, watch=config.watch)
-    output = config.make_folder()
-    found = Detections(output / "scores.csv", threshold, keep=config.overlays)
-    options = {"tiling": config.tiles, "batch_size": config.batch_size}
-    said = options | {"as_json": config.json, "quiet": config.quiet}
-    if config.watch:
-        score_watched(loaded, config.images, found, seconds=config.watch_seconds, **said)
-    else:
-        score_all(loaded, images, found, **said)
-        if not found:
-            raise ValueError(f"none of {len(found.unread)} images could be read; nothing was scored")
-
-    found.rank()
-    loud = not config.quiet and not config.json
-    if loaded.detector.score_map is not None:
-        drawn = found.top(config.overlays)
-        draw_overlays(output / "overlays", loaded, drawn, sample=found.first, **options)
-    elif config.overlays > 0 and loud:
-        print(f"no overlays: the method {loaded.name} scores whole images and has no anomaly maps")
-    if loud:
-        found.show()
-        print(f"results: {output}")
-    return 1 if found.unread else 0
-
+__all__ = ["Config", "detect"]
 
 if __name__ == "__main__":
-    gc.set_threshold(100_000, 20, 100)  # tracing makes many small objects that stay: a tenth of the start
-    enable_compilation_cache()
-    cli.main(detect, Config)
+    main()

@@ -233,6 +233,10 @@ def test_bad_input_ends_in_one_line_before_anything_is_written(detect, made, pho
         "give at least 1, which is whole images": (made[0], photos, "--tiles", 0),
         "give a positive number": (made[0], photos, "--watch", "--watch-seconds", 0),
         "no folder to watch": (made[0], photos / "0.png", "--watch"),
+        "--threshold and --target-fpr are both given": (made[0], photos, "--threshold", 1, "--target-fpr", 0.1),
+        "--target-fpr is 1.0; give a share": (made[0], photos, "--target-fpr", 1),
+        "--drift-level is 0.0; give a share": (made[0], photos, "--drift-level", 0),
+        "saved without the scores of its calibration": (made[0], photos, "--target-fpr", 0.1),
     }
     for words, arguments in cases.items():
         assert run(detect, *arguments) == 2, words
@@ -480,6 +484,49 @@ def test_a_file_that_changes_while_it_is_read_is_not_scored(tmp_path):
 
 
 @pytest.fixture
+def calibrated(made, tmp_path):
+    """The detector with the scores of digits that set its threshold, archives of such digits and of others."""
+    trained = saving.load(made[0])
+    scores = score_images(trained.detector, trained.state, digits().images[:100])
+    save = {"config": trained.config, "state": trained.state, "image_shape": (8, 8, 1), "calibration": scores}
+    saving.save(tmp_path / "run" / "best", threshold=thresholds.false_positive_rate(scores, 0.1), **save)
+    np.savez(tmp_path / "same.npz", images=digits().images[100:200])
+    np.savez(tmp_path / "other.npz", images=255 - digits().images[100:200])
+    return tmp_path / "run", scores
+
+
+def test_scores_that_no_longer_fit_calibration_are_said_and_kept(detect, calibrated, tmp_path, capsys):
+    folder, scores = calibrated
+    for name, fits in (("same", True), ("other", False)):
+        assert run(detect, folder, tmp_path / f"{name}.npz", "--output", tmp_path / name, "--overlays", 0) == 0
+        said = capsys.readouterr()
+        assert said.err.count("drift: scores no longer fit those of calibration") == (not fits)
+        assert f"scores, {'they fit' if fits else 'they do not fit'} (level 0.01)" in said.out
+        kept = json.loads((tmp_path / name / "drift.json").read_text())
+        found = np.array([float(row["score"]) for row in read_scores(tmp_path / name)])
+        threshold = thresholds.false_positive_rate(scores, 0.1).value
+        assert (kept["fits"], kept["images"], kept["calibration"]) == (fits, 100, 100)
+        assert kept["flagged"] == np.mean(found > threshold)
+        assert kept["quantiles"]["0.5"][1] == np.quantile(found, 0.5, method="inverted_cdf")
+        assert (kept["misfit"] is None) == fits
+
+
+def test_what_cannot_be_compared_is_not_tested_and_that_is_said(detect, made, calibrated, tmp_path, capsys):
+    for i, (where, flags) in enumerate({made[0]: (), calibrated[0]: ("--tiles", 2)}.items()):
+        options = ("--overlays", 0, "--output", tmp_path / str(i))
+        assert run(detect, where, tmp_path / "other.npz", *options, *flags) == 0
+        assert "drift: not tested: " in capsys.readouterr().out
+        assert not (tmp_path / str(i) / "drift.json").exists()
+
+
+def test_the_threshold_is_set_for_another_rate(detect, calibrated, tmp_path):
+    options = ("--overlays", 0, "--output", tmp_path / "out", "--target-fpr", 0.4)
+    assert run(detect, calibrated[0], tmp_path / "same.npz", *options) == 0
+    expected = thresholds.false_positive_rate(calibrated[1], 0.4).value
+    assert {float(row["threshold"]) for row in read_scores(tmp_path / "out")} == {expected}
+
+
+@pytest.fixture
 def interruptible():
     """As in a terminal: a process that a shell has put in the background ignores the signal."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -593,3 +640,31 @@ def test_a_start_imports_nothing_that_scoring_does_not_need(made, tmp_path):
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
     assert result.stdout.splitlines()[-2:] == ["0", "[]"], result.stderr
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_a_watch_says_that_images_change_when_they_do(detect, calibrated, tmp_path, capsys):
+    """And leaves what it knows before its end, which a kill may be."""
+    folder, output = tmp_path / "incoming", tmp_path / "out"
+    folder.mkdir()
+    for i, image in enumerate(255 - digits().images[100:170, :, :, 0]):
+        Image.fromarray(image).save(folder / f"{i}.png")
+
+    def end():
+        """The watch, once it has said so."""
+        try:
+            limit = time.monotonic() + 60
+            while not (output / "drift.json").exists() and time.monotonic() < limit:
+                time.sleep(0.01)
+            assert json.loads((output / "drift.json").read_text())["fits"] is False
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    waiting = threading.Thread(target=end)
+    waiting.start()
+    options = ["--watch", "--watch-seconds", 0.05, "--output", output, "--overlays", 0, "--json"]
+    assert run(detect, calibrated[0], folder, *options) == 0
+    waiting.join()
+    said = capsys.readouterr()
+    assert said.err.count("drift: ") == 1
+    assert all(line.startswith('{"name"') for line in said.out.splitlines())

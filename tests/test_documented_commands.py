@@ -1,5 +1,6 @@
-"""Every command that README, docs and the scripts themselves show is one that the scripts take."""
+"""Every command that README, docs, programs and scripts show is one that is taken."""
 
+import importlib
 import re
 import runpy
 import shlex
@@ -10,20 +11,21 @@ import pytest
 from jaxad.runs import cli
 
 ROOT = Path(__file__).parents[1]
-SOURCES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "experiments").glob("*.py"))]
+PLACES = {"docs": "*.md", "experiments": "*.py", "jaxad/runs/programs": "*.py"}
+SOURCES = [ROOT / "README.md", *(path for place, kind in PLACES.items() for path in sorted((ROOT / place).glob(kind)))]
 
 
 def commands():
     """Of all lines that are a command, without its comment."""
     for source in SOURCES:
-        for line in re.findall(r"^ *python (experiments/.*)$", source.read_text(), re.M):
-            words = shlex.split(line, comments=True)
+        for line in re.findall(r"^ *((?:python experiments/|jaxad \w).*)$", source.read_text(), re.M):
+            words = shlex.split(line, comments=True)[1:]
             yield pytest.param(words[0], words[1:], id=f"{source.stem}: {' '.join(words)}")
 
 
 @pytest.fixture(scope="module")
 def parsers():
-    """What a script hands to `cli.main`, by its path."""
+    """What a script hands to `cli.main`, by its path, and a command, by its name."""
     found = {}
 
     def keep(path):
@@ -31,7 +33,10 @@ def parsers():
             with pytest.MonkeyPatch.context() as patch:
                 told = {}
                 patch.setattr(cli, "main", lambda function, kind, **options: told.update(kind=kind, options=options))
-                runpy.run_path(str(ROOT / path), run_name="__main__")
+                if path.endswith(".py"):
+                    runpy.run_path(str(ROOT / path), run_name="__main__")
+                else:
+                    importlib.import_module(f"jaxad.runs.programs.{path}").main()
             found[path] = told
         return found[path]
 

@@ -330,7 +330,7 @@ def test_architecture_line_skips_what_does_nothing():
 
 def test_command_repeats_every_setting(run):
     assert command(run["config"]).replace(" \\\n   ", "") == (
-        "python experiments/autoad_search.py --dataset digits --ood 'a b' c --no-cache --learning-rate 0.1"
+        "jaxad search --dataset digits --ood 'a b' c --no-cache --learning-rate 0.1"
     )
 
 

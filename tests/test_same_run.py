@@ -19,7 +19,7 @@ from jaxad.runs.folder import create_run, open_run
 from jaxad.runs.search_config import SearchConfig
 
 sys.path.append(str(EXPERIMENTS))
-experiment = importlib.import_module("train_detector")
+experiment = importlib.import_module("jaxad.runs.programs.train")
 ama = importlib.import_module("ama_ood")
 tables = importlib.import_module("tables")
 
@@ -136,7 +136,8 @@ def test_all_parts_of_a_grid_belong_to_the_run(tmp_path):
 
 def test_a_run_of_another_program_is_called_that_first(begun, tmp_path):
     status, _, err = call(ama.run, "--resume", begun)
-    assert one_line(status, err, f"cannot resume {begun}: this is a run of train_detector.py, not of ama_ood.py")
+    said = f"cannot resume {begun}: this is a run of jaxad train, not of python experiments/ama_ood.py"
+    assert one_line(status, err, f"{said}; continue it with jaxad train --resume {begun}")
     create_run(tmp_path / "mine", {}, name="mine").close()
     with pytest.raises(ValueError, match="this is a run of mine, not of yours"):
         open_run(tmp_path / "mine", {"a": 1}, name="yours")

@@ -1,6 +1,6 @@
 """What is in a set of images, what is wrong with it, and what task it makes; nothing is trained.
 
-python experiments/autoad_search.py --dataset folder:photos --check-data
+jaxad search --dataset folder:photos --check-data
 """
 
 import math

@@ -15,7 +15,7 @@ def metric_tiles(test: Mapping) -> list[tuple[str, str, str]]:
     return [(number(interval(test[n])[0]), METRICS[n][0], brackets(test[n])) for n in names]
 
 
-def made_parts(config: Mapping, results: Mapping, program: str = "python experiments/autoad_search.py") -> list[Any]:
+def made_parts(config: Mapping, results: Mapping, program: str = "jaxad search") -> list[Any]:
     """The command line, device and versions, and all settings."""
     made = {"device": results.get("device"), "seed": results.get("seed"), **(results.get("versions") or {})}
     parts: list[Any] = [facts(made)]

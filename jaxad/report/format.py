@@ -78,7 +78,7 @@ def _extra(owner: Mapping[str, Any], scope: str) -> list[str]:
     return [f"{name.replace('_', ' ')} {owner[name]}" for name in sorted(set(owner) - paper - {"layers"})]
 
 
-def command(config: Mapping[str, Any], program: str = "python experiments/autoad_search.py") -> str:
+def command(config: Mapping[str, Any], program: str = "jaxad search") -> str:
     """The shell line that repeats a run: every setting as a flag; None is left out, lists are spread."""
     return " \\\n    ".join([program, *_flags(config, "--")])
 

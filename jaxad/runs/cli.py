@@ -14,7 +14,7 @@ from jaxad._utils.registry import Registry
 from jaxad._utils.validate import check_at_least, check_seed, check_share
 from jaxad.runs import folder as runs
 from jaxad.runs.progress import line
-from jaxad.runs.same_run import PROGRAMS, check_program
+from jaxad.runs.same_run import PROGRAMS, SCRIPT, check_program
 
 Config = TypeVar("Config")
 
@@ -48,6 +48,8 @@ class RunConfig(PluginConfig):
     # What may be written, such as "--ama.steps" or "steps=" (of a list), and the field that would overrule it: to give
     # both is an error, and such a field of a preset gives way.
     overruled_by: typing.ClassVar[Mapping[str, str]] = {}
+    # How it is started, where that is not a script of experiments/; `program_of` reads it.
+    program: typing.ClassVar[str | None] = None
 
     def say(self, *lines: str) -> None:
         """Print, unless asked to be quiet; never raises because nobody reads it any more."""
@@ -216,8 +218,7 @@ def stored_settings(config_class: type, folder: str | Path) -> dict[str, Any]:
     """What a run was asked for: values of those fields of the config that it knew."""
     with runs.open_run(folder, write=False) as run:
         stored = run.config
-    script = Path(getattr(sys.modules[config_class.__module__], "__file__", None) or "").name
-    mine = next((name for name, program in PROGRAMS.items() if program == script), None)
+    mine = next((name for name, program in PROGRAMS.items() if program == program_of(config_class)), None)
     if mine is not None and run.name in PROGRAMS:  # first of all: of another program's settings all would differ
         check_program(run.path, run.name, mine)
     hints = typing.get_type_hints(config_class)
@@ -225,6 +226,12 @@ def stored_settings(config_class: type, folder: str | Path) -> dict[str, Any]:
         return {name: from_json(hint, stored[name], name) for name, hint in hints.items() if name in stored}
     except ValueError as error:
         raise ValueError(f"cannot resume {folder}: {error}; start a new run") from error
+
+
+def program_of(config_class: type) -> str:
+    """The start of the command line that a config is of: what its class says, or else its script."""
+    file = getattr(sys.modules[config_class.__module__], "__file__", None) or ""
+    return getattr(config_class, "program", None) or f"{SCRIPT}{Path(file).name}"
 
 
 def _value(arguments: Sequence[str], flag: str) -> str | None:

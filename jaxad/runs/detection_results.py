@@ -7,7 +7,7 @@ import io
 import json
 import sys
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,10 +29,18 @@ class Detections:
     Args:
       path: of a table that gets the rows of a batch as soon as it is scored; a killed run loses the batch under way.
       keep: the number of the most anomalous images that are wanted in the end.
+      on_scores: called with the scores [k] of every batch, when they are on disk.
     """
 
-    def __init__(self, path: Path, threshold: Threshold | None, *, keep: int = SHOWN) -> None:
-        self.threshold = threshold
+    def __init__(
+        self,
+        path: Path,
+        threshold: Threshold | None,
+        *,
+        keep: int = SHOWN,
+        on_scores: Callable[[np.ndarray], None] = lambda scores: None,
+    ) -> None:
+        self.threshold, self._on_scores = threshold, on_scores
         self.first: list[LazyImage] = []
         self.unread: dict[str, str] = {}  # why, by the name of the image
         self._path, self._keep = path, max(keep, SHOWN)
@@ -61,6 +69,7 @@ class Detections:
                 heapq.heappushpop(self._heap, entry)
             self._names.append(item.image.name)
             self._scores.append(item.score)
+        self._on_scores(np.array([item.score for item in scored]))
 
     def top(self, count: int) -> list[ScoredImage]:
         """The most anomalous images, at most as many as were to be kept."""

@@ -15,10 +15,8 @@ An experiment reads so:
             say_end(config, folder, finish(folder, results, page))
 """
 
-import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -30,7 +28,7 @@ from jaxad._utils import files
 from jaxad.data import Task
 from jaxad.data.fingerprint import fingerprint
 from jaxad.runs import saving
-from jaxad.runs.cli import MAY_DIFFER, RunConfig
+from jaxad.runs.cli import MAY_DIFFER, RunConfig, program_of
 from jaxad.runs.evaluation import Evaluation, predictions
 from jaxad.runs.folder import Run, create_run, environment, open_run
 from jaxad.runs.progress import show_metrics
@@ -167,8 +165,7 @@ def finish(
 
 def made_by(config: RunConfig) -> dict[str, Any]:
     """What a report says of how it was made: "config", plain data, and "program", the start of the command line."""
-    script = Path(sys.modules[type(config).__module__].__file__ or "").name
-    return {"config": files.to_json(config) | {"resume": None}, "program": f"python experiments/{script}"}
+    return {"config": files.to_json(config) | {"resume": None}, "program": program_of(type(config))}
 
 
 def say_end(config: RunConfig, folder: Run, results: Mapping[str, Any] | None = None, *, scores: bool = True) -> None:
@@ -178,4 +175,4 @@ def say_end(config: RunConfig, folder: Run, results: Mapping[str, Any] | None = 
     show_metrics(results or {})
     config.say(f"report:   {folder.path / 'report.html'}")
     if scores:
-        config.say(f"use it:   python experiments/detect.py {folder.path} IMAGES ...")
+        config.say(f"use it:   jaxad detect {folder.path} IMAGES ...")

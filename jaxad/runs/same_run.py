@@ -15,21 +15,20 @@ from jaxad.data.fingerprint import Fingerprint, differences, from_plain, to_plai
 DATA = "data.json"  # beside config.json, which has the digest: what says which images differ, should they
 PLACES = frozenset({"dataset", "ood", "data_dir", "test_folder", "task"})
 """Settings that say where data are, and what they are called: others for those who have the same data elsewhere."""
+SCRIPT = "python experiments/"
 PROGRAMS = {
-    "autoad": "autoad_search.py", "ama": "ama_ood.py", "agad": "agad_oneclass.py", "nbs": "nbs_segmentation.py",
-    "detector": "train_detector.py", "compare": "compare_search.py", "refinement": "refinement.py",
-    "search": "jaxad.search",
+    "autoad": "jaxad search", "detector": "jaxad train", "search": "jaxad.search", "ama": f"{SCRIPT}ama_ood.py",
+    "agad": f"{SCRIPT}agad_oneclass.py", "nbs": f"{SCRIPT}nbs_segmentation.py",
+    "compare": f"{SCRIPT}compare_search.py", "refinement": f"{SCRIPT}refinement.py",
 }  # fmt: skip
-"""Who begins runs, by the name of the kind of run."""
+"""What begins runs, by the name of the kind of run: a command, or a function of the library."""
 
 
 def check_program(path: Path, stored: str, mine: str) -> None:
     """Raise ValueError where a run of the kind `stored` would be continued as one of the kind `mine`."""
     if stored != mine:
         whose, ours = PROGRAMS.get(stored, stored), PROGRAMS.get(mine, mine)
-        how = (
-            f"python experiments/{whose} --resume {path}" if whose.endswith(".py") else f"{whose}(resume={str(path)!r})"
-        )
+        how = f"{whose}(resume={str(path)!r})" if whose == "jaxad.search" else f"{whose} --resume {path}"
         raise ValueError(f"cannot resume {path}: this is a run of {whose}, not of {ours}; continue it with {how}")
 
 

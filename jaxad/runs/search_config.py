@@ -22,7 +22,7 @@ ANY_IMAGE = (28, 28, 1)  # of no task in particular
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SearchConfig(SpaceChoices):
-    """How to find a detector; the defaults take minutes on a laptop. Flags of `autoad_search.py` are these fields.
+    """How to find a detector; the defaults take minutes on a laptop. Flags of `jaxad search` are these fields.
 
     Those of the search space come first; `SearchSpace.of` makes it of them.
     """

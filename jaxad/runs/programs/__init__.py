@@ -1,0 +1,1 @@
+"""What `jaxad NAME` runs: a module each, with its settings, presets and `main`; scripts of a checkout call the same."""
