@@ -122,7 +122,7 @@ def conclude(config: Config, task: LabelledTask, folder: Run, found: list[Record
         "task": task.details | {"name": task.name, "images": {name: len(part.ids) for name, part in parts.items()}},
         **segmentation.summary(found, seeds, tuple(report.PIXELS)),
         "sampling": sampling_rows(curves),
-        "notes": notes(config),
+        "notes": segmentation.notes(config.setting, small=config.preset != "paper"),
     }
 
     def page(plain: dict[str, Any]) -> str:
@@ -133,16 +133,6 @@ def conclude(config: Config, task: LabelledTask, folder: Run, found: list[Record
 
     files.write_text(folder.path / "predictions.csv", segmentation.image_table(found))
     return finish(folder, results, page)
-
-
-def notes(config: Config) -> list[str]:
-    """What a reader should know before comparing the figures with others."""
-    lines = ["Thresholds, and whether the CRF is used, have the best F1 on the labelled images; no test mask is seen."]
-    if config.setting == "transductive":
-        lines.append("Transductive: NBS, its variants and l2 train on the test images, without their masks.")
-    if config.preset != "paper":
-        lines.append("Images, patches and networks are smaller, and steps far fewer, than the thesis's.")
-    return lines
 
 
 if __name__ == "__main__":

@@ -76,6 +76,20 @@ def test_painting_is_decided_by_the_seed():
 # ---- parts -----------------------------------------------------------------------------------------------------
 
 
+def test_clean_learns_from_all_images_without_defects_and_tests_on_the_others(images):
+    task = data.few_labels(images, setting="clean", seed=1)
+    blank = images.ids[~images.masks.any((1, 2))]
+    assert set(task.labelled.ids.tolist()) == set(blank.tolist())
+    assert set(task.test.ids.tolist()) == set(images.ids.tolist()) - set(blank.tolist())
+    assert not task.labelled.masks.any()
+    assert task.test.masks.any((1, 2)).all()
+    assert (len(task.unlabelled.ids), task.normal, task.details["labelled"]) == (0, None, len(blank))
+    assert "unlabelled" not in few_masks.table(task)
+    good = data.Split(255 - images.images[:3], np.zeros(3, np.int32), None, np.array(["a", "b", "c"]))
+    known = data.few_labels(images, setting="clean", normal=good)  # as in MVTec AD: the whole test part is tested
+    assert (known.labelled.ids.tolist(), len(known.test.ids)) == (["a", "b", "c"], 12)
+
+
 def test_transductive_tests_on_all_that_is_unlabelled(images):
     task = data.few_labels(images, labelled=5, seed=1)
     assert [len(part.ids) for part in (task.labelled, task.unlabelled, task.test)] == [5, 7, 7]
@@ -137,6 +151,7 @@ def test_what_cannot_be_a_task_is_refused(images):
         (images, {"limit": 5}, "has 5 different images"),
         (images, {"labelled": 0}, "at least 1 image"),
         (images, {"setting": "both"}, "choose one of transductive"),
+        (images, {"setting": "clean", "limit": 1, "seed": 0}, "an anomalous pixel, and the setting clean learns"),
         (images, {"test_share": 1.0}, "between 0 and 1"),
         (images._replace(images=constant), {}, "1 constant image.* set/4: remove"),
         (images._replace(images=images.images.astype(float)), {}, "outside"),

@@ -5,6 +5,7 @@ import os
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.io import savemat
 
 from jaxad import data
 from jaxad.data.sources.registry import source_of
@@ -578,3 +579,50 @@ def test_finding_a_layout_opens_no_image(files, tmp_path, monkeypatch):
         entry = source_of(f"folder:{tmp_path / place}")
         assert entry.defects
         assert entry.masks
+
+
+# ---- CrackForest and Tiny-ImageNet as they are published
+
+
+def test_masks_of_crackforest_are_cracks_in_pavement(files, tmp_path, rng):
+    files.pictures("image", 5, ".jpg")
+    (tmp_path / "groundTruth").mkdir()
+    labels = rng.integers(1, 5, (5, 12, 10)).astype(np.uint16)
+    for i, values in enumerate(labels):
+        truth = {"Segmentation": values, "Boundaries": values > 2}
+        savemat(tmp_path / "groundTruth" / f"{i:03d}.mat", {"groundTruth": truth})
+    for spec in ("pairs", "folder"):
+        found = data.load(f"{spec}:{tmp_path}")
+        np.testing.assert_array_equal(found.masks > 0, (labels == 2) | (labels == 4))
+    assert not found.reading.left_out
+    assert not data.check_data(f"pairs:{tmp_path}").masks.count
+    savemat(tmp_path / "groundTruth" / "000.mat", {"groundTruth": {"Segmentation": labels[0] + 1}})
+    savemat(tmp_path / "groundTruth" / "001.mat", {"truth": labels[0]})
+    (tmp_path / "groundTruth" / "002.mat").write_bytes(b"MATLAB")
+    with pytest.raises(ValueError, match=r"only 2 of 5 images can be read .*its labels are \[5\]"):
+        data.load(f"pairs:{tmp_path}")
+
+
+def test_tiny_imagenet_is_read_as_its_archive_has_it(files, tmp_path):
+    """Training images by the folder of their class, those of validation by the listing beside them."""
+    for name in ("n01", "n02", "n03"):
+        files.pictures(f"tiny/train/{name}/images", 2, ".JPEG")
+        (tmp_path / f"tiny/train/{name}/{name}_boxes.txt").write_text("0\t0\t0\t1\t1\n")
+    files.pictures("tiny/val/images", 6, ".JPEG")
+    files.pictures("tiny/test/images", 2, ".JPEG")
+    classes = ["n03", "n01", "n02", "n01", "n03"]  # and one that nobody lists
+    lines = [f"{i:03d}.JPEG\t{name}\t0\t0\t9\t9\n" for i, name in enumerate(classes)]
+    (tmp_path / "tiny/val/val_annotations.txt").write_text("".join(lines))
+    train, valid = (data.load(f"folder:{tmp_path}/tiny/{part}") for part in ("train", "val"))
+    assert train.class_names == valid.class_names == ("n01", "n02", "n03")
+    assert [train.class_names[label] for label in train.labels] == ["n01", "n01", "n02", "n02", "n03", "n03"]
+    assert [valid.class_names[label] for label in valid.labels] == classes
+    files.assert_held(valid)
+    assert any("005.JPEG" in str(each) for each in valid.reading.left_out)
+    task = data.load_task(f"folder:{tmp_path}/tiny/val", normal_classes=["n01", "n03"], anomaly_ratio=0.0)
+    assert set(task.train.classes.tolist()) <= {0, 2}
+    with pytest.raises(ValueError, match="take the classes of one part, folder:"):
+        data.load(f"folder:{tmp_path}/tiny")
+    (tmp_path / "tiny/val/val_annotations.txt").write_text("000.JPEG n03\n")
+    with pytest.raises(ValueError, match=r"val_annotations\.txt, line 1: no name and class, separated by a tab"):
+        data.load(f"folder:{tmp_path}/tiny/val")

@@ -10,12 +10,13 @@ from scipy import stats
 from sklearn.metrics import f1_score
 
 from jaxad._utils import files
-from jaxad.data.protocols.few_masks import LabelledTask
+from jaxad.data.protocols.few_masks import LabelledTask, load_labelled
 from jaxad.data.task import Split
 from jaxad.methods import DETECTORS
 from jaxad.methods.nbs import NBSConfig
+from jaxad.metrics.pixel import normal_threshold
 from jaxad.nn.crf import CRFConfig
-from jaxad.runs import saving
+from jaxad.runs import saving, segmenter_evaluation
 from jaxad.runs.segmentation import (
     Reading,
     choose_reading,
@@ -28,7 +29,7 @@ from jaxad.runs.segmentation import (
     student_interval,
 )
 from jaxad.runs.segmenter_evaluation import drop_torn
-from jaxad.runs.segmenters import SegmentersConfig, check_methods
+from jaxad.runs.segmenters import Segmenter, SegmentersConfig, check_methods
 from jaxad.training.loop import fit
 
 CRF = CRFConfig(smooth_sd=1.0, bilateral_sd=4.0, iterations=2, method="exact")
@@ -155,3 +156,16 @@ def test_a_grid_that_is_too_large_is_known_before_any_training(rng):
     exact = SegmentersConfig(nbs=NBSConfig(crf=CRFConfig(method="exact")))
     check_methods(exact, ("unet",), task)
     check_methods(SegmentersConfig(), ("l2",), task)  # which uses none
+
+
+def test_without_any_defect_to_choose_by_the_threshold_is_that_of_good_images(monkeypatch, rng):
+    task = load_labelled("painted:gravel:16", setting="clean", limit=16)
+    with pytest.raises(ValueError, match="--setting clean has no defect to learn from"):
+        check_methods(SegmentersConfig(), ("l2", "unet"), task)
+    known, maps = rng.random((len(task.labelled.ids), 16, 16)), rng.random(task.test.masks.shape) + task.test.masks
+    monkeypatch.setattr(segmenter_evaluation, "segmenter_maps", lambda segmenter, task: (known, maps))
+    segmenter = Segmenter("l2", "conv_autoencoder", None, None, None, {})
+    found = segmenter_evaluation.evaluate_segmenter(segmenter, task, crf=CRFConfig(), seed=0)
+    assert found.reading.threshold == normal_threshold(known)
+    np.testing.assert_array_equal(found.masks, maps > found.reading.threshold)
+    assert (found.record["reading"], found.record["labelled_f1"]) == ("good images", None)

@@ -154,7 +154,8 @@ class FewMasksConfig:
     labelled: int = 5
     """Number of images whose masks training may see."""
     setting: Setting = "transductive"
-    """Test on the unlabelled images, as the thesis does, or on images that no training saw."""
+    """Test on the unlabelled images, as the thesis does, on images that no training saw, or learn from all images
+    without defects alone and test on the others (clean, the thesis' unsupervised baseline: --methods l2)."""
     image_size: tuple[int, int] | None = None
     """Resize all images to this height and width."""
     value_range: tuple[float, float] | None = None

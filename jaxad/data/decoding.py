@@ -6,7 +6,7 @@ import numpy as np
 from PIL import UnidentifiedImageError
 
 from jaxad.data.depth import ALONE, Depth, scaled
-from jaxad.data.formats import dicom, pillow, plain, tiff
+from jaxad.data.formats import dicom, matlab, pillow, plain, tiff
 from jaxad.data.formats.stored import Stored
 
 # Of these the first bytes are looked at first; all others are pillow's unless it does not know them.
@@ -46,6 +46,16 @@ def decode_file(source: bytes | Path, *, keep_alpha: bool = False) -> Stored:
     except Exception as error:  # on damaged files readers raise many types
         raise _unreadable(source, error) from error
     return stored
+
+
+def decode_mask(file: Path) -> Stored:
+    """The mask of a file as it is stored, with its transparency; .mat files may be masks. ValueError as there."""
+    if file.suffix.lower() != matlab.SUFFIX:
+        return decode_file(file, keep_alpha=True)
+    try:
+        return matlab.read_mask(file)
+    except Exception as error:  # on damaged files SciPy raises many types
+        raise _unreadable(file, error) from error
 
 
 def file_size(source: bytes | Path) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxad.data.decoding import decode_file, reason_of
+from jaxad.data.decoding import decode_file, decode_mask, reason_of
 from jaxad.data.depth import Span, ranges_of, span_of
 from jaxad.data.equals import constant_images
 from jaxad.data.formats.stored import KINDS, Stored
@@ -131,7 +131,7 @@ def _of_file(layout: Layout, i: int, stored: Stored) -> _Read:
 def _of_mask(file: Path, size: tuple[int, int]) -> Mask:
     """What is known of the mask of an image of (height, width)."""
     try:
-        mask = anomalous_pixels(decode_file(file, keep_alpha=True), str(file))
+        mask = anomalous_pixels(decode_mask(file), str(file))
     except ValueError as error:
         return Mask(fault=reason_of(error))
     if mask.shape != size:

@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from jaxad.data.decoding import decode_file, file_size, reason_of
+from jaxad.data.decoding import decode_file, decode_mask, file_size, reason_of
 from jaxad.data.depth import Depth, Span, ranges_of, scaled, span_of
 from jaxad.data.fitting import Sizing, check_room, fit_images, fit_mask, make_sizing
 from jaxad.data.images import to_channels, to_dtype
@@ -185,7 +185,7 @@ def add_masks(read: FilesRead, files: Sequence[Path], masks: Sequence[Path | Non
         if file is None:
             return np.zeros(shape, np.uint8), False
         try:
-            stored = decode_file(file, keep_alpha=True)
+            stored = decode_mask(file)
         except ValueError as error:
             return f"{file}: {reason_of(error.__cause__ or error)}"
         mask = anomalous_pixels(stored, str(file)).astype(np.uint8)

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from jaxad.data.batches import to_float
-from jaxad.metrics.pixel import best_threshold, pixel_scores
+from jaxad.metrics.pixel import best_threshold, normal_threshold, pixel_scores
 from jaxad.nn.crf import CRFConfig, refine
 from jaxad.types import Array
 
@@ -53,6 +53,11 @@ def readings_of(maps: np.ndarray, masks: np.ndarray, crf: CRFConfig | None) -> d
     return {
         "threshold": plain, "threshold, CRF": plain._replace(crf=crf), "1/2": half, "1/2, CRF": half._replace(crf=crf),
     }  # fmt: skip
+
+
+def reading_of_normals(maps: np.ndarray) -> dict[str, Reading]:
+    """The one reading that maps [n, H, W] of images without defects allow: MVTec AD's rule, see `normal_threshold`."""
+    return {"good images": Reading(normal_threshold(maps))}
 
 
 def choose_reading(
@@ -136,6 +141,26 @@ def student_interval(values: Sequence[float], level: float = 0.95) -> tuple[floa
         return None
     mean, half = np.mean(values), t.ppf((1 + level) / 2, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5
     return float(mean - half), float(mean + half)
+
+
+def notes(setting: str, *, small: bool) -> list[str]:
+    """What a reader should know before comparing the figures with others.
+
+    Args:
+      setting: of the task.
+      small: whether networks and images are smaller than the thesis's.
+    """
+    if setting == "clean":
+        lines = ["Training, and the threshold, have images without defects alone; tested are those with some."]
+    else:
+        lines = [
+            "Thresholds, and whether the CRF is used, have the best F1 on the labelled images; no test mask is seen."
+        ]
+    if setting == "transductive":
+        lines.append("Transductive: NBS, its variants and l2 train on the test images, without their masks.")
+    if small:
+        lines.append("Images, patches and networks are smaller, and steps far fewer, than the thesis's.")
+    return lines
 
 
 def summary(records: Sequence[Record], seeds: Sequence[int], metrics: Sequence[str]) -> dict[str, Any]:

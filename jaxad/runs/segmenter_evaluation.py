@@ -23,7 +23,7 @@ from jaxad.nn.crf import CRFConfig
 from jaxad.report import overlays
 from jaxad.runs import saving
 from jaxad.runs.folder import Run
-from jaxad.runs.segmentation import Reading, choose_reading, image_rows, read, readings_of
+from jaxad.runs.segmentation import Reading, choose_reading, image_rows, read, reading_of_normals, readings_of
 from jaxad.runs.segmenters import STRATEGY, Segmenter, image_maps, segmenter_maps
 
 SHOWN = 8  # images of a row
@@ -43,14 +43,21 @@ class EvaluatedSegmenter(NamedTuple):
 def evaluate_segmenter(segmenter: Segmenter, task: LabelledTask, *, crf: CRFConfig, seed: int) -> EvaluatedSegmenter:
     """Choose by the labelled images alone how maps become masks, and test that once.
 
+    Where none of these has a defect (the setting clean), the threshold is the one above which none of their maps has a
+    region of 0.1 % of the image.
+
     Args:
       crf: what may refine maps that are logits.
       seed: of the training, for the record, and of the bootstrap over test images.
     """
     labelled, test = task.labelled, task.test
     known, maps = segmenter_maps(segmenter, task)
-    readings = readings_of(known, labelled.masks, None if segmenter.method == "l2" else crf)
-    chosen, labelled_f1 = choose_reading(readings, known, labelled.masks, labelled.images)
+    if task.details["setting"] == "clean":
+        readings, labelled_f1 = reading_of_normals(known), None
+        chosen = next(iter(readings))
+    else:
+        readings = readings_of(known, labelled.masks, None if segmenter.method == "l2" else crf)
+        chosen, labelled_f1 = choose_reading(readings, known, labelled.masks, labelled.images)
     predicted = {name: read(reading, maps, test.images) for name, reading in readings.items()}
     # Anomaly-free images that no training saw set the threshold of RPRO.
     normal = None if task.normal is None else image_maps(segmenter, task.normal.images)

@@ -83,6 +83,10 @@ class Segmenter(NamedTuple):
 
 def check_methods(settings: SegmentersConfig, methods: tuple[Method, ...], task: LabelledTask) -> None:
     """Raise ValueError where images or masks do not fit a method or what refines its maps; nothing is trained."""
+    if task.details.get("setting") == "clean" and set(methods) != {"l2"}:
+        raise ValueError(
+            f"--methods {' '.join(methods)}: --setting clean has no defect to learn from, which leaves --methods l2"
+        )
     form = jax.ShapeDtypeStruct((1, *task.labelled.images.shape[1:]), np.float32)
     if set(methods) != {"l2"}:  # all others may have the CRF behind them
         try:

@@ -1,7 +1,8 @@
 """Segmentation with few labels: a handful of images with masks, many without, and masks to test on.
 
-Two settings. Transductive, as in the thesis on neural batch sampling: the unlabelled images are the ones to segment.
-Inductive: images to segment come later, and no part of training sees one.
+Three settings. Transductive, as in the thesis on neural batch sampling: the unlabelled images are the ones to segment.
+Inductive: images to segment come later, and no part of training sees one. Clean, as the thesis' unsupervised baseline:
+all images without defects are known to have none, and are all that training sees; those with defects are segmented.
 """
 
 from collections.abc import Sequence
@@ -18,8 +19,8 @@ from jaxad.data.provenance import reading_details, reading_lines, size_words
 from jaxad.data.sources.registry import SOURCES, load, source_of
 from jaxad.data.task import Split
 
-Setting = Literal["transductive", "inductive"]
-SETTINGS = ("transductive", "inductive")
+Setting = Literal["transductive", "inductive", "clean"]
+SETTINGS = ("transductive", "inductive", "clean")
 REDRAWS = 1000
 
 
@@ -27,8 +28,8 @@ class LabelledTask(NamedTuple):
     """A segmentation problem with few labels."""
 
     name: str
-    labelled: Split  # with masks, some anomalous pixel among them
-    unlabelled: Split  # to train on without looking at masks or labels
+    labelled: Split  # with masks, some anomalous pixel among them; none where the setting is clean
+    unlabelled: Split  # to train on without looking at masks or labels; empty where the setting is clean
     test: Split  # with masks; the unlabelled images themselves where the setting is transductive
     normal: Split | None  # anomaly-free images of their own, for methods that learn from such, where there are some
     details: dict[str, Any]  # how it was made; plain JSON values
@@ -111,8 +112,9 @@ def few_labels(
     Args:
       dataset: images [N, H, W, C] with masks.
       labelled: number of images with masks, at least 1; drawn again until one has an anomalous pixel.
-      setting: "transductive", test on all other images, which training sees; or "inductive", keep a share of them
-        for the test.
+      setting: "transductive", test on all other images, which training sees; "inductive", keep a share of them for
+        the test; or "clean", learn from all images without anomalous pixels and test on the others (where `normal` is
+        given, learn from these and test on all).
       test_share: that share, in (0, 1).
       limit: use at most this many images in all.
       normal: anomaly-free images, for methods that need them.
@@ -139,6 +141,8 @@ def few_labels(
     rng = np.random.default_rng(seed)
     dataset = take(dataset, rng.permutation(len(dataset.ids))[:limit])
 
+    if setting == "clean":
+        return _clean(dataset, normal, {"source": dataset.name, "limit": limit, "seed": seed, **equal})
     others = 1 if setting == "transductive" else 2
     if len(dataset.ids) < labelled + others:
         raise ValueError(
@@ -164,27 +168,55 @@ def few_labels(
         "limit": limit,
         "seed": seed,
         **equal,
+        **_form(dataset),
+    }
+    parts = (_part(dataset, index) for index in (chosen, unlabelled, tested))
+    return check_labelled(LabelledTask(dataset.name, *parts, normal, details))
+
+
+def _clean(dataset: ImageSet, normal: Split | None, details: dict[str, Any]) -> LabelledTask:
+    """The task of the setting clean, of different images in the order of the draw."""
+    blank = ~dataset.masks.any((1, 2))
+    if normal is not None:
+        known, tested = normal._replace(masks=np.zeros(normal.images.shape[:3], np.uint8)), np.arange(len(blank))
+    else:
+        known, tested = _part(dataset, np.flatnonzero(blank)), np.flatnonzero(~blank)
+    if not len(known.ids) or blank.all():
+        what = "with" if blank.all() else "without"
+        raise ValueError(
+            f"{dataset.name} has no image {what} an anomalous pixel, and the setting clean learns from images without "
+            "and tests on images with some: add some, or choose another setting"
+        )
+    empty = Split(dataset.images[:0], np.zeros(0, np.int32), None, dataset.ids[:0])
+    details = {"kind": "few labels", "setting": "clean", "labelled": len(known.ids), **details, **_form(dataset)}
+    return check_labelled(LabelledTask(dataset.name, known, empty, _part(dataset, tested), None, details))
+
+
+def _form(dataset: ImageSet) -> dict[str, Any]:
+    """What details say of the images and how they were read."""
+    return {
         "shape": list(dataset.images.shape[1:]),
         "dtype": str(dataset.images.dtype),
         "anomalous_pixels": float(dataset.masks.mean()),
         **reading_details([dataset.reading], dataset.images),
     }
-    parts = (_part(dataset, index) for index in (chosen, unlabelled, tested))
-    return check_labelled(LabelledTask(dataset.name, *parts, normal, details))
 
 
 def check_labelled(task: LabelledTask) -> LabelledTask:
     """Returns the task unchanged if it is sound: to be called before any compute.
 
     Sound: images in range, of one shape and type, none constant; masks that fit; an anomalous pixel among the labelled
-    images and one in the test; labelled images in no other part; test images in training only where that is all of
-    them (transductive).
+    images (in the setting clean none) and one in the test; labelled images in no other part; test images in training
+    only where that is all of them (transductive).
 
     Raises:
       ValueError: naming the part, what is wrong, and the remedy.
     """
     named = {"labelled": task.labelled, "unlabelled": task.unlabelled, "test": task.test}
     named |= {} if task.normal is None else {"normal": task.normal}
+    clean = task.details.get("setting") == "clean"
+    if clean:
+        del named["unlabelled"]
     for kind, part in named.items():
         where = f"{task.name}: {kind}"
         check_images(part.images, where)
@@ -200,12 +232,12 @@ def check_labelled(task: LabelledTask) -> LabelledTask:
     for kind in ("labelled", "test"):
         if named[kind].masks is None:
             raise ValueError(f"{task.name}: {kind} has no masks: give one for each image")
-        if not named[kind].masks.any():
+        if not named[kind].masks.any() and not (clean and kind == "labelled"):
             raise ValueError(f"{task.name}: no anomalous pixel in {kind} images: choose others")
         if named[kind].masks.all():
             raise ValueError(f"{task.name}: no normal pixel in {kind} images: choose others")
     for one, other in (("labelled", "unlabelled"), ("labelled", "test"), ("normal", "test"), ("normal", "labelled")):
-        if one in named:
+        if one in named and other in named:
             shared = np.intersect1d(named[one].ids, named[other].ids)
             if len(shared):
                 raise ValueError(f"{task.name}: {shared[0]} is in {one} and {other}: use each image once")
@@ -225,7 +257,7 @@ def table(task: LabelledTask) -> str:
     lines.append(f"  {'part':<12}{'images':>8}{'with defects':>14}{'anomalous pixels':>18}")
     for kind in ("labelled", "unlabelled", "test", "normal"):
         part = getattr(task, kind)
-        if part is not None:
+        if part is not None and len(part.ids):
             known = part.masks is not None
             defects = f"{int(part.masks.any((1, 2)).sum())}" if known else "-"
             share = f"{part.masks.mean():.2%}" if known else "-"

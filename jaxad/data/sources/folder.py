@@ -18,7 +18,7 @@ from jaxad.data.sources.layouts import (
     normal_name,
     recognise,
 )
-from jaxad.data.sources.listed import listing_layout, look_at, visa_layout
+from jaxad.data.sources.listed import annotated_layout, listing_layout, look_at, visa_layout
 from jaxad.data.sources.mvtec import parts_layout
 from jaxad.data.sources.pairs import pairs, pairs_layout
 from jaxad.data.sources.registry import Request, source
@@ -39,6 +39,8 @@ def _look(argument: str) -> dict[str, Any]:
         return {"masks": True, "normal": ("good",)}
     if kind == "alone":
         return {"good": True}
+    if kind == "annotated":
+        return {}
     normal = normal_name([folder.name for folder in find_classes(path)])
     return {} if normal is None else {"normal": (normal,)}
 
@@ -93,7 +95,10 @@ def layout_of(path: Path) -> Layout:
     kind = recognise(path)
     if kind == "csv":
         return listing_layout(find_listing(path))
-    return {"parts": parts_layout, "visa": visa_layout, "pairs": pairs_layout}.get(kind, class_layout)(path)
+    layouts = {
+        "parts": parts_layout, "visa": visa_layout, "annotated": annotated_layout, "pairs": pairs_layout
+    }  # fmt: skip
+    return layouts.get(kind, class_layout)(path)
 
 
 @source(

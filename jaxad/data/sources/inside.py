@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxad.data.formats import matlab
 from jaxad.data.images import IMAGE_SUFFIXES
 from jaxad.data.provenance import LeftOut
 
@@ -33,11 +34,12 @@ class Inside(NamedTuple):
     folders: set[str]  # names of the folders inside it that have images
 
 
-def images_inside(folder: Path, *, deep: bool = True) -> Inside:
+def images_inside(folder: Path, *, deep: bool = True, of_masks: bool = False) -> Inside:
     """All images in a folder and the folders in it; hidden ones and folders of masks are left out.
 
     Args:
       deep: whether to look into folders inside it.
+      of_masks: whether it holds masks, which may be .mat files.
 
     Raises:
       ValueError: a folder that cannot be listed.
@@ -46,8 +48,8 @@ def images_inside(folder: Path, *, deep: bool = True) -> Inside:
     missed: Missed = {}
     folders: set[str] = set()
     for place, names in _walk(folder, missed, deep):
-        images = [name for name in names if is_image(name)]
-        others = [name for name in names if not is_image(name)]
+        kinds = [is_image(name) or (of_masks and name.lower().endswith(matlab.SUFFIX)) for name in names]
+        images, others = ([name for name, kind in zip(names, kinds) if kind is wanted] for wanted in (True, False))
         within = Path(place).relative_to(folder).parts
         masks = any(name.lower() in MASKS for name in within)
         if images and not masks:

@@ -15,6 +15,7 @@ from jaxad.data.provenance import LeftOut
 from jaxad.data.sources.inside import MASKS, has_images, unread_images
 from jaxad.data.sources.listing import is_listing
 
+ANNOTATIONS = "val_annotations.txt"  # of Tiny-ImageNet's validation part, beside its images
 NORMAL_NAMES = frozenset({"good", "normal", "ok", "regular"})
 KNOWN = (
     "good images alone, directly in it or in one sub-folder; a sub-folder for each class; train/good, test/good and "
@@ -48,7 +49,7 @@ class Parts(NamedTuple):
 
 
 def recognise(path: Path) -> str:
-    """Which layout a path has: "csv", "visa", "parts", "pairs", "classes" or "alone".
+    """Which layout a path has: "csv", "visa", "parts", "annotated", "pairs", "classes" or "alone".
 
     Raises:
       ValueError: none, or one that can be meant in two ways; naming what was found and the remedy.
@@ -65,6 +66,8 @@ def recognise(path: Path) -> str:
         return "parts"
     if None not in (folders_of_parts := _part_folders(path)):
         raise _no_parts(path, *folders_of_parts)
+    if (path / ANNOTATIONS).is_file():
+        return "annotated"
     pair = find_pairs(path)
     if pair and not any(has_images(folder) for folder in folders if folder not in pair):
         if listings := _listings(path):
@@ -129,7 +132,7 @@ def _part_folders(path: Path) -> tuple[Path | None, Path | None]:
 def find_pairs(path: Path) -> tuple[Path, Path] | None:
     """The sub-folder of images and that of masks, by their names alone; None unless there is one of each."""
     folders = subfolders(path)
-    images = [folder for folder in folders if folder.name.lower() == "images"]
+    images = [folder for folder in folders if folder.name.lower() in ("images", "image")]
     masks = [folder for folder in folders if folder.name.lower() in MASKS]
     return (images[0], masks[0]) if len(images) == len(masks) == 1 else None
 

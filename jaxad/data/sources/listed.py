@@ -10,7 +10,7 @@ from jaxad.data.image_set import ImageSet, class_index
 from jaxad.data.provenance import LeftOut
 from jaxad.data.sources.arranged import read_layout
 from jaxad.data.sources.inside import EXAMPLES, Missed, images_inside, missing_words
-from jaxad.data.sources.layouts import Layout, find_listing, normal_name
+from jaxad.data.sources.layouts import ANNOTATIONS, Layout, find_listing, normal_name
 from jaxad.data.sources.listing import Row, read_listing
 from jaxad.data.sources.registry import Request, source
 
@@ -73,6 +73,31 @@ def visa_layout(path: Path) -> Layout:
     missed.append({UNLISTED: [str(file) for each in found.values() for file in each.files if file not in named]})
     own = [located(path.parent, row.mask) if row.mask else None for row in rows]
     return _arranged(f"VisA, parts by {SPLIT}", listing, rows, files, own, missing_words(missed, path))
+
+
+def annotated_layout(path: Path) -> Layout:
+    """The validation part of Tiny-ImageNet: `images/NAME`, of the classes that `val_annotations.txt` says.
+
+    (Its training part, `train/CLASS/images/NAME`, is a folder of class sub-folders; its test part says no classes.)
+
+    Raises:
+      ValueError: a line without name and class, or a file that is no text.
+    """
+    file = path / ANNOTATIONS
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot read {file} ({getattr(error, 'strerror', None) or error}): copy it again") from error
+    fields = [line.split("\t") for line in lines if line.strip()]
+    wrong = next((number for number, words in enumerate(fields, 1) if len(words) < 2 or not all(words[:2])), None)
+    if wrong or not fields:
+        raise ValueError(f"{file}, line {wrong or 1}: no name and class, separated by a tab: copy it again")
+    labels, names = class_index(np.array([words[1] for words in fields]))
+    files = tuple(path / "images" / words[0] for words in fields)
+    inside, named = images_inside(path / "images"), set(files)
+    missed: list[Missed] = [inside.missed, {UNLISTED: [str(each) for each in inside.files if each not in named]}]
+    left_out = missing_words(missed, path)
+    return Layout(f"images, of the classes of {ANNOTATIONS}", names, files, labels, None, None, left_out)
 
 
 def located(root: Path, name: str) -> Path:

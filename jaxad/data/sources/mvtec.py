@@ -77,7 +77,7 @@ def mask_files(folder: Path, images: Sequence[Path], root: Path) -> tuple[list[P
     Args:
       root: the folder of the images.
     """
-    files = images_inside(folder).files if folder.is_dir() else []
+    files = images_inside(folder, of_masks=True).files if folder.is_dir() else []
     masks = {file.relative_to(folder).with_suffix(""): file for file in files}
     found = []
     for image in images:

@@ -16,7 +16,7 @@ def pairs_layout(path: Path) -> Layout:
     """The images `images/NAME.*` and their masks `masks/NAME.*`, of one class, since masks say what they are.
 
     Masks may be called NAME_mask, NAME_gt or NAME_label as well, and their folder as `jaxad.data.sources.inside.MASKS`
-    says.
+    says; that of the images may be called image. Masks may be .mat files as `jaxad.data.formats.matlab` says.
 
     Raises:
       ValueError: another layout, no images.
@@ -27,7 +27,7 @@ def pairs_layout(path: Path) -> Layout:
         raise ValueError(f"no images in {images}")
     found, unused = mask_files(masks, inside.files, images)
     beside = images_inside(path, deep=False)
-    missed = [inside.missed, images_inside(masks).missed, {UNUSED: [str(file) for file in unused]}]
+    missed = [inside.missed, images_inside(masks, of_masks=True).missed, {UNUSED: [str(file) for file in unused]}]
     missed += [beside.missed, {BESIDE: [str(file) for file in beside.files]}]
     return Layout(
         f"{images.name}/NAME and {masks.name}/NAME",
