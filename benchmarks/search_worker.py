@@ -188,7 +188,9 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
     """Search `spec["children"]` children with one method and say what it took."""
     enable_compilation_cache(spec["cache"])
     space = SearchSpace(num_layers=spec["num_layers"])
-    config = TrialConfig(steps=spec["steps"], batch_size=spec["batch_size"], fit_images=spec["fit_images"])
+    config = TrialConfig(
+        steps=spec["steps"], batch_size=spec["batch_size"], fit_images=spec["fit_images"], statistics="batch"
+    )
     host = images(spec["image_size"], spec["train_images"], spec["valid_images"])
     architectures = [
         space.to_architecture(tokens) for tokens in distinct_children(space, spec["seed"], spec["children"])

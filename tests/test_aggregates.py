@@ -140,9 +140,9 @@ def parts_of(index):
     whole, distance = make_child(architecture, CONFIG.child), get_distance(architecture.distance)
 
     @jax.jit
-    def run(params, stats, images):
-        output = whole.apply(params, images)
-        terms = whole.parts(params, stats, images)
+    def run(params, stats, images, moments):
+        output = whole.apply(params, images, moments)
+        terms = whole.parts(params, stats, images, moments)
         return jax.vmap(distance.map)(output.reconstruction, images), terms.distance, terms.regulariser
 
     return run
@@ -158,9 +158,11 @@ def test_both_executors_score_by_the_aggregate(results, index):
     params = one[index].params | {"hypothesis": beliefs}
     fitting, rows = trial.to_float(data.train[np.arange(16)]), np.arange(24) % 20
     whole = make_child(job.architecture, CONFIG.child)
-    latents = [jax.jit(whole.apply)(params, half).latent for half in (fitting[:8], fitting[8:])]
+    first = trial.batch_order(trial.trial_keys(job.key).order, 24, CONFIG.steps, CONFIG.batch_size)[0]
+    moments = jax.jit(whole.apply)(params, trial.to_float(data.train[first])).moments
+    latents = [jax.jit(whole.apply)(params, half, moments).latent for half in (fitting[:8], fitting[8:])]
     stats = make_hypothesis(job.architecture.hypothesis).fit(beliefs, jnp.concatenate(latents))
-    found = [parts_of(index)(params, stats, trial.to_float(data.valid[rows[i : i + 8]])) for i in (0, 8, 16)]
+    found = [parts_of(index)(params, stats, trial.to_float(data.valid[rows[i : i + 8]]), moments) for i in (0, 8, 16)]
     maps, distances, regularisers = (np.concatenate(part)[:20] for part in zip(*found))
     scores = by_hand(job.architecture.aggregate, maps, distances) + 0.5 * regularisers
     np.testing.assert_allclose(seen[index], scores, rtol=1e-3, atol=3e-4)  # energies are differences of logarithms

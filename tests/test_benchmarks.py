@@ -133,7 +133,8 @@ def test_centroid_radius_agrees_around_the_warm_up(rng):
 def test_executors_give_the_same_reward(rng):
     """From the same weights and batches, training and scoring give the same weights and reward."""
     # SGD, as Adam's first steps are signs, which rounding decides where a gradient is zero.
-    config = TrialConfig(steps=2, batch_size=16, fit_images=20, child=ChildConfig(optimiser="sgd", learning_rate=0.1))
+    child = ChildConfig(optimiser="sgd", learning_rate=0.1)
+    config = TrialConfig(steps=2, batch_size=16, fit_images=20, statistics="batch", child=child)
     data = trial.put(*search_worker.images(13, 64, 40))
     network = shared_part(SMALL, 1, rng)
 
@@ -163,7 +164,8 @@ def test_executors_give_the_same_reward(rng):
 @pytest.mark.parametrize("steps", [1, 2, 9])
 def test_torch_steps_as_we_do(optimiser, steps, rng):
     """Also where the learning rate drops, twice or, at 2 steps, once."""
-    config = TrialConfig(steps=steps, batch_size=8, child=ChildConfig(optimiser=optimiser, learning_rate=0.1))
+    child = ChildConfig(optimiser=optimiser, learning_rate=0.1)
+    config = TrialConfig(steps=steps, batch_size=8, statistics="batch", child=child)
     ours = make_optimiser(config.child, steps)
     value, state = jnp.zeros(3), ours.init(jnp.zeros(3))
     theirs = torch.zeros(3, requires_grad=True)

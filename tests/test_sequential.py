@@ -22,7 +22,6 @@ from jaxad.nas.executors.kernels import CompileAhead, Kernel, Plan
 from jaxad.nas.executors.sequential import Sequential
 from jaxad.nas.space import SearchSpace
 from jaxad.nas.trial import Job, TrialConfig
-from jaxad.nn import autoencoder
 from jaxad.nn import conv as convolutions
 from jaxad.nn.objectives import make_hypothesis
 from jaxad.nn.objectives.child import ChildConfig, make_child, make_optimiser
@@ -91,18 +90,17 @@ def reference_functions(index):
         rows = np.arange(trial.batches(len(images), SGD.batch_size) * SGD.batch_size) % len(images)
         return jnp.asarray(images)[rows].reshape(-1, SGD.batch_size, *SHAPE) / 255.0
 
-    def latent(params, batch):
-        return autoencoder.apply(params, CHILDREN[index].layers, batch, with_decoder=False).latent
-
     @jax.jit
-    def scores(params, fit_images, valid):
-        latents = jax.lax.map(functools.partial(latent, params), fit_images)
+    def scores(params, first, fit_images, valid):
+        moments = child.apply(params, first).moments
+        latents = jax.lax.map(lambda batch: child.apply(params, batch, moments).latent, fit_images)
         stats = hypothesis.fit(params["hypothesis"], latents.reshape(-1, latents.shape[-1]))
-        return jax.lax.map(functools.partial(child.score, params, stats), valid).reshape(-1)
+        return jax.lax.map(lambda batch: child.score(params, stats, batch, moments), valid).reshape(-1)
 
     gradient = jax.jit(jax.value_and_grad(child.loss, has_aux=True))
     start = jax.jit(child.start)
-    return start, gradient, lambda params: scores(params, windows(DATA.train[:32]), windows(DATA.valid))[:30]
+    known = windows(DATA.train[:32]), windows(DATA.valid)
+    return start, gradient, lambda params, first: scores(params, first, *known)[:30]
 
 
 def reference(index, job, config):
@@ -122,7 +120,7 @@ def reference(index, job, config):
         updates, state = update(gradients, state, params)
         params = optax.apply_updates(params, updates)
     params = jax.device_get(params)
-    reward = trial.reward_of(scores(params), DATA.valid_labels, loss, config.reward).value
+    reward = trial.reward_of(scores(params, images[0]), DATA.valid_labels, loss, config.reward).value
     del params["hypothesis"]
     return params, np.array(losses), float(reward)
 
@@ -220,11 +218,13 @@ def test_adam_equals_a_plain_loop(monkeypatch, adam_executor, index):
 def test_maps_are_rewarded_by_their_pixels():
     """The reward of a child, from its weights, by the metrics of the host."""
     config = dataclasses.replace(SGD, reward="pixel_auroc")
-    layers, distance = CHILDREN[2].layers, get_distance(CHILDREN[2].distance)
+    child, distance = make_child(CHILDREN[2], config.child), get_distance(CHILDREN[2].distance)
+    first = trial.batch_order(trial.trial_keys(job_of(2).key).order, len(DATA.train), config.steps, 16)[0]
 
     @jax.jit
     def maps_of(params, batch):
-        return jax.vmap(distance.map)(autoencoder.apply(params, layers, batch).reconstruction, batch)
+        moments = child.apply(params, trial.to_float(DATA.train[first])).moments
+        return jax.vmap(distance.map)(child.apply(params, batch, moments).reconstruction, batch)
 
     with make_executor(config) as executor:
         (result,) = executor([job_of(2)])
@@ -237,6 +237,23 @@ def test_maps_are_rewarded_by_their_pixels():
     without = DATA._replace(valid_pixels=None)
     with make_executor(config, without) as executor, pytest.raises(ValueError, match=message):
         list(executor([job_of(2)]))
+
+
+def test_no_reward_depends_on_the_order_of_the_validation_images():
+    """Where batch normalisation went by each batch of them, sorting them by label would be a hint."""
+    index = next(i for i, child in enumerate(CHILDREN) if any(layer.norm == "batch" for layer in child.layers))
+    labels, rewards = np.arange(30) % 3 == 0, {}
+    valid = np.random.default_rng(5).integers(0, 256, (30, *SHAPE), np.uint8)
+    valid[labels] = valid[labels] // 8 * 7  # a little darker
+    for statistics in ("training", "batch"):
+        config = dataclasses.replace(SGD, statistics=statistics)
+        for order in (np.arange(30), np.argsort(labels, kind="stable")):
+            data = trial.put(DATA.train, valid[order], labels[order])
+            with make_executor(config, data) as executor:
+                (result,) = executor([job_of(index)])
+            rewards.setdefault(statistics, []).append(float(result.reward.value))
+    np.testing.assert_allclose(*rewards["training"], atol=1e-6)
+    assert abs(np.subtract(*rewards["batch"])) > 1e-3
 
 
 def test_the_same_job_gives_the_same_bits(trained):

@@ -27,6 +27,7 @@ from jaxad.types import Array, Key, Params
 
 WORST_REWARD = 0.0  # of a child that fails: the lower bound of all rewards
 REWARDS = (*CRITERIA, *PIXEL_CRITERIA)
+STATISTICS = ("training", "batch")
 MIN_BATCH = 8  # below this a child that does not fit into memory fails
 
 
@@ -42,6 +43,9 @@ class TrialConfig:
     """Validation metric: auroc, aupr_in or aupr_out of scores, or pixel_auroc or rpro of maps."""
     fit_images: int = 256
     """Training images whose latents fix the statistics of a hypothesis before scoring."""
+    statistics: str = "training"
+    """What batch normalisation goes by in scoring: a batch of training images, as in a detector, so that no reward
+    depends on the order of validation images (training), or each batch of these (batch). The paper says nothing."""
     child: ChildConfig = dataclasses.field(default_factory=ChildConfig)
     """The objective and the optimiser."""
 
@@ -50,6 +54,8 @@ class TrialConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or value < least:
                 raise ValueError(f"{name} is {value!r}; give a whole number from {least} upwards")
+        if self.statistics not in STATISTICS:
+            raise ValueError(f"statistics is {self.statistics!r}; choose one of {', '.join(STATISTICS)}")
         if self.reward not in REWARDS:
             raise ValueError(f"reward is {self.reward!r}; choose one of {', '.join(REWARDS)}")
 

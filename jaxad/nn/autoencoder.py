@@ -120,7 +120,7 @@ class Output(NamedTuple):
 
     reconstruction: Array  # [B, H, W, C]
     latent: Array  # [B, d]
-    moments: tuple[nn.Moments, ...]  # of every normalisation over the batch, in the order they were met
+    moments: tuple[nn.Moments, ...]  # of every normalisation over the batch, or that may be one, in the order met
 
 
 def apply(
@@ -148,7 +148,7 @@ def apply(
     seen = []
 
     def normalise(features: Array, kind: str | OneOf | Array) -> Array:
-        if not isinstance(kind, str) or nn.NORMS[kind].frozen is None:
+        if isinstance(kind, str) and nn.NORMS[kind].frozen is None:
             return nn.normalise(features, kind)
         if frozen is not None:
             return nn.normalise(features, kind, next(frozen))

@@ -162,9 +162,11 @@ def normalise(images: Array, kind: str | OneOf | Array, moments: Moments | None 
       [B, H, W, C]. Instance normalisation of a single pixel would erase it and is the identity there.
     """
     chex.assert_rank(images, 4)
-    if moments is not None and isinstance(kind, str) and NORMS[kind].frozen is not None:
-        return NORMS[kind].frozen(images, moments)
-    return choose({name: norm.apply for name, norm in NORMS.items()}, kind, images)
+
+    def meaning(norm: Norm) -> Callable[[Array], Array]:
+        return norm.apply if moments is None or norm.frozen is None else lambda images: norm.frozen(images, moments)
+
+    return choose({name: meaning(norm) for name, norm in NORMS.items()}, kind, images)
 
 
 def batch_moments(images: Array) -> Moments:

@@ -73,6 +73,15 @@ def normalise_kernels(kind: str, meaning: Callable[..., Array]) -> tuple[Kernel,
     return _unary(meaning, kind)
 
 
+MOMENTS = Kernel(nn.batch_moments)
+
+
+@functools.cache
+def frozen_kernel(kind: str, meaning: Callable[..., Array]) -> Kernel:
+    """(images, moments) -> images normalised by given statistics; nothing is trained through it."""
+    return Kernel(meaning, name=f"{kind}.frozen")
+
+
 @functools.cache
 def activate_kernels(kind: str, meaning: Callable[[Array], Array]) -> tuple[Kernel, Kernel]:
     """Forward (images, scale, offset, mask), and the way back from the output to before the activation.

@@ -22,6 +22,7 @@ from jaxad.nas.executors.operations import ADD
 from jaxad.nas.executors.tape import Blocks, Parameter, Tape
 from jaxad.nas.trial import Job, Result, Reward, TrialConfig, TrialData
 from jaxad.nn import autoencoder
+from jaxad.nn.layers import NORMS
 from jaxad.nn.objectives import HYPOTHESES, HypothesisChoice, make_hypothesis
 from jaxad.nn.objectives.aggregates import AGGREGATES, image_score
 from jaxad.nn.objectives.child import make_optimiser, squared_errors
@@ -95,8 +96,11 @@ class Sequential:
             # A dry run needs to see the body of a loop once.
             return map(np.int32, range(1 if planning else count))
 
-        def encode(images: Array, *, training: bool = False) -> tuple[Tape, Blocks, Blocks]:
-            tape = Tape(launch, kernels.update, recording=training)
+        def encode(
+            images: Array, *, training: bool = False, frozen: list[Any] | None = None, seen: list[Any] | None = None
+        ) -> tuple[Tape, Blocks, Blocks]:
+            frozen = None if frozen is None else iter(frozen)
+            tape = Tape(launch, kernels.update, recording=training, frozen=frozen, seen=seen)
             latent = autoencoder.encode(tape.ops, weights, layers, Blocks([images], is_input=True), extra)
             return tape, latent, autoencoder.latent_vector(tape.ops, weights, latent)
 
@@ -124,15 +128,21 @@ class Sequential:
             tape.train(beliefs, to_beliefs)
         loss = launch(ADD, mean_distance, regulariser)
 
-        # Fix the statistics of the hypothesis, then score the validation images, or draw the maps of their errors.
+        # Fix all statistics, then score the validation images, or draw the maps of their errors.
+        frozen = None
+        if config.statistics == "training" and any(NORMS[layer.norm].frozen for layer in layers):
+            frozen, images = [], launch(kernels.batch, data.train, order, np.int32(0))
+            tape, latent, _ = encode(images, seen=frozen)
+            decode(tape, latent, images)
         if not config.of_pixels:
             count, known = trial.fit_windows(config, data.train.shape[0], batch_size)
-            vectors = [encode(launch(kernels.window, data.train, index))[2].values[0] for index in repeat(count)]
+            windows = (launch(kernels.window, data.train, index) for index in repeat(count))
+            vectors = [encode(images, frozen=frozen)[2].values[0] for images in windows]
             stats = launch(fit_kernel(architecture.hypothesis, known), beliefs.value, (vectors * count)[:count])
         count, found = trial.batches(data.valid.shape[0], batch_size), []
         for index in repeat(count):
             images = launch(kernels.window, data.valid, index)
-            tape, latent, vector = encode(images)
+            tape, latent, vector = encode(images, frozen=frozen)
             output = decode(tape, latent, images).values[0]
             if config.of_pixels:
                 found.append(launch(distance.map, output, images))

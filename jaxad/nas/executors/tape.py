@@ -7,7 +7,7 @@ parameter is updated as soon as its gradient is known.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,6 +57,10 @@ class Tape:
     launch: Launch
     update: Kernel  # (value, state, gradient) -> (value, state)
     recording: bool = True  # False where nothing is trained: an activation is then freed as soon as the next is there
+    # Statistics of normalisations over the batch, block by block, in the order they are met: those to go by, or a list
+    # for those of this batch.
+    frozen: Iterator[list[Any]] | None = None
+    seen: list[list[Any]] | None = None
     steps_back: list[Callable[[], None]] = field(default_factory=list)
 
     @property
@@ -140,8 +144,14 @@ class Tape:
         return images if size == 1 else self._each(images, op.upsample_kernels(size, height, width))
 
     def normalise(self, images: Blocks, kind: str) -> Blocks:
-        if nn.NORMS[kind].apply is nn.identity:
+        norm = nn.NORMS[kind]
+        if norm.apply is nn.identity:
             return images
+        if norm.frozen is not None and self.frozen is not None:
+            kernel, moments = op.frozen_kernel(kind, norm.frozen), next(self.frozen)
+            return Blocks([self.launch(kernel, x, own) for x, own in zip(images.values, moments)], masks=images.masks)
+        if norm.frozen is not None and self.seen is not None:
+            self.seen.append([self.launch(op.MOMENTS, x) for x in images.values])
         return self._each(images, op.normalise_kernels(kind, nn.NORMS[kind].apply))
 
     def activate(self, images: Blocks, kind: str, scale: list[Parameter] | None, offset: list[Parameter]) -> Blocks:

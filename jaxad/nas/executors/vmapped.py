@@ -78,9 +78,11 @@ def train_and_evaluate(
     steps = jnp.arange(config.steps, dtype=jnp.int32)
     (params, _), losses = lax.scan(train, (params, optimiser.init(params)), (steps, order))
 
+    moments = child.apply(params, first).moments if config.statistics == "training" else None
+
     def latents(index: Array) -> Array:
         images = trial.window(data.train, index, batch_size)
-        return autoencoder.apply(params, layers, images, extra=extra, with_decoder=False).latent
+        return autoencoder.apply(params, layers, images, extra=extra, moments=moments, with_decoder=False).latent
 
     batches, known = trial.fit_windows(config, data.train.shape[0], batch_size)
     stats = hypothesis.fit(params["hypothesis"], jnp.concatenate(lax.map(latents, jnp.arange(batches)))[:known])
@@ -88,8 +90,8 @@ def train_and_evaluate(
     def look(index: Array) -> Array:
         images = trial.window(data.valid, index, batch_size)
         if not config.of_pixels:
-            return child.score(params, stats, images)
-        return jax.vmap(distance.map)(child.apply(params, images).reconstruction, images)
+            return child.score(params, stats, images, moments)
+        return jax.vmap(distance.map)(child.apply(params, images, moments).reconstruction, images)
 
     images = data.valid.shape[0]
     found = lax.map(look, jnp.arange(trial.batches(images, batch_size)))
