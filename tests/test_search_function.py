@@ -135,6 +135,7 @@ def test_nothing_is_written_unless_asked(found, monkeypatch, tmp_path):
     found.save(tmp_path / "detector")
     loaded = jaxad.load(tmp_path / "detector")
     assert (loaded.config, loaded.threshold) == (found.config, found.threshold)
+    assert loaded.with_target_fpr(loaded.threshold.details["target"]).threshold == found.threshold
     np.testing.assert_array_equal(
         jaxad.score_images(loaded.detector, loaded.state, TASK.test.images[:8]),
         jaxad.score_images(found.detector, found.state, TASK.test.images[:8]),

@@ -22,9 +22,9 @@ from jaxad.runs import cli
 from jaxad.runs.progress import table
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "distrax", "numpy")
-EXTRAS = {  # what can be installed beside it: a module of it, and what it is for
-    "dicom": ("pydicom", "DICOM files"),
-    "export": ("jax2onnx", "ONNX"),
+EXTRAS = {  # what can be installed beside it: a module of it, and what for
+    "dicom": ("pydicom", "to read DICOM files: pip install pydicom"),
+    "export": ("jax2onnx", "to write ONNX files: pip install jax2onnx onnxruntime"),
 }
 ACCELERATORS = {"/dev/nvidia0": "cuda13", "/dev/accel0": "tpu"}  # what is there, and the extra of jax that uses it
 STEPS = 20  # of the training that is timed
@@ -68,7 +68,7 @@ def examined(config: Config) -> list[Row]:
             rows += part()
         except Exception as error:  # whatever is broken is what this is for
             said = " ".join(str(error).split())
-            rows.append(Row(name, f"failed: {type(error).__name__}: {said}", "reinstall: pip install --upgrade jaxad"))
+            rows.append(Row(name, f"failed: {type(error).__name__}: {said}", "install jax and jaxad again"))
     return rows
 
 
@@ -81,9 +81,9 @@ def versions() -> Iterator[Row]:
             yield Row(package, importlib.metadata.version(package))
         except importlib.metadata.PackageNotFoundError:
             yield Row(package, "missing", f"pip install {package}")
-    for extra, (module, purpose) in EXTRAS.items():
+    for extra, (module, remedy) in EXTRAS.items():
         there = importlib.util.find_spec(module) is not None
-        yield Row(f"jaxad[{extra}]", module if there else "missing", "" if there else f"{purpose}: {_extra(extra)}")
+        yield Row(f"jaxad[{extra}]", module if there else "missing", "" if there else remedy)
 
 
 def devices() -> Iterator[Row]:
@@ -118,9 +118,7 @@ def weights() -> Iterator[Row]:
         try:
             found = pretrained.find(name)
         except ValueError as error:
-            given = os.environ.get("JAXAD_WEIGHTS")
-            remedy = str(error) if given else f"features are random without: {_extra('weights')}"
-            yield Row(f"weights of {name}", "missing", remedy)
+            yield Row(f"weights of {name}", "missing", str(error))
         else:
             yield Row(f"weights of {name}", "in the cache" if found is None else str(found))
 
@@ -159,10 +157,6 @@ def training_step(config: Config) -> Iterator[Row]:
     jax.block_until_ready(state)
     each = (time.perf_counter() - started) / (len(keys) - 1)
     yield Row("training step", f"{1000 * each:.3g} ms, 32 images of 32x32; the first {first:.3g} s")
-
-
-def _extra(name: str) -> str:
-    return f"pip install 'jaxad[{name}]'"
 
 
 def _folder(path: Path) -> str:
