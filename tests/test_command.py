@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from jaxad._utils import compile as backend
 from jaxad._utils.version import VERSION
 from jaxad.runs import cli, command
 from jaxad.runs.programs import detect, doctor, search, train
@@ -91,6 +92,13 @@ def test_usage_and_errors_are_those_of_the_command(monkeypatch, capsys):
 # ---- the doctor --------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(autouse=True)
+def programs(monkeypatch, tmp_path):
+    """Programs stay where this process keeps them."""
+    monkeypatch.setattr(backend, "enable_compilation_cache", lambda folder: tmp_path)
+    monkeypatch.setattr(doctor, "STEPS", 2)
+
+
 def test_the_doctor_says_what_there_is_and_what_to_do(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("JAXAD_WEIGHTS", str(tmp_path))
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "none"))
@@ -115,7 +123,8 @@ def test_the_doctor_outlives_what_it_finds(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["pytest"])
     assert run("doctor") == 0
     said = capsys.readouterr().out
-    assert re.search(r"^training step +failed: RuntimeError: no driver at all +install jax and jaxad again$", said, re.M)
+    row = r"^training step +failed: RuntimeError: no driver at all +install jax and jaxad again$"
+    assert re.search(row, said, re.M)
     assert said.startswith("jaxad doctor\nwhat ")
 
 
