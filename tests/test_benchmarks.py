@@ -102,7 +102,7 @@ def test_torch_measures_as_we_do(name, rng):
 
 
 @needs_torch
-@pytest.mark.parametrize("name", hypotheses.HYPOTHESES)
+@pytest.mark.parametrize("name", hypotheses.HYPOTHESES.standard)
 def test_torch_rewards_as_we_do(name, rng):
     """Statistics of one set, scores of another."""
     fitted, z = rng.normal(size=(2, 24, 10)).astype(np.float32)
