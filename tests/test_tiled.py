@@ -6,13 +6,15 @@ import pytest
 from PIL import Image
 
 from jaxad import data
-from jaxad.data.protocols.tiled import side_to_cut, tiled_task
+from jaxad.data.protocols.tiled import held_out_normal_scores, side_to_cut, tiled_task
 from jaxad.data.task import check_task, table
 from jaxad.data.tiles import grid_of
 from jaxad.methods import DETECTORS
 from jaxad.runs import saving
 from jaxad.runs.detection import map_image, read_for, score_rows
+from jaxad.runs.evaluation import evaluate
 from jaxad.training.loop import fit
+from jaxad.training.scoring import score_images
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +41,9 @@ def test_tiles_are_slices_of_images_and_masks_and_labels_follow_the_masks(whole,
         np.testing.assert_array_equal(anomalous, before.labels)  # together they cover the image
     assert not tiles.train.labels.any()
     check_task(tiles)
-    assert "tiles: 2 along each side of 40x40; counts, figures and thresholds are of tiles" in table(tiles)
+    assert "tiles: 2 along each side of 40x40; counts and figures are of tiles, the threshold of images" in table(
+        tiles
+    )
     assert tiled_task(whole, 1) is whole
 
 
@@ -76,3 +80,21 @@ def test_a_saved_detector_of_tiles_cuts_new_images_as_in_training(whole, tiles, 
     (score,) = score_rows(loaded, [read_for(loaded, image)], 8)
     assert score == max(score_rows(loaded, [one[None]], 8)[0] for one in own)
     assert map_image(loaded, image).shape == (40, 40)
+
+
+def test_a_threshold_is_set_on_the_worst_tile_of_each_normal_image(whole, tiles, rng):
+    scores = rng.random(len(tiles.valid.labels)).astype(np.float32)
+    images = [scores[4 * i : 4 * i + 4].max() for i in range(len(whole.valid.labels)) if not whole.valid.labels[i]]
+    np.testing.assert_array_equal(held_out_normal_scores(tiles, scores), images)
+    of_images = rng.random(len(whole.valid.labels))
+    np.testing.assert_array_equal(held_out_normal_scores(whole, of_images), of_images[whole.valid.labels == 0])
+
+
+def test_the_share_of_images_that_are_flagged_is_the_wanted_one(whole, tiles):
+    detector = DETECTORS["padim"].build(DETECTORS["padim"].tiny["tiny"])
+    state, _ = fit(detector, jax.random.key(0), tiles.train.images, steps=2, batch_size=12)
+    threshold = evaluate(detector, state, tiles, target_fpr=0.2, resamples=2).threshold
+    normal = np.flatnonzero(whole.valid.labels == 0)
+    worst = [score_images(detector, state, tiles.valid.images[4 * i : 4 * i + 4]).max() for i in normal]
+    assert np.mean(np.array(worst) > threshold.value) <= 0.2
+    assert threshold.n == len(normal)

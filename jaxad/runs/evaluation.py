@@ -9,6 +9,7 @@ import numpy as np
 from jaxad._utils.files import Prediction
 from jaxad.data import Task, held_out_normals
 from jaxad.data.batches import to_float
+from jaxad.data.protocols.tiled import held_out_normal_scores
 from jaxad.metrics import image as metrics
 from jaxad.metrics import thresholds
 from jaxad.metrics.aupimo import aupimo
@@ -74,7 +75,7 @@ def evaluate(
     """
     if valid_scores is None:
         valid_scores = score_images(detector, state, task.valid.images)
-    threshold = thresholds.false_positive_rate(valid_scores[task.valid.labels == 0], target_fpr)
+    threshold = thresholds.false_positive_rate(held_out_normal_scores(task, valid_scores), target_fpr)
     scores = score_images(detector, state, task.test.images)
     key = jax.random.key(seed) if key is None else key
     measured = metrics.summarise(scores, task.test.labels, key=key, resamples=resamples)

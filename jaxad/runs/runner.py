@@ -27,6 +27,7 @@ from jaxad._utils import compile as backend
 from jaxad._utils import files
 from jaxad.data import Task
 from jaxad.data.fingerprint import fingerprint
+from jaxad.data.protocols.tiled import held_out_normal_scores
 from jaxad.runs import saving
 from jaxad.runs.cli import MAY_DIFFER, RunConfig, program_of
 from jaxad.runs.evaluation import Evaluation, predictions
@@ -136,7 +137,7 @@ def keep(folder: Run, task: Task, config: Any, state: State, evaluation: Evaluat
     saving.save(
         folder.best, config, state,
         image_shape=task.train.images.shape[1:], threshold=evaluation.threshold,
-        calibration=evaluation.valid_scores[task.valid.labels == 0],
+        calibration=held_out_normal_scores(task, evaluation.valid_scores),
         details={"task": task.name} | saving.how_read(task.details) | details,
     )  # fmt: skip
     files.write_predictions(folder.path / "predictions.csv", predictions(task, evaluation))

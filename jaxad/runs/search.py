@@ -16,6 +16,7 @@ from jaxad import data
 from jaxad._utils import files
 from jaxad.data import Task
 from jaxad.data.fingerprint import fingerprint
+from jaxad.data.protocols.tiled import held_out_normal_scores
 from jaxad.methods.autoencoder import AutoencoderConfig
 from jaxad.methods.common.patch_features import FeatureConfig
 from jaxad.metrics.thresholds import Threshold, false_positive_rate
@@ -160,7 +161,8 @@ def search(
         state = saving.made_trainable(best.detector, state, task.train.images.shape[1:])
     return SearchResult(
         best.detector, state, best.config, evaluation.threshold, evaluation.test, winner.config, lines,
-        explored.trials, results, None if run is None else run.path, evaluation.valid_scores[task.valid.labels == 0],
+        explored.trials, results, None if run is None else run.path,
+        held_out_normal_scores(task, evaluation.valid_scores),
     )  # fmt: skip
 
 
@@ -244,7 +246,7 @@ def _kept(
     found = {"summary": results["returned"], "valid": best.value}
     runner.keep(run, task, best.config, best.state, evaluation, **found, map_scale=scale)
     found = {"summary": summary(winner.config.architecture), "step": winner.step} | saving.how_read(task.details)
-    normal = winner.valid_scores[task.valid.labels == 0]
+    normal = held_out_normal_scores(task, winner.valid_scores)
     saving.save(
         run.path / BEST_CHILD, winner.config, winner.state, image_shape=task.train.images.shape[1:], details=found,
         threshold=false_positive_rate(normal, config.target_fpr), calibration=normal,

@@ -1,7 +1,8 @@
 """A task of tiles: large images cut into overlapping tiles, so that small defects keep their pixels.
 
 Each tile is an image of its own, for training, validation and test: it is anomalous where its mask has an anomalous
-pixel. Figures are of tiles then, and a detector of tiles calls an image as anomalous as its worst tile (detect.py).
+pixel. Figures are of tiles then. A detector of tiles calls an image as anomalous as its worst tile, so its threshold is
+set on the worst tile of each held-out normal image: its rate of false alarms is one of images.
 """
 
 import math
@@ -45,6 +46,20 @@ def tiled_task(task: Task, n: int) -> Task:
     details = task.details | {"tiles": n, "tiled_from": list(size), "tiled_normal": limited_images(task)}
     details["shape"] = list(train.images.shape[1:])
     return Task(task.name, train, valid, test, details)
+
+
+def held_out_normal_scores(task: Task, valid_scores: np.ndarray) -> np.ndarray:
+    """The scores [n] that a threshold is set on: of normal validation images; of tiles the highest of each such image.
+
+    Args:
+      valid_scores: [M] of all validation images, in their order.
+    """
+    normal, scores = task.valid.labels == 0, np.asarray(valid_scores)
+    if task.details.get("tiles", 1) == 1:
+        return scores[normal]
+    size = task.details["tiled_from"]
+    count = len(grid_of(tuple(size), task.details["tiles"], ratio=size[1] / size[0]).corners)
+    return scores.reshape(-1, count)[normal.reshape(-1, count).all(1)].max(1)
 
 
 def _tiled(part: Split, grid: Grid) -> Split:
