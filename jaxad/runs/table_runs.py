@@ -102,7 +102,7 @@ class TableRuns:
                 self._start(cell, "--resume", str(self.output / name))
             else:
                 self._start(cell, *cell.flags, "--seed", str(cell.seed), "--output", str(self.output / name))
-            self.results[name] = self._read(name)
+            self.results[name] = results_of(self.output / name)
         except ValueError as error:
             self.reasons[cell] = str(error)
             raise
@@ -114,7 +114,7 @@ class TableRuns:
         cell, folder = self.cells[name], self.output / name
         state, known = self._state(cell, seen), self._states.get(name, {}).get("state")
         try:
-            found = self._read(name)
+            found = results_of(self.output / name)
             knows = (folder / "config.json").exists() and "data" in files.read_json(folder / "config.json")
         except ValueError as error:
             self.reasons[cell] = f"{error} Remove that file, and the run goes on from where it was saved"
@@ -129,12 +129,6 @@ class TableRuns:
         except ValueError as error:
             self.reasons[cell] = f"{error}. Remove {folder} to have it run anew"
         return knows or known is not None or not any(_named(cell, self._data_dir))
-
-    def _read(self, name: str) -> Results:
-        results = files.read_json(self.output / name / "results.json")
-        if not isinstance(results, dict):
-            raise ValueError(f"{self.output / name / 'results.json'} holds no results")
-        return trial_figures(read_trials(self.output / name)) | results
 
     def _start(self, cell: Cell, *flags: str) -> None:
         command = [sys.executable, str(self._experiments / cell.script), *flags, "--quiet"]
@@ -174,6 +168,14 @@ def _named(cell: Cell, data_dir: str | None) -> Iterator[Path]:
                     yield path
             except (OSError, ValueError):  # too long for a name
                 continue
+
+
+def results_of(run: Path) -> Results:
+    """What the folder of a run says for columns: its results and the figures of its trials; ValueError without any."""
+    results = files.read_json(run / "results.json")
+    if not isinstance(results, dict):
+        raise ValueError(f"{run / 'results.json'} holds no results")
+    return trial_figures(read_trials(run)) | results
 
 
 def trial_figures(trials: Sequence[Mapping[str, Any]]) -> Results:
