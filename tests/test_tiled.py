@@ -5,14 +5,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import jaxad
 from jaxad import data
 from jaxad.data.protocols.tiled import held_out_normal_scores, side_to_cut, tiled_task
 from jaxad.data.task import check_task, table
 from jaxad.data.tiles import grid_of
 from jaxad.methods import DETECTORS
-from jaxad.runs import saving
+from jaxad.runs import runner, saving
 from jaxad.runs.detection import map_image, read_for, score_rows
 from jaxad.runs.evaluation import evaluate
+from jaxad.runs.folder import create_run
 from jaxad.training.loop import fit
 from jaxad.training.scoring import score_images
 
@@ -41,9 +43,7 @@ def test_tiles_are_slices_of_images_and_masks_and_labels_follow_the_masks(whole,
         np.testing.assert_array_equal(anomalous, before.labels)  # together they cover the image
     assert not tiles.train.labels.any()
     check_task(tiles)
-    assert "tiles: 2 along each side of 40x40; counts and figures are of tiles, the threshold of images" in table(
-        tiles
-    )
+    assert "tiles: 2 along each side of 40x40; counts and figures are of tiles, the threshold of images" in table(tiles)
     assert tiled_task(whole, 1) is whole
 
 
@@ -98,3 +98,17 @@ def test_the_share_of_images_that_are_flagged_is_the_wanted_one(whole, tiles):
     worst = [score_images(detector, state, tiles.valid.images[4 * i : 4 * i + 4]).max() for i in normal]
     assert np.mean(np.array(worst) > threshold.value) <= 0.2
     assert threshold.n == len(normal)
+
+
+def test_scores_of_a_stream_compare_with_those_of_calibration(whole, tiles, tmp_path):
+    config = DETECTORS["padim"].tiny["tiny"]
+    detector = DETECTORS["padim"].build(config)
+    state, _ = fit(detector, jax.random.key(0), tiles.train.images, steps=2, batch_size=12)
+    run = create_run(tmp_path / "run", {}, name="train_detector")
+    runner.keep(run, tiles, config, state, evaluate(detector, state, tiles, target_fpr=0.2, resamples=2))
+    predictor = jaxad.load(run.best)
+    normal = whole.valid.images[whole.valid.labels == 0]
+    np.testing.assert_allclose(np.sort(predictor.predict(normal, maps=False).scores), predictor.calibration, rtol=1e-5)
+    assert predictor.monitor().state().calibration == len(normal)
+    with pytest.raises(ValueError, match="tiles do not compare"):
+        predictor.monitor(tiling=1)

@@ -105,9 +105,7 @@ def reading_lines(details: dict[str, Any]) -> list[str]:
         lines.append(f"layout: {layout}")
     if n := details.get("tiles"):
         size = _times(details["tiled_from"])
-        lines.append(
-            f"tiles: {n} along each side of {size}; counts and figures are of tiles, the threshold of images"
-        )
+        lines.append(f"tiles: {n} along each side of {size}; counts and figures are of tiles, the threshold of images")
     if unreadable := details.get("unreadable"):
         more = f", and {len(unreadable) - NAMED} more" if len(unreadable) > NAMED else ""
         files = "file" if len(unreadable) == 1 else "files"

@@ -27,7 +27,7 @@ from jaxad._utils import compile as backend
 from jaxad._utils import files
 from jaxad.data import Task
 from jaxad.data.fingerprint import fingerprint
-from jaxad.data.protocols.tiled import held_out_normal_scores
+from jaxad.data.protocols.tiled import calibrated_on, held_out_normal_scores
 from jaxad.runs import saving
 from jaxad.runs.cli import MAY_DIFFER, RunConfig, program_of
 from jaxad.runs.evaluation import Evaluation, predictions
@@ -138,7 +138,7 @@ def keep(folder: Run, task: Task, config: Any, state: State, evaluation: Evaluat
         folder.best, config, state,
         image_shape=task.train.images.shape[1:], threshold=evaluation.threshold,
         calibration=held_out_normal_scores(task, evaluation.valid_scores),
-        details={"task": task.name} | saving.how_read(task.details) | details,
+        details={"task": task.name} | saving.how_read(task.details) | calibrated_on(task) | details,
     )  # fmt: skip
     files.write_predictions(folder.path / "predictions.csv", predictions(task, evaluation))
 

@@ -16,7 +16,7 @@ from jaxad import data
 from jaxad._utils import files
 from jaxad.data import Task
 from jaxad.data.fingerprint import fingerprint
-from jaxad.data.protocols.tiled import held_out_normal_scores
+from jaxad.data.protocols.tiled import calibrated_on, held_out_normal_scores
 from jaxad.methods.autoencoder import AutoencoderConfig
 from jaxad.methods.common.patch_features import FeatureConfig
 from jaxad.metrics.thresholds import Threshold, false_positive_rate
@@ -245,7 +245,8 @@ def _kept(
         scale = colour_scale(map_images(best.detector, best.state, data.held_out_normals(task)))
     found = {"summary": results["returned"], "valid": best.value}
     runner.keep(run, task, best.config, best.state, evaluation, **found, map_scale=scale)
-    found = {"summary": summary(winner.config.architecture), "step": winner.step} | saving.how_read(task.details)
+    found = {"summary": summary(winner.config.architecture), "step": winner.step}
+    found |= saving.how_read(task.details) | calibrated_on(task)
     normal = held_out_normal_scores(task, winner.valid_scores)
     saving.save(
         run.path / BEST_CHILD, winner.config, winner.state, image_shape=task.train.images.shape[1:], details=found,

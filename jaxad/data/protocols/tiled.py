@@ -6,6 +6,7 @@ set on the worst tile of each held-out normal image: its rate of false alarms is
 """
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -60,6 +61,11 @@ def held_out_normal_scores(task: Task, valid_scores: np.ndarray) -> np.ndarray:
     size = task.details["tiled_from"]
     count = len(grid_of(tuple(size), task.details["tiles"], ratio=size[1] / size[0]).corners)
     return scores.reshape(-1, count)[normal.reshape(-1, count).all(1)].max(1)
+
+
+def calibrated_on(task: Task) -> dict[str, Any]:
+    """What a detector of the task is saved with to say that its threshold is of whole images, if it is one of tiles."""
+    return {"calibrated_on": {"tiling": None}} if task.details.get("tiles", 1) != 1 else {}
 
 
 def _tiled(part: Split, grid: Grid) -> Split:
