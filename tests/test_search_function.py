@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from concurrent import futures
 
 import jax
 import numpy as np
@@ -109,6 +110,33 @@ def test_the_result_is_what_a_person_goes_on_with(found):
     assert found.child.architecture.to_json() == found.results["best"]["architecture"]
     assert len(found.trials) == found.results["search"]["children"] == TINY["children"]
     assert "seconds" in found.results["search"]
+
+
+def test_any_executor_may_train_the_children(found):
+    """The result is the same, and says who has trained them."""
+    with futures.ThreadPoolExecutor(2) as pool:
+        again = search(pool=pool, workers=2)
+    same(found, again)
+    (row,) = again.results["workers"]
+    assert row["children"] > TINY["children"]  # some of them train once more, as the controller wants it
+    assert row["children_per_minute"] > 0
+    assert row["sent_megabytes"] > row["received_megabytes"] > 0  # images and weights one way, weights the other
+    assert "workers" not in found.results
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"workers": -1}, "workers is -1; give a whole number from 0"),
+        ({"workers": 2, "scheduler": "tcp://here:1"}, "workers and scheduler are both given: give one"),
+        ({"workers": 2, "executor": "vmapped"}, "executor is vmapped, and workers train children one by one"),
+        ({"child_timeout": 0.0}, "child_timeout is 0.0; give seconds above 0"),
+        ({"pool": futures.Executor()}, "pool is given, and not how many children"),
+    ],
+)
+def test_workers_that_cannot_be_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        search(**options)
 
 
 def test_no_two_keys_of_a_search_are_one(found, derived):

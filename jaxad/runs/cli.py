@@ -1,7 +1,6 @@
 """From a frozen config dataclass to a command line whose errors are one line long."""
 
 import dataclasses
-import importlib
 import sys
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,6 +9,7 @@ from typing import Any, TypeVar
 
 from jaxad._utils.files import from_json
 from jaxad._utils.memory import is_of_memory
+from jaxad._utils.plugins import import_plugin
 from jaxad._utils.registry import Registry
 from jaxad._utils.validate import check_at_least, check_seed, check_share
 from jaxad.runs import folder as runs
@@ -101,7 +101,7 @@ def main(
         config = _parse(config_class, presets or {}, preset, arguments, said)
         if plugins := getattr(config, "plugins", ()):
             # By their full names, which a run keeps: it may be resumed from another folder.
-            config = dataclasses.replace(config, plugins=tuple(map(_import_plugin, plugins)))
+            config = dataclasses.replace(config, plugins=tuple(map(import_plugin, plugins)))
         if hasattr(config, "seed"):
             check_seed(config.seed, "--seed", count=getattr(config, "num_seeds", None) or 1)
         status = _say_data(config) if getattr(config, "check_data", False) else function(config)
@@ -161,22 +161,6 @@ def _parse(
     if {"-h", "--help"} & set(arguments):
         description = "\n\n".join([description or "", *_choices(config_class)])
     return tyro.cli(config_class, args=arguments, description=description, **start)
-
-
-def _import_plugin(path: str) -> str:
-    """Import a Python file as a script beside it would; returns its full path. ValueError where that fails."""
-    file = Path(path).resolve()
-    if not file.is_file() or not file.stem.isidentifier() or file.suffix != ".py":
-        raise ValueError(f"--plugins {path} is no Python file here; give one whose name Python can import")
-    if str(file.parent) not in sys.path:
-        sys.path.append(str(file.parent))
-    try:
-        module = importlib.import_module(file.stem)
-    except Exception as error:
-        raise ValueError(f"--plugins {path} cannot be imported: {type(error).__name__}: {error}") from error
-    if not getattr(module, "__file__", None) or Path(module.__file__).resolve() != file:
-        raise ValueError(f"--plugins {path} has the name of another module, {file.stem}: rename the file")
-    return str(file)
 
 
 def _check_arguments(config_class: type, preset: str, arguments: Sequence[str]) -> None:

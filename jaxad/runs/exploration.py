@@ -1,19 +1,20 @@
 """The first half of a search: architectures are tried, and what has been tried is never lost."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Mapping, Sequence
+from concurrent import futures
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxad._utils import files
 from jaxad.nas import loop, trial
-from jaxad.nas.executors.population import make_executor
+from jaxad.nas.executors.remote import Remote
 from jaxad.nas.space import SearchSpace
 from jaxad.runs import folder as runs
 from jaxad.runs.forecast import forecast
 from jaxad.runs.inputs import Inputs
 from jaxad.runs.progress import Progress
+from jaxad.runs.workers import Account, WorkersConfig, trainer
 from jaxad.types import Info, Key, Search
 
 FORECAST_FROM = 10  # children; fewer take no longer than to find out how long they take
@@ -30,6 +31,7 @@ class Explored(NamedTuple):
     compiles: int  # programs that were compiled or loaded
     stopped: str | None  # why the search ended before its last child, if it did
     costs: loop.Costs
+    handed: Sequence[dict[str, Any]] = ()  # which worker trained a child when; none where this process trained all
 
 
 def _sizes(shapes: Any) -> str:
@@ -46,6 +48,7 @@ class Journal:
         self.run = run
         self.trials: list[loop.Trial] = []
         self.log: list[Any] = []
+        self.handed = [] if run is None else [line for line in files.read_lines(self._handed_path) if "worker" in line]
         self.facts = {"trials": 0, "elapsed": 0.0, "compiles": 0, "stopped": None, "costs": loop.Costs(0.0, 0.0)}
         self.skipped: list[str] = []  # damaged checkpoints
 
@@ -78,6 +81,12 @@ class Journal:
         if self.run is not None:
             files.append_line(self._log_path, info, sync=True)
 
+    def add_handed(self, line: dict[str, Any]) -> None:
+        """Keep who has trained a child."""
+        self.handed.append(line)
+        if self.run is not None:
+            files.append_line(self._handed_path, line)
+
     def save(self, state: loop.SearchState, **facts: Any) -> None:
         """Go on from here, should the search be killed: all trials so far count."""
         self.facts.update(facts, trials=len(self.trials))
@@ -91,6 +100,10 @@ class Journal:
     def _log_path(self) -> Path:
         return self.run.path / "controller.jsonl"
 
+    @property
+    def _handed_path(self) -> Path:
+        return self.run.path / "workers.jsonl"
+
 
 def explore_task(
     inputs: Inputs,
@@ -102,6 +115,8 @@ def explore_task(
     search_key: Key,
     children: int,
     executor: str = "auto",
+    workers: WorkersConfig | None = None,
+    pool: futures.Executor | None = None,
     time_budget: float | None = None,
     run: runs.Run | None = None,
     keep_log: bool = True,
@@ -116,7 +131,8 @@ def explore_task(
       settings: how every child trains and is rewarded.
       start_key, search_key: of the first weights and of everything after them; the same in every session of a run.
       children: how many to evaluate, those of earlier sessions included.
-      executor: name of who trains children, see `make_executor`.
+      executor: name of who trains children in this process, see `make_executor`.
+      workers, pool: who trains them elsewhere, see `runs.workers.trainer`.
       time_budget: seconds of searching after which the running child is the last.
       run: a folder to keep everything in, and to go on from; by default nothing is written.
       keep_log: whether to keep what the strategy tells.
@@ -127,14 +143,14 @@ def explore_task(
     state = journal.resume(loop.start(start_key, search, space, inputs.channels))
     facts, trials = journal.facts, journal.trials
     if facts["stopped"] is None and len(trials) < children:
-        compiled = facts["compiles"]
+        compiled, account = facts["compiles"], Account(facts["elapsed"], journal.add_handed)
         with (
-            closing(make_executor(executor, inputs.images, settings)) as trainer,
             Progress(children, label="search", budget=time_budget, start=len(trials), quiet=quiet) as progress,
+            trainer(executor, inputs.images, settings, workers, pool, account=account, say=progress.log) as hands,
         ):
             most = "" if time_budget is None else f", for {time_budget:.0f} s at most (time_budget)"
             progress.log(f"trying {children - len(trials)} architectures on {_sizes(inputs.shapes)}{most}")
-            if not quiet and children - len(trials) >= FORECAST_FROM:
+            if not quiet and children - len(trials) >= FORECAST_FROM and not isinstance(hands, Remote):
                 expected = forecast(inputs, space, settings)
                 progress.log(expected.sentence(children - len(trials), time_budget))
             for path in journal.skipped:
@@ -144,7 +160,7 @@ def explore_task(
                 journal.add_trial(record)
                 best = max((t.reward for t in trials if t.status == "ok"), default=None)
                 note = f"failed: {record.reason}" if record.status == "failed" else f"last {record.reward:.3f}"
-                progress.update(len(trials), best=best, note=note)
+                progress.update(len(trials), best=best, note=f"{note}  {account}".rstrip())
                 on_trial(record)
 
             def learn(info: Info, costs: loop.Costs) -> None:
@@ -153,19 +169,20 @@ def explore_task(
                     journal.add_info(info)
 
             def save(state: loop.SearchState, count: int, elapsed: float) -> None:
-                journal.save(state, elapsed=elapsed, compiles=compiled + trainer.compiles)
+                journal.save(state, elapsed=elapsed, compiles=compiled + hands.compiles)
 
             end = loop.explore(
-                search, space, trainer, state,
+                search, space, hands, state,
                 key=search_key, children=children, image_shape=inputs.shapes, trials=tuple(trials),
                 elapsed=facts["elapsed"], time_budget=time_budget, on_trial=show, on_info=learn, on_population=save,
             )  # fmt: skip
-            facts.update(compiles=compiled + trainer.compiles, stopped=end.stopped)
+            facts.update(compiles=compiled + hands.compiles, stopped=end.stopped)
             if end.stopped:
                 # The last population counts as far as it got, so that a resumed run ends with the same trials.
                 journal.save(end.state, elapsed=trials[-1].elapsed)
                 progress.log(f"the search ended early: {end.stopped}, {len(trials)} of {children} children")
     costs = loop.Costs(*facts["costs"])
     return Explored(
-        space, inputs.shapes, trials, journal.log, facts["elapsed"], facts["compiles"], facts["stopped"], costs
-    )
+        space, inputs.shapes, trials, journal.log, facts["elapsed"], facts["compiles"], facts["stopped"], costs,
+        journal.handed,
+    )  # fmt: skip

@@ -5,11 +5,15 @@ meet in one folder.
 """
 
 import json
+import zlib
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from jaxad._utils.files import read_json, write_text
+from jaxad.data import Task, parts
 from jaxad.data.fingerprint import Fingerprint, differences, from_plain, to_plain
 
 DATA = "data.json"  # beside config.json, which has the digest: what says which images differ, should they
@@ -72,6 +76,16 @@ def check_data(path: Path, stored: dict[str, Any], data: Fingerprint) -> None:
         f"cannot resume {path}: its data are others than when it was begun: {said}; "
         "give them as they were, or start a new run"
     )
+
+
+def identity(task: Task) -> dict[str, Any]:
+    """What tells a task from others: a run is continued with the same images or not at all."""
+    checksum, found = 0, parts(task).values()
+    for part in found:
+        for array in (part.images, part.labels, part.masks):
+            if array is not None:
+                checksum = zlib.crc32(np.ascontiguousarray(array), checksum)
+    return {"name": task.name, "images": [len(part.images) for part in found], "checksum": checksum}
 
 
 def _flatten(config: Any, prefix: str = "") -> dict[str, Any]:

@@ -3,8 +3,8 @@
 import dataclasses
 import shutil
 import time
-import zlib
 from collections.abc import Callable, Iterator
+from concurrent import futures
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,8 +33,10 @@ from jaxad.runs.league import Standing
 from jaxad.runs.progress import Progress
 from jaxad.runs.retraining import Winner, retrain
 from jaxad.runs.rivals import Entrant, best_of, enter_all, features_for, rivals_for
+from jaxad.runs.same_run import identity
 from jaxad.runs.search_config import SearchConfig as SearchConfig
 from jaxad.runs.search_report import page_of, results_of
+from jaxad.runs.workers import MAY_DIFFER
 from jaxad.training.scoring import map_images
 from jaxad.training.staged import remembering
 from jaxad.types import Detector, State
@@ -75,6 +77,7 @@ def search(
     on_trial: Callable[[loop.Trial], None] = lambda trial: None,
     on_retrain: Callable[[int], None] = lambda steps: None,
     quiet: bool = False,
+    pool: futures.Executor | None = None,
     **fields: Any,
 ) -> SearchResult:
     """Find an image anomaly detector for a task (AutoAD; Li et al., TNNLS 2022).
@@ -94,6 +97,8 @@ def search(
       on_trial: called with every child's record as soon as it is known.
       on_retrain: called with the steps of retraining so far, all trainings together.
       quiet: show no progress on standard error.
+      pool: who trains children, `workers` of them at a time: any executor of the standard library whose workers have
+        this package; by default the processes that `workers` asks for, or the cluster of `scheduler`.
       **fields: settings to change in the config, such as `children=100`.
 
     Returns:
@@ -133,8 +138,8 @@ def search(
         explored = explore_task(
             inputs_of(task, space, features, keys["inputs"], masks=masks), loop.jit(strategy), space,
             config.trial_config(task), start_key=keys["start"], search_key=keys["search"],
-            children=config.children, executor=config.executor, time_budget=config.time_budget,
-            run=run, keep_log=bool(options), on_trial=on_trial, quiet=quiet,
+            children=config.children, executor=config.executor, workers=config, pool=pool,
+            time_budget=config.time_budget, run=run, keep_log=bool(options), on_trial=on_trial, quiet=quiet,
         )  # fmt: skip
         started = time.perf_counter()
         winner, candidates = _retrained(task, config, features, explored, keys["retrain"], run, on_retrain, quiet)
@@ -179,26 +184,16 @@ def _opened(
     if isinstance(output, Run) or (output is None and resume is None):
         yield output
         return
-    stored = files.to_json(config) | {"task": _identity(task)}
+    stored = files.to_json(config) | {"task": identity(task)}
     if resume is None:
         opened = create_run(output, stored, name="search", data=fingerprint(task))
     else:
         with open_run(resume, write=False) as run:
             if "task" not in run.config:
                 raise ValueError(f"{resume} was begun by a command: continue it with the command and --resume {resume}")
-        opened = open_run(resume, stored, may_differ={"time_budget"}, data=fingerprint(task))
+        opened = open_run(resume, stored, may_differ=MAY_DIFFER | {"time_budget"}, data=fingerprint(task))
     with opened as run:
         yield run
-
-
-def _identity(task: Task) -> dict[str, Any]:
-    """What tells a task from others: a run is continued with the same images or not at all."""
-    checksum = 0
-    for part in data.parts(task).values():
-        for array in (part.images, part.labels, part.masks):
-            if array is not None:
-                checksum = zlib.crc32(np.ascontiguousarray(array), checksum)
-    return {"name": task.name, "images": [len(part.images) for part in data.parts(task).values()], "checksum": checksum}
 
 
 def _loaded(run: Run) -> SearchResult:

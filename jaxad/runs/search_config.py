@@ -15,13 +15,14 @@ from jaxad.nas.strategies.registry import STRATEGIES
 from jaxad.nas.trial import MIN_BATCH, TrialConfig
 from jaxad.nn.objectives.child import ChildConfig
 from jaxad.runs.rivals import check_rivals
+from jaxad.runs.workers import WorkersConfig
 
 SPACES = ("auto", "paper", "features")
 ANY_IMAGE = (28, 28, 1)  # of no task in particular
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SearchConfig(SpaceChoices):
+class SearchConfig(WorkersConfig, SpaceChoices):
     """How to find a detector; the defaults take minutes on a laptop. Flags of `jaxad search` are these fields.
 
     Those of the search space come first; `SearchSpace.of` makes it of them.
@@ -80,6 +81,7 @@ class SearchConfig(SpaceChoices):
         if self.time_budget is not None and not self.time_budget > 0:
             raise ValueError(f"{spelled(self, 'time_budget')} is {self.time_budget}; give seconds above 0")
         check_share(self, "target_fpr")
+        self.check_workers(self.executor)
         check_seed(self.seed, spelled(self, "seed"))
         if self.space not in SPACES:
             raise ValueError(f"{spelled(self, 'space')} is {self.space!r}; choose one of {', '.join(SPACES)}")

@@ -19,6 +19,7 @@ from jaxad.runs.exploration import Explored
 from jaxad.runs.retraining import Winner, cut_short
 from jaxad.runs.rivals import Entrant
 from jaxad.runs.search_config import SearchConfig
+from jaxad.runs.workers import worker_rows
 
 
 def results_of(
@@ -47,6 +48,7 @@ def results_of(
         evaluation,
         strategy=config.strategy,
         search=search_facts(explored.trials, explored.space, uniform=uniform, **seconds, **found),
+        **({"workers": worker_rows(explored.handed)} if explored.handed else {}),
         best=architecture_facts(winner.trial, explored.shapes),
         retrain={
             "seeds": config.num_seeds, "steps": config.retrain_steps, "step": winner.step, "valid": winner.value,

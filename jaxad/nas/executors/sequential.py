@@ -43,6 +43,11 @@ class Sequential:
         return self._config.batch_size
 
     @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of what children see."""
+        return self._data.train.shape[1:]
+
+    @property
     def compiles(self) -> int:
         """Programs compiled, or loaded from the persistent cache, so far."""
         return self._ahead.count

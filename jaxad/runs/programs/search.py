@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal
 from jaxad import data
 from jaxad.nas.analysis.render import summary
 from jaxad.nas.strategies.autoad import AutoADConfig
-from jaxad.runs import cli, league
+from jaxad.runs import cli, league, workers
 from jaxad.runs.growing import grow
 from jaxad.runs.runner import say_end, session
 from jaxad.runs.search import SearchConfig, search
@@ -45,7 +45,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "controller": AutoADConfig.paper(),
     },
 }  # fmt: skip
-MAY_DIFFER = cli.MAY_DIFFER | {"time_budget", "children"}
+MAY_DIFFER = cli.MAY_DIFFER | workers.MAY_DIFFER | {"time_budget", "children"}
 
 
 def run(config: Config) -> None:
