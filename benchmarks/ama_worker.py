@@ -15,8 +15,8 @@ from interleaved import serve
 
 from jaxad._utils.compile import kernel_options
 from jaxad.methods.ama import AMAConfig, AMAState, ama, draw_negatives, latents, losses
-from jaxad.methods.ama import spectral_norm as spectral
 from jaxad.methods.ama.inference import frozen, networks_of
+from jaxad.nn import spectral_norm as spectral
 from jaxad.training import loop as training
 from jaxad.types import Array, Params
 

@@ -23,6 +23,8 @@ from sklearn.utils.validation import check_is_fitted
 from jaxad.data import check_images
 from jaxad.data.images import check_channels_last
 from jaxad.methods import DETECTORS, entry_of
+from jaxad.methods.common.labels import anomalies_per_batch as _anomalies
+from jaxad.methods.common.labels import steps_of
 from jaxad.metrics.thresholds import Threshold, false_positive_rate
 from jaxad.training.calibration import calibrate
 from jaxad.training.inputs import check_varied
@@ -78,12 +80,13 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         Args:
           X: [N, H, W, C] or [N, H, W], uint8 or floats in [0, 1].
           y: [N], 1 for normal images and -1 for known anomalies; None where all are taken as normal. Methods that
-            learn from anomalies (ama) do so, others are not shown them. For a classifier (see its config) y holds the
-            classes of normal images instead, 0 upwards.
+            learn from anomalies (agad, ama, deep_sad, devnet) do so, with as many in every batch as their papers have;
+            others are not shown them. For a classifier (see its config) y holds the classes of normal images instead, 0
+            upwards.
 
         Raises:
-          ValueError: images, labels or settings that do not fit, images to train on that are all equal, and training
-            that diverged.
+          ValueError: images, labels or settings that do not fit, no anomaly for a method that needs some, images to
+            train on that are all equal, and training that diverged.
         """
         name, config = _method(self.detector)
         self._check()
@@ -94,14 +97,13 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         train = np.setdiff1d(normal if labels is None else np.arange(len(images)), held)
         check_varied(images[train])
         batch_size = min(self.batch_size, len(train))
-        steps = self.steps
-        if steps is None:
-            steps = getattr(config, "steps", math.ceil(len(train) / batch_size))
-        elif hasattr(config, "steps"):
+        steps = steps_of(config, len(train), batch_size, self.steps)
+        if hasattr(config, "steps"):
             config = dataclasses.replace(config, steps=steps)
         detector = _built(name, config)
-        labels = None if labels is None else labels[train]
-        options = {"steps": steps, "batch_size": batch_size, "labels": labels}
+        options = {"steps": steps, "batch_size": batch_size}
+        if labels is not None:
+            options |= {"labels": labels[train], "anomalies_per_batch": _anomalies(config, batch_size, labels[train])}
         state, history = fit(detector, jax.random.key(seed), images[train], **options)
         if history.diverged:
             raise ValueError(f"{name} diverged in training: lower its learning_rate, or check the images")
@@ -226,6 +228,9 @@ def _labels(y: Any, count: int, name: str, config: Any) -> tuple[np.ndarray, np.
     everything, kind = np.arange(count), getattr(config, "labels", None)
     if kind == "masks":
         raise ValueError(f"{name} learns from masks of defects, which scikit-learn has no place for: use jaxad.fit")
+    needy = f"{name} learns from labelled anomalies: give y with some -1"
+    if y is None and getattr(config, "needs_anomalies", False):
+        raise ValueError(f"y is None; {needy}")
     if y is None:
         if kind == "classes":
             raise ValueError(f"y is None; {name} needs the class of every normal image, 0 upwards")
@@ -241,6 +246,8 @@ def _labels(y: Any, count: int, name: str, config: Any) -> tuple[np.ndarray, np.
     if not np.isin(y, (-1, 1)).all():
         raise ValueError(f"y holds {np.unique(y)[:5]}; give 1 for normal images and -1 for anomalies, or None")
     normal = np.flatnonzero(y == 1)
+    if getattr(config, "needs_anomalies", False) and len(normal) == count:
+        raise ValueError(f"y holds no -1; {needy}")
     return normal, (y == -1).astype(np.int32) if kind == "anomalies" else None
 
 

@@ -8,9 +8,13 @@ import numpy as np
 import optax
 import pytest
 from agads import GANOMALY, IMAGES, LABELS, SKIP, SMALL, leaves_close, mostly_close, started, stepped, trained
+from learning import OneClass, assert_learns, before_and_after
 
+from jaxad.methods import DETECTORS
 from jaxad.methods.agad import LINEAGE, AGADConfig, agad, make_inference
 from jaxad.methods.agad.dcgan import Autoencoder, Discriminator, Encoder
+from jaxad.methods.ganomaly import ganomaly
+from jaxad.methods.skip_ganomaly import skip_ganomaly
 from jaxad.nn.network import make_network, replaced
 from jaxad.nn.unet import UNet
 from jaxad.types import Batch
@@ -233,3 +237,29 @@ def test_bfloat16_convolutions_are_near_and_weights_stay_float32():
     assert not np.array_equal(near, exact)
     after, info = stepped(config, state)
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves((after.generator, after.discriminator, info)))
+
+
+# ---- forerunners as detectors of their own ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "build"), [("ganomaly", ganomaly), ("skip_ganomaly", skip_ganomaly)])
+def test_forerunners_are_the_configurations_of_the_lineage(name, build):
+    """The very detector, whose iteration is held to its restatement above: equal settings are compiled once."""
+    entry = DETECTORS[name]
+    assert entry.config().as_agad() == LINEAGE[name]
+    assert build(width=0.1) is agad(dataclasses.replace(LINEAGE[name], width=0.1))
+    assert getattr(entry.config, "labels", None) is None  # labels would not be used
+    with pytest.raises(ValueError, match="steps is -3; the least is 1"):
+        build(steps=-3)
+    with pytest.raises(ValueError, match=r"width is 0\.0"):
+        build(width=0.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "detector",
+    [ganomaly(width=0.25, latent_dim=16, learning_rate=2e-3), skip_ganomaly(width=0.25, levels=2, learning_rate=2e-3)],
+    ids=["ganomaly", "skip_ganomaly"],
+)
+def test_forerunners_learn(detector):
+    assert_learns(*before_and_after(detector, OneClass(0), steps=300))

@@ -15,10 +15,10 @@ from scipy.stats import norm
 
 from jaxad.data import digits
 from jaxad.methods.ama import AMAConfig, ama, draw_negatives, latents, losses, variant
-from jaxad.methods.ama import spectral_norm as spectral
 from jaxad.methods.ama.detector import learning_rate
 from jaxad.methods.ama.inference import frozen, make_inference
 from jaxad.methods.ama.networks import make_networks
+from jaxad.nn import spectral_norm as spectral
 from jaxad.types import Batch
 
 SMALL = AMAConfig(width=0.03, latent_dim=5, steps=10, schedule_steps=None, critic_steps=2, negatives="none")

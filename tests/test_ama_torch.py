@@ -12,9 +12,9 @@ import optax
 import pytest
 
 from jaxad.methods.ama import AMAConfig, ama, draw_negatives, latents, losses
-from jaxad.methods.ama import spectral_norm as spectral
 from jaxad.methods.ama.inference import frozen
 from jaxad.methods.ama.networks import make_networks
+from jaxad.nn import spectral_norm as spectral
 from jaxad.types import Batch
 
 torch = pytest.importorskip("torch")

@@ -13,6 +13,7 @@ from sklearn.mixture import GaussianMixture
 from jaxad.data import digits
 from jaxad.methods.conv_autoencoder import conv_autoencoder
 from jaxad.methods.dagmm import dagmm, error_features
+from jaxad.methods.deep_sad import deep_sad
 from jaxad.methods.deep_svdd import deep_svdd
 from jaxad.nn.convnet import Autoencoder
 from jaxad.nn.network import make_network
@@ -68,6 +69,28 @@ def test_losses_and_scores_are_those_of_the_sphere(objective):
         np.testing.assert_allclose(info.loss, expected, rtol=1e-3)
         np.testing.assert_allclose(scores, distances - radius, rtol=1e-3, atol=1e-4)
         assert np.mean(np.asarray(scores) > 1e-5) == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(("build", "schedule"), [(deep_svdd, 4500), (deep_sad, 7050)])
+def test_short_trainings_keep_their_rate_and_long_ones_have_the_authors_drop(build, schedule):
+    """Adam's first move has the size of its rate, whatever step the schedule has come to."""
+    images = pixels(12)
+    options = {"widths": (2,), "kernel": 3, "outputs": 3, "weight_decay": 0.0}
+    moves = {}
+    for name, more, steps in (
+        ("short", {"steps": 30}, 29),
+        ("long", {"steps": 10_000}, schedule // 3 + 1),
+        ("of the run", {"steps": 30, "schedule_steps": None}, 11),
+    ):
+        detector = build(**options, **more)
+        state = started(detector, jax.random.key(0), images)
+        first, (adam, schedule_state) = state.opt_state
+        late = first, (adam, schedule_state._replace(count=jnp.int32(steps)))
+        after, _ = stepped(detector, jax.random.key(1), state._replace(opt_state=late), Batch(images))
+        pairs = zip(jax.tree.leaves(after.variables["params"]), jax.tree.leaves(state.variables["params"]), strict=True)
+        moves[name] = np.median(np.concatenate([np.abs(a - b).ravel() for a, b in pairs]))
+    np.testing.assert_allclose(moves["long"] / moves["short"], 0.1, rtol=0.35)
+    np.testing.assert_allclose(moves["of the run"] / moves["short"], 0.1, rtol=0.35)
 
 
 # ---- convolutional autoencoder ---------------------------------------------------------------------------------

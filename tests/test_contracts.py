@@ -24,7 +24,7 @@ from jaxad.types import Batch
 IMAGES = digits().images[:64]
 GARBAGE = np.random.default_rng(0).integers(0, 256, (16, 8, 8, 1), dtype=np.uint8)
 CLASSES = digits().labels[:64]
-# For those that learn from masks, every other image has its right half replaced by garbage.
+# For those that learn from defects, every other image has its right half replaced by garbage.
 MASKS = np.zeros(IMAGES.shape[:3], np.uint8)
 MASKS[::2, :, 4:] = 1
 DEFECTIVE = np.where(MASKS[..., None] == 1, np.tile(GARBAGE, (4, 1, 1, 1)), IMAGES)
@@ -37,8 +37,8 @@ CASES = [(name, case) for name, entry in DETECTORS.items() for case in entry.tin
 
 # Compiling these once more takes a minute on two cores; their own tests compare their steps with restatements.
 LARGE = {
-    "agad", "ama", "anogan", "autoencoder", "classifier", "conv_autoencoder", "dagmm", "deep_svdd",
-    "feature_dictionary", "local_outlier_factor", "nbs", "unet_segmenter",
+    "agad", "alad", "ama", "anogan", "autoencoder", "classifier", "conv_autoencoder", "dagmm", "deep_sad", "deep_svdd",
+    "devnet", "feature_dictionary", "ganomaly", "local_outlier_factor", "nbs", "skip_ganomaly", "unet_segmenter",
 }  # fmt: skip
 
 
@@ -68,8 +68,11 @@ class Trained:
 
         self.detector = detector._replace(step=step)
         told = getattr(self.config, "labels", None)  # of every training image
-        self.images = DEFECTIVE if told == "masks" else IMAGES
-        self.options = STEPS | {"classes": {"labels": CLASSES}, "masks": {"masks": MASKS}}.get(told, {})
+        if getattr(self.config, "needs_anomalies", False):
+            told = "defects"
+        self.images = DEFECTIVE if told in ("masks", "defects") else IMAGES
+        known = {"classes": {"labels": CLASSES}, "masks": {"masks": MASKS}, "defects": {"labels": MASKS.any((1, 2))}}
+        self.options = STEPS | known.get(told, {})
         self.first = scaled(self.images if self.entry.whole else self.images[:16])  # what `init` sees
         self.compiled = jax.jit(self.detector.init), jax.jit(self.detector.step)
         self.raw, self.info = self.train(0)

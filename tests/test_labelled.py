@@ -147,6 +147,36 @@ def test_bad_input_ends_in_one_line(rng, sets):
         assert "\n" not in str(error.value)
 
 
+def test_known_anomalies_leave_validation_for_training(sets):
+    clean = make(sets, False)
+    task, more = (data.with_known(clean, count, seed=3) for count in (3, 5))
+    known = set(task.train.ids[task.train.labels == 1])
+    assert len(known) == task.details["train_anomalies"] == 3
+    assert known < set(more.train.ids[more.train.labels == 1])
+    assert known | set(task.valid.ids) == set(clean.valid.ids)
+    assert not known & set(task.valid.ids)
+    assert set(task.train.ids) - known == set(clean.train.ids)
+    at = dict(zip(clean.valid.ids, clean.valid.images))
+    for image, label, name in zip(task.train.images, task.train.labels, task.train.ids):
+        assert label == (name in known)
+        assert not label or (image == at[name]).all()
+    for name in ("images", "labels", "ids"):
+        np.testing.assert_array_equal(getattr(task.test, name), getattr(clean.test, name))
+    assert data.with_known(clean, 0) is clean
+    there_are = int(clean.valid.labels.sum())
+    assert data.with_known(clean, there_are - 1).valid.labels.sum() == 1
+    for count in (there_are, -1):
+        with pytest.raises(ValueError, match=f"labelled is {count}, and validation has {there_are} anomalies"):
+            data.with_known(clean, count)
+
+
+def test_known_anomalies_bring_their_masks_where_all_have_some():
+    clean = data.load_task("painted:brick:16", limit=40)
+    task = data.with_known(clean, 2)
+    assert clean.train.masks is not None
+    np.testing.assert_array_equal(task.train.masks.any((1, 2)), task.train.labels)
+
+
 def test_check_task_still_refuses_anomalies_that_nobody_declared(sets):
     task = make(sets, True, gamma=0.05)
     assert data.check_task(task) is task

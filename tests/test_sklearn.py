@@ -16,6 +16,7 @@ from jaxad.methods.ama import AMAConfig
 from jaxad.methods.classical.neighbours import NearestNeighboursConfig
 from jaxad.methods.classical.pca import PCAConfig, pca
 from jaxad.methods.classifier import ClassifierConfig
+from jaxad.methods.devnet import DevNetConfig
 from jaxad.metrics.image import auroc
 from jaxad.sklearn import AnomalyDetector
 from jaxad.training.loop import fit
@@ -132,6 +133,30 @@ def test_known_anomalies_reach_methods_that_learn_from_them(monkeypatch):
     np.testing.assert_array_equal(shown[options["labels"] == 1], OTHERS[:10])
 
 
+def test_batches_have_as_many_known_anomalies_as_the_method_wants(monkeypatch):
+    found = {}
+
+    def fit(detector, key, images, **options):
+        found.update(options)
+        raise InterruptedError
+
+    monkeypatch.setattr("jaxad.sklearn.fit", fit)
+    images, y = np.concatenate([ZEROS[:40], OTHERS[:10]]), np.repeat([1, -1], [40, 10])
+    wanted = {"devnet": (8, 1000), "agad": (4, 1000), "deep_sad": (None, 1000), "ama": (None, 1000)}
+    for name, (anomalies, steps) in wanted.items():
+        with pytest.raises(InterruptedError):
+            AnomalyDetector(name, batch_size=16, random_state=0).fit(images, y)
+        assert (found["anomalies_per_batch"], found["steps"]) == (anomalies, steps)
+        assert found["labels"].sum() == 10
+
+
+def test_the_deviation_network_flags_what_it_was_shown_the_like_of():
+    images, y = np.concatenate([ZEROS[:100], OTHERS[:30]]), np.repeat([1, -1], [100, 30])
+    model = AnomalyDetector(DevNetConfig(widths=(8, 16)), steps=60, random_state=0).fit(images, y)
+    both = np.concatenate([ZEROS[140:], OTHERS[30:]])
+    assert auroc(-model.score_samples(both), np.repeat([0, 1], [len(ZEROS) - 140, len(OTHERS) - 30])) > 0.8
+
+
 def test_a_classifier_is_given_classes():
     config = ClassifierConfig(widths=(4,), steps=3)
     model = AnomalyDetector(config, random_state=0).fit(IMAGES[:100], LABELS[:100])
@@ -160,6 +185,8 @@ def test_a_classifier_is_given_classes():
         ({}, np.zeros((9, 3, 8, 8), np.uint8), None, r"looks like \[N, C, H, W\]: move the channels last"),
         ({}, ZEROS, np.zeros(len(ZEROS)), "give 1 for normal images and -1"),
         ({}, ZEROS, np.ones(3), "give one label for each"),
+        ({"detector": "devnet"}, ZEROS, None, "y is None; devnet learns from labelled anomalies: give y with some -1"),
+        ({"detector": "devnet"}, ZEROS, np.ones(len(ZEROS)), "y holds no -1; devnet learns from labelled anomalies"),
         ({"detector": "classifier"}, ZEROS, None, "needs the class of every normal image"),
         ({"detector": "classifier"}, ZEROS, np.full(len(ZEROS), 10), "integers from 0 to 9"),
     ],

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxad.methods.ama import spectral_norm as spectral
+from jaxad.nn import spectral_norm as spectral
 
 
 def params_of(rng):

@@ -15,6 +15,7 @@ from jaxad.methods.common.patch_features import FeatureConfig
 from jaxad.methods.deep_svdd import DeepSVDDConfig
 from jaxad.methods.padim import PaDiMConfig
 from jaxad.runs import saving
+from jaxad.runs.one_detector import settings_of
 
 sys.path.append(str(EXPERIMENTS))
 experiment = importlib.import_module("train_detector")
@@ -114,6 +115,34 @@ def test_pixels_are_tested_where_there_are_masks(tmp_path, cache):
     assert "Pixels" in (tmp_path / "run" / "report.html").read_text()
 
 
+def test_a_few_labels_train_and_are_told(tmp_path):
+    preset = experiment.PRESETS["smoke"] | {"steps": 3, "detector": "devnet", "settings": ("widths=[4]",)}
+    experiment.run(experiment.Config(**preset, labelled=4, output=str(tmp_path / "run"), quiet=True))
+    content = results(tmp_path / "run")
+    told = {"steps": 3, "batch_size": 16, "labelled_anomalies": 4, "anomalies_per_batch": 8}
+    assert content["training"] == told
+    assert "4 labelled anomalies were used to train, and none to choose the state." in content["notes"]
+    parts = {row["part"]: row["anomalous"] for row in content["task"]["parts"]}
+    assert parts["train"] == 4
+    assert parts["valid"] > 0
+
+
+def test_the_papers_settings_are_those_of_the_paper_preset_unless_others_are_given():
+    def method(**fields):
+        return experiment.Config(**experiment.PRESETS["paper"] | fields, preset="paper").method()
+
+    assert method(detector="anogan").search_steps == 500
+    assert method(detector="deep_svdd").widths == (32, 64, 128)
+    assert method(detector="deep_sad", settings=("widths=[8]",)).widths == (8,)
+    assert method(detector="anogan", steps=7).steps == 7
+    assert experiment.Config(detector="anogan").method().search_steps == 100
+
+
+@pytest.mark.parametrize("name", [name for name in DETECTORS if getattr(DETECTORS[name].config, "paper", ())])
+def test_the_papers_settings_are_settings(name):
+    assert settings_of(name, (), paper=True) != settings_of(name, ())
+
+
 def test_all_detectors_can_be_listed(capsys):
     experiment.run(experiment.Config(list=True))
     out = capsys.readouterr().out
@@ -127,6 +156,19 @@ def test_all_detectors_can_be_listed(capsys):
         ({"detector": "magic"}, "no detector 'magic'"),
         ({"detector": "autoencoder"}, "architecture"),
         ({"detector": "unet_segmenter"}, "unet_segmenter learns from masks"),
+        (
+            {"detector": "devnet"},
+            "devnet learns from labelled anomalies, and .* has none .*: give --labelled 10",
+        ),
+        (
+            {"detector": "pca", "labelled": 3},
+            "pca cannot use labelled anomalies, .* agad, ama, deep_sad, devnet",
+        ),
+        ({"detector": "ganomaly", "labelled": 3}, "ganomaly cannot use labelled anomalies"),
+        ({"detector": "deep_sad", "labelled": -1}, "--labelled is -1; the least is 0"),
+        ({"detector": "deep_sad", "labelled": 500}, "labelled is 500, and validation has .* give 0 to"),
+        ({"detector": "deep_sad", "labelled": 2, "tiles": 2}, "--labelled is 2: .*leave out --tiles"),
+        ({"detector": "deep_sad", "steps": -5}, "--steps is -5; the least is 1"),
         ({"settings": ("neighbours",)}, "neighbours"),
         ({"steps": 0}, "--steps is 0"),
         ({"auto_side": 0}, "--auto-side is 0"),

@@ -1,7 +1,7 @@
 """Image sets and tasks: from the name of a set, or from arrays, to training, validation and test parts."""
 
 from jaxad.data.checking import Checked, check_data
-from jaxad.data.config import ClassSetsConfig, FewMasksConfig, FittedTaskConfig, TaskConfig
+from jaxad.data.config import ClassSetsConfig, FewMasksConfig, FittedTaskConfig, KnownAnomaliesConfig, TaskConfig
 from jaxad.data.decoding import decode
 from jaxad.data.image_set import ImageSet, from_arrays, take
 from jaxad.data.images import check_images, resize, to_channels, to_dtype
@@ -9,7 +9,7 @@ from jaxad.data.loading import load_task
 from jaxad.data.made_anomalies import make_anomalies
 from jaxad.data.protocols.class_sets import ClassSets, load_class_sets
 from jaxad.data.protocols.default import one_class, out_of_distribution, task_from_arrays
-from jaxad.data.protocols.few_labels import Gamma, gamma_name, labelled_one_class, with_labelled
+from jaxad.data.protocols.few_labels import Gamma, gamma_name, labelled_one_class, with_known, with_labelled
 from jaxad.data.protocols.few_masks import LabelledTask, check_labelled, few_labels, load_labelled
 from jaxad.data.protocols.given_parts import segmentation
 from jaxad.data.protocols.good_alone import good_alone
@@ -31,6 +31,7 @@ __all__ = [
     "FittedTaskConfig",
     "Gamma",
     "ImageSet",
+    "KnownAnomaliesConfig",
     "LabelledTask",
     "Request",
     "Row",
@@ -72,5 +73,6 @@ __all__ = [
     "textures",
     "to_channels",
     "to_dtype",
+    "with_known",
     "with_labelled",
 ]

@@ -10,7 +10,7 @@ from jaxad.data.fitting import Fit
 from jaxad.data.loading import load_task
 from jaxad.data.protocols import few_masks
 from jaxad.data.protocols.class_sets import ClassSets, load_class_sets
-from jaxad.data.protocols.few_labels import Gamma, labelled_one_class
+from jaxad.data.protocols.few_labels import Gamma, labelled_one_class, with_known
 from jaxad.data.protocols.few_masks import LabelledTask, Setting, load_labelled
 from jaxad.data.protocols.fitted import fit_task
 from jaxad.data.sources.registry import SOURCES, source_of
@@ -109,7 +109,23 @@ class TaskConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FittedTaskConfig(TaskConfig):
+class KnownAnomaliesConfig(TaskConfig):
+    """The same for methods that may learn from a few labelled anomalies."""
+
+    labelled: int = 0
+    """Number of known anomalies: so many of validation are labelled and train, for methods that learn from them."""
+
+    def load_task(self, seed: int) -> Task:
+        """As `TaskConfig.load_task`, with some anomalies in training; ValueError where they cannot be there."""
+        check_at_least(self, "labelled", least=0)
+        if self.labelled and self.tiles != 1:
+            raise ValueError(f"--labelled is {self.labelled}: whole images are labelled, so leave out --tiles")
+        task = super().load_task(seed)
+        return with_known(task, self.labelled, seed=seed) if self.labelled else task
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FittedTaskConfig(KnownAnomaliesConfig):
     """The same for methods whose networks take squares of certain sides alone."""
 
     image_size: int | Literal["auto"] | None = "auto"

@@ -33,6 +33,7 @@ class ClassifierConfig:
     """What is trained, and how it scores."""
 
     labels: ClassVar[str] = "classes"  # what `Batch.labels` are to it, see `jaxad.sklearn`
+    paper: ClassVar[tuple[str, ...]] = ("schedule_steps=null",)
 
     classes: int = 10
     """Classes of normal images."""
@@ -45,9 +46,12 @@ class ClassifierConfig:
     widths: tuple[int, ...] = (32, 64)
     """Channels of the convolutions, each followed by pooling."""
     steps: int = 1000
-    """Training steps that the schedule is made for."""
+    """Training steps."""
+    schedule_steps: int | None = 234_000
+    """Steps along whose cosine the learning rate falls to 0: those of ODIN's 300 epochs of 50,000 images in batches of
+    64, so that a shorter training keeps its rate; None: those of `steps`."""
     learning_rate: float = 1e-3
-    """Learning rate of Adam, falling to 0 along a cosine."""
+    """Learning rate of Adam at the start."""
 
     def check(self) -> None:
         """Raise ValueError for values out of range; `classifier` does so, too."""
@@ -56,8 +60,9 @@ class ClassifierConfig:
             raise ValueError(f"classes is {self.classes}; a classifier needs 2 at least")
         if self.score not in ("msp", "odin"):
             raise ValueError(f"score is {self.score!r}; choose one of msp, odin")
-        if self.steps < 1:
-            raise ValueError(f"steps is {self.steps}; the least is 1")
+        for name in ("steps", "schedule_steps"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; the least is 1")
         for name in ("temperature", "learning_rate"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}; give a number above 0")
@@ -99,7 +104,8 @@ def classifier(config: ClassifierConfig | None = None, **fields: Any) -> Detecto
     """
     config = dataclasses.replace(config or ClassifierConfig(), **fields)
     config.check()
-    optimiser = optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.steps))
+    scheduled = config.steps if config.schedule_steps is None else config.schedule_steps
+    optimiser = optax.adam(optax.cosine_decay_schedule(config.learning_rate, scheduled))
 
     network = make_network(convnet.Encoder(config.widths, config.classes, use_norm=True))
 

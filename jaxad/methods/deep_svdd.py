@@ -12,7 +12,7 @@ autoencoder; R^2 is the 1 - nu quantile of each batch instead of every few epoch
 
 import dataclasses
 import math
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import chex
 import jax
@@ -29,30 +29,41 @@ from jaxad.types import Array, Batch, Detector, Key, Params
 
 CALIBRATION_BATCH = 64
 LEAK = 0.01  # of LeakyReLU, as the authors have it
+DROP = 1 / 3  # of the schedule, where the learning rate falls to a tenth: epoch 50 of 150 (authors' code)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DeepSVDDConfig:
     """What is trained, and how."""
 
+    paper: ClassVar[tuple[str, ...]] = (
+        "widths=[32,64,128]",
+        "outputs=128",
+        "learning_rate=1e-4",
+        "schedule_steps=null",
+    )
+
     objective: Literal["one-class", "soft-boundary"] = "one-class"
     """Which sphere."""
     nu: float = 0.1
     """Share of the images that a soft boundary leaves outside (authors' code)."""
     widths: tuple[int, ...] = (16, 32)
-    """Channels of the convolutions, each followed by pooling."""
+    """Channels of the convolutions, each followed by pooling (authors' code for CIFAR-10: 32, 64, 128)."""
     kernel: int = 5
     """Size of their kernels (authors' code)."""
     outputs: int = 32
-    """Dimensions of the space of the sphere (authors' code)."""
+    """Dimensions of the space of the sphere (authors' code; 128 for CIFAR-10)."""
     steps: int = 1000
-    """Training steps that the schedule is made for."""
+    """Training steps (authors' code: 150 epochs)."""
+    schedule_steps: int | None = 4500
+    """Steps whose first third has the full learning rate, all others a tenth: 150 epochs of 6,000 images in batches of
+    200 (authors' code), so that a shorter training keeps its rate; None: those of `steps`."""
     learning_rate: float = 1e-3
-    """Learning rate of Adam, a tenth of it in the last third of the steps."""
+    """Learning rate of Adam (authors' code: 1e-4, for long trainings)."""
     weight_decay: float = 5e-7
     """Weight of the squared weights (authors' code)."""
-    warmup: float = 0.1
-    """Share of the steps before R grows from 0."""
+    warmup: float = 1 / 15
+    """Share of the schedule before R grows from 0 (authors' code: 10 of 150 epochs)."""
 
     def check(self) -> None:
         """Raise ValueError for values out of range; `deep_svdd` does so, too."""
@@ -60,8 +71,8 @@ class DeepSVDDConfig:
             raise ValueError(f"objective is {self.objective!r}; choose one of one-class, soft-boundary")
         CentroidConfig(nu=self.nu)
         convnet.check_widths(self.widths)
-        for name in ("outputs", "steps"):
-            if getattr(self, name) < 1:
+        for name in ("outputs", "steps", "schedule_steps"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; the least is 1")
         if self.kernel < 1 or self.kernel % 2 == 0:
             raise ValueError(f"kernel is {self.kernel}; give an odd size, from 1 upwards")
@@ -70,7 +81,7 @@ class DeepSVDDConfig:
         if not 0 <= self.weight_decay < math.inf:
             raise ValueError(f"weight_decay is {self.weight_decay}; give a number from 0 upwards")
         if not 0 <= self.warmup <= 1:
-            raise ValueError(f"warmup is {self.warmup}; give a share of the steps from 0 to 1")
+            raise ValueError(f"warmup is {self.warmup}; give a share of the schedule from 0 to 1")
 
 
 class DeepSVDDState(NamedTuple):
@@ -108,8 +119,9 @@ def deep_svdd(config: DeepSVDDConfig | None = None, **fields: Any) -> Detector:
     """
     config = dataclasses.replace(config or DeepSVDDConfig(), **fields)
     config.check()
-    sphere = centroid(CentroidConfig(nu=config.nu, warmup_steps=round(config.warmup * config.steps)))
-    schedule = optax.piecewise_constant_schedule(config.learning_rate, {math.ceil(2 / 3 * config.steps): 0.1})
+    scheduled = config.steps if config.schedule_steps is None else config.schedule_steps
+    sphere = centroid(CentroidConfig(nu=config.nu, warmup_steps=round(config.warmup * scheduled)))
+    schedule = optax.piecewise_constant_schedule(config.learning_rate, {math.ceil(DROP * scheduled): 0.1})
     optimiser = optax.chain(optax.add_decayed_weights(config.weight_decay), optax.adam(schedule))
 
     encoder = convnet.Encoder(

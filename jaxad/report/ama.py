@@ -100,7 +100,7 @@ def ama_pictures(
     from jaxad.methods.ama import ama, draw_negatives, make_inference
 
     view = jax.tree.map(jax.jit, make_inference(config))
-    train, labels = subsample(task.train.images, CALIBRATION_IMAGES), task.test.labels
+    train, labels = subsample(task.train.images[task.train.labels == 0], CALIBRATION_IMAGES), task.test.labels
     groups = {"train": train}
     for kind, name in enumerate(("normal", "anomalous")):
         groups[f"test, {name}"] = task.test.images[labels == kind][:CALIBRATION_IMAGES]

@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxad._utils.tree import member, size
 from jaxad.data import Task
+from jaxad.methods.common.labels import anomalies_per_batch, normal_images, training_labels
 from jaxad.metrics import image as metrics
 from jaxad.runs.evaluation import Evaluation, evaluate
 from jaxad.runs.progress import Progress, table
@@ -124,6 +125,11 @@ def _train(
             start, stop = (0, *evals)[selection.num_evals - 1 :][:2]
             raise ValueError(f"{name}: all trainings diverged between steps {start} and {stop}: {advice}")
 
+    labels = training_labels(name, config, task)
+    options |= {
+        "train_labels": labels,
+        "anomalies_per_batch": anomalies_per_batch(config, options["batch_size"], labels),
+    }
     selection, seconds, steps, curves = fit_selected_saved(
         detector, keys, task.train.images, task.valid.images, task.valid.labels,
         evals=evals, on_eval=on_eval, chunk=max(1, min(20, evals[0])), **options,
@@ -133,7 +139,7 @@ def _train(
         raise ValueError(f"{name}: training seed {seeds} never had scores that are finite and differ: {advice}")
     states = {
         "validation": selection.best,
-        "last": calibrate_population(detector, selection.state, task.train.images),
+        "last": calibrate_population(detector, selection.state, normal_images(task)),
     }
     return TrainedVariant(config, detector, selection, states, seconds, steps, curves)
 

@@ -82,6 +82,39 @@ def with_labelled(task: Task, dataset: ImageSet, gamma: Gamma, *, seed: int = 0)
     return check_task(task._replace(train=train, details=task.details | details), need_anomalies=False)
 
 
+def with_known(task: Task, count: int, *, seed: int = 0) -> Task:
+    """A task some of whose anomalies are known: they leave validation, and train, labelled.
+
+    It is for tasks of any kind; the test stays as it is. Anomalies are drawn uniformly from those of validation; with
+    the same seed, those of a smaller count are among those of a larger one.
+
+    Args:
+      count: of known anomalies; 0 leaves the task as it is.
+
+    Raises:
+      ValueError: a count below 0, or one that leaves validation without any.
+    """
+    places = np.flatnonzero(task.valid.labels == 1)
+    if not 0 <= count < max(len(places), 1):
+        raise ValueError(
+            f"{task.name}: labelled is {count}, and validation has {len(places)} anomalies, of which one has to stay: "
+            f"give 0 to {max(len(places) - 1, 0)}"
+        )
+    if count == 0:
+        return task
+    rng = np.random.default_rng([seed, 2])
+    chosen = rng.permutation(places)[:count]
+    valid = task.valid._replace(
+        **{name: np.delete(part, chosen, 0) for name, part in task.valid._asdict().items() if part is not None}
+    )
+    masks = None if task.train.masks is None or task.valid.masks is None else task.valid.masks[chosen]
+    known = ImageSet("known", task.valid.images[chosen], None, (), masks, task.valid.ids[chosen])
+    before = ImageSet(task.name, task.train.images, None, (), task.train.masks, task.train.ids)
+    train = mix(before, known, rng)
+    details = {"train_anomalies": count, "labelled_from": "validation"}
+    return check_task(task._replace(train=train, valid=valid, details=task.details | details))
+
+
 def labelled_one_class(
     train: ImageSet,
     test: ImageSet | None,

@@ -12,6 +12,8 @@ class AGADConfig:
     """What is trained, and how."""
 
     labels: ClassVar[str] = "anomalies"  # what `Batch.labels` are to it, see `jaxad.sklearn`
+    anomaly_share: ClassVar[float] = 1 / 8  # of a batch, 32 of 256 (the paper)
+    default_steps: ClassVar[int] = 1000  # of commands that are not told how many
 
     generator: Literal["unetpp", "unet", "naive"] = "unetpp"
     """UNet++, U-Net (section 6), or GANomaly's encoder and decoder (the paper's for MNIST)."""

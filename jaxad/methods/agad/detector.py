@@ -78,16 +78,17 @@ TINY = {"naive": SMALL, "auxiliary": dataclasses.replace(SMALL, auxiliary_norm=T
 
 @detector(
     "agad",
-    "Adversarial generative anomaly detection (Shi & Zhang, 2023), GANomaly and Skip-GANomaly.",
+    "Adversarial generative anomaly detection (Shi & Zhang, 2023).",
     config=AGADConfig,
     tiny=TINY,
 )
 def agad(config: AGADConfig | None = None, **fields: Any) -> Detector:
     """The detector of a config, of its fields (`agad(width=0.25)`), or of a config with changed fields.
 
-    `agad(LINEAGE["ganomaly"])` and `agad(LINEAGE["skip_ganomaly"])` are its forerunners. Images have any channels; see
-    `nn.unet` and `methods.agad.dcgan` for their sizes. `step` uses labels where the batch has them: images labelled
-    anomalous (1) are learnt to fail on; without labels all are normal. `calibrate` changes nothing.
+    Its forerunners are `agad(LINEAGE["ganomaly"])` and `agad(LINEAGE["skip_ganomaly"])`, also detectors of their own.
+    Images have any channels; see `nn.unet` and `methods.agad.dcgan` for their sizes. `step` uses labels where the
+    batch has them: images labelled anomalous (1) are learnt to fail on; without labels all are normal. `calibrate`
+    changes nothing.
     """
     config = dataclasses.replace(config or AGADConfig(), **fields)
     config.check()

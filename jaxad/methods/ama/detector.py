@@ -14,11 +14,11 @@ from jax.scipy.stats import norm as gaussian
 
 from jaxad.data.batches import map_batches
 from jaxad.methods.ama import latents, losses
-from jaxad.methods.ama import spectral_norm as spectral
 from jaxad.methods.ama.config import AMAConfig
 from jaxad.methods.ama.inference import AMAState, effective, frozen, make_inference, networks_of, pair
 from jaxad.methods.ama.networks import Networks, make_networks
 from jaxad.methods.registry import detector
+from jaxad.nn import spectral_norm as spectral
 from jaxad.types import Array, Batch, Detector, Key, Params
 
 CALIBRATION_BATCH = 64

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import optax
 
 from jaxad.methods.ama import losses
-from jaxad.methods.ama import spectral_norm as spectral
 from jaxad.methods.ama.config import AMAConfig
 from jaxad.methods.ama.networks import Networks, image_shape_of, make_networks
+from jaxad.nn import spectral_norm as spectral
 from jaxad.types import Array, Params
 
 

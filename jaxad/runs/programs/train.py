@@ -4,34 +4,31 @@
     jaxad train --detector deep_svdd --settings steps=500 objective=soft-boundary
     jaxad train --detector classifier --settings score=odin --dataset mnist --ood fashion_mnist
     jaxad train --detector memory_bank --dataset mvtec:DATA/bottle
+    jaxad train --detector deep_sad --labelled 10                   # ten known anomalies of validation train, too
     jaxad train --list
 
-No labelled anomaly is used but to test: the state is the last one, the threshold is set on held-out normal images.
+No labelled anomaly is used but to test, and to train where --labelled says so: the state is the last one, the threshold
+is set on held-out normal images.
 """
 
 import dataclasses
-import math
 from typing import Annotated, Any, ClassVar, Literal
-
-import jax
 
 from jaxad import data, report
 from jaxad._utils.tree import member
 from jaxad._utils.validate import check_at_least
-from jaxad.methods import DETECTORS, config_of
-from jaxad.methods.common.labels import training_labels, with_classes
+from jaxad.methods import DETECTORS
+from jaxad.methods.common.labels import normal_images, training_labels, with_classes
 from jaxad.runs import cli
 from jaxad.runs.evaluation import evaluate, pictures
-from jaxad.runs.folder import Run
-from jaxad.runs.progress import Progress, table
+from jaxad.runs.one_detector import fit_detector, settings_of
+from jaxad.runs.progress import table
 from jaxad.runs.runner import finish, keep, made_by, named_keys, say_end, session, task_results
 from jaxad.training.calibration import calibrate
-from jaxad.training.resumable import Trained, fit_saved
-from jaxad.types import Detector
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(cli.TrainingConfig, data.TaskConfig):
+class Config(cli.TrainingConfig, data.KnownAnomaliesConfig):
     """Train one detector and test it once."""
 
     auto_side: int | None = None
@@ -47,7 +44,7 @@ class Config(cli.TrainingConfig, data.TaskConfig):
     preset: Literal["default", "smoke", "paper"] = "default"
     """Settings where flags give none: default (minutes on a laptop), smoke (seconds), paper (for a GPU)."""
     steps: int | None = None
-    """Training steps; by default those of the method's settings, or one pass over the images where it has none."""
+    """Training steps; by default those of the method, or one pass over the images where it has none."""
     checkpoints: int = 5
     """Number of times that the training is saved on its way."""
     overruled_by: ClassVar = {"steps=": "steps", "features.backbone=": "features"}
@@ -67,7 +64,7 @@ class Config(cli.TrainingConfig, data.TaskConfig):
         flags = [
             f"{path}={value}" for name, (path, value) in asked.items() if name in known and value not in (None, "auto")
         ]
-        return config_of(self.detector, (*flags, *self.settings))
+        return settings_of(self.detector, self.settings, flags, paper=self.preset == "paper")
 
     def load(self) -> data.Task:
         """The task; networks of photographs want more pixels than networks that are trained here."""
@@ -96,12 +93,16 @@ def run(config: Config) -> None:
             return
         keys = named_keys(config.seed, "train", "test")
         detector = DETECTORS[config.detector].build(method)
-        trained, facts = train(config, method, detector, task, folder, keys["train"])
-        state = calibrate(detector, member(trained.state, 0), task.train.images)
+        trained, facts = fit_detector(
+            config.detector, method, detector, task, folder, keys["train"], batch_size=config.batch_size,
+            checkpoints=config.checkpoints, steps=config.steps, quiet=config.quiet,
+        )  # fmt: skip
+        state = calibrate(detector, member(trained.state, 0), normal_images(task))
+        known = facts.get("labelled_anomalies", 0)
         evaluation = evaluate(detector, state, task, key=keys["test"], target_fpr=config.target_fpr, seed=config.seed)
         results = task_results(
             task, evaluation, seed=config.seed, method=config.detector, training=facts, chosen_by="last",
-            notes=["No labelled anomaly was used but to test."],
+            notes=[f"{known or 'No'} labelled anomalies were used to train, and none to choose the state."],
         )  # fmt: skip
         keep(folder, task, method, state, evaluation, chosen_by="last")
 
@@ -113,24 +114,6 @@ def run(config: Config) -> None:
             )  # fmt: skip
 
         say_end(config, folder, finish(folder, results, page))
-
-
-def train(
-    config: Config, method: Any, detector: Detector, task: data.Task, folder: Run, key: jax.Array
-) -> tuple[Trained, dict[str, Any]]:
-    """The trained state, as a population of one, and the facts of its training; saved at every checkpoint."""
-    images = task.train.images
-    batch_size = min(config.batch_size, len(images))
-    steps = getattr(method, "steps", config.steps or math.ceil(len(images) / batch_size))  # config.steps is in them
-    with Progress(steps, label="train", quiet=config.quiet) as progress:
-        trained = fit_saved(
-            detector, key[None], images, labels=training_labels(config.detector, method, task),
-            path=folder.path / "checkpoint" / "state.safetensors", names=[config.detector], steps=steps,
-            checkpoints=config.checkpoints, batch_size=batch_size, vmapped=False, chunk=min(50, steps),
-            on_chunk=lambda done, _: progress.update(done, note=config.detector),
-        )  # fmt: skip
-        progress.update(steps)
-    return trained, {"steps": steps, "batch_size": batch_size, "seconds": trained.seconds}
 
 
 def main() -> None:

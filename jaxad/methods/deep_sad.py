@@ -1,0 +1,168 @@
+"""Deep SAD (Ruff et al., ICLR 2020): Deep SVDD that is told of some anomalies, and keeps them from its centre.
+
+    min    mean over images of   |f(x) - c|^2                        unlabelled, taken as normal
+                                 eta / (|f(x) - c|^2 + epsilon)      labelled anomalous                 (section 3.2)
+    s(x) = |f(x) - c|^2
+
+Without any label it is one-class Deep SVDD, whose network it has: no biases, unbounded activations, a centre that is
+never trained. Images that the paper has labelled as normal count eta times as much there; here they are unlabelled,
+which is the same at its eta of 1.
+
+Departures: those of `jaxad.methods.deep_svdd` (a centre from the first batch, no pretrained autoencoder); statistics of
+batch normalisation for scoring are those of normal images alone.
+"""
+
+import dataclasses
+import math
+from typing import Any, ClassVar, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxad.methods.registry import detector
+from jaxad.nn import convnet
+from jaxad.nn.network import make_network
+from jaxad.nn.normalization import recalibrated
+from jaxad.nn.objectives.centroid import CentroidConfig, centroid
+from jaxad.types import Array, Batch, Detector, Key, Params
+
+CALIBRATION_BATCH = 64
+LEAK = 0.01  # of LeakyReLU, as the authors have it
+DROP = 1 / 3  # of the schedule, where the learning rate falls to a tenth: epoch 50 of 150 (authors' code)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DeepSADConfig:
+    """What is trained, and how."""
+
+    labels: ClassVar[str] = "anomalies"  # what `Batch.labels` are to it, see `jaxad.sklearn`
+    paper: ClassVar[tuple[str, ...]] = (
+        "widths=[32,64,128]",
+        "outputs=128",
+        "learning_rate=1e-4",
+        "schedule_steps=null",
+    )
+
+    eta: float = 1.0
+    """Weight of labelled anomalies (the paper)."""
+    epsilon: float = 1e-6
+    """Added to their squared distances (authors' code)."""
+    widths: tuple[int, ...] = (16, 32)
+    """Channels of the convolutions, each followed by pooling (the paper's CIFAR-10: 32, 64, 128)."""
+    kernel: int = 5
+    """Size of their kernels (authors' code)."""
+    outputs: int = 32
+    """Dimensions of the space of the centre (authors' code; 128 for CIFAR-10)."""
+    steps: int = 1000
+    """Training steps (authors' code: 150 epochs)."""
+    schedule_steps: int | None = 7050
+    """Steps whose first third has the full learning rate, all others a tenth: 150 epochs of 6,000 images in batches of
+    128 (authors' code), so that a shorter training keeps its rate; None: those of `steps`."""
+    learning_rate: float = 1e-3
+    """Learning rate of Adam (authors' code: 1e-4, for long trainings)."""
+    weight_decay: float = 5e-7
+    """Weight of the squared weights (authors' code)."""
+
+    def check(self) -> None:
+        """Raise ValueError for values out of range; `deep_sad` does so, too."""
+        convnet.check_widths(self.widths)
+        for name in ("outputs", "steps", "schedule_steps"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; the least is 1")
+        if self.kernel < 1 or self.kernel % 2 == 0:
+            raise ValueError(f"kernel is {self.kernel}; give an odd size, from 1 upwards")
+        for name in ("epsilon", "learning_rate"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)}; give a number above 0")
+        for name in ("eta", "weight_decay"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)}; give a number from 0 upwards")
+
+
+class DeepSADState(NamedTuple):
+    """All that training and scoring need."""
+
+    variables: Params  # {"params", "batch_stats"} of the network; the latter serve scoring alone
+    centre: Array  # [outputs]
+    opt_state: optax.OptState
+
+
+class DeepSADInfo(NamedTuple):
+    """One training step: scalars."""
+
+    loss: Array
+    distance: Array  # mean |f(x) - c|^2 of images that are not labelled anomalous
+    anomalous_distance: Array  # of those that are; 0 where there are none
+    spread: Array  # mean standard deviation of the outputs over the batch: 0 in a network that has collapsed
+
+
+TINY = DeepSADConfig(widths=(8,), kernel=3, outputs=8)
+
+
+@detector(
+    "deep_sad",
+    "Deep SAD, Deep SVDD with a few labelled anomalies (Ruff et al., ICLR 2020).",
+    config=DeepSADConfig,
+    tiny=TINY,
+)
+def deep_sad(config: DeepSADConfig | None = None, **fields: Any) -> Detector:
+    """The detector of a config, of its fields (`deep_sad(eta=2.0)`), or of a config with changed fields.
+
+    `step` uses labels where the batch has them: images labelled anomalous (1) are kept from the centre, all others
+    drawn to it. `calibrate` fits statistics of batch normalisation to normal images [n, H, W, C].
+    """
+    config = dataclasses.replace(config or DeepSADConfig(), **fields)
+    config.check()
+    scheduled = config.steps if config.schedule_steps is None else config.schedule_steps
+    schedule = optax.piecewise_constant_schedule(config.learning_rate, {math.ceil(DROP * scheduled): 0.1})
+    optimiser = optax.chain(optax.add_decayed_weights(config.weight_decay), optax.adam(schedule))
+    encoder = convnet.Encoder(
+        config.widths, config.outputs, kernel=config.kernel, use_bias=False, use_norm=True, leak=LEAK, pool="max"
+    )
+    network = make_network(encoder)
+
+    def init(key: Key, images: Array) -> DeepSADState:
+        chex.assert_rank(images, 4)
+        network_key, centre_key = jax.random.split(key)
+        variables = network.init(network_key, images)
+        encoded, _ = network.apply(variables, images, train=True)
+        centre = centroid(CentroidConfig()).init(centre_key, encoded.output).centre
+        return calibrate(DeepSADState(variables, centre, optimiser.init(variables["params"])), images)
+
+    def step(key: Key, state: DeepSADState, batch: Batch) -> tuple[DeepSADState, DeepSADInfo]:
+        chex.assert_rank(batch.images, 4)
+        size = batch.images.shape[0]
+        anomalous = jnp.zeros(size, bool) if batch.labels is None else batch.labels > 0
+
+        def loss_of(params: Params) -> tuple[Array, tuple[Array, Array, Array]]:
+            encoded, _ = network.apply({**state.variables, "params": params}, batch.images, train=True)
+            distances = jnp.sum(jnp.square(encoded.output - state.centre[None]), 1)
+            loss = sad_loss(distances, anomalous, eta=config.eta, epsilon=config.epsilon)
+            means = (
+                jnp.sum(distances, where=members) / jnp.maximum(jnp.sum(members), 1)
+                for members in (~anomalous, anomalous)
+            )
+            return loss, (*means, jnp.mean(jnp.std(encoded.output, 0)))
+
+        params = state.variables["params"]
+        (loss, terms), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
+        updates, opt_state = optimiser.update(gradients, state.opt_state, params)
+        variables = {**state.variables, "params": optax.apply_updates(params, updates)}
+        return state._replace(variables=variables, opt_state=opt_state), DeepSADInfo(loss, *terms)
+
+    def calibrate(state: DeepSADState, images: Array) -> DeepSADState:
+        chex.assert_rank(images, 4)
+        return state._replace(variables=recalibrated(network, state.variables, images, CALIBRATION_BATCH))
+
+    def score(state: DeepSADState, images: Array) -> Array:
+        return jnp.sum(jnp.square(network.apply(state.variables, images).output - state.centre[None]), 1)
+
+    return Detector(init, step, calibrate, score, transient=("opt_state",))
+
+
+def sad_loss(distances: Array, anomalous: Array, *, eta: float, epsilon: float) -> Array:
+    """The objective without weight decay, of squared distances [B] and which of the images [B] are labelled."""
+    chex.assert_rank([distances, anomalous], 1)
+    return jnp.mean(jnp.where(anomalous, eta / (distances + epsilon), distances))
