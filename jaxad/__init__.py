@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from jaxad.nn.architecture import Layer as Layer
     from jaxad.runs.evaluation import Evaluation as Evaluation
     from jaxad.runs.evaluation import evaluate as evaluate
+    from jaxad.runs.export import export as export
     from jaxad.runs.predictor import Predictions as Predictions
     from jaxad.runs.predictor import Predictor as Predictor
     from jaxad.runs.predictor import load as load
@@ -67,6 +68,7 @@ _HOMES = {
     "calibrate": "training.calibration",
     "detectors": "methods.registry",
     "evaluate": "runs.evaluation",
+    "export": "runs.export",
     "fit": "training.loop",
     "fit_population": "training.loop",
     "load": "runs.predictor",
@@ -98,6 +100,7 @@ __all__ = [
     "calibrate",
     "detectors",
     "evaluate",
+    "export",
     "fit",
     "fit_population",
     "load",

@@ -11,7 +11,7 @@ import pytest
 from jaxad._utils import compile as backend
 from jaxad._utils.version import VERSION
 from jaxad.runs import cli, command
-from jaxad.runs.programs import detect, doctor, search, train
+from jaxad.runs.programs import detect, doctor, export, search, train
 
 ROOT = Path(__file__).parents[1]
 
@@ -66,7 +66,7 @@ def test_what_is_not_there_names_its_extra(monkeypatch, capsys):
     assert "pip install --upgrade 'jaxad[absent]'" in said
 
 
-@pytest.mark.parametrize("program", [search, train, detect, doctor])
+@pytest.mark.parametrize("program", [search, train, detect, export, doctor])
 def test_a_command_is_the_program_with_its_flags(program, monkeypatch):
     """The same function, settings and presets that the script of a checkout calls."""
     told = {}

@@ -14,8 +14,8 @@ from scripts import run_example
 import jaxad
 
 FUNCTIONS = (
-    *("calibrate", "detectors", "evaluate", "fit", "fit_population", "load", "load_task", "map_images", "save"),
-    *("score_images", "search"),
+    *("calibrate", "detectors", "evaluate", "export", "fit", "fit_population", "load", "load_task", "map_images"),
+    *("save", "score_images", "search"),
 )
 MODULES = [module.name for module in pkgutil.walk_packages(jaxad.__path__, "jaxad.")]
 

@@ -1,10 +1,12 @@
 """How programs are compiled on the machine at hand: options for the many small kernels of a search, and the cache."""
 
 import contextlib
+import contextvars
 import functools
 import os
 import time
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -48,17 +50,33 @@ def gradient_pixels() -> int | None:
     return 16384 if jax.default_backend() == "cpu" else None
 
 
+_plain = contextvars.ContextVar("plain forms", default=False)
+
+
+@contextlib.contextmanager
+def plain_forms() -> Iterator[None]:
+    """Convolutions that are traced within stay convolutions: what else runs them has fast ones of its own.
+
+    A function that JAX has traced before stays as it was: trace new ones.
+    """
+    token = _plain.set(True)
+    try:
+        yield
+    finally:
+        _plain.reset(token)
+
+
 def fourier_gain() -> float | None:
     """How many times fewer multiplications make a convolution by Fourier transforms the faster one; None: never do.
 
     Measured by benchmarks/convolutions.py on CPU. Libraries of other backends choose their algorithm themselves.
     """
-    return 4.0 if jax.default_backend() == "cpu" else None
+    return 4.0 if jax.default_backend() == "cpu" and not _plain.get() else None
 
 
 def depthwise_by_shifts() -> bool:
     """Whether a depthwise convolution is faster as a sum of shifted images: `benchmarks/depthwise.py`."""
-    return jax.default_backend() == "cpu"
+    return jax.default_backend() == "cpu" and not _plain.get()
 
 
 def enable_compilation_cache(folder: str | Path | None = None) -> Path | None:

@@ -15,7 +15,8 @@ IMAGE_SUFFIXES = frozenset(
         *(".pbm", ".pgm", ".ppm", ".pnm", ".tif", ".tiff", ".npy", ".dcm", ".dicom"),
     }
 )
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, the weights of pillow's "L" and of OpenCV
+GREY_WEIGHTS, GREY_SUM = (299, 587, 114), 1000  # ITU-R BT.601, the weights of pillow's "L" and of OpenCV
+LUMA = np.array(GREY_WEIGHTS, np.float32) / np.float32(GREY_SUM)
 LARGE = 2**30  # bytes of resized images from which on it is asked whether they fit into memory
 
 
@@ -155,10 +156,12 @@ def to_channels(images: np.ndarray, channels: int) -> np.ndarray:
     if (have, channels) == (1, 3):
         return np.repeat(images, 3, axis=3)
     if (have, channels) == (3, 1):
-        grey = (images.astype(np.float32) @ LUMA)[..., None]
         if images.dtype == np.uint8:
-            return np.rint(grey).astype(np.uint8)
-        return np.clip(grey, 0, 1)
+            # In whole numbers: one pixel of a thousand lies half-way between two levels, where sums of floats would
+            # round it one way or the other, by processor.
+            grey = sum(images[..., c : c + 1] * np.int32(weight) for c, weight in enumerate(GREY_WEIGHTS))
+            return ((grey + GREY_SUM // 2) // GREY_SUM).astype(np.uint8)
+        return np.clip((images.astype(np.float32) @ LUMA)[..., None], 0, 1)
     raise ValueError(
         f"cannot turn {have} channels into {channels}: only grey (1) <-> RGB (3) is defined, convert first"
     )

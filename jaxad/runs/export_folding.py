@@ -1,0 +1,66 @@
+"""A traced function made simpler: what depends on its constants alone is computed now, and calls are spelled out.
+
+Weights are constants of an exported detector, so filters of a resizing, norms of a memory bank or the inverse of a
+variance need not be computed for every photograph, nor need a converter know their operations. A triangular system of
+a constant matrix becomes a product with its inverse, which converters spell out element by element.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.extend.core import ClosedJaxpr, Literal
+
+from jaxad.types import Array
+
+CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "custom_jvp_call": "call_jaxpr",
+         "custom_vjp_call": "call_jaxpr", "custom_vjp_call_jaxpr": "fun_jaxpr"}  # fmt: skip
+"""Primitive -> the parameter that is the function it calls, forwards."""
+LARGE = 2**24  # numbers: what is larger when it is computed than what it is computed of would make large files
+
+
+def folded(function: Callable[..., Sequence[Array]], *shapes: jax.ShapeDtypeStruct) -> Callable[..., Sequence[Array]]:
+    """The same function of arrays of these shapes."""
+    traced = jax.make_jaxpr(function)(*shapes)
+    simpler = jax.make_jaxpr(lambda *arrays: _evaluate(traced.jaxpr, traced.consts, arrays))(*shapes)
+    return jax.extend.core.jaxpr_as_fun(simpler)
+
+
+def _evaluate(jaxpr: Any, constants: Sequence[Any], arguments: Sequence[Any]) -> list[Any]:
+    values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*constants, *arguments), strict=True))
+
+    def read(variable: Any) -> Any:
+        return variable.val if isinstance(variable, Literal) else values[variable]
+
+    for equation in jaxpr.eqns:
+        inputs = [read(variable) for variable in equation.invars]
+        values.update(zip(equation.outvars, _apply(equation, inputs), strict=True))
+    return [read(variable) for variable in jaxpr.outvars]
+
+
+def _apply(equation: Any, inputs: list[Any]) -> Sequence[Any]:
+    name = equation.primitive.name
+    if name in CALLS and CALLS[name] in equation.params:
+        called = equation.params[CALLS[name]]
+        jaxpr, constants = (called.jaxpr, called.consts) if isinstance(called, ClosedJaxpr) else (called, ())
+        return _evaluate(jaxpr, constants, inputs)
+    known = not any(isinstance(value, jax.core.Tracer) for value in inputs)
+    if known and sum(variable.aval.size for variable in equation.outvars) <= LARGE:
+        with jax.ensure_compile_time_eval():
+            found = equation.primitive.bind(*inputs, **equation.params)
+    elif name == "triangular_solve" and not isinstance(inputs[0], jax.core.Tracer):
+        found = _product(*inputs, **equation.params)
+    else:
+        found = equation.primitive.bind(*inputs, **equation.params)
+    return found if equation.primitive.multiple_results else [found]
+
+
+def _product(matrix: Array, right: Array, *, left_side: bool, **options: bool) -> Array:
+    """The solution of a triangular system [..., n, n], [..., n, m] by the inverse of its matrix."""
+    with jax.ensure_compile_time_eval():
+        identity = jnp.broadcast_to(jnp.eye(matrix.shape[-1], dtype=matrix.dtype), matrix.shape)
+        inverse = lax.linalg.triangular_solve(matrix, identity, left_side=left_side, **options)
+    product = (inverse, right) if left_side else (right, inverse)
+    return jnp.matmul(*product, precision=lax.Precision.HIGHEST)

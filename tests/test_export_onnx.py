@@ -1,0 +1,52 @@
+"""ONNX files, run by onnxruntime, say what the detector says."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from exporting import FEATURES, HELD_OUT, PAPER, agrees, child, fitted
+from PIL import Image
+
+from jaxad.methods import DETECTORS
+from jaxad.training.scoring import score_images
+
+pytest.importorskip("jax2onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+
+QUICK = {"pca", "one_class_svm"}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param(next(iter(entry.tiny.values())), id=name, marks=[] if name in QUICK else [pytest.mark.slow])
+        for name, entry in DETECTORS.items()
+        if not name.startswith("outside")
+    ],
+)
+def test_onnx_agrees(config, tmp_path):
+    made = agrees(fitted(config), tmp_path, "onnx")
+    assert made.batch == "any number, one after another"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(40))
+def test_children_of_a_search_agree(seed, tmp_path):
+    agrees(fitted(child(PAPER if seed < 30 else FEATURES, seed)), tmp_path, "onnx")
+
+
+def test_the_small_program_scores_photographs(tmp_path):
+    loaded = fitted(DETECTORS["pca"].tiny["tiny"])
+    made = agrees(loaded, tmp_path / "out", "onnx")
+    about = onnxruntime.InferenceSession(made.path).get_modelmeta().custom_metadata_map
+    assert about["detector"] == "pca"
+    files = []
+    for number, image in enumerate(HELD_OUT):
+        files.append(tmp_path / f"{number}.png")
+        Image.fromarray(image[..., 0]).save(files[-1])
+    program = made.path.with_name("predict_onnx.py")
+    assert "jaxad" not in program.read_text()
+    said = subprocess.run([sys.executable, program, *files], capture_output=True, text=True, check=True)
+    scores = [float(line.split(" ")[1]) for line in said.stdout.splitlines()]
+    np.testing.assert_allclose(scores, score_images(loaded.detector, loaded.state, HELD_OUT), rtol=1e-4)
