@@ -5,15 +5,19 @@ import importlib
 import json
 import sys
 
+import jax
 import numpy as np
 import pytest
-from scripts import EXPERIMENTS, kill_once, one_line, run, same_weights, start
+from scripts import EXPERIMENTS, call, kill_once, one_line, run, same_weights, start
 
+import jaxad
 from jaxad import data
 from jaxad.methods import DETECTORS, config_of
+from jaxad.methods.autoencoder import AutoencoderConfig, autoencoder
 from jaxad.methods.common.patch_features import FeatureConfig
 from jaxad.methods.deep_svdd import DeepSVDDConfig
 from jaxad.methods.padim import PaDiMConfig
+from jaxad.nn.architecture import Architecture, Layer
 from jaxad.runs import saving
 from jaxad.runs.one_detector import settings_of
 
@@ -223,3 +227,30 @@ def test_settings_within_others_have_dots():
 def test_a_setting_that_is_not_there_is_named(setting, message):
     with pytest.raises(ValueError, match=message):
         config_of("padim", [setting])
+
+
+def test_what_a_search_has_found_is_trained_anew(tmp_path):
+    """The architecture and settings of another folder, on other images; settings that are given here go before."""
+    layer = Layer(channels=4, kernel=3, pool="max", pool_kernel=3, norm="batch", activation="relu")
+    architecture = Architecture(hypothesis="reconstruction", distance="l1", layers=(layer,))
+    config = AutoencoderConfig(architecture=architecture, steps=3)
+    images = np.random.default_rng(0).integers(0, 256, (20, 9, 9, 3), np.uint8)
+    state = autoencoder(config).init(jax.random.key(0), images / np.float32(255))
+    jaxad.save(tmp_path / "found" / "best_child", config, state, image_shape=(9, 9, 3))
+    flags = ("--architecture", tmp_path / "found", "--dataset", "digits", "--limit", "100", "--batch-size", "16")
+    status, _, err = call(experiment.run, *flags, "--settings", "steps=4", "--output", tmp_path / "anew")
+    assert status == 0, err
+    loaded = jaxad.load(tmp_path / "anew")
+    assert loaded.config == dataclasses.replace(config, steps=4)
+    assert (loaded.image_shape, results(tmp_path / "anew")["method"]) == ((8, 8, 1), "autoencoder")
+
+
+def test_what_has_no_architecture_is_refused(finished, tmp_path):
+    for flags, message in {
+        ("--architecture", finished): "holds a deep_svdd, which has no architecture",
+        ("--architecture", tmp_path / "nothing"): "holds no detector",
+        ("--architecture", finished, "--detector", "pca"): "--detector is pca, and --architecture",
+    }.items():
+        status, _, err = call(experiment.run, *flags, "--output", tmp_path / "out")
+        assert one_line(status, err, message)
+        assert not (tmp_path / "out").exists()

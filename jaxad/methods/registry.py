@@ -117,10 +117,11 @@ def entry_of(config: Any) -> DetectorEntry:
     return entry
 
 
-def config_of(name: str, settings: Sequence[str] = ()) -> Any:
+def config_of(name: str, settings: Sequence[str] = (), base: Any = None) -> Any:
     """The config of a method, its defaults changed by settings as text, such as "width=0.25" or "widths=[16,32]".
 
-    Values are JSON; what is not is taken as a string. Settings within others have dots: "features.use=deep".
+    Values are JSON; what is not is taken as a string. Settings within others have dots: "features.use=deep". With a
+    config as `base`, what is not given is as there.
 
     Raises:
       ValueError: an unknown method or setting, a value of the wrong type or out of range, a setting without a default.
@@ -128,7 +129,7 @@ def config_of(name: str, settings: Sequence[str] = ()) -> Any:
     config_class = DETECTORS.named(name).config
     hints = typing.get_type_hints(config_class)
     fields = {field.name: field for field in dataclasses.fields(config_class)}
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = {} if base is None else {name: getattr(base, name) for name in fields}
     given: dict[str, str] = {}
     for setting in settings:
         path, sign, text = setting.partition("=")

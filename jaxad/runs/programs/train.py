@@ -5,6 +5,7 @@
     jaxad train --detector classifier --settings score=odin --dataset mnist --ood fashion_mnist
     jaxad train --detector memory_bank --dataset mvtec:DATA/bottle
     jaxad train --detector deep_sad --labelled 10                   # ten known anomalies of validation train, too
+    jaxad train --architecture runs/autoad-20260101-120000 --dataset folder:other_photos   # what a search has found
     jaxad train --list
 
 No labelled anomaly is used but to test, and to train where --labelled says so: the state is the last one, the threshold
@@ -12,6 +13,8 @@ is set on held-out normal images.
 """
 
 import dataclasses
+import functools
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from jaxad import data, report
@@ -19,7 +22,7 @@ from jaxad._utils.tree import member
 from jaxad._utils.validate import check_at_least
 from jaxad.methods import DETECTORS
 from jaxad.methods.common.labels import normal_images, training_labels, with_classes
-from jaxad.runs import cli
+from jaxad.runs import cli, saving
 from jaxad.runs.evaluation import evaluate, pictures
 from jaxad.runs.one_detector import fit_detector, settings_of
 from jaxad.runs.progress import table
@@ -35,6 +38,8 @@ class Config(cli.TrainingConfig, data.KnownAnomaliesConfig):
     """Side of the squares that auto makes of larger images; by default 224 for detectors that use features, else 64."""
     detector: Annotated[str, DETECTORS] = "nearest_neighbours"
     """Name of the method; see --list."""
+    architecture: str | None = None
+    """Folder of a run, or of a saved autoencoder, whose architecture and settings to train anew, here or on others."""
     settings: tuple[str, ...] = ()
     """Settings of the method as NAME=VALUE, such as steps=500 learning_rate=1e-3 features.use=deep."""
     features: Literal["auto", "random", "efficientnet_lite0"] = "auto"
@@ -54,22 +59,48 @@ class Config(cli.TrainingConfig, data.KnownAnomaliesConfig):
         """Raise ValueError for values out of range."""
         super().check()
         check_at_least(self, "steps", "checkpoints", "auto_side")
+        if self.architecture is not None and self.detector not in (FOUND, type(self).detector):
+            raise ValueError(f"--detector is {self.detector}, and --architecture is of an {FOUND}: give one of them")
         if hasattr(self.method(), "steps"):
             check_at_least(self.method(), "steps")
 
+    @property
+    def name(self) -> str:
+        """Of the method that is trained."""
+        return self.detector if self.architecture is None else FOUND
+
     def method(self) -> Any:
         """The method's own config, with the steps that are asked for here."""
-        known = {field.name for field in dataclasses.fields(DETECTORS.named(self.detector).config)}
+        base = None if self.architecture is None else found_architecture(self.architecture)
+        known = {field.name for field in dataclasses.fields(DETECTORS.named(self.name).config)}
         asked = {"steps": ("steps", self.steps), "features": ("features.backbone", self.features)}
         flags = [
             f"{path}={value}" for name, (path, value) in asked.items() if name in known and value not in (None, "auto")
         ]
-        return settings_of(self.detector, self.settings, flags, paper=self.preset == "paper")
+        return settings_of(self.name, self.settings, flags, paper=self.preset == "paper", base=base)
 
     def load(self) -> data.Task:
         """The task; networks of photographs want more pixels than networks that are trained here."""
         side = self.auto_side or (224 if getattr(self.method(), "features", None) else 64)
         return dataclasses.replace(self, auto_side=side).load_task(self.seed)
+
+
+FOUND = "autoencoder"  # the method that architectures are of
+
+
+@functools.lru_cache(maxsize=1)  # a config is asked for its method more than once
+def found_architecture(folder: str) -> Any:
+    """The config of the autoencoder that a run has found or trained, or of one that was saved: the best of its search.
+
+    Raises:
+      ValueError: a folder without a detector, or with one of another method.
+    """
+    places = [Path(folder) / name for name in ("best_child", "best")]
+    place = next((place for place in places if (place / "detector.json").exists()), Path(folder))
+    loaded = saving.load(place, trainable=False)
+    if loaded.name != FOUND:
+        raise ValueError(f"{place} holds a {loaded.name}, which has no architecture: give the run of a search")
+    return loaded.config
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -87,21 +118,21 @@ def run(config: Config) -> None:
         return
     config.check()
     method = with_classes(config.method(), task := config.load(), config.settings)
-    training_labels(config.detector, method, task)  # what does not fit is known before anything is written
+    training_labels(config.name, method, task)  # what does not fit is known before anything is written
     with session(config, "detector", data.table(task), data=task, may_differ=MAY_DIFFER) as folder:
         if folder is None:
             return
         keys = named_keys(config.seed, "train", "test")
-        detector = DETECTORS[config.detector].build(method)
+        detector = DETECTORS[config.name].build(method)
         trained, facts = fit_detector(
-            config.detector, method, detector, task, folder, keys["train"], batch_size=config.batch_size,
+            config.name, method, detector, task, folder, keys["train"], batch_size=config.batch_size,
             checkpoints=config.checkpoints, steps=config.steps, quiet=config.quiet,
         )  # fmt: skip
         state = calibrate(detector, member(trained.state, 0), normal_images(task))
         known = facts.get("labelled_anomalies", 0)
         evaluation = evaluate(detector, state, task, key=keys["test"], target_fpr=config.target_fpr, seed=config.seed)
         results = task_results(
-            task, evaluation, seed=config.seed, method=config.detector, training=facts, chosen_by="last",
+            task, evaluation, seed=config.seed, method=config.name, training=facts, chosen_by="last",
             notes=[f"{known or 'No'} labelled anomalies were used to train, and none to choose the state."],
         )  # fmt: skip
         keep(folder, task, method, state, evaluation, chosen_by="last")
@@ -110,7 +141,7 @@ def run(config: Config) -> None:
             shown = pictures(detector, state, task, evaluation)
             curves = report.training_sections(trained.steps, member(trained.curves, 0))
             return report.render_training(
-                method=config.detector, results=results, pictures=shown, sections=curves, **made_by(config)
+                method=config.name, results=results, pictures=shown, sections=curves, **made_by(config)
             )  # fmt: skip
 
         say_end(config, folder, finish(folder, results, page))
