@@ -50,7 +50,7 @@ MODES: dict[str, dict[str, Any]] = {
     "search": {"space": "medium", "steps": 10, "num_seeds": 15, "children": 40},
 }
 
-MAY_DIFFER = cli.MAY_DIFFER | {"jobs"}
+MAY_DIFFER = cli.MAY_DIFFER | {"jobs", "scheduler"}
 
 
 def run(config: Config) -> None:

@@ -10,11 +10,15 @@ results.json into the folder that --output names, last.
 
 Every cell is a run folder under --output, kept as it is computed: start the same command again after a kill, or after
 fetching a missing set, and only what is missing runs. tables.md, tables.html and tables.json are written after every
-cell. A cell whose images are not there, or are others than when it ran, leaves a row that says why.
+cell. A cell whose images are not there, or are others than when it ran, leaves a row that says why. Several clients
+with the same --output share the work; --scheduler has a Dask cluster do it, of one file system.
 """
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
+from threading import Lock
 from typing import Literal
 
 from jaxad._utils.validate import check_at_least
@@ -22,6 +26,8 @@ from jaxad.report.paper_tables import HEADS
 from jaxad.report.table_files import read_table
 from jaxad.report.table_spec import Cell, TableSpec, cells_of, selected
 from jaxad.runs import cli, table_runs
+from jaxad.runs.claims import Claims
+from jaxad.runs.dask_pool import DaskPool
 from jaxad.runs.grid import Record, fill
 from jaxad.runs.progress import table
 
@@ -47,6 +53,10 @@ class Config:
     """Folder of all cells and of the tables."""
     data_dir: str | None = None
     """Where prepared TFDS sets are; by default TFDS_DATA_DIR."""
+    jobs: int | None = None
+    """Number of cells that run at a time; by default one, or as many as the scheduler has workers."""
+    scheduler: str | None = None
+    """Dask scheduler whose workers run the cells: its address, such as tcp://host:8786, or its scheduler file."""
     quiet: bool = False
     """Print nothing but errors."""
 
@@ -58,12 +68,19 @@ def run(config: Config) -> int:
     if not config.tables:
         table("tables", ("name", "title"), [(p.stem, read_table(p).title) for p in sorted(TABLES.glob("*.toml"))])
         return 0
-    check_at_least(config, "num_seeds")
+    check_at_least(config, "num_seeds", "jobs")
     specs = {name: load(config, located(name)) for name in config.tables}
+    with DaskPool(config.scheduler) if config.scheduler else nullcontext() as pool:
+        return filled(config, specs, pool)
+
+
+def filled(config: Config, specs: dict[str, TableSpec], pool: DaskPool | None) -> int:
+    """Fill the tables, by the workers of a pool or in processes of this machine."""
     output = table_runs.make_folder(config.output)
     wanted = (cell for spec in specs.values() for cell in cells_of(spec, config.budget, config.num_seeds))
     cells = {table_runs.folder_name(cell): cell for cell in wanted}
-    runs = table_runs.TableRuns(output, cells, experiments=EXPERIMENTS, data_dir=config.data_dir)
+    runs = table_runs.TableRuns(output, cells, experiments=EXPERIMENTS, data_dir=config.data_dir, pool=pool)
+    writing = Lock()
 
     def write() -> dict[str, list[tuple[str, ...]]]:
         known = {cells[name]: found for name, found in runs.results.items()}
@@ -74,10 +91,17 @@ def run(config: Config) -> int:
         try:
             return runs.work(cell)
         finally:
-            write()
+            with writing:
+                write()
 
     open_ones = {name: cell for name, cell in cells.items() if cell not in runs.reasons}
-    fill(open_ones, runs.results, work, label="cells", quiet=config.quiet, on_error=lambda name, error: None)
+    jobs = config.jobs or (pool and pool.count()) or 1
+    with ThreadPoolExecutor(jobs) as threads:  # each waits for a process
+        several = {"jobs": jobs, "pool": threads} if jobs > 1 else {}
+        fill(
+            open_ones, runs.results, work, label="cells", quiet=config.quiet, on_error=lambda name, error: None,
+            claims=Claims(output / ".claims", runs.refresh), **several,
+        )  # fmt: skip
     lines = write()
     if not config.quiet:
         for name, spec in specs.items():

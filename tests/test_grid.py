@@ -2,10 +2,16 @@
 
 import functools
 import os
+import subprocess
+import sys
+import threading
+import time
+from concurrent import futures
 
 import pytest
 
 from jaxad.runs import grid
+from jaxad.runs.claims import Claims
 from jaxad.runs.grid import Records, fill, fill_groups, together
 
 CELLS = {name: number for number, name in enumerate("abcd")}
@@ -135,6 +141,90 @@ def test_each_cell_has_a_process_of_its_own(path, shown):
     assert shown[-1][0] == 4
     with pytest.raises(ValueError, match="3 is too many"):
         fill(CELLS, records, work, jobs=1, quiet=True)
+
+
+class Losing(futures.Executor):
+    """A pool that loses so many of its workers."""
+
+    def __init__(self, losses):
+        self.losses, self.called = losses, 0
+
+    def submit(self, function, *arguments):
+        self.called += 1
+        future = futures.Future()
+        if self.called <= self.losses:
+            future.set_exception(ConnectionError("worker 7 is gone"))
+        else:
+            future.set_result(function(*arguments))
+        return future
+
+
+def test_cells_of_lost_workers_are_given_to_others(path):
+    records, told = Records(path), {}
+    fill(CELLS, records, functools.partial(square, fails=2), jobs=1, pool=Losing(2), on_error=told.__setitem__)
+    assert {name: record["square"] for name, record in records.items()} == {"a": 0, "b": 1, "d": 9}
+    assert {name: str(error) for name, error in told.items()} == {"c": "2 is too many"}
+    told.clear()
+    fill({"e": 4, "f": 5}, records, square, jobs=1, pool=Losing(3), on_error=told.__setitem__)
+    assert {name: str(error) for name, error in told.items()} == {
+        "e": "given to workers 3 times, and lost: ConnectionError: worker 7 is gone"
+    }
+    assert records["f"]["square"] == 25
+    gone = futures.ThreadPoolExecutor(1)
+    gone.shutdown()
+    with pytest.raises(ValueError, match="there are no workers any more"):
+        fill({"g": 6}, records, square, jobs=1, pool=gone)
+
+
+# ---- several clients -------------------------------------------------------------------------------------------
+
+
+def test_clients_of_one_folder_share_its_cells(path, monkeypatch):
+    """Two at once: every cell is worked on once, and each client ends with all records."""
+    monkeypatch.setattr(grid, "WAITS", 0.02)
+    done, together = [], threading.Barrier(2)
+
+    def client():
+        records = Records(path)
+        claims = Claims(path.parent / "claims", lambda name: records.refresh())
+        together.wait(10)
+
+        def work(number):
+            done.append(number)
+            time.sleep(0.05)
+            return {"square": number**2}
+
+        fill(CELLS, records, work, claims=claims, quiet=True)
+        return dict(records)
+
+    with futures.ThreadPoolExecutor(2) as clients:
+        first, second = (call.result(30) for call in [clients.submit(client), clients.submit(client)])
+    assert sorted(done) == [0, 1, 2, 3]
+    assert first == second == dict(Records(path))
+    assert len(path.read_text().splitlines()) == 4
+
+
+def test_who_is_dead_holds_no_cell(tmp_path):
+    """While another process has a claim nobody else gets it; once it is killed, anybody does."""
+    program = (
+        "import sys, time\n"
+        "from jaxad.runs.claims import Claims\n"
+        "with Claims(sys.argv[1]).claim('a/b c') as mine:\n"
+        "    print(mine, flush=True)\n"
+        "    time.sleep(100)\n"
+    )
+    other = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    claims, refreshed = Claims(tmp_path, lambda name: refreshed.append(name)), []
+    assert other.stdout.readline().strip() == "True"
+    with claims.claim("a/b c") as mine:
+        assert not mine
+    with claims.claim("another") as mine:
+        assert mine
+    other.kill()
+    other.communicate()
+    with claims.claim("a/b c") as mine:
+        assert mine
+    assert refreshed == ["another", "a/b c"]
 
 
 def test_any_mapping_can_hold_the_records():

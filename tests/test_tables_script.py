@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import types
+from concurrent import futures
 
 import numpy as np
 import pytest
@@ -27,6 +28,8 @@ parser.add_argument("--quiet", action="store_true")
 args = parser.parse_args()
 if args.dataset != "digits":
     sys.exit(f"error: there is no {args.dataset}; put it there")
+with open(pathlib.Path(__file__).with_name("calls.txt"), "a") as file:
+    print(args.output, file=file)
 folder = pathlib.Path(args.output)
 folder.mkdir()
 (folder / "results.json").write_text(json.dumps({"test": {"auroc": {"value": 0.5 + 0.1 * int(args.seed)}}}))
@@ -88,6 +91,34 @@ def test_what_can_run_runs_once_and_what_cannot_says_why(folder):
     assert len(finished) == 2
     assert call(tables.run, *flags, "--quiet")[0] == 1
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
+
+
+class Threads(futures.ThreadPoolExecutor):
+    """In place of a cluster."""
+
+    def __init__(self, scheduler):
+        super().__init__(2)
+        self.scheduler = scheduler
+
+    def count(self):
+        return 2
+
+
+@pytest.mark.parametrize("several", [{"jobs": 2}, {"scheduler": "tcp://somewhere:8786"}, {"clients": 2}], ids=str)
+def test_cells_run_at_the_same_time_each_once(folder, several, monkeypatch):
+    """In processes of one client, on a cluster, or by two clients of one folder."""
+    monkeypatch.setattr(tables, "DaskPool", Threads)
+    (name,) = several
+    output, clients = str(folder / name), several.pop("clients", 1)
+    config = tables.Config(tables=(str(folder / "small.toml"),), output=output, quiet=True, **several)
+    with futures.ThreadPoolExecutor(clients) as threads:
+        calls = [threads.submit(tables.run, config) for _ in range(clients)]
+        assert [call.result(60) for call in calls] == [1] * clients  # a cell is missing
+    rows = {row["task"]: row for row in json.loads((folder / name / "tables.json").read_text())["rows"]}
+    assert rows["digits"]["values"] == [0.5, 0.6]
+    assert "no/such/place" in rows["elsewhere"]["missing"]
+    called = [line for line in (folder / "calls.txt").read_text().splitlines() if line.startswith(output)]
+    assert len(called) == len(set(called)) == 2
 
 
 @pytest.fixture

@@ -8,17 +8,24 @@ a record of plain data. The record is kept as soon as it is there. Cells are wor
 fresh processes (`fill` with `jobs`), or several in one program (`fill_groups`). Progress says what is happening now.
 """
 
+import contextlib
+import functools
 import itertools
 import multiprocessing
 import threading
+import time
 from collections import UserDict
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, MutableMapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures import CancelledError, Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, TypeVar
 
 from jaxad._utils.files import append_line, read_lines, to_json
+from jaxad.runs.claims import Claims
 from jaxad.runs.progress import Progress
+
+TRIES = 3  # of a cell whose worker is lost
+WAITS = 1.0  # seconds until it is looked again what others have finished
 
 Cell = TypeVar("Cell")
 Group = TypeVar("Group")
@@ -47,8 +54,18 @@ class Records(UserDict[str, Record]):
 
     def __init__(self, path: str | Path, *, sync: bool = True) -> None:
         self._path, self._lock, self._sync = Path(path), threading.Lock(), sync
-        lines = (line for line in read_lines(path) if isinstance(line, dict) and isinstance(line.get("cell"), str))
-        self.data = {line.pop("cell"): line for line in lines}
+        self.data = self._read()
+
+    def refresh(self) -> None:
+        """Take what others have written since."""
+        with self._lock:
+            self.data |= self._read()
+
+    def _read(self) -> dict[str, Record]:
+        lines = (
+            line for line in read_lines(self._path) if isinstance(line, dict) and isinstance(line.get("cell"), str)
+        )
+        return {line.pop("cell"): line for line in lines}
 
     def __setitem__(self, name: str, record: Record) -> None:
         """Append the record; ValueError where it has a field "cell", holds what is no JSON, or cannot be written."""
@@ -66,6 +83,8 @@ def fill(
     work: Callable[[Cell], Record],
     *,
     jobs: int | None = None,
+    pool: Executor | None = None,
+    claims: Claims | None = None,
     label: str = "cells",
     quiet: bool = False,
     outcome: Callable[[Record], str] = lambda record: "",
@@ -77,8 +96,12 @@ def fill(
       cells: by name, in order.
       records: what is known, such as `Records`; records are assigned to it.
       work: ends in the record of a cell.
-      jobs: processes at a time; by default all happens in this one. Each cell then has a fresh process, which has
+      jobs: cells at a time; by default one after another in this process. Each cell then has a fresh process, which has
         compiled nothing and gives back what it holds; `work` must be a function of a module, or a partial of one.
+      pool: in place of fresh processes an executor of the standard library, such as `runs.dask_pool.DaskPool`. A cell
+        whose worker is lost is given to another, up to three times.
+      claims: on the cells, where other clients work on the same ones. Those of others are waited for; `records` must
+        then learn of what they finish by `Claims.refresh`.
       label: what the progress counts.
       quiet: show no progress.
       outcome: of a record, in a few words, which the progress shows.
@@ -88,13 +111,14 @@ def fill(
       Whatever a cell raised; what was finished by then is kept, what has not begun is left for another call.
     """
     if jobs is not None:
-        _fill_in_processes(cells, records, work, jobs, label, quiet, outcome, on_error)
-        return
-    fill_groups(
-        (((name,), cell) for name, cell in cells.items()), records,
-        lambda cell, on_steps: work(cell), lambda cell, record, index: record,
-        names=cells, label=label, quiet=quiet, outcome=outcome, on_error=on_error,
-    )  # fmt: skip
+        work = functools.partial(_in_process if pool is None else functools.partial(call_on, pool), work)
+    known = sum(name in records for name in cells)
+    with Progress(len(cells), label=label, start=known, quiet=quiet) as progress:
+        board = _Board(cells, records, work, claims, progress, outcome, on_error)
+        while waiting := board.waiting():
+            _each(board.work_on, waiting, jobs)
+            if len(board.waiting()) == len(waiting):
+                time.sleep(WAITS)  # others work on all that is left
 
 
 def fill_groups(
@@ -161,46 +185,94 @@ def together(items: Iterable[Cell], key: Callable[[Cell], Hashable], most: int) 
             yield group
 
 
-def _fill_in_processes(
-    cells: Mapping[str, Cell],
-    records: MutableMapping[str, Record],
-    work: Callable[[Cell], Record],
-    jobs: int,
-    label: str,
-    quiet: bool,
-    outcome: Callable[[Record], str],
-    on_error: OnError | None,
-) -> None:
-    waiting = {name: cell for name, cell in cells.items() if name not in records}
-    done, running, lock = len(cells) - len(waiting), [], threading.Lock()
+def call_on(pool: Executor, function: Callable[[Cell], Any], argument: Cell) -> Any:
+    """What a function returns or raises on a worker; one whose worker is lost is called on another.
 
-    def one(name: str, cell: Cell) -> None:
-        nonlocal done
-        with lock:
-            running.append(name)
-            progress.update(done, note=", ".join(running))
+    Raises:
+      ValueError: `TRIES` workers were lost, or there are none any more.
+    """
+    lost: BaseException | None = None
+    for _ in range(TRIES):
         try:
-            record = _in_process(work, cell)
-        except ValueError as error:
-            if on_error is None:
-                raise
-            said = str(error)
-            on_error(name, error)
-        else:
-            records[name] = record
-            said = outcome(record)
-        finally:
-            with lock:
-                running.remove(name)
-        with lock:
-            done += 1
-            progress.update(done, note=f"{name}{said and ': '}{said}")
+            future = pool.submit(_answer, function, argument)
+        except RuntimeError as error:
+            raise ValueError(f"there are no workers any more ({error}): start others, and go on") from error
+        try:
+            done, value = future.result()
+        except (Exception, CancelledError) as error:  # of the worker: the function's own are values
+            lost = error
+            continue
+        if done:
+            return value
+        raise value
+    raise ValueError(f"given to workers {TRIES} times, and lost: {type(lost).__name__}: {lost}")
 
-    with (
-        Progress(len(cells), label=label, start=done, quiet=quiet) as progress,
-        ThreadPoolExecutor(jobs) as threads,
-    ):
-        futures = [threads.submit(one, name, cell) for name, cell in waiting.items()]
+
+def _answer(function: Callable[[Cell], Any], argument: Cell) -> tuple[bool, Any]:
+    try:
+        return True, function(argument)
+    except Exception as error:
+        return False, error
+
+
+class _Board:
+    """The cells of a call of `fill`: which wait, which are worked on, and what is said of it."""
+
+    def __init__(
+        self,
+        cells: Mapping[str, Cell],
+        records: MutableMapping[str, Record],
+        work: Callable[[Cell], Record],
+        claims: Claims | None,
+        progress: Progress,
+        outcome: Callable[[Record], str],
+        on_error: OnError | None,
+    ) -> None:
+        self._cells, self._records, self._work, self._outcome, self._on_error = cells, records, work, outcome, on_error
+        self._claim = (lambda name: contextlib.nullcontext(True)) if claims is None else claims.claim
+        self._progress, self._lock = progress, threading.Lock()
+        self._running: list[str] = []
+        self._failed: set[str] = set()
+
+    def waiting(self) -> list[str]:
+        """Cells that have neither a record nor an error."""
+        return [name for name in self._cells if name not in self._records and name not in self._failed]
+
+    def work_on(self, name: str) -> None:
+        """Work on a cell, unless another client does or has."""
+        with self._claim(name) as mine:
+            if not mine or name in self._records:
+                return
+            with self._lock:
+                self._running.append(name)
+                self._say(", ".join(self._running))
+            try:
+                self._records[name] = record = self._work(self._cells[name])
+                said = self._outcome(record)
+            except ValueError as error:
+                if self._on_error is None:
+                    raise
+                said = str(error)
+                self._failed.add(name)
+                self._on_error(name, error)
+            finally:
+                with self._lock:
+                    self._running.remove(name)
+        with self._lock:
+            self._say(f"{name}{said and ': '}{said}")
+
+    def _say(self, note: str) -> None:
+        self._progress.update(len(self._cells) - len(self.waiting()), note=note)
+
+
+def _each(function: Callable[[str], None], names: Sequence[str], jobs: int | None) -> None:
+    """Call a function with every name, so many at a time; the first error ends it."""
+    if jobs is None:
+        for name in names:
+            function(name)
+        return
+    with ThreadPoolExecutor(jobs) as threads:
+        futures = [threads.submit(function, name) for name in names]
         try:
             for future in as_completed(futures):
                 future.result()

@@ -12,8 +12,8 @@ import dataclasses
 import functools
 import time
 from collections.abc import Iterator
-from contextlib import closing
-from typing import Literal
+from contextlib import closing, nullcontext
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +30,7 @@ from jaxad.nas.executors.population import make_executor
 from jaxad.nas.strategies.autoad import AutoADConfig
 from jaxad.report.search_outcomes import Outcomes, search_outcomes, table_outcomes
 from jaxad.runs.cli import RunConfig
+from jaxad.runs.dask_pool import DaskPool
 from jaxad.runs.folder import Run
 from jaxad.runs.grid import Record, Records, fill
 from jaxad.runs.progress import Progress
@@ -65,6 +66,8 @@ class ComparisonConfig(RunConfig, TaskConfig):
     """Settings of the controller whose parts are left out one by one."""
     jobs: int = 1
     """With --mode search: how many searches, each in a process of its own, run at a time."""
+    scheduler: str | None = None
+    """With --mode search: Dask scheduler whose workers search, an address or its file; they read the data there."""
 
     def check(self) -> None:
         """Raise ValueError for values out of range."""
@@ -140,8 +143,17 @@ def reward_table(config: ComparisonConfig, task: Task, folder: Run) -> np.ndarra
 
 def by_search(config: ComparisonConfig, folder: Run) -> Outcomes:
     """Search for real, every search in a process of its own, then test the favourites."""
+    # Of this module, so that a worker has its class, too.
+    config = ComparisonConfig(
+        **{field.name: getattr(config, field.name) for field in dataclasses.fields(ComparisonConfig)}
+    )
+    with DaskPool(config.scheduler) if config.scheduler else nullcontext() as pool:
+        options = {"jobs": pool.count() if pool else config.jobs, "pool": pool, "quiet": config.quiet}
+        return _searched(config, Records(folder.path / "cells.jsonl"), options)
+
+
+def _searched(config: ComparisonConfig, records: Records, options: dict[str, Any]) -> Outcomes:
     names, seeds = [*config.strategies(), *({SCRATCH} - {*config.without})], range(config.num_seeds)
-    records, options = Records(folder.path / "cells.jsonl"), {"jobs": config.jobs, "quiet": config.quiet}
     # Seed by seed, so that whatever changes on the machine meanwhile meets all strategies.
     cells = {f"{seed}-{name}": (seed, name) for seed in seeds for name in names}
     fill(cells, records, functools.partial(search_for_real, config), label="searches", **options)

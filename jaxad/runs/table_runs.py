@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from jaxad._utils import files
 from jaxad.report.paper_tables import render_tables, table_cells, tables_markdown
 from jaxad.report.table_spec import Cell, TableSpec, others_of, rows_of
 from jaxad.runs.folder import read_trials
-from jaxad.runs.grid import Records
+from jaxad.runs.grid import Records, call_on
 from jaxad.runs.progress import line
 
 Results = Mapping[str, Any]  # of a run, as results.json has them
@@ -72,14 +73,22 @@ class TableRuns:
       cells: all of them, by the names of their folders.
       experiments: the folder of scripts that are named.
       data_dir: where prepared TFDS sets are; by default TFDS_DATA_DIR.
+      pool: whose workers run the scripts, by the same paths; by default they run on this machine.
     """
 
     def __init__(
-        self, output: Path, cells: Mapping[str, Cell], *, experiments: Path, data_dir: str | None = None
+        self,
+        output: Path,
+        cells: Mapping[str, Cell],
+        *,
+        experiments: Path,
+        data_dir: str | None = None,
+        pool: Executor | None = None,
     ) -> None:
         self.output, self.cells = output, cells
         self.results: dict[str, Results] = {}  # of those that have ended, by the names of their folders
         self.reasons: dict[Cell, str] = {}  # why others have none
+        self._pool = pool
         self._experiments, self._data_dir = experiments, data_dir or os.environ.get("TFDS_DATA_DIR")
         self._states = Records(output / "files.jsonl")
         seen: dict[Path, bytes] = {}
@@ -130,13 +139,18 @@ class TableRuns:
             self.reasons[cell] = f"{error}. Remove {folder} to have it run anew"
         return knows or known is not None or not any(_named(cell, self._data_dir))
 
+    def refresh(self, name: str) -> None:
+        """Take the results of a run that another client may have finished."""
+        if name not in self.results and (self.output / name / "results.json").exists():
+            self._states.refresh()
+            self._take(name, {})
+
     def _start(self, cell: Cell, *flags: str) -> None:
-        command = [sys.executable, str(self._experiments / cell.script), *flags, "--quiet"]
-        environment = os.environ | ({"TFDS_DATA_DIR": self._data_dir} if self._data_dir else {})
-        done = subprocess.run(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-        if done.returncode != 0:
-            last = (done.stderr.strip().splitlines() or [f"ended with status {done.returncode}"])[-1]
-            raise ValueError(last.removeprefix("error: "))
+        told = (str(self._experiments / cell.script), *flags, "--quiet"), self._data_dir, os.getcwd()
+        if self._pool is None:
+            run_script(told)
+        else:
+            call_on(self._pool, run_script, told)
 
     def _state(self, cell: Cell, seen: dict[Path, bytes] | None = None) -> str:
         """A digest of the files that a command line names, by size and time: equal where nobody touched them."""
@@ -154,6 +168,18 @@ class TableRuns:
                 yield f"{file}\0{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ctime_ns}\n".encode(
                     errors="surrogateescape"
                 )
+
+
+def run_script(told: tuple[Sequence[str], str | None, str]) -> None:
+    """Run a script: its path and flags, where prepared TFDS sets are, and in which folder; ValueError as it ends."""
+    command, data_dir, folder = [sys.executable, *told[0]], told[1], told[2]
+    environment = os.environ | ({"TFDS_DATA_DIR": data_dir} if data_dir else {})
+    done = subprocess.run(
+        command, env=environment, cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or [f"ended with status {done.returncode}"])[-1]
+        raise ValueError(last.removeprefix("error: "))
 
 
 def _named(cell: Cell, data_dir: str | None) -> Iterator[Path]:
