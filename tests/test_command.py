@@ -59,13 +59,6 @@ def test_a_name_that_is_none_ends_in_one_line(capsys):
     assert said == "error: there is no command 'serach'; give one of search, train, detect, export, doctor"
 
 
-def test_what_is_not_there_names_its_extra(monkeypatch, capsys):
-    monkeypatch.setattr(command, "COMMANDS", {"absent": "Is not there."})
-    assert run("absent") == 2
-    (said,) = capsys.readouterr().err.splitlines()
-    assert "pip install --upgrade 'jaxad[absent]'" in said
-
-
 @pytest.mark.parametrize("program", [search, train, detect, export, doctor])
 def test_a_command_is_the_program_with_its_flags(program, monkeypatch):
     """The same function, settings and presets that the script of a checkout calls."""

@@ -4,7 +4,6 @@ Nothing is imported here before it is known what to do, so that help is there at
 """
 
 import importlib
-import importlib.util
 import sys
 from collections.abc import Sequence
 
@@ -31,9 +30,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(0)
     if name not in COMMANDS:
         _say(f"error: there is no command {name!r}; give one of {', '.join(COMMANDS)}", error=True)
-        sys.exit(2)
-    if importlib.util.find_spec(f"{PROGRAMS}.{name}") is None:
-        _say(f"error: jaxad {name} is not part of this version; pip install --upgrade 'jaxad[{name}]'", error=True)
         sys.exit(2)
     sys.argv = [f"jaxad {name}", *rest]  # what the flags are read from, and what usage shows
     importlib.import_module(f"{PROGRAMS}.{name}").main()
