@@ -121,6 +121,8 @@ digits = "smeared"
     assert "published figure doubtful: smeared" in table_cells([row])[0][-1]
     (other,) = others_of(spec)
     assert (other.method, other.missing) == ("elsewhere", NOT_IMPLEMENTED)
+    (told,) = others_of(spec_of(tmp_path, text + '[not_run]\nelsewhere = "one class a run"\n'))
+    assert told.missing == f"{NOT_RUN}: one class a run"
     more = text.replace('"digits" = { AUROC = 0.9 }', '"digits" = { AUROC = 0.9 }\n"others" = { AUROC = 0.7 }')
     narrow = selected(spec_of(tmp_path, more.replace('["other"]', '["none"]')), tasks=["others", "digits"])
     assert [other.missing for other in others_of(narrow)] == [NOT_RUN, NOT_IMPLEMENTED]
@@ -186,6 +188,7 @@ def test_a_path_leads_to_a_number_or_says_what_is_there(results, path, expected)
         ('[paper."one"]', '[doubtful."one"]\nelsewhere = "why"\n[paper."one"]', "doubtful.one.elsewhere is 'why'"),
         ('[paper."one"]', '[doubtful]\none = "why"\n[paper."one"]', "doubtful.one. is 'why'; give a sentence"),
         ('name = "digits"\n', 'name = "digits"\nbudgets.large = []\n', "budgets are {'large': []}; give lists"),
+        ('[paper."one"]', '[not_run]\none = "why"\n[paper."one"]', "not_run has ['one']; give sentences"),
         ('name = "digits"\n', 'name = "digits"\nscripts = "a"\n', "scripts is 'a'; give a dict"),
     ],
 )

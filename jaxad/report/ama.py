@@ -110,7 +110,7 @@ def ama_pictures(
         rebuilt.append(("without mirror", jax.jit(make_inference(other).reconstruct)(weights, shown["inputs"])))
     codes = view.encode(state, to_float(train[: 4 * SHOWN]))
     share = np.linspace(0, 1, SHOWN, dtype=np.float32)[:, None]
-    between = [(1 - share) * codes[2 * i] + share * codes[2 * i + 1] for i in range(3)]
+    between = [(1 - share) * codes[None, 2 * i] + share * codes[None, 2 * i + 1] for i in range(3)]
     images = {
         "rebuilt": rebuilt,
         "interpolated": [(f"pair {i + 1}", view.decode(state, row)) for i, row in enumerate(between)],

@@ -22,7 +22,7 @@ def read_table(path: str | Path) -> TableSpec:
     except ValueError as error:  # of its characters or of its grammar
         raise ValueError(f"{path} is not TOML: {error}") from error
     known = {"title": str, "protocol": str, "seeds": dict, "columns": dict, "methods": list, "tasks": list}
-    optional = {"paper": dict, "doubtful": dict, "script": str, "budgets": dict}
+    optional = {"paper": dict, "doubtful": dict, "not_run": dict, "script": str, "budgets": dict}
     _check(content, known, optional, str(path))
     columns = _paths(content["columns"], f"{path}: columns")
     if unknown := set(content["seeds"]) - set(BUDGETS):
@@ -42,7 +42,11 @@ def read_table(path: str | Path) -> TableSpec:
     paper = _paper(content.get("paper", {}), columns, f"{path}: paper")
     seeds = {name: content["seeds"][name] for name in BUDGETS}
     doubtful = _doubtful(content.get("doubtful", {}), paper, f"{path}: doubtful")
-    return TableSpec(content["title"], content["protocol"], tuple(columns), seeds, methods, tasks, paper, doubtful)
+    not_run, known = content.get("not_run", {}), {method for method, *_ in paper} - {method.name for method in methods}
+    if wrong := [name for name, why in not_run.items() if name not in known or not isinstance(why, str)]:
+        raise ValueError(f"{path}: not_run has {wrong}; give sentences on methods of paper that have no runs")
+    form = content["title"], content["protocol"], tuple(columns), seeds
+    return TableSpec(*form, methods, tasks, paper, doubtful, not_run)
 
 
 def _check(entry: Any, needed: Mapping[str, type], optional: Mapping[str, type], where: str) -> None:

@@ -30,6 +30,9 @@ A file (TOML) says what a table is made of:
     [paper."AMA"]                   # published figures, by method, task and column; also of methods that have no runs
     "Fashion-MNIST / MNIST" = { AUROC = 0.987 }
 
+    [not_run]                       # why a method that is implemented has no runs; others are "not implemented"
+    "Deep SAD" = "It takes one class a run."
+
     [doubtful."AMA"]                # why a figure may not be what was printed
     "Fashion-MNIST / MNIST" = "Two columns of the print run into each other."
 
@@ -88,6 +91,7 @@ class TableSpec(NamedTuple):
     tasks: tuple[Task, ...]
     paper: Mapping[tuple[str, str, str], float]  # by method, task and column; also of methods and tasks we do not have
     doubtful: Mapping[tuple[str, str], str] = {}  # by method and task: why published figures may be wrong
+    not_run: Mapping[str, str] = {}  # by method that has no runs though it could: why
 
 
 class Cell(NamedTuple):
@@ -248,11 +252,12 @@ def others_of(spec: TableSpec) -> list[Row]:
 
 
 def _others_of(spec: TableSpec) -> Iterator[Row]:
-    implemented = {method.name for method in spec.methods}
+    reasons = {name: f"{NOT_RUN}: {why}" for name, why in spec.not_run.items()}
+    reasons |= {method.name: NOT_RUN for method in spec.methods}
     have = {(method.name, task.name) for method, task in pairs_of(spec)}
     for (method, task, column), value in spec.paper.items():
         if (method, task) not in have:
-            why = NOT_RUN if method in implemented else NOT_IMPLEMENTED
+            why = reasons.get(method, NOT_IMPLEMENTED)
             yield Row(task, method, column, (), value, why, spec.doubtful.get((method, task), ""))
 
 
