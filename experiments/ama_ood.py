@@ -3,13 +3,15 @@
     python experiments/ama_ood.py                                              # bundled textures, offline, minutes
     python experiments/ama_ood.py --dataset fashion_mnist --ood mnist          # Table 1; prepared TFDS sets
     python experiments/ama_ood.py --dataset mnist --normal-classes 3 --test-split test           # Table 2
-    python experiments/ama_ood.py --compare no-mirror no-interpolation no-negatives r-score      # ablations
+    python experiments/ama_ood.py --compare no-mirror no-interpolation no-negatives              # ablations
+    python experiments/ama_ood.py --labelled 10                                # semi-supervised: known anomalies train
     python experiments/ama_ood.py --preset smoke                               # see everything happen in a minute
     python experiments/ama_ood.py --resume runs/ama-20260101-120000
 
 A state is chosen twice: by labelled validation images, as the paper does, and without labels, as the last one; both are
-tested, and --choose says which is saved. Anomalies are 20 % of the normal test images, and validation has 50. All is in
-the run folder: open report.html, and score new images with `python experiments/detect.py RUN images...`.
+tested, by all scores of AMA, the paper's first, and --choose says which is saved. Anomalies are 20 % of the normal test
+images, and validation has 50. All is in the run folder: open report.html, and score new images with
+`python experiments/detect.py RUN images...`.
 """
 
 import dataclasses
@@ -20,7 +22,7 @@ import jax
 from jaxad import data, report
 from jaxad._utils.tree import member
 from jaxad._utils.validate import check_at_least, check_share
-from jaxad.methods.ama import AMAConfig, Variant, ama, make_inference, variant
+from jaxad.methods.ama import AMAConfig, Variant, ama, make_inference, variants
 from jaxad.methods.ama.networks import next_size
 from jaxad.runs import cli, runner
 from jaxad.runs import variants as runs
@@ -42,7 +44,7 @@ class Config(cli.TrainingConfig, data.FittedTaskConfig):
     ama: AMAConfig = dataclasses.field(default_factory=lambda: AMAConfig(width=0.125, steps=200, latent_dim=64))
     """Settings of the method."""
     compare: tuple[Variant, ...] = ("no-mirror",)
-    """Variants to train, too: ablations of Table 1, Sipple's negatives (Table 3), and those of the authors' code."""
+    """Variants to train, too: ablations of Table 1, other negatives and shells; other scores are always compared."""
     num_seeds: int = 1
     """Number of trainings of each variant, from different weights."""
     epochs: int | None = None
@@ -66,7 +68,7 @@ class Config(cli.TrainingConfig, data.FittedTaskConfig):
 
     def variants(self) -> dict[str, AMAConfig]:
         """AMA and what it is compared with."""
-        return {"ama": self.ama} | {name: variant(self.ama, name) for name in self.compare}
+        return variants.compared(self.ama, self.compare)
 
     def evals(self) -> tuple[int, ...]:
         """The steps after which validation images are scored."""
@@ -77,7 +79,8 @@ class Config(cli.TrainingConfig, data.FittedTaskConfig):
     def scheduled(self, images: int) -> "Config":
         """With the steps that the epochs mean for so many training images."""
         steps = self.ama.steps if self.epochs is None else max(1, round(self.epochs * images / self.batch_size))
-        return dataclasses.replace(self, epochs=None, ama=dataclasses.replace(self.ama, steps=steps))
+        ama = variants.in_time(dataclasses.replace(self.ama, steps=steps), self.compare)
+        return dataclasses.replace(self, epochs=None, ama=ama)
 
     def load(self) -> data.Task:
         """The task with images of a size that the networks take, and 50 anomalies in validation as in the paper."""
@@ -92,8 +95,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     # Section 4.1 of the paper: 100 epochs of 256 images, validated after each epoch from the 21st on.
     "paper": {
-        "image_size": 32, "ama": AMAConfig(schedule_steps=None), "epochs": 100, "batch_size": 256, "checkpoints": 80,
-        "first_checkpoint": 0.21, "num_seeds": 3,
+        "image_size": 32, "ama": AMAConfig(schedule_steps=None, shell_draw="volume"), "epochs": 100, "batch_size": 256,
+        "checkpoints": 80, "first_checkpoint": 0.21, "num_seeds": 3,
     },
 }  # fmt: skip
 
@@ -107,11 +110,13 @@ def run(asked: Config) -> None:
     with runner.session(asked, "ama", data.table(task), data=task) as folder:
         if folder is None:
             return
+        said = variants.training_notes(asked.ama, config.ama, len(task.train.images), config.batch_size)
+        config.say(*said)
         keys = runner.named_keys(config.seed, "train", "test", "pictures")
         trained = runs.train_variants(
             task, config.variants(), ama, key=keys["train"], num_seeds=config.num_seeds, evals=evals,
             batch_size=config.batch_size, folder=folder.path / "checkpoint", quiet=config.quiet,
-            trained_as=lambda settings: dataclasses.replace(settings, score="a"),
+            trained_as=variants.trained_as,
             advice=lambda settings: f"lower --ama.learning-rate, which is {settings.learning_rate:g}",
         )  # fmt: skip
         config.say("testing ...")
@@ -121,7 +126,8 @@ def run(asked: Config) -> None:
         results = runner.task_results(
             task, evaluation, method="ama", seed=config.seed, training=main.facts(evals[-1], config.batch_size),
             chosen_by=config.choose, chosen_seed=seed, test_by_choice=by_choice,
-            variants=runs.compare_variants(task, trained), notes=notes(config, task, by_choice),
+            variants=runs.compare_variants(task, trained),
+            notes=[*said, *runs.choice_notes(config.num_seeds, by_choice), *runner.few_anomalies(task)],
         )  # fmt: skip
         runner.keep(folder, task, main.config, state, evaluation, chosen_by=config.choose)
 
@@ -136,14 +142,6 @@ def run(asked: Config) -> None:
 
         runs.show_variants(runner.finish(folder, results, page), quiet=config.quiet)
         runner.say_end(config, folder)
-
-
-def notes(config: Config, task: data.Task, by_choice: dict[str, Any]) -> list[str]:
-    """What a reader should know before comparing the figures with others."""
-    epochs = config.ama.steps * config.batch_size / len(task.train.images)
-    trained = f"{config.ama.steps:,} steps of {config.batch_size} images are {epochs:.3g} epochs; the paper has 100."
-    widths = f"Widths are {config.ama.width:g} times those of the paper, and {trained}"
-    return [widths, *runs.choice_notes(config.num_seeds, by_choice), *runner.few_anomalies(task)]
 
 
 if __name__ == "__main__":

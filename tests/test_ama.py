@@ -11,10 +11,11 @@ import numpy as np
 import optax
 import pytest
 from jax import lax
-from scipy.stats import norm
+from scipy import stats
+from scipy.stats import median_abs_deviation, norm
 
 from jaxad.data import digits
-from jaxad.methods.ama import AMAConfig, ama, draw_negatives, latents, losses, variant
+from jaxad.methods.ama import AMAConfig, ama, draw_negatives, latents, losses, variant, variants
 from jaxad.methods.ama.detector import learning_rate
 from jaxad.methods.ama.inference import frozen, make_inference
 from jaxad.methods.ama.networks import make_networks
@@ -301,6 +302,36 @@ def test_the_a_score_is_scipys_log_density_on_both_sides_and_far_out():
     np.testing.assert_allclose(jax.jit(ama(SMALL, score="r").score)(state, IMAGES), r, rtol=1e-4)
 
 
+def test_robust_and_one_sided_a_scores_are_scipys():
+    state = started(SMALL)
+    r = np.asarray(jax.jit(make_inference(SMALL).r_score)(state, jnp.asarray(IMAGES)), np.float64)
+    middle, spread = np.median(r), median_abs_deviation(r, scale="normal")
+    np.testing.assert_allclose([state.r_median, state.r_spread], [middle, spread], rtol=1e-4)
+    for moments, loc, scale in (("mean", r.mean(), r.std()), ("median", middle, spread)):
+        for sides, density in (("both", norm.logpdf), ("upper", norm.logsf)):
+            config = dataclasses.replace(SMALL, moments=moments, sides=sides)
+            scores = jax.jit(ama(config).score)(state, IMAGES)
+            np.testing.assert_allclose(scores, -density(r, loc, scale), rtol=1e-3, atol=1e-4)
+            if sides == "upper":
+                np.testing.assert_array_equal(np.argsort(scores), np.argsort(r))
+
+
+def test_one_image_does_not_decide_the_robust_moments():
+    state = started(SMALL)
+    images = np.concatenate([IMAGES[:11], np.random.default_rng(0).random((1, 8, 8, 1), np.float32)])
+    shifted = compiled(SMALL, "calibrate")(state._replace(critic=jax.tree.map(lambda w: 3 * w, state.critic)), images)
+    assert shifted.r_median != shifted.r_mean
+
+
+def test_the_error_of_pixels_has_a_map():
+    detector, view = ama(SMALL, score="l1"), make_inference(SMALL)
+    state = started(SMALL)
+    error = np.abs(IMAGES - np.asarray(jax.jit(view.reconstruct)(state, IMAGES)))
+    np.testing.assert_allclose(jax.jit(detector.score)(state, IMAGES), error.mean((1, 2, 3)), rtol=1e-4)
+    np.testing.assert_allclose(jax.jit(detector.score_map)(state, IMAGES), error.mean(3), rtol=1e-3, atol=1e-5)
+    assert ama(SMALL).score_map is None
+
+
 # ---- settings --------------------------------------------------------------------------------------------------
 
 
@@ -312,6 +343,9 @@ def test_the_a_score_is_scipys_log_density_on_both_sides_and_far_out():
         ({"negative_pair": "none"}, "choose one of itself"),
         ({"penalty_norm": "l1"}, "choose one of sample"),
         ({"score": "b"}, "choose one of a"),
+        ({"shell_draw": "all"}, "choose one of auto, volume, radius"),
+        ({"moments": "mode"}, "choose one of mean, median"),
+        ({"sides": "lower"}, "choose one of both, upper"),
         ({"steps": 0}, "the least is 1"),
         ({"critic_steps": 0}, "the least is 1"),
         ({"interpolation": -1.0}, "from 0 upwards"),
@@ -335,6 +369,43 @@ def test_images_and_batches_that_do_not_fit_are_refused_before_any_compute():
     state = jax.eval_shape(ama(config).init, jax.random.key(0), jnp.zeros((12, 8, 8, 1)))
     with pytest.raises(ValueError, match="give 10, or negatives='none'"):
         jax.eval_shape(ama(config).step, jax.random.key(0), state, Batch(jnp.zeros((9, 8, 8, 1))))
+
+
+def test_inward_negatives_use_the_whole_shell_by_default_and_outward_ones_its_volume():
+    inward = dataclasses.replace(LATE, direction="inward")
+    assert (LATE.draw, inward.draw, dataclasses.replace(inward, shell_draw="volume").draw) == (
+        "volume",
+        "radius",
+        "volume",
+    )
+    wide = dataclasses.replace(inward, latent_dim=128)
+    drawn = draw_negatives(wide, jax.random.key(0), jnp.zeros((400, 128)), 400)
+    shares = np.linalg.norm(drawn, axis=1) / math.sqrt(128)
+    assert stats.kstest((shares - 0.5) / 0.5, "uniform").pvalue > 1e-3
+
+
+def test_all_scores_are_compared_and_the_papers_comes_first():
+    found = variants.compared(AMAConfig(), ("no-mirror",))
+    assert list(found) == ["ama", "r-score", "robust-score", "one-sided-score", "l1-score", "no-mirror"]
+    assert list(variants.compared(AMAConfig(score="r"), ()))[:2] == ["ama", "a-score"]
+    trainings = {variants.trained_as(config) for config in found.values()}
+    assert len(trainings) == 2  # scores cost none
+
+
+def test_negatives_that_are_compared_begin_in_time():
+    short, long = AMAConfig(steps=200), AMAConfig(steps=5000)
+    assert short.first_negatives == long.first_negatives == 2340
+    assert variants.in_time(short, ("no-mirror",)) is short
+    assert variants.in_time(long, ("no-negatives",)) is long
+    used = variants.in_time(short, ("sipple",))
+    assert used == dataclasses.replace(short, negative_start=0.0)
+    notes = [variants.training_notes(short, config, 100, 10) for config in (used, short)]
+    assert (
+        "Negatives begin at once, because variants compare them: by their schedule they begin at step 2,340"
+        in notes[0][1]
+    )
+    assert "No synthetic negatives: by their schedule they begin at step 2,340" in notes[1][1]
+    assert len(variants.training_notes(long, long, 100, 10)) == 1
 
 
 def test_variants_change_one_thing():

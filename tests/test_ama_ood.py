@@ -21,7 +21,7 @@ SCRIPT = "ama_ood.py"
 TINY = (
     *("--dataset", "digits", "--limit", "150", "--valid-anomalies", "10", "--batch-size", "10", "--checkpoints", "3"),
     *("--ama.width", "0.03", "--ama.latent-dim", "6", "--ama.steps", "6", "--ama.critic-steps", "2"),
-    *("--compare", "r-score", "--num-seeds", "2"),
+    *("--compare", "--num-seeds", "2"),
 )
 
 
@@ -53,7 +53,11 @@ def test_a_run_leaves_everything_a_person_wants(finished):
     for test in (content["test"], *content["test_by_choice"].values()):
         for metric in ("auroc", "aupr_in", "aupr_out", "fpr95"):
             assert 0 <= test[metric]["low"] <= test[metric]["value"] <= test[metric]["high"] <= 1
-    assert content["variants"].keys() == {"ama", "r-score"}
+    scores = ["ama", "r-score", "robust-score", "one-sided-score", "l1-score"]  # the paper's first
+    assert list(content["variants"]) == scores
+    assert not (finished / "checkpoint" / "l1-score.safetensors").exists()  # of the same training
+    by_score = content["variants"]
+    assert by_score["one-sided-score"]["last"]["auroc"] == pytest.approx(by_score["r-score"]["last"]["auroc"])
     # By validation the seed that it likes most, without labels the first: the last step of any other would be a choice.
     seeds = {"validation": int(np.max(content["training"]["evals"], axis=1).argmax()), "last": 0}
     assert content["chosen_seed"] == seeds["validation"]
@@ -78,7 +82,7 @@ def test_variants_train_beside_it_and_are_shown(tmp_path, cache):
     flags = ("--compare", "no-mirror", "no-interpolation", "sipple", "normal-pairs", "--output", tmp_path / "run")
     status, _, err = run(SCRIPT, *TINY, *flags, cache=cache)
     assert status == 0, err
-    assert results(tmp_path / "run")["variants"].keys() == {
+    assert results(tmp_path / "run")["variants"].keys() >= {
         "ama",
         "no-mirror",
         "no-interpolation",
@@ -166,6 +170,19 @@ def test_images_get_a_side_that_the_networks_take(fields, side):
         assert task.details["fitted_from"][:2] == [100, 100]
 
 
+def test_known_anomalies_train_and_the_rest_of_validation_chooses(tmp_path):
+    """Semi-supervised AMA, with negatives that are compared and therefore begin at once."""
+    fields = SMALL | {"labelled": 4, "compare": ("no-negatives",), "checkpoints": 1, "ama": TINIEST}
+    experiment.run(experiment.Config(**fields, output=str(tmp_path / "run")))
+    content = results(tmp_path / "run")
+    parts = {row["part"]: row["anomalous"] for row in content["task"]["parts"]}
+    assert (parts["train"], parts["valid"]) == (4, 6)
+    assert any("Negatives begin at once" in note for note in content["notes"])
+    assert "no-negatives" in content["variants"]
+    assert saving.load(tmp_path / "run" / "best").config.negative_start == 0
+
+
+TINIEST = AMAConfig(width=0.03, latent_dim=4, steps=2, critic_steps=1)
 SMALL = {
     "dataset": "digits", "limit": 150, "valid_anomalies": 10, "batch_size": 10, "checkpoints": 3, "compare": (),
     "ama": AMAConfig(width=0.03, latent_dim=6, steps=6), "quiet": True,

@@ -26,6 +26,31 @@ def test_shell_is_uniform_in_volume(dim, inner, outer):
     assert abs(stats.pearsonr(radii, points[:, 0] / radii).statistic) < 5 / np.sqrt(COUNT)
 
 
+@pytest.mark.parametrize(("dim", "inner", "outer"), [(2, 0.0, 1.0), (128, 5.0, 11.3)])
+def test_a_shell_may_be_uniform_in_radius(dim, inner, outer):
+    points = np.asarray(latents.shell(jax.random.key(0), COUNT, dim, inner, outer, draw="radius"), np.float64)
+    radii = np.linalg.norm(points, axis=1)
+    assert stats.kstest((radii - inner) / (outer - inner), "uniform").pvalue > ENOUGH
+    coordinate = (points[:, 0] / radii + 1) / 2
+    assert stats.kstest(coordinate, stats.beta((dim - 1) / 2, (dim - 1) / 2).cdf).pvalue > ENOUGH
+
+
+def test_only_the_radius_draw_uses_the_whole_inward_shell_of_many_dimensions():
+    """Of 128 dimensions half of the volume within a sphere lies beyond 0.5^(1/128) of its radius."""
+    radius = np.sqrt(128)
+    inward = {"direction": "inward", "delta": 0.5, "radius": radius}
+    quantiles = {
+        draw: np.quantile(
+            np.linalg.norm(latents.atypical(jax.random.key(1), COUNT, 128, **inward, draw=draw), axis=1), q
+        )
+        / radius
+        for q in (0.5,)
+        for draw in latents.DRAWS
+    }
+    np.testing.assert_allclose(quantiles["volume"], 0.5 ** (1 / 128), atol=2e-3)
+    np.testing.assert_allclose(quantiles["radius"], 0.75, atol=0.02)
+
+
 def test_the_shell_around_collapsed_codes_is_the_origin_and_not_nan():
     points = latents.shell(jax.random.key(0), 5, 3, jnp.float32(0.0), jnp.float32(0.0))
     np.testing.assert_allclose(points, 0, atol=1e-9)

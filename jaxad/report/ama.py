@@ -108,7 +108,7 @@ def ama_pictures(
     if plain is not None:
         other, weights = plain
         rebuilt.append(("without mirror", jax.jit(make_inference(other).reconstruct)(weights, shown["inputs"])))
-    codes = view.encode(state, to_float(train[: 4 * SHOWN]))
+    codes = np.asarray(view.encode(state, to_float(train[: 4 * SHOWN])))
     share = np.linspace(0, 1, SHOWN, dtype=np.float32)[:, None]
     between = [(1 - share) * codes[None, 2 * i] + share * codes[None, 2 * i + 1] for i in range(3)]
     images = {

@@ -15,12 +15,21 @@ Arrays = dict[str, Any]  # {"params/dense/kernel": array, ...}
 
 def converted(method: str, arrays: Arrays) -> Arrays:
     """What a detector of this method, saved by 0.1.0, would be saved as now."""
-    return METHODS.get(method, lambda unchanged: unchanged)(arrays)
+    arrays = METHODS.get(method, lambda unchanged: unchanged)(arrays)
+    return with_robust_moments(arrays) if method == "ama" else arrays
 
 
 def converted_from_2(method: str, arrays: Arrays) -> Arrays:
     """What a detector of this method, saved by 0.2.0, would be saved as now; what is saved now stays as it is."""
+    if method == "ama":
+        return with_robust_moments(arrays)
     return staged(arrays) if method in STAGED else arrays
+
+
+def with_robust_moments(arrays: Arrays) -> Arrays:
+    """AMA's location and scale of R by medians, which were not saved: they are those by means, which its score uses."""
+    known = {"r_median": "r_mean", "r_spread": "r_sd"}
+    return {new: arrays[old] for new, old in known.items() if old in arrays} | arrays
 
 
 # ---- methods ---------------------------------------------------------------------------------------------------

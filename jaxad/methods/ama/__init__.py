@@ -10,7 +10,8 @@ its reconstruction unusually much or unusually little:
 The score is -log A(x): the same order, and no underflow. Steps and constants follow the paper, and the authors' code
 where the paper is silent; `AMAConfig` says which. Departures: interpolated pairs use the paper's weights and pass
 gradients to G and E (in the code they train D alone); running averages of batch normalisation are those of
-reconstructions alone; the generator's blocks have no biases.
+reconstructions alone; the generator's blocks have no biases. Beside the paper's A stand R, A by medians, A of one side
+and the error of pixels (`AMAConfig.score`, `moments`, `sides`).
 """
 
 from jaxad.methods.ama.config import AMAConfig

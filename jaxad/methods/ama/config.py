@@ -36,6 +36,9 @@ class AMAConfig:
     """Thickness of the shell as a share of its radius (not published)."""
     radius: Literal["sqrt_d", "median"] = "sqrt_d"
     """Where typical codes are: sqrt(d) as in the paper, or the median norm of the batch's codes."""
+    shell_draw: Literal["auto", "volume", "radius"] = "auto"
+    """How deep in the shell: uniform in volume as in the paper, which in many dimensions is the outer sphere alone, so
+    that inward negatives are typical codes; uniform in radius; by default the former outward, the latter inward."""
     negative_pair: Literal["itself", "normal"] = "itself"
     """What a synthetic negative x_n is paired with: its own reconstruction (x_n, G(E(x_n))), as the authors' code reads
     Eq. 4, or a normal image as (x, x_n), which trains the critic alone."""
@@ -59,8 +62,26 @@ class AMAConfig:
     """Learning rate of Adam, divided by 10 after 30, 60 and 90 % of the schedule."""
     compute: Literal["float32", "bfloat16"] = "float32"
     """Number type of convolutions; weights and everything else stay float32."""
-    score: Literal["a", "r"] = "a"
-    """What scores: -log A(x), or R(x) (Table 1)."""
+    score: Literal["a", "r", "l1"] = "a"
+    """What scores: -log A(x) (Eq. 6), R(x) (Table 1), or the mean of |x - x^| over pixels, which has a map."""
+    moments: Literal["mean", "median"] = "mean"
+    """Location and scale of R in A: mean and standard deviation (Eq. 6), or, so that single images do not decide,
+    median and 1.4826 times the median absolute deviation."""
+    sides: Literal["both", "upper"] = "both"
+    """What of R counts in A: deviations on both sides, by the density (Eq. 6), or upwards alone, by the probability of
+    a larger R, which ranks images as R does."""
+
+    @property
+    def draw(self) -> str:
+        """How deep in the shell negatives lie, one of `latents.DRAWS`."""
+        if self.shell_draw != "auto":
+            return self.shell_draw
+        return "radius" if self.direction == "inward" else "volume"
+
+    @property
+    def first_negatives(self) -> int:
+        """The step from which on there are synthetic negatives."""
+        return round(self.negative_start * self.scheduled)
 
     @property
     def scheduled(self) -> int:
@@ -82,7 +103,8 @@ class AMAConfig:
         choices = {
             "negatives": (*latents.NEGATIVES, "none"), "direction": latents.DIRECTIONS,
             "negative_pair": ("itself", "normal"),
-            "radius": ("sqrt_d", "median"), "penalty_norm": losses.NORMS, "score": ("a", "r"),
+            "radius": ("sqrt_d", "median"), "shell_draw": ("auto", *latents.DRAWS), "penalty_norm": losses.NORMS,
+            "score": ("a", "r", "l1"), "moments": ("mean", "median"), "sides": ("both", "upper"),
             "compute": ("float32", "bfloat16"),
         }  # fmt: skip
         for name, options in choices.items():

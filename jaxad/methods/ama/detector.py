@@ -10,18 +10,18 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
-from jax.scipy.stats import norm as gaussian
 
 from jaxad.data.batches import map_batches
 from jaxad.methods.ama import latents, losses
 from jaxad.methods.ama.config import AMAConfig
-from jaxad.methods.ama.inference import AMAState, effective, frozen, make_inference, networks_of, pair
+from jaxad.methods.ama.inference import AMAState, a_score, effective, frozen, make_inference, networks_of, pair
 from jaxad.methods.ama.networks import Networks, make_networks
 from jaxad.methods.registry import detector
 from jaxad.nn import spectral_norm as spectral
 from jaxad.types import Array, Batch, Detector, Key, Params
 
 CALIBRATION_BATCH = 64
+MAD_TO_SD = 1.4826  # a Gaussian's standard deviation in median absolute deviations
 DROPS = (0.3, 0.6, 0.9)  # of the steps, where the learning rate falls to a tenth
 
 
@@ -80,7 +80,7 @@ def ama(config: AMAConfig | None = None, **fields: Any) -> Detector:
     Images are square with 8, 16, 32 ... pixels a side, any channels. `step` uses labels where the batch has them:
     images labelled anomalous are negatives, and no interpolation has one as parent (section 3.3, "Semi-Supervised");
     such a batch gets no synthetic ones. These take the last places of a batch, whose order should be random.
-    `calibrate` fits mean and standard deviation of R (Eq. 6) to images [n, H, W, C], those of training in the paper.
+    `calibrate` fits location and scale of R (Eq. 6) to images [n, H, W, C], those of training in the paper.
     """
     config = dataclasses.replace(config or AMAConfig(), **fields)
     config.check()
@@ -108,8 +108,8 @@ def ama(config: AMAConfig | None = None, **fields: Any) -> Detector:
             vectors=spectral.init_vectors(keys["vectors"], params["critic"]) if config.spectral_norm else (),
             opt_state={name: optimisers[name].init(params[name]) for name in params},
             step=jnp.int32(0),
-            r_mean=jnp.float32(0),
-            r_sd=jnp.float32(1),
+            **dict.fromkeys(("r_mean", "r_median"), jnp.float32(0)),
+            **dict.fromkeys(("r_sd", "r_spread"), jnp.float32(1)),
         )
         return calibrate(state, images)
 
@@ -165,16 +165,23 @@ def ama(config: AMAConfig | None = None, **fields: Any) -> Detector:
     def calibrate(state: AMAState, images: Array) -> AMAState:
         chex.assert_rank(images, 4)
         r = map_batches(lambda batch: view.r_score(state, batch), images, CALIBRATION_BATCH)
+        mean, median = jnp.mean(r), jnp.median(r)
         # Where all R are equal, rounding decides; then a deviation counts relative to R itself.
-        sd = jnp.maximum(jnp.std(r), 1e-6 * jnp.abs(jnp.mean(r)) + 1e-12)
-        return state._replace(r_mean=jnp.mean(r), r_sd=sd)
+        sd, spread = (
+            jnp.maximum(scale, 1e-6 * jnp.abs(mean) + 1e-12)
+            for scale in (jnp.std(r), MAD_TO_SD * jnp.median(jnp.abs(r - median)))
+        )
+        return state._replace(r_mean=mean, r_sd=sd, r_median=median, r_spread=spread)
 
     def score(state: AMAState, images: Array) -> Array:
         chex.assert_rank(images, 4)
+        if config.score == "l1":
+            return jnp.mean(view.error_map(state, images), (1, 2))
         r = view.r_score(state, images)
-        return r if config.score == "r" else -gaussian.logpdf(r, state.r_mean, state.r_sd)
+        return r if config.score == "r" else a_score(config, state, r)
 
-    return Detector(init, step, calibrate, score, transient=("opt_state",))
+    score_map = view.error_map if config.score == "l1" else None
+    return Detector(init, step, calibrate, score, score_map, transient=("opt_state",))
 
 
 def draw_negatives(config: AMAConfig, key: Key, codes: Array, count: int) -> Array:
@@ -183,7 +190,13 @@ def draw_negatives(config: AMAConfig, key: Key, codes: Array, count: int) -> Arr
     if config.negatives == "shell":
         radius = math.sqrt(config.latent_dim) if config.radius == "sqrt_d" else jnp.median(norms)
         return latents.atypical(
-            key, count, config.latent_dim, direction=config.direction, delta=config.delta, radius=radius
+            key,
+            count,
+            config.latent_dim,
+            direction=config.direction,
+            delta=config.delta,
+            radius=radius,
+            draw=config.draw,
         )
     if config.negatives == "scaled":
         return latents.scaled_codes(key, codes[:count], direction=config.direction)
@@ -271,7 +284,7 @@ def _negatives(config: AMAConfig, key: Key, state: AMAState, images: Array, labe
     codes = networks.encoder.apply(frozen(state, "encoder"), images)
     drawn = draw_negatives(config, key, codes, count)
     made = networks.generator.apply(frozen(state, "generator"), drawn)
-    due = (state.step >= round(config.negative_start * config.scheduled)) & ~jnp.any(labelled > 0)
+    due = (state.step >= config.first_negatives) & ~jnp.any(labelled > 0)
     synthetic = (jnp.arange(size) >= size - count) & due
     return _Negatives(jnp.where(synthetic, 1.0, labelled), synthetic, jnp.concatenate([images[: size - count], made]))
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import chex
 import jax.numpy as jnp
 import optax
+from jax.scipy.stats import norm as gaussian
 
 from jaxad.methods.ama import losses
 from jaxad.methods.ama.config import AMAConfig
@@ -26,6 +27,8 @@ class AMAState(NamedTuple):
     step: Array  # int32, steps trained
     r_mean: Array  # of R on the calibration images
     r_sd: Array
+    r_median: Array
+    r_spread: Array  # 1.4826 median absolute deviations, a standard deviation of Gaussian R
 
 
 class AMAInference(NamedTuple):
@@ -35,6 +38,7 @@ class AMAInference(NamedTuple):
     encode: Callable[[AMAState, Array], Array]  # (state, [B, H, W, C]) -> codes [B, d]
     decode: Callable[[AMAState, Array], Array]  # (state, [B, d]) -> [B, H, W, C]
     r_score: Callable[[AMAState, Array], Array]  # (state, [B, H, W, C]) -> [B], Eq. 5
+    error_map: Callable[[AMAState, Array], Array]  # (state, [B, H, W, C]) -> [B, H, W], |x - x^|, mean over channels
 
 
 def make_inference(config: AMAConfig) -> AMAInference:
@@ -57,7 +61,17 @@ def make_inference(config: AMAConfig) -> AMAInference:
         same = critic.apply({"params": params}, pair(config, inputs, inputs)).features
         return jnp.sum(jnp.abs(same - critic.apply({"params": params}, pair(config, inputs, rebuilt)).features), 1)
 
-    return AMAInference(reconstruct, encode, decode, r_score)
+    def error_map(state: AMAState, images: Array) -> Array:
+        return jnp.mean(jnp.abs(images - reconstruct(state, images)), 3)
+
+    return AMAInference(reconstruct, encode, decode, r_score, error_map)
+
+
+def a_score(config: AMAConfig, state: AMAState, r: Array) -> Array:
+    """-log A [B] of R-scores [B] (Eq. 6), by what the config says of moments and sides."""
+    robust = config.moments == "median"
+    moments = (state.r_median, state.r_spread) if robust else (state.r_mean, state.r_sd)
+    return -(gaussian.logsf if config.sides == "upper" else gaussian.logpdf)(r, *moments)
 
 
 def pair(config: AMAConfig, first: Array, second: Array) -> Array:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxad.types import Array, Key
 
 NEGATIVES = ("shell", "scaled", "cube")
+DRAWS = ("volume", "radius")
 DIRECTIONS = ("inward", "outward")
 
 
@@ -41,29 +42,35 @@ def mix_codes(codes: Array, simplex: Simplex) -> Array:
     return jnp.einsum("bk,bkd->bd", simplex.weights, codes[simplex.parents])
 
 
-def shell(key: Key, count: int, dim: int, inner: Array | float, outer: Array | float) -> Array:
-    """Points [n, d] uniform in the volume between two spheres around the origin, 0 <= inner < outer.
+def shell(key: Key, count: int, dim: int, inner: Array | float, outer: Array | float, *, draw: str = "volume") -> Array:
+    """Points [n, d] between two spheres around the origin, 0 <= inner < outer, uniform in all directions.
 
-    Radius by inversion of its distribution function, r = (r1^d + U (r2^d - r1^d))^(1/d), in a form that does not
-    overflow; direction by a normalised Gaussian.
+    Uniform in the volume, the radius is r = (r1^d + U (r2^d - r1^d))^(1/d), by inversion of its distribution function
+    and in a form that does not overflow; in many dimensions that is r2 for nearly all points, whatever r1 (of 128, one
+    in a hundred lies below 0.965 r2). Uniform in the radius, all of the shell is used: r = r1 + U (r2 - r1).
     """
     direction, depth = jax.random.split(key)
     points = jax.random.normal(direction, (count, dim))
     uniform = jax.random.uniform(depth, (count, 1))
     outer = jnp.maximum(outer, 1e-12)  # of collapsed codes the radius is 0
-    hollow = (inner / outer) ** dim
-    radius = outer * (hollow + uniform * (1 - hollow)) ** (1 / dim)
+    if draw == "radius":
+        radius = inner + uniform * (outer - inner)
+    else:
+        hollow = (inner / outer) ** dim
+        radius = outer * (hollow + uniform * (1 - hollow)) ** (1 / dim)
     return points / jnp.linalg.norm(points, axis=1, keepdims=True) * radius
 
 
-def atypical(key: Key, count: int, dim: int, *, direction: str, delta: float, radius: Array | float) -> Array:
-    """Codes [n, d] uniform in the shell between `radius` and radius -+ delta * radius (AMA, Fig. 3 b and c).
+def atypical(
+    key: Key, count: int, dim: int, *, direction: str, delta: float, radius: Array | float, draw: str = "volume"
+) -> Array:
+    """Codes [n, d] in the shell between `radius` and radius -+ delta * radius (AMA, Fig. 3 b and c).
 
-    The paper has radius sqrt(d) and does not publish delta.
+    The paper has radius sqrt(d) and draws uniformly in the volume; it does not publish delta.
     """
     if direction == "inward":
-        return shell(key, count, dim, (1 - delta) * radius, radius)
-    return shell(key, count, dim, radius, (1 + delta) * radius)
+        return shell(key, count, dim, (1 - delta) * radius, radius, draw=draw)
+    return shell(key, count, dim, radius, (1 + delta) * radius, draw=draw)
 
 
 def scaled_codes(key: Key, codes: Array, *, direction: str) -> Array:
