@@ -27,7 +27,7 @@ ENUMERATION_LIMIT = 1_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSpace(SpaceChoices):
-    """All children a search may choose from: T = 6 N + 2 tokens for N layers (Sec. III-A of AutoAD).
+    """All children a search may choose from: T = 6 N + 2 tokens for N layers (AutoAD, section IV-A).
 
     Tokens are [hypothesis, distance], then per layer [channels, kernel, pool, pool_kernel, norm, activation];
     each is an index into the choice list of that name. The decoder mirrors the encoder and has no tokens.

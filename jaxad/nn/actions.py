@@ -1,6 +1,6 @@
 """The actions of the search space: everything that an architecture decides, each said once.
 
-The paper's eight (AutoAD, section III-A) are `ACTIONS`; what they do is written out in `nn.autoencoder`, and what each
+The paper's eight (AutoAD, section IV-A) are `ACTIONS`; what they do is written out in `nn.autoencoder`, and what each
 of their names means stands in a table of its own (see `nn.choices`). Two are ours, `OPTIONAL_ACTIONS`: what a child
 sees, and how its map becomes a score. A further action is one entry, `add_action`: its
 name, its choices, where and how they act, and what they cost. Tokens, names of positions, the size of the space,

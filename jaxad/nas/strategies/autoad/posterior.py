@@ -96,7 +96,7 @@ def sharpened(phi: Array, gradient: Array, eta: Array, sigma0: float) -> distrax
       eta: [W] a step size for every weight, learned.
       sigma0: standard deviation of the noise; 0 or more.
 
-    Source: Fortunato et al. 2017, "Bayesian recurrent neural networks", section 3.
+    Source: Fortunato et al. 2017, "Bayesian recurrent neural networks", on posterior sharpening.
     """
     chex.assert_equal_shape([phi, gradient, eta])
     return diagonal_gaussian(phi - eta * gradient, sigma0)
