@@ -19,6 +19,7 @@ from jaxad.nas.executors.remote import TRIES, Remote, Workers
 from jaxad.nas.executors.sequential import Sequential
 from jaxad.nas.space import SearchSpace
 from jaxad.nas.trial import Job, Result, Reward, TrialConfig
+from jaxad.nn.cost import flops
 from spaces import FEW
 
 SHAPE = (8, 8, 1)
@@ -165,12 +166,16 @@ def test_children_of_several_inputs_see_theirs(expected, monkeypatch):
         object.__setattr__(jobs[1].architecture, "input", "pixels")
 
 
-def test_what_comes_next_is_compiled_meanwhile():
+def test_the_largest_child_goes_first_and_what_comes_next_is_compiled_meanwhile():
     """By whoever is likely to get it: with two workers the third child while the first trains."""
     pool = Direct()
     run(pool)
-    first = next(m for m in pool.messages if m["architecture"] == CHILDREN[0].to_json())
-    assert first["ahead"] == [CHILDREN[2].to_json()]
+    order = sorted(CHILDREN, key=lambda child: -flops(child, SHAPE))
+    assert order != CHILDREN
+    handed = [m["architecture"] for m in pool.messages]
+    assert handed[:2] == [child.to_json() for child in order[:2]]
+    assert [h for h in handed[2:] if h not in handed[:2]] == [child.to_json() for child in order[2:]]
+    assert pool.messages[0]["ahead"] == [order[2].to_json()]
     assert pool.messages[-1]["ahead"] == []
 
 

@@ -1,6 +1,6 @@
 """Evaluating a population: take its children's weights, train and evaluate them, merge what they learned (Eq. 3)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any, NamedTuple
 
@@ -75,16 +75,21 @@ def evaluate_population(
     keys = jax.random.split(key, len(architectures))
     jobs = [Job(architecture, supernet.take(shared, architecture), k) for architecture, k in zip(architectures, keys)]
     outcomes, stopped = [], False
-    trained: list[tuple[Architecture, Params, Params]] = []
-    with closing(executor(jobs)) as results:
-        for job, result in zip(jobs, results):
-            outcome = _outcome(result, executor.batch_size)
-            if outcome.status == "ok":
-                trained.append((job.architecture, job.params, result.params))
-            outcomes.append(outcome)
-            if stopped := bool(on_outcome(len(outcomes) - 1, outcome)):
-                break
-    return Evaluated(outcomes, supernet.merge(shared, trained), stopped)
+
+    def trained() -> Iterator[tuple[Architecture, Params, Params]]:
+        nonlocal stopped
+        with closing(executor(jobs)) as results:
+            for job, result in zip(jobs, results):
+                outcome = _outcome(result, executor.batch_size)
+                outcomes.append(outcome)
+                stopped = bool(on_outcome(len(outcomes) - 1, outcome))
+                if outcome.status == "ok":
+                    yield job.architecture, job.params, result.params
+                if stopped:
+                    return
+
+    merged = supernet.merge(shared, trained())  # each as it comes, while others may still train elsewhere
+    return Evaluated(outcomes, merged, stopped)
 
 
 def _outcome(result: Result, batch_size: int) -> Outcome:

@@ -22,6 +22,7 @@ import numpy as np
 
 from jaxad.nas.executors import worker
 from jaxad.nas.trial import Job, Result, Reward, TrialConfig, TrialData
+from jaxad.nn.cost import flops
 
 TRIES = 3
 ANY = ""  # the name of the input where a space has but one
@@ -119,6 +120,10 @@ class Remote:
                 f"there are no workers any more ({_line(error)}): start others, and resume the run"
             ) from error
 
+    def cost(self, job: Job) -> float:
+        """What a job takes, in operations for an image."""
+        return flops(job.architecture, self._arrays[self._seen(job)]["train"].shape[1:])
+
     def places(self) -> int:
         """How many children may be with workers now; 0 while there are no workers."""
         self._hanging = [future for future in self._hanging if not future.done()]
@@ -169,7 +174,8 @@ class _Population:
 
     def __init__(self, remote: Remote, jobs: list[Job]) -> None:
         self._remote, self._jobs = remote, jobs
-        self._waiting = deque(range(len(jobs)))
+        # The largest first: who begins last with one of these is waited for by all others.
+        self._waiting = deque(sorted(range(len(jobs)), key=lambda index: -remote.cost(jobs[index])))
         self._running: dict[futures.Future, _Call] = {}
         self._asked: dict[int, str] = {}  # by job, the worker that asked for images with it
         self._relieved: set[str] = set()  # workers that images are on their way to
