@@ -3,6 +3,7 @@
     config.json        what was asked, and of which data, written once
     data.json          what these data are made of, image by image
     trials.jsonl       one line per trained child, append-only; a line counts once its newline is written
+    workers.jsonl      which worker trained a child when, where others than this process did
     checkpoint/        the state to go on from (`jaxad.training.checkpoint.Checkpoints`)
     best/              the detector that was found
     results.json, predictions.csv, report.html
