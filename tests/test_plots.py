@@ -392,3 +392,27 @@ def test_dollars_and_architectures_of_different_depth_are_drawn(rng):
 def test_matplotlib_is_imported_only_for_drawing():
     code = "import sys; import jaxad.report.plots, jaxad.report; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_an_architecture_is_drawn_from_image_to_reconstruction():
+    layers = [
+        {"channels": 8, "kernel": 3, "pool": "max", "pool_kernel": 3, "norm": "batch", "activation": "relu"},
+        {"channels": 64, "kernel": 1, "pool": "average", "pool_kernel": 1, "norm": "none", "activation": "leaky_relu"},
+    ]
+    chosen = {"hypothesis": "density", "distance": "l21", "layers": layers, "input": "deep"}
+    figure = draw(plots.architecture(chosen, [(28, 28, 3), (10, 10, 8), (10, 10, 64)]))
+    (ax,) = figure.axes
+    boxes = sorted(ax.patches, key=lambda box: box.get_x())
+    assert len(boxes) == 5
+    heights, widths = ([getattr(box, f"get_{side}")() for box in boxes] for side in ("height", "width"))
+    assert heights == heights[::-1]
+    assert heights[0] > heights[1] == heights[2]
+    assert widths[2] > widths[1] > widths[0]
+    said = [text.get_text() for text in ax.texts]
+    assert "conv 3×3\nmax 3×3\nbatch\nrelu" in said
+    assert "conv 1×1\nleaky relu" in said
+    assert "conv 3×3\nbatch\nrelu\nupsample 3×3" in said
+    assert said.count("10×10×8") == 2
+    assert {"deep", "l21", "density"} < set(said)
+    with pytest.raises(ValueError, match="there are 2 sizes for 2 layers"):
+        plots.architecture(chosen, [(28, 28, 3), (10, 10, 8)])

@@ -73,13 +73,17 @@ def best_parts(best: Mapping, trials: Sequence[Mapping], retrain: Mapping) -> li
     ranked = _ranked(trials)
     parts: list[Any] = []
     architecture = best.get("architecture")
+    if architecture and best.get("sizes"):
+        caption = "The best architecture, from what it sees to its reconstruction: heights are pixels, widths channels."
+        drawing = plots.architecture(architecture, best["sizes"])
+        parts.append(Figure(drawing=drawing, alt=caption, caption=caption, wide=True))
     if architecture:
         others = [t for t in ranked if t["architecture"] != architecture and t.get("status") != "cached"][:4]
         heads = ["Best", *(f"Trial {t['trial']} ({number(t['reward'])})" for t in others)]
         parts.append(_table_iv([architecture, *(t["architecture"] for t in others)], heads))
     elif best.get("table"):
         parts.append(Code(text=best["table"]))
-    rest = {k: v for k, v in best.items() if k not in ("architecture", "table", "tokens")}
+    rest = {k: v for k, v in best.items() if k not in ("architecture", "table", "tokens", "sizes")}
     rest |= {k: number(best[k]) for k in ("params", "flops") if best.get(k) is not None}
     if best.get("tokens"):
         rest["tokens"] = " ".join(str(t) for t in best["tokens"])

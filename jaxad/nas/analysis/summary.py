@@ -9,7 +9,7 @@ from jaxad.nas.analysis.render import render
 from jaxad.nas.loop import Costs, Trial
 from jaxad.nas.space import SearchSpace
 from jaxad.nn.architecture import Architecture
-from jaxad.nn.cost import ImageShape, flops, parameter_count
+from jaxad.nn.cost import ImageShape, feature_sizes, flops, parameter_count
 
 
 def search_facts(
@@ -66,4 +66,5 @@ def architecture_facts(trial: Trial, image_shape: ImageShape) -> dict[str, Any]:
         "table": render(architecture),
         "params": parameter_count(architecture, image_shape),
         "flops": flops(architecture, image_shape),
+        "sizes": feature_sizes(architecture, image_shape),
     }

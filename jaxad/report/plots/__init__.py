@@ -24,6 +24,7 @@ from jaxad.report.plots.detection import (
     roc_points,
     score_histogram,
 )
+from jaxad.report.plots.drawing import architecture
 from jaxad.report.plots.league import value_by_seconds
 from jaxad.report.plots.search import (
     action_columns,
@@ -41,6 +42,7 @@ from jaxad.report.plots.segmentation import profile_bands
 
 __all__ = [
     "action_columns",
+    "architecture",
     "area",
     "best_so_far",
     "child_seconds",
