@@ -83,8 +83,8 @@ def test_rows_hold_mean_and_sd_beside_the_published_figure(tmp_path):
     np.testing.assert_allclose(two.values, (0.15, 0.45))
     assert (two.paper, two.missing) == (None, "no such set")
     lines = table_cells(list(rows.values()), others_of(spec))
-    assert lines[0][:6] == ("digits", "one", "AUROC", "0.250 ± 0.212", "2", "0.900")
-    assert lines[-1] == ("digits", "elsewhere", "AUROC", "–", "0", "0.800", NOT_IMPLEMENTED)
+    assert lines[0][:7] == ("digits", "one", "AUROC", "0.900", "0.250", "0.212", "2")
+    assert lines[-1] == ("digits", "elsewhere", "AUROC", "0.800", "–", "–", "0", NOT_IMPLEMENTED)
     markdown = tables_markdown({"name": (spec, lines)}, ["facts"])
     assert "## A table" in markdown
     assert len([line for line in markdown.splitlines() if line.startswith("|")]) == 2 + len(lines)

@@ -7,15 +7,15 @@ from typing import Any
 from jaxad.report.html import Section, Table, Text, number, page
 from jaxad.report.table_spec import Row, TableSpec
 
-HEADS = ("Task", "Method", "Metric", "Ours", "Seeds", "Paper", "Remark")
+HEADS = ("Task", "Method", "Metric", "Paper", "Ours, mean", "SD", "Seeds", "Remark")
 
 
 def table_cells(rows: Sequence[Row], others: Sequence[Row] = ()) -> list[tuple[str, ...]]:
     """A line under `HEADS` for every row, task by task; `others` are published figures alone."""
-    lines = [
-        (row.task, row.method, row.column, _ours(row), str(len(row.values)), number(row.paper), _remark(row))
-        for row in (*rows, *others)
-    ]
+    lines = []
+    for row in (*rows, *others):
+        figures = (number(value) for value in (row.paper, row.mean, row.sd))
+        lines.append((row.task, row.method, row.column, *figures, str(len(row.values)), _remark(row)))
     order = list(dict.fromkeys(line[0] for line in lines))
     return sorted(lines, key=lambda line: order.index(line[0]))
 
@@ -48,9 +48,3 @@ def render_tables(
 
 def _remark(row: Row) -> str:
     return "; ".join(filter(None, (row.missing, row.doubt and f"published figure doubtful: {row.doubt}")))
-
-
-def _ours(row: Row) -> str:
-    if row.sd is None:
-        return number(row.mean)
-    return f"{number(row.mean)} ± {number(row.sd)}"
