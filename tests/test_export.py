@@ -28,6 +28,8 @@ from jaxad.runs.export_program import make_program
 from jaxad.runs.held_out import held_out
 from jaxad.runs.programs.export import run as script
 
+pytest.importorskip("flatbuffers")
+
 PCA = DETECTORS["pca"].tiny["tiny"]
 QUICK = {"pca", "one_class_svm", "isolation_forest"}
 

@@ -50,3 +50,16 @@ def test_the_small_program_scores_photographs(tmp_path):
     said = subprocess.run([sys.executable, program, *files], capture_output=True, text=True, check=True)
     scores = [float(line.split(" ")[1]) for line in said.stdout.splitlines()]
     np.testing.assert_allclose(scores, score_images(loaded.detector, loaded.state, HELD_OUT), rtol=1e-4)
+
+
+def test_weights_of_a_loop_are_its_constants(tmp_path):
+    """Or onnxruntime would copy all of them for every photograph."""
+    import onnx
+
+    made = agrees(fitted(DETECTORS["pca"].tiny["tiny"]), tmp_path, "onnx")
+    graph = onnx.load(made.path).graph
+    (loop,) = (node for node in graph.node if node.op_type == "Loop")
+    (body,) = (attribute.g for attribute in loop.attribute if attribute.name == "body")
+    assert len(body.input) == len(loop.input) <= 3 + 1  # the number of turns, whether to go on, the photographs
+    assert sum(np.prod(tensor.dims) for tensor in body.initializer) > 8 * 64  # the axes of PCA
+    assert not any(np.prod(tensor.dims) >= 64 for tensor in graph.initializer)

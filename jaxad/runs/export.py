@@ -49,7 +49,7 @@ def export(
       folder: new or empty; nothing is written where no format agrees.
       images: [N, H, W, C] uint8, photographs as they will come, of 1 or 3 channels, at least two that differ. Their
         shape is that of the photographs that the artefact takes. Held-out images, on which no threshold was set.
-      formats: "onnx", which needs `pip install 'jaxad[export]'`, and "stablehlo", for CPU, CUDA and TPU at once.
+      formats: "onnx", and "stablehlo", for CPU, CUDA and TPU at once. Both need `pip install 'jaxad[export]'`.
 
     Returns:
       What became of each format: its file and how it agrees, or the reason why there is none.

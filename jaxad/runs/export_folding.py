@@ -1,8 +1,9 @@
-"""A traced function made simpler: what depends on its constants alone is computed now, and calls are spelled out.
+"""A traced function made simpler: constants are computed now, what is computed twice once, and calls are spelled out.
 
 Weights are constants of an exported detector, so filters of a resizing, norms of a memory bank or the inverse of a
-variance need not be computed for every photograph, nor need a converter know their operations. A triangular system of
-a constant matrix becomes a product with its inverse, which converters spell out element by element.
+variance need not be computed for every photograph, nor need a converter know their operations. A score and its map have
+most of what they are in common. A triangular system of a constant matrix becomes a product with its inverse, where
+converters would spell it out element by element.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.extend.core import ClosedJaxpr, Literal
 
@@ -24,11 +26,12 @@ LARGE = 2**24  # numbers: what is larger when it is computed than what it is com
 def folded(function: Callable[..., Sequence[Array]], *shapes: jax.ShapeDtypeStruct) -> Callable[..., Sequence[Array]]:
     """The same function of arrays of these shapes."""
     traced = jax.make_jaxpr(function)(*shapes)
-    simpler = jax.make_jaxpr(lambda *arrays: _evaluate(traced.jaxpr, traced.consts, arrays))(*shapes)
+    simpler = jax.make_jaxpr(lambda *arrays: _evaluate(traced.jaxpr, traced.consts, arrays, {}))(*shapes)
     return jax.extend.core.jaxpr_as_fun(simpler)
 
 
-def _evaluate(jaxpr: Any, constants: Sequence[Any], arguments: Sequence[Any]) -> list[Any]:
+def _evaluate(jaxpr: Any, constants: Sequence[Any], arguments: Sequence[Any], known: dict[Any, Any]) -> list[Any]:
+    """What a traced function makes of its arguments; `known` is what has been computed so far, with what it was of."""
     values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*constants, *arguments), strict=True))
 
     def read(variable: Any) -> Any:
@@ -36,25 +39,43 @@ def _evaluate(jaxpr: Any, constants: Sequence[Any], arguments: Sequence[Any]) ->
 
     for equation in jaxpr.eqns:
         inputs = [read(variable) for variable in equation.invars]
-        values.update(zip(equation.outvars, _apply(equation, inputs), strict=True))
+        values.update(zip(equation.outvars, _apply(equation, inputs, known), strict=True))
     return [read(variable) for variable in jaxpr.outvars]
 
 
-def _apply(equation: Any, inputs: list[Any]) -> Sequence[Any]:
+def _apply(equation: Any, inputs: list[Any], known: dict[Any, Any]) -> Sequence[Any]:
     name = equation.primitive.name
     if name in CALLS and CALLS[name] in equation.params:
         called = equation.params[CALLS[name]]
         jaxpr, constants = (called.jaxpr, called.consts) if isinstance(called, ClosedJaxpr) else (called, ())
-        return _evaluate(jaxpr, constants, inputs)
-    known = not any(isinstance(value, jax.core.Tracer) for value in inputs)
-    if known and sum(variable.aval.size for variable in equation.outvars) <= LARGE:
+        return _evaluate(jaxpr, constants, inputs, known)
+    same = name, repr(equation.params), *(_identity(value) for value in inputs)
+    if same not in known or equation.effects:
+        # With its inputs: as long as these are kept, no other has their identity.
+        known[same] = _computed(equation, inputs), inputs
+    return known[same][0]
+
+
+def _computed(equation: Any, inputs: list[Any]) -> Sequence[Any]:
+    constant = not any(isinstance(value, jax.core.Tracer) for value in inputs)
+    if constant and sum(variable.aval.size for variable in equation.outvars) <= LARGE:
         with jax.ensure_compile_time_eval():
             found = equation.primitive.bind(*inputs, **equation.params)
-    elif name == "triangular_solve" and not isinstance(inputs[0], jax.core.Tracer):
+    elif equation.primitive.name == "triangular_solve" and not isinstance(inputs[0], jax.core.Tracer):
         found = _product(*inputs, **equation.params)
     else:
         found = equation.primitive.bind(*inputs, **equation.params)
     return found if equation.primitive.multiple_results else [found]
+
+
+def _identity(value: Any) -> Any:
+    """What two equal inputs have in common: numbers their value, arrays that they are the same one."""
+    small = (
+        not isinstance(value, jax.core.Tracer)
+        and np.ndim(value) == 0
+        and not jax.dtypes.issubdtype(jnp.result_type(value), jax.dtypes.extended)
+    )
+    return (np.asarray(value).dtype.name, np.asarray(value).tobytes()) if small else id(value)
 
 
 def _product(matrix: Array, right: Array, *, left_side: bool, **options: bool) -> Array:

@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from jaxad._utils.compile import plain_forms
+from jaxad.runs.export_loops import with_constants
 from jaxad.runs.export_program import Program, one_by_one
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -86,7 +87,7 @@ def _onnx(program: Program, about: Mapping[str, str], batch: Any = "batch") -> b
             output_names=list(program.all_names),
         )
     set_model_props(model, dict(about))
-    return model.SerializeToString()
+    return with_constants(model).SerializeToString()
 
 
 def _onnx_static(program: Program, about: Mapping[str, str]) -> bytes:
@@ -129,7 +130,7 @@ FORMATS: Mapping[str, Format] = {
     ),
     "stablehlo": Format(
         "detector.stablehlo",
-        (),
+        ("flatbuffers",),
         (
             Attempt("any number, together", _stablehlo),
             Attempt("any number, one after another", _stablehlo_one_by_one),

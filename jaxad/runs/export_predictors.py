@@ -43,7 +43,7 @@ _ONNX = {
     "call": 'session.run(None, {{"images": pixels}})',
 }
 _STABLEHLO = {
-    "needs": "jax",
+    "needs": "jax, flatbuffers",
     "imports": "from jax import export, jit",
     "load": 'run = jit(export.deserialize(bytearray(Path(__file__).with_name("{file}").read_bytes())).call)',
     "call": "run(pixels)",
