@@ -43,7 +43,7 @@ class Config(one_class.OneClassConfig):
     agad: AGADConfig = LAPTOP
     """Settings of the method."""
     compare: tuple[Variant, ...] = ("no-adcon",)
-    """Variants to train, too: ablations of Tables 4, 5 and 9, readings of the paper, and forerunners."""
+    """Variants to train, too: ablations of Tables 4, 5 and 9, parts of the loss, readings, and forerunners."""
     diagnose: bool = False
     """Also score with the statistics of test batches, as the code of GANomaly does, to see what that would change."""
 

@@ -74,6 +74,14 @@ def close(got, expected):
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6 * np.abs(expected).max())
 
 
+def test_ama_of_0_2_0_has_the_robust_moments_that_it_did_not_save():
+    saved = {"r_mean": np.float32(2), "r_sd": np.float32(3), "encoder/x": np.float32(1)}
+    found = legacy.converted_from_2("ama", saved)
+    assert found == saved | {"r_median": 2, "r_spread": 3}
+    own = saved | {"r_median": np.float32(5), "r_spread": np.float32(7)}
+    assert legacy.converted_from_2("ama", own) == own
+
+
 def test_features_of_efficientnet_are_found_under_their_new_names():
     """Weights of 0.1.0 in their order, without the megabytes that a saved detector has of them."""
     new = jax.tree_util.tree_flatten_with_path({"network": efficientnet.shapes(11)})[0]

@@ -165,6 +165,7 @@ def test_members_with_sets_of_their_own_equal_detectors_trained_on_these(vmapped
         ({"labels": np.zeros(10, int)}, r"give \(2, 3\)"),
         ({"labels": np.array([[0, 0, 1], [0, 1, 1]]), "anomalies_per_batch": 1}, "different numbers of anomalies"),
         ({"anomalies_per_batch": 1}, "no image is labelled"),
+        ({"steps": -3}, "steps is -3; the least is 0"),
     ],
 )
 def test_sets_that_do_not_fit_are_refused(change, words):

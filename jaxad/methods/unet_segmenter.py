@@ -40,9 +40,10 @@ class UNetSegmenterConfig:
     augment: bool = True
     """Turn, flip, shift and shear images and masks at random in every step."""
     steps: int = 1000
-    """Training steps that the schedule is made for."""
+    """Training steps."""
     learning_rate: float = 1e-3
-    """Learning rate of Adam, falling to 0 along a cosine."""
+    """Learning rate of Adam, falling to 0 along a cosine over the training; the paper has no schedule that a short
+    training could be a part of."""
 
     def __post_init__(self) -> None:
         for name in ("levels", "steps"):

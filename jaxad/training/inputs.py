@@ -53,6 +53,8 @@ def check_training_data(
         raise ValueError(f"training images have shape {images.shape}; give [N, H, W, C] with at least one image")
     if batch_size < 1 or chunk < 1:
         raise ValueError(f"batch_size is {batch_size} and chunk {chunk}; the least of both is 1")
+    if steps < 0:
+        raise ValueError(f"steps is {steps}; the least is 0, which leaves the detector as it begins")
     if not 0 <= start_step <= steps:
         raise ValueError(f"start_step is {start_step} of {steps} steps; give a number from 0 to steps")
     if (start_step > 0) != (state is not None):
