@@ -49,6 +49,10 @@ def draw(figure):
     """Really draw: layout and tick formatters only run then."""
     assert isinstance(figure, Figure)
     figure.canvas.draw()
+    ticks = [
+        label for ax in figure.axes for axis in (ax.xaxis, ax.yaxis) for label in axis.get_ticklabels(which="both")
+    ]
+    assert not [label for label in ticks if "mathdefault" in label.get_text()]  # what reads as TeX where none is parsed
     return figure
 
 

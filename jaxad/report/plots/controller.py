@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxad.report.plots.style import BLUE, COLOURS, INK, ORANGE, canvas, note, panels, style
+from jaxad.report.plots.style import BLUE, COLOURS, INK, ORANGE, canvas, label_decades, note, panels, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -90,6 +90,7 @@ def controller_information(num_evaluated, gains, kl_prior, kl_sharpening) -> Fig
             drawn = True
     if drawn:
         ax.legend(loc="best")
+        label_decades(ax.yaxis)
     else:
         ax.set_yscale("linear")
         note(ax, "a plain LSTM has no posterior")

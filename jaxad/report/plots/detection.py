@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxad.report.plots.style import BLUE, GREEN, INK, MUTED, ORANGE, canvas, floats, note, style, two_classes
+from jaxad.report.plots.style import (
+    BLUE,
+    GREEN,
+    INK,
+    MUTED,
+    ORANGE,
+    canvas,
+    floats,
+    label_decades,
+    note,
+    style,
+    two_classes,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,6 +37,7 @@ def retraining(candidates: Sequence[tuple[str, Sequence[int], Sequence]], *, met
             ax.plot(evals, floats(curve, name, like=evals), "o-", ms=3.5, color=colour, label=label)
     if candidates:
         ax.legend(loc="best")
+        label_decades(ax.xaxis)
     else:
         note(ax, "nothing was retrained")
     return figure

@@ -87,12 +87,12 @@ def dots(ax: Axes, x, y, **kwargs) -> None:
 
 
 def label_decades(axis) -> None:
-    """Label a logarithmic axis 1k, 10k, 100k, or finer where it spans little."""
-    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+    """Label a logarithmic axis 1k, 10k, 100k, or finer where it spans little; below 1 in digits."""
+    from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter
 
     low, high = axis.get_view_interval()
     axis.set_major_locator(LogLocator(subs=(1,) if high > 100 * low else (1, 2, 5)))
-    axis.set_major_formatter(EngFormatter(sep=""))
+    axis.set_major_formatter(EngFormatter(sep="") if low >= 0.5 else FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
 
 
