@@ -228,6 +228,17 @@ def test_child_seconds_draws_the_median():
     assert draw(plots.child_seconds([0.1, 30.0])).axes[0].get_yscale() == "log"
 
 
+def test_worker_timeline_has_a_bar_for_every_child():
+    (ax,) = draw(plots.worker_timeline(["a:1", "b:2"], [[(0.0, 2.0), (3.0, 4.5)], [(1.0, 2.5)]])).axes
+    paths = [path.get_extents() for bars in ax.collections for path in bars.get_paths()]
+    assert [(box.x0, box.x1) for box in paths] == [(0.0, 2.0), (3.0, 4.5), (1.0, 2.5)]
+    assert [round(np.mean([box.y0, box.y1])) for box in paths] == [0, 0, 1]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["a:1", "b:2"]
+    (ax,) = draw(plots.worker_timeline(list("abc") * 20, [[(0.0, 600.0)]] * 60)).axes
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("search time (min)", "60 workers")
+    assert "no worker has trained" in texts(plots.worker_timeline(["a"], [[]]))
+
+
 def test_retraining_draws_a_line_for_every_seed():
     candidates = [("trial 3", [10, 20, 40], [[0.5, 0.9, 0.8], [0.6, None, 0.7]]), ("trial 7", [40], [[0.4]])]
     (ax,) = draw(plots.retraining(candidates)).axes

@@ -12,6 +12,7 @@ from jaxad.report.common import task_parts
 from jaxad.report.format import METRICS, architecture_line, command
 from jaxad.report.league import league_parts
 from jaxad.report.search_sections import trial_parts
+from jaxad.report.workers import worker_parts
 
 EVIL = "<script>alert('cat & dog')</script>"
 VOID = {"meta", "br", "link", "img", "input", "hr"}
@@ -253,6 +254,18 @@ def test_a_child_that_was_returned_is_the_headline(run):
 def test_a_league_of_one_has_no_picture(run):
     found = [part.kind for part in league_parts([standing("child", 0.9, True)], "", "pixel_auroc")]
     assert found == ["table"]
+
+
+def test_workers_have_a_table_and_a_timeline(run):
+    row = {"worker": EVIL, "children": 2, "busy_seconds": 3.5, "children_per_minute": 34.3, "sent_megabytes": 1.5}
+    workers = [row | {"received_megabytes": 0.5, "spans": [[0.0, 2.0], [2.0, 3.5]]}]
+    html = render_report(**run | {"results": run["results"] | {"workers": workers}})
+    assert EVIL not in html
+    shown = Outline(html)
+    assert "Workers" in shown.text("h2")
+    assert shown.tags.count("svg") == 13
+    assert [part.kind for part in worker_parts(workers)] == ["table", "figure"]
+    assert worker_parts([]) == []
 
 
 def test_all_sections_are_there_in_order(outline):

@@ -13,6 +13,7 @@ from jaxad.report.html import Bullets, Section, Tiles, duration, number, page
 from jaxad.report.league import league_parts, returned_rival
 from jaxad.report.search_sections import best_parts, search_parts, trial_parts
 from jaxad.report.test_sections import example_parts, pixel_parts, result_parts
+from jaxad.report.workers import worker_parts
 
 PICTURES = (
     "test_scores", "test_labels", "valid_scores", "valid_labels",
@@ -56,6 +57,7 @@ def render_report(
         Section(title="What it sees", parts=example_parts(pictures)),
         Section(title="Best architecture", parts=best_parts(best, trials, results.get("retrain") or {}), intro=beside),
         Section(title="Search", parts=search_parts(config, trials, search)),
+        Section(title="Workers", parts=worker_parts(results.get("workers") or [])),
         Section(title="Controller", parts=controller),
         Section(title="All trials", parts=trial_parts(trials)),
         Section(title="How this was made", parts=made_parts(config, results)),

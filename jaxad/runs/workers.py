@@ -74,7 +74,10 @@ class Account:
 
 
 def worker_rows(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What every worker has done, of the lines of accounts: children, how many a minute of work, megabytes moved."""
+    """What every worker has done, of the lines of accounts: children, how many a minute of work, megabytes moved.
+
+    Spans are when each child began and ended, in seconds of the search.
+    """
     rows = []
     for name in dict.fromkeys(line["worker"] for line in lines):
         own = [line for line in lines if line["worker"] == name]
@@ -85,6 +88,7 @@ def worker_rows(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 "children_per_minute": 60 * len(own) / max(busy, 1e-9),
                 "sent_megabytes": sum(line["sent"] for line in own) / 1e6,
                 "received_megabytes": sum(line["received"] for line in own) / 1e6,
+                "spans": [(line["began"], line["ended"]) for line in own],
             }
         )  # fmt: skip
     return rows

@@ -39,6 +39,7 @@ from jaxad.report.plots.search import (
     windows,
 )
 from jaxad.report.plots.segmentation import profile_bands
+from jaxad.report.plots.workers import worker_timeline
 
 __all__ = [
     "action_columns",
@@ -71,4 +72,5 @@ __all__ = [
     "window_mean",
     "windows",
     "within_fences",
+    "worker_timeline",
 ]
