@@ -13,6 +13,7 @@ import pytest
 from scripts import EXPERIMENTS, call, one_line, run
 
 from jaxad.runs import table_runs
+from jaxad.runs.grid import call_on
 
 sys.path.append(str(EXPERIMENTS))
 tables = importlib.import_module("tables")
@@ -119,6 +120,31 @@ def test_cells_run_at_the_same_time_each_once(folder, several, monkeypatch):
     assert "no/such/place" in rows["elsewhere"]["missing"]
     called = [line for line in (folder / "calls.txt").read_text().splitlines() if line.startswith(output)]
     assert len(called) == len(set(called)) == 2
+
+
+def test_a_cell_whose_worker_was_lost_goes_on_where_it_was(tmp_path, monkeypatch):
+    """By whoever gets it next: the first has begun the run, the second resumes it."""
+    told, commands = table_runs.Told("s.py", ("--seed", "0"), "cell", None, str(tmp_path)), []
+
+    def lost(command, **options):
+        commands.append(command[2:])
+        (tmp_path / "cell").mkdir(exist_ok=True)
+        (tmp_path / "cell" / "config.json").write_text("{}")
+        if len(commands) == 1:
+            raise futures.BrokenExecutor("the worker is gone")  # as its pool says
+        return subprocess.CompletedProcess(command, 0, stderr="")
+
+    class Pool(futures.Executor):
+        def submit(self, function, *arguments):
+            future = futures.Future()
+            done, value = function(*arguments)
+            future.set_result((done, value)) if done else future.set_exception(value)
+            return future
+
+    others = {"PIPE": subprocess.PIPE, "DEVNULL": subprocess.DEVNULL}
+    monkeypatch.setattr(table_runs, "subprocess", types.SimpleNamespace(run=lost, **others))
+    call_on(Pool(), table_runs.run_script, told)
+    assert commands == [["--seed", "0", "--output", "cell", "--quiet"], ["--resume", "cell", "--quiet"]]
 
 
 @pytest.fixture

@@ -122,6 +122,7 @@ def search(
     config = dataclasses.replace(config, **fields)
     data.check_task(task)
     config.check(task)
+    config.check_workers(config.executor, pool)
     with _opened(task, config, output, resume) as run, ExitStack() as stack:
         if run is not None and runner.is_finished(run):
             return _loaded(run)

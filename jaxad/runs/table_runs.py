@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -107,10 +107,7 @@ class TableRuns:
         name = folder_name(cell)
         state = self._state(cell)  # as it was before anything was read
         try:
-            if (self.output / name / "config.json").exists():
-                self._start(cell, "--resume", str(self.output / name))
-            else:
-                self._start(cell, *cell.flags, "--seed", str(cell.seed), "--output", str(self.output / name))
+            self._start(cell, name)
             self.results[name] = results_of(self.output / name)
         except ValueError as error:
             self.reasons[cell] = str(error)
@@ -130,7 +127,7 @@ class TableRuns:
             return True
         try:
             if known != state and knows:
-                self._start(cell, "--resume", str(folder))  # which ends at once
+                self._start(cell, name)  # which ends at once
                 self._states[name] = {"state": state}
             elif known not in (None, state):
                 raise ValueError("files that its command line names have changed")
@@ -145,12 +142,13 @@ class TableRuns:
             self._states.refresh()
             self._take(name, {})
 
-    def _start(self, cell: Cell, *flags: str) -> None:
-        told = (str(self._experiments / cell.script), *flags, "--quiet"), self._data_dir, os.getcwd()
+    def _start(self, cell: Cell, name: str) -> None:
+        script = self._experiments / cell.script
+        told = Told(str(script), (*cell.flags, "--seed", str(cell.seed)), str(self.output / name), self._data_dir)
         if self._pool is None:
             run_script(told)
         else:
-            call_on(self._pool, run_script, told)
+            call_on(self._pool, run_script, told._replace(beside=os.getcwd()))
 
     def _state(self, cell: Cell, seen: dict[Path, bytes] | None = None) -> str:
         """A digest of the files that a command line names, by size and time: equal where nobody touched them."""
@@ -170,13 +168,25 @@ class TableRuns:
                 )
 
 
-def run_script(told: tuple[Sequence[str], str | None, str]) -> None:
-    """Run a script: its path and flags, where prepared TFDS sets are, and in which folder; ValueError as it ends."""
-    command, data_dir, folder = [sys.executable, *told[0]], told[1], told[2]
-    environment = os.environ | ({"TFDS_DATA_DIR": data_dir} if data_dir else {})
+class Told(NamedTuple):
+    """What a process is told."""
+
+    script: str
+    flags: tuple[str, ...]  # of a fresh run
+    folder: str
+    data_dir: str | None
+    beside: str | None = None  # the folder that paths are relative to
+
+
+def run_script(told: Told) -> None:
+    """Run a script in its folder, or what is left of it, to its end; ValueError with what it says for its last."""
+    known = Path(told.beside or "", told.folder, "config.json").exists()
+    flags = ("--resume", told.folder) if known else (*told.flags, "--output", told.folder)
+    environment = os.environ | ({"TFDS_DATA_DIR": told.data_dir} if told.data_dir else {})
     done = subprocess.run(
-        command, env=environment, cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
-    )
+        [sys.executable, told.script, *flags, "--quiet"], env=environment, cwd=told.beside,
+        stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or [f"ended with status {done.returncode}"])[-1]
         raise ValueError(last.removeprefix("error: "))

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import importlib.util
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
@@ -31,13 +32,18 @@ class WorkersConfig:
     child_timeout: float | None = None
     """Seconds after which a worker is given up and its child handed to another; a child of three tries has failed."""
 
-    def check_workers(self, executor: str = "auto") -> None:
-        """Raise ValueError for values out of range, and for those that do not go together."""
+    def check_workers(self, executor: str = "auto", pool: futures.Executor | None = None) -> None:
+        """Raise ValueError for values out of range, for those that do not go together, and for dask that is missing."""
         name = spelled(self, "workers")
         if isinstance(self.workers, bool) or not isinstance(self.workers, int) or self.workers < 0:
             raise ValueError(f"{name} is {self.workers!r}; give a whole number from 0 upwards")
         if self.workers and self.scheduler is not None:
             raise ValueError(f"{name} and {spelled(self, 'scheduler')} are both given: give one")
+        if pool is not None and not self.workers:
+            raise ValueError("pool is given, and not how many children it works on at a time: say workers=8")
+        if self.scheduler is not None and importlib.util.find_spec("distributed") is None:
+            said = spelled(self, "scheduler")
+            raise ValueError(f"{said} needs dask and distributed: pip install 'jaxad[cluster]'")
         if self.child_timeout is not None and not self.child_timeout > 0:
             raise ValueError(f"{spelled(self, 'child_timeout')} is {self.child_timeout}; give seconds above 0")
         if executor == "vmapped" and (self.workers or self.scheduler is not None):
@@ -126,17 +132,12 @@ def trainer(
 
 def _workers(config: WorkersConfig, pool: futures.Executor | None, stack: contextlib.ExitStack) -> Workers | None:
     count, plugins = config.workers, tuple(getattr(config, "plugins", ()))
-    if pool is not None:
-        if not count:
-            raise ValueError("pool is given, and not how many children it works on at a time: say workers=8")
-    elif config.scheduler is not None:
+    if pool is None and config.scheduler is not None:
         from jaxad.runs.dask_pool import DaskPool
 
         pool = stack.enter_context(DaskPool(config.scheduler))
         return Workers(pool, pool.count, config.child_timeout, plugins)
-    elif count:
+    if pool is None and count:
         pool = Processes(count, start=begin_local, args=(jax.config.jax_compilation_cache_dir,))
         stack.callback(pool.shutdown, cancel_futures=True)
-    else:
-        return None
-    return Workers(pool, lambda: count, config.child_timeout, plugins)
+    return None if pool is None else Workers(pool, lambda: count, config.child_timeout, plugins)
