@@ -1,6 +1,6 @@
 """What each part of AGAD's loss is worth: test AUROC of trainings with some of its terms, class by class.
 
-    python benchmarks/agad_parts.py                                      # two digits of 8x8 pixels, a minute
+    python benchmarks/agad_parts.py                                      # two digits of 8x8 pixels, minutes
     python benchmarks/agad_parts.py --datasets mnist fashion_mnist --classes all --test-split test --image-size 16 \\
         --steps 1000 --seeds 3 --gammas 0 0.05 --output parts.jsonl      # hours
 

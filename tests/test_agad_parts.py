@@ -29,7 +29,10 @@ OFF = {
 }
 
 
-@pytest.mark.parametrize("name", ["reconstruction", "reconstruction-pseudo", "no-latent"])
+PARTS = ["reconstruction", *(pytest.param(n, marks=pytest.mark.slow) for n in ("reconstruction-pseudo", "no-latent"))]
+
+
+@pytest.mark.parametrize("name", PARTS)
 def test_a_part_that_is_switched_off_is_in_no_loss(name):
     """The loss is the weighted sum of the other terms, and labels act through what is left of Eq. 10."""
     from agads import IMAGES

@@ -67,11 +67,15 @@ def test_every_network_moves_and_every_constrained_kernel_is_used_with_norm_one(
     for name in state.params:
         pairs = zip(jax.tree.leaves(state.params[name]), jax.tree.leaves(after.params[name]), strict=True)
         assert any(not np.array_equal(a, b) for a, b in pairs), name
-    vectors = after.vectors
-    for _ in range(60):
-        rest = {n: {k: v for k, v in after.params[n].items() if k != last} for n, last in LAST.items()}
-        vectors = {name: spectral.power_iteration(rest[name], own) for name, own in vectors.items()}
-    used = constrained(after.params, vectors)
+
+    @jax.jit
+    def settled(params, vectors):
+        """The weights as used once their power iterations have come to an end."""
+        rest = {name: {k: v for k, v in params[name].items() if k != last} for name, last in LAST.items()}
+        once = lambda _, old: {name: spectral.power_iteration(rest[name], own) for name, own in old.items()}  # noqa: E731
+        return constrained(params, jax.lax.fori_loop(0, 100, once, vectors))
+
+    used = settled(after.params, after.vectors)
     for name in DISCRIMINATORS:
         kernels = [leaf for path, leaf in jax.tree_util.tree_leaves_with_path(used[name]) if path[-1].key == "kernel"]
         norms = [np.linalg.norm(np.asarray(kernel).reshape(-1, kernel.shape[-1]), 2) for kernel in kernels]

@@ -5,13 +5,15 @@ import importlib
 import json
 import random
 import sys
+import types
 
+import jax
 import numpy as np
 import pytest
 from scripts import EXPERIMENTS, call, kill_once, killed_and_resumed, one_line, run, same_weights, start
 
-from jaxad.methods.ama import AMAConfig
-from jaxad.runs import saving
+from jaxad.methods.ama import AMAConfig, ama
+from jaxad.runs import saving, variants
 
 sys.path.append(str(EXPERIMENTS))
 detect = importlib.import_module("detect")
@@ -170,6 +172,37 @@ def test_images_get_a_side_that_the_networks_take(fields, side):
         assert task.details["fitted_from"][:2] == [100, 100]
 
 
+def test_known_anomalies_reach_the_training_and_not_the_calibration(monkeypatch, tmp_path):
+    """Of every variant: labels for `fit`, normal images for the last state; validation keeps the other anomalies."""
+    task = experiment.Config(**SMALL | {"labelled": 4}).load()
+    assert (task.train.labels.sum(), task.valid.labels.sum()) == (4, 6)
+    given = {}
+
+    def fit_selected_saved(detector, keys, train, valid, labels, **options):
+        given.update(options, train=train)
+        return types.SimpleNamespace(values=np.ones((1, 1)), best="best", state="last"), 0.0, np.zeros(1), {}
+
+    def calibrate_population(detector, states, images):
+        given["calibrated"] = images
+        return states
+
+    monkeypatch.setattr(variants, "fit_selected_saved", fit_selected_saved)
+    monkeypatch.setattr(variants, "calibrate_population", calibrate_population)
+    options = {
+        "key": jax.random.key(0),
+        "num_seeds": 1,
+        "evals": (2,),
+        "batch_size": 10,
+        "folder": tmp_path,
+        "quiet": True,
+    }
+    variants.train_variants(task, {"ama": SMALL["ama"]}, ama, **options)
+    np.testing.assert_array_equal(given["train_labels"], task.train.labels)
+    assert given["anomalies_per_batch"] is None  # they come as they are
+    assert len(given["train"]) == len(given["calibrated"]) + 4
+
+
+@pytest.mark.slow
 def test_known_anomalies_train_and_the_rest_of_validation_chooses(tmp_path):
     """Semi-supervised AMA, with negatives that are compared and therefore begin at once."""
     fields = SMALL | {"labelled": 4, "compare": ("no-negatives",), "checkpoints": 1, "ama": TINIEST}

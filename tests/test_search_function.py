@@ -265,3 +265,13 @@ def test_the_folder_holds_the_settings_and_what_the_task_is(finished):
     stored = json.loads((finished.folder / "config.json").read_text())
     assert (stored["name"], stored["config"]["children"]) == ("search", 3)
     assert stored["config"]["task"]["name"] == TASK.name
+
+
+def test_labelled_anomalies_are_refused_in_one_line(tmp_path):
+    labelled = jaxad.data.with_known(TASK, 1)
+    with pytest.raises(
+        ValueError, match="1 labelled anomalies to train on, from which no search learns: leave"
+    ) as error:
+        search(labelled, output=tmp_path / "run")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()

@@ -150,6 +150,7 @@ def test_batches_have_as_many_known_anomalies_as_the_method_wants(monkeypatch):
         assert found["labels"].sum() == 10
 
 
+@pytest.mark.slow
 def test_the_deviation_network_flags_what_it_was_shown_the_like_of():
     images, y = np.concatenate([ZEROS[:100], OTHERS[:30]]), np.repeat([1, -1], [100, 30])
     model = AnomalyDetector(DevNetConfig(widths=(8, 16)), steps=60, random_state=0).fit(images, y)

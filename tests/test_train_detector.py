@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import json
 import sys
+import types
 
 import jax
 import numpy as np
@@ -18,7 +19,7 @@ from jaxad.methods.common.patch_features import FeatureConfig
 from jaxad.methods.deep_svdd import DeepSVDDConfig
 from jaxad.methods.padim import PaDiMConfig
 from jaxad.nn.architecture import Architecture, Layer
-from jaxad.runs import saving
+from jaxad.runs import one_detector, saving
 from jaxad.runs.one_detector import settings_of
 
 sys.path.append(str(EXPERIMENTS))
@@ -119,6 +120,26 @@ def test_pixels_are_tested_where_there_are_masks(tmp_path, cache):
     assert "Pixels" in (tmp_path / "run" / "report.html").read_text()
 
 
+def test_known_anomalies_reach_the_training_with_as_many_a_batch_as_the_method_wants(monkeypatch, tmp_path):
+    given = {}
+
+    def fit_saved(detector, key, images, **options):
+        given.update(options, images=images)
+        return types.SimpleNamespace(seconds=1.5)
+
+    monkeypatch.setattr(one_detector, "fit_saved", fit_saved)
+    task = experiment.Config(**experiment.PRESETS["smoke"], labelled=4).load()
+    folder, options = types.SimpleNamespace(path=tmp_path), {"batch_size": 16, "checkpoints": 1, "quiet": True}
+    for name, anomalies, steps in (("devnet", 8, 1000), ("deep_sad", None, 1000), ("agad", 2, 1000)):
+        method = settings_of(name, ())
+        facts = one_detector.fit_detector(name, method, "a detector", task, folder, jax.random.key(0), **options)[1]
+        np.testing.assert_array_equal(given["labels"], task.train.labels)
+        assert (given["anomalies_per_batch"], given["steps"]) == (anomalies, steps)
+        told = {"labelled_anomalies": 4, "anomalies_per_batch": anomalies, "seconds": 1.5}
+        assert facts == {"steps": steps, "batch_size": 16} | told
+
+
+@pytest.mark.slow
 def test_a_few_labels_train_and_are_told(tmp_path):
     preset = experiment.PRESETS["smoke"] | {"steps": 3, "detector": "devnet", "settings": ("widths=[4]",)}
     experiment.run(experiment.Config(**preset, labelled=4, output=str(tmp_path / "run"), quiet=True))

@@ -93,6 +93,11 @@ class SearchConfig(WorkersConfig, SpaceChoices):
             name, most = spelled(self, "controller.keep"), spelled(self, "population")
             raise ValueError(f"{name} is {self.controller.keep}; the most is {most} {self.population}")
         settings = self.trial_config()
+        if task is not None and task.train.labels.any():
+            raise ValueError(
+                f"{task.name} has {task.train.labels.sum()} labelled anomalies to train on, from which no "
+                "search learns: leave them out, or train agad, ama, deep_sad or devnet"
+            )
         if task is not None and settings.of_pixels and (task.valid.masks is None or not task.valid.masks.any()):
             reward = spelled(self, "reward")
             raise ValueError(f"{reward} {self.reward} needs masks, and {task.name} has none: give mvtec:PATH/CATEGORY")
