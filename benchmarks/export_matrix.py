@@ -118,12 +118,11 @@ def main() -> None:
     if args.side < 8 or not set(args.detectors) <= set(DETECTORS):
         parser.error(f"--side is 8 or more, --detectors are some of {', '.join(DETECTORS)}")
     enable_compilation_cache()
-    print(
-        f"JAX {jax.__version__}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before; photographs of", end=" "
-    )
-    print(f"{2 * args.side}x{2 * args.side}, detectors of {args.side}x{args.side}\n")
-    print("| detector | jaxad, ms | " + " | ".join(f"{f}: scores, maps | MB | ms | batch" for f in args.formats) + " |")
-    print("|---" * (2 + 4 * len(args.formats)) + "|", flush=True)
+    print(f"JAX {jax.__version__}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before")
+    print(f"photographs of {2 * args.side}x{2 * args.side}, detectors of {args.side}x{args.side}\n")
+    columns = [f"{name}: {column}" for name in args.formats for column in ("scores, maps", "MB", "ms", "batch")]
+    print(f"| detector | jaxad: score, and map, ms | {' | '.join(columns)} |")
+    print("|---" * (2 + len(columns)) + "|", flush=True)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for name in DETECTORS if args.all else args.detectors:
@@ -134,9 +133,8 @@ def main() -> None:
                 print(f"| {name} | not fitted: {' '.join(str(error).split())[:80]} |", flush=True)
                 continue
             rows.append(row)
-            print(
-                f"| {name} | {row['jaxad']:.1f} | " + " | ".join(cells(row[f]) for f in args.formats) + " |", flush=True
-            )
+            jaxad = ", ".join(f"{each:.1f}" for each in row["jaxad"])
+            print(f"| {name} | {jaxad} | " + " | ".join(cells(row[f]) for f in args.formats) + " |", flush=True)
             if args.json:
                 args.json.write_text(json.dumps({"jax": jax.__version__, "side": args.side, "rows": rows}, indent=1))
 
