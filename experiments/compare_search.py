@@ -11,7 +11,7 @@ seed is a real search on shared weights, in a process of its own; the favourites
 
 Strategies are compared on the same seeds: median difference with its 95 % interval, Wilcoxon with Holm's correction,
 probability of improvement. It says "no evidence" when that is what there is. Everything is kept as it is computed, so
-a killed run goes on; open report.html.
+a killed run goes on, and with --mode search several clients may resume it at once; open report.html.
 """
 
 import dataclasses
@@ -58,7 +58,8 @@ def run(config: Config) -> None:
     config.check()
     task = config.load_task(config.seed)
     seen = config.tasks() if config.mode == "search" else task
-    with session(config, "compare", data.table(task), data=seen, may_differ=MAY_DIFFER) as folder:
+    several = {"may_differ": MAY_DIFFER, "shared": config.mode == "search"}  # of real searches each is claimed
+    with session(config, "compare", data.table(task), data=seen, **several) as folder:
         if folder is not None:
             known = by_table(config, task, folder) if config.mode == "table" else by_search(config, folder)
             conclude(config, task, folder, known)

@@ -190,6 +190,16 @@ def test_only_one_process_writes_a_run(tmp_path):
     open_run(run.path).close()
 
 
+def test_sessions_that_share_a_run_write_it_together(tmp_path):
+    with create_run(tmp_path / "run", {}, name="x") as run:
+        with pytest.raises(ValueError, match="being written by another process"):
+            open_run(run.path, shared=True)
+        run.share()
+        with open_run(run.path, shared=True), pytest.raises(ValueError, match="being written by another process"):
+            open_run(run.path)
+    open_run(run.path).close()
+
+
 def test_a_killed_process_leaves_no_lock(tmp_path):
     child = (
         "import sys, time\n"

@@ -75,6 +75,12 @@ class Run:
                 os.close(getattr(self, name))
                 setattr(self, name, None)
 
+    def share(self) -> None:
+        """Let other sessions that share the run write it, too: those of a grid, whose cells are claimed one by one."""
+        if fcntl is not None and self._lock is not None:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(self._lock, fcntl.LOCK_SH)
+
     def __enter__(self) -> "Run":
         return self
 
@@ -118,6 +124,7 @@ def open_run(
     *,
     may_differ: Collection[str] = _MAY_DIFFER,
     write: bool = True,
+    shared: bool = False,
     name: str | None = None,
     data: Fingerprint | None = None,
 ) -> Run:
@@ -126,7 +133,8 @@ def open_run(
     With a `name` it must be a run of that kind. With a `config`, every field outside `may_differ` (names, or
     dotted paths of nested fields) must equal the stored one. With `data` their content must be that of the run's,
     and then settings that say where they are may differ, too; a run that knows no data takes any. Raises ValueError
-    where the folder is no run, anything differs (naming it), or another process is writing the run.
+    where the folder is no run, anything differs (naming it), or another process is writing the run; `shared` with those
+    that have called `Run.share`.
     """
     path = Path(path)
     stored = _stored(path)
@@ -141,7 +149,7 @@ def open_run(
         check_data(path, known, data)
     if write:
         try:
-            run._lock = _lock(path)
+            run._lock = _lock(path, shared)
         except OSError as error:
             raise ValueError(
                 f"cannot write to run {path}: {error.strerror or error}; copy it to a folder you may write to"
@@ -302,12 +310,12 @@ def _refuse_used(path: Path) -> None:
         raise ValueError(f"output folder {path} is not empty (it holds {found}); choose a new or empty --output")
 
 
-def _lock(path: Path) -> int | None:
+def _lock(path: Path, shared: bool = False) -> int | None:
     """Take the run's lock; the operating system frees it with the process, however that ends."""
     descriptor = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
     try:
         if fcntl is not None:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError as error:
         holder = os.read(descriptor, 100).decode(errors="replace").strip()
         os.close(descriptor)

@@ -44,6 +44,7 @@ def session(
     data: Any = None,
     may_differ: Collection[str] = MAY_DIFFER,
     grow: Callable[[Run, Any], None] = lambda run, config: None,
+    shared: bool = False,
 ) -> Iterator[Run | None]:
     """The run folder that a config asks for, locked while it is open; None where the run is finished already.
 
@@ -58,15 +59,19 @@ def session(
       may_differ: settings that a continued run may be given anew.
       grow: has a run, be it finished or not, go on beyond the end that it was begun with, where the config says so.
 
+      shared: whether other sessions that share the run may write it at the same time, see `runs.claims`.
+
     Raises:
       ValueError: what `grow`, `runs.folder.open_run` and `create_run` refuse.
     """
     known = None if data is None else fingerprint(data)
     if config.resume is not None:
-        opened = open_run(config.resume, config, name=name, data=known, may_differ=may_differ)
+        opened = open_run(config.resume, config, name=name, data=known, may_differ=may_differ, shared=shared)
     else:
         opened = create_run(config.output, config, name=name, data=known)
     with opened as folder:
+        if shared:
+            folder.share()
         if folder.data is None and known is not None:
             config.say(f"{folder.path} was begun before runs knew their data: give it the data that it was begun with")
         grow(folder, config)

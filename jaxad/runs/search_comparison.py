@@ -29,6 +29,7 @@ from jaxad.nas.analysis.tabular import explore_table, train_table
 from jaxad.nas.executors.population import make_executor
 from jaxad.nas.strategies.autoad import AutoADConfig
 from jaxad.report.search_outcomes import Outcomes, search_outcomes, table_outcomes
+from jaxad.runs.claims import Claims
 from jaxad.runs.cli import RunConfig
 from jaxad.runs.dask_pool import DaskPool
 from jaxad.runs.folder import Run
@@ -148,8 +149,10 @@ def by_search(config: ComparisonConfig, folder: Run) -> Outcomes:
         **{field.name: getattr(config, field.name) for field in dataclasses.fields(ComparisonConfig)}
     )
     with DaskPool(config.scheduler) if config.scheduler else nullcontext() as pool:
+        records = Records(folder.path / "cells.jsonl")
         options = {"jobs": pool.count() if pool else config.jobs, "pool": pool, "quiet": config.quiet}
-        return _searched(config, Records(folder.path / "cells.jsonl"), options)
+        options["claims"] = Claims(folder.path / ".claims", lambda name: records.refresh())
+        return _searched(config, records, options)
 
 
 def _searched(config: ComparisonConfig, records: Records, options: dict[str, Any]) -> Outcomes:
