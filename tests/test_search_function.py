@@ -12,6 +12,7 @@ from scripts import run_example
 import jaxad
 from jaxad.nas.loop import Costs
 from jaxad.nas.space import SearchSpace
+from jaxad.nas.strategies.autoad import AutoADConfig
 from jaxad.runs import cli
 from jaxad.runs import search as runs_search
 from jaxad.runs.exploration import Explored
@@ -21,7 +22,8 @@ from spaces import FEW
 
 TASK = jaxad.load_task("digits", normal_classes=["0"], anomaly_ratio=0.3, limit=120)
 TINY = FEW | {
-    "num_layers": 1, "children": 3, "population": 1, "steps": 2, "retrain_steps": 4, "rivals": ("pca",), "quiet": True,
+    "strategy": "autoad", "num_layers": 1, "children": 3, "population": 1, "steps": 2, "retrain_steps": 4,
+    "rivals": ("pca",), "quiet": True,
 }  # fmt: skip
 
 
@@ -244,7 +246,15 @@ def test_a_command_line_is_told_of_its_flags():
     with pytest.raises(ValueError, match=r"^--retrain-steps is 0; the least is 1"):
         Command(retrain_steps=0).check()
     with pytest.raises(ValueError, match=r"^--controller\.keep is 9; the most is --population 6"):
-        Command(controller=dataclasses.replace(SearchConfig().controller, keep=9)).check()
+        Command(strategy="autoad", controller=dataclasses.replace(SearchConfig().controller, keep=9)).check()
+
+
+def test_settings_of_the_controller_are_not_ignored():
+    changed = dataclasses.replace(SearchConfig().controller, units=7)
+    with pytest.raises(ValueError, match=r"^--controller has settings of strategy autoad, and --strategy is random"):
+        Command(strategy="random", controller=changed).check()
+    Command(strategy="autoad", controller=changed).check()
+    Command(strategy="random", controller=AutoADConfig.paper()).check()  # a preset's
 
 
 def test_a_task_without_anomalies_is_refused():

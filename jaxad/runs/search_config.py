@@ -36,10 +36,10 @@ class SearchConfig(WorkersConfig, SpaceChoices):
     """Network whose features children and rivals see."""
     rivals: tuple[str, ...] = ("auto",)
     """Baselines that are fitted beside the search, the best of them returned if it is better: auto, none, or names."""
-    strategy: Annotated[str, STRATEGIES] = "autoad"
-    """Who proposes architectures: autoad (the learned controller), random, evolution, or another that is registered."""
+    strategy: Annotated[str, STRATEGIES] = "evolution"
+    """Who proposes architectures: evolution, autoad (the learned controller), random, or another that is registered."""
     controller: AutoADConfig = dataclasses.field(default_factory=AutoADConfig)
-    """Settings of the learned controller."""
+    """Settings of the learned controller, strategy autoad."""
     seed: int = 0
     """Seed of everything random: the same seed gives the same result."""
     children: int = 30
@@ -89,6 +89,12 @@ class SearchConfig(WorkersConfig, SpaceChoices):
         check_rivals(self.rivals)
         STRATEGIES.named(self.strategy)
         self.controller.check()
+        untouched = self.controller in (AutoADConfig(), AutoADConfig.paper())
+        if STRATEGIES[self.strategy].config is not AutoADConfig and not untouched:
+            mine, name = spelled(self, "controller"), spelled(self, "strategy")
+            raise ValueError(
+                f"{mine} has settings of strategy autoad, and {name} is {self.strategy}: give {name} autoad"
+            )
         if self.strategy_options() and self.controller.keep > self.population:
             name, most = spelled(self, "controller.keep"), spelled(self, "population")
             raise ValueError(f"{name} is {self.controller.keep}; the most is {most} {self.population}")

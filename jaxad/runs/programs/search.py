@@ -4,6 +4,7 @@
     jaxad search --dataset fashion_mnist --ood mnist              # prepared TFDS sets (TFDS_DATA_DIR)
     jaxad search --dataset folder:photos --normal-classes good
     jaxad search --dataset mvtec:DATA/bottle --reward pixel_auroc # where are defects?
+    jaxad search --strategy autoad                                # the learned controller proposes
     jaxad search --preset smoke                                   # see everything happen in a minute
     jaxad search --resume runs/autoad-20260101-120000
 
@@ -40,9 +41,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     # Section V of the paper: N = 3 (V-E), SGD at 0.1; its 500 epochs are read as 500 children of 500 steps each.
     "paper": {
-        "space": "paper", "time_budget": None, "num_layers": 3, "children": 500, "population": 10, "steps": 500,
+        "space": "paper", "num_layers": 3, "strategy": "autoad", "controller": AutoADConfig.paper(),
+        "children": 500, "population": 10, "time_budget": None, "steps": 500,
         "optimiser": "sgd", "learning_rate": 0.1, "regulariser": 1.0, "num_seeds": 3, "retrain_steps": 20_000,
-        "controller": AutoADConfig.paper(),
     },
 }  # fmt: skip
 MAY_DIFFER = cli.MAY_DIFFER | workers.MAY_DIFFER | {"time_budget", "children"}
