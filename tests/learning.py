@@ -5,6 +5,7 @@ import numpy as np
 
 from jaxad.data import digits
 from jaxad.metrics.image import auroc
+from jaxad.training.calibration import calibrate
 from jaxad.training.loop import fit
 from jaxad.training.scoring import score_images
 
@@ -26,12 +27,12 @@ class OneClass:
 
 def before_and_after(detector, task, *, steps, batch_size=32, seeds=3, train_labels=None):
     """AUROC [seeds] of the calibrated detector, untrained and trained."""
-    calibrate = jax.jit(detector.calibrate)
     values = []
     for seed in range(seeds):
         options = {"batch_size": batch_size, "chunk": 50, "labels": train_labels}
         states = [fit(detector, jax.random.key(seed), task.train, steps=n, **options)[0] for n in (0, steps)]
-        values.append([task.value(detector, calibrate(state, task.train)) for state in states])
+        # As users do: images are stored as bytes, of which a detector sees numbers from 0 to 1.
+        values.append([task.value(detector, calibrate(detector, state, task.train)) for state in states])
     return tuple(np.array(values).T)
 
 
