@@ -36,7 +36,7 @@ class GANomalyConfig:
     steps: int = 1000
     """Training steps (authors' code: 15 epochs)."""
     learning_rate: float = 2e-4
-    """Learning rate of Adam (the paper prints 2e-3)."""
+    """Learning rate of Adam, that of the authors' code."""
     b1: float = 0.5
     """First decay rate of Adam; the second is 0.999."""
     reset_below: float = 1e-5
