@@ -76,6 +76,7 @@ def test_random_children_have_every_choice():
 )
 def test_photographs_are_resized_to_the_byte(how, have, want, rng):
     photographs = rng.integers(0, 256, (2, *have, 3), dtype=np.uint8)
+    photographs[0, :, : have[1] // 2] = 255  # sums of weights reach as far as they can
     np.testing.assert_array_equal(fit_bytes(photographs, want, how), fit_images(photographs, want, how))
 
 
@@ -108,11 +109,12 @@ def test_colour_photographs_of_another_size_and_tiles_agree(rng):
 
 def test_what_depends_on_constants_alone_is_computed_once(rng):
     matrix = np.tril(rng.normal(size=(3, 4, 4))).astype(np.float32) + 2 * np.eye(4, dtype=np.float32)
-    constant = jnp.asarray(matrix)
+    constant, other = jnp.asarray(matrix), jnp.asarray(matrix[0])
 
     def function(x):
         scaled = x * jax.nn.softplus(jnp.sum(jnp.exp(constant)))
-        return [jax.scipy.linalg.solve_triangular(constant, scaled, lower=True), jax.nn.relu(x)]
+        sums = [jnp.einsum(how, other, x) for how in ("ij,pjk->ipk", "ij,pjk->pki", "jl,pjk->pkl")]
+        return [jax.scipy.linalg.solve_triangular(constant, scaled, lower=True), jax.nn.relu(x), *sums]
 
     x = rng.normal(size=(3, 4, 2)).astype(np.float32)
     simple = folded(function, jax.ShapeDtypeStruct(x.shape, x.dtype))
@@ -120,6 +122,8 @@ def test_what_depends_on_constants_alone_is_computed_once(rng):
         np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
     names = [equation.primitive.name for equation in jax.make_jaxpr(simple)(x).eqns]
     assert "exp" in str(jax.make_jaxpr(function)(x))
+    products = [e for e in jax.make_jaxpr(simple)(x).eqns if e.primitive.name == "dot_general"]
+    assert sorted(product.invars[0].aval.ndim for product in products) == [2, 2, 2, 3]
     assert not {"exp", "triangular_solve", "jit", "pjit", "custom_jvp_call"} & set(names)
 
 

@@ -48,6 +48,7 @@ def test_the_small_program_scores_photographs(tmp_path):
     program = made.path.with_name("predict_onnx.py")
     assert "jaxad" not in program.read_text()
     said = subprocess.run([sys.executable, program, *files], capture_output=True, text=True, check=True)
+    assert said.stderr == ""
     scores = [float(line.split(" ")[1]) for line in said.stdout.splitlines()]
     np.testing.assert_allclose(scores, score_images(loaded.detector, loaded.state, HELD_OUT), rtol=1e-4)
 

@@ -39,7 +39,8 @@ for file in sys.argv[1:]:
 _ONNX = {
     "needs": "onnxruntime",
     "imports": "import onnxruntime",
-    "load": 'session = onnxruntime.InferenceSession(str(Path(__file__).with_name("{file}")))',
+    "load": "onnxruntime.set_default_logger_severity(3)  # it tells of every constant that it does without\n"
+    'session = onnxruntime.InferenceSession(str(Path(__file__).with_name("{file}")))',
     "call": 'session.run(None, {{"images": pixels}})',
 }
 _STABLEHLO = {
