@@ -62,7 +62,8 @@ def test_what_it_proposes_and_reports_has_the_promised_shapes():
     assert tokens.shape == (4, TINY.num_tokens)
     assert tokens.dtype == jnp.int32
     assert (np.asarray(tokens) < np.array(TINY.choices_per_token)).all()
-    same(asked._replace(noise=state.noise), state)
+    same(asked._replace(noise=state.noise, asked=state.asked), state)
+    np.testing.assert_array_equal(asked.asked, tokens)
     state, info = search.tell(jax.random.key(2), asked, tokens, jnp.linspace(0, 1, 4))
     assert int(state.num_evaluated) == int(info.num_evaluated) == 4
     np.testing.assert_allclose(info.rewards, np.linspace(0, 1, 4), atol=1e-6)
