@@ -4,6 +4,7 @@ import importlib
 import re
 import runpy
 import shlex
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,8 @@ def test_flags_are_known_and_go_together(script, flags, parsers, capsys):
     with pytest.raises(SystemExit) as end:
         cli.main(check, told["kind"], arguments=flags, **told["options"])
     absent = {"--resume": "is not a run folder", "--architecture": "holds no detector"}  # of runs that are not here
+    if find_spec("distributed") is None:
+        absent["--scheduler"] = "needs dask and distributed"
     if said := [message for flag, message in absent.items() if flag in flags]:
         assert end.value.code == 2
         assert said[0] in capsys.readouterr().err

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 from learning import OneClass, assert_learns, before_and_after
 
 from jaxad.data import digits
@@ -41,6 +40,7 @@ def flat(tree):
 
 
 def test_the_objective_of_deep_sad_and_its_slope_are_those_of_pytorch(rng):
+    torch = pytest.importorskip("torch")
     """Distances to the power of the label, as section 3.2 writes it: -1 for anomalies."""
     distances = rng.uniform(0.01, 4.0, 12).astype(np.float32)
     powers = torch.tensor(np.where(MARKED, -1.0, 1.0))
@@ -108,6 +108,7 @@ def test_deep_sad_learns_and_labels_help():
 
 
 def test_the_deviation_loss_and_its_slope_are_those_of_pytorch(rng):
+    torch = pytest.importorskip("torch")
     scores = rng.normal(0, 4, 12).astype(np.float32)
     references = rng.standard_normal(500).astype(np.float32)
     s, r = (torch.tensor(part.astype(np.float64)) for part in (scores, references))
