@@ -23,8 +23,9 @@ from jaxad.runs.progress import table
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "distrax", "numpy")
 EXTRAS = {  # what can be installed beside it: a module of it, and what for
+    "cluster": ("distributed", "to train children on a Dask cluster: pip install dask distributed"),
     "dicom": ("pydicom", "to read DICOM files: pip install pydicom"),
-    "export": ("jax2onnx", "to write ONNX files: pip install jax2onnx onnxruntime"),
+    "export": ("jax2onnx", "to write ONNX files: pip install jax2onnx onnxruntime flatbuffers"),
 }
 ACCELERATORS = {"/dev/nvidia0": "cuda13", "/dev/accel0": "tpu"}  # what is there, and the extra of jax that uses it
 STEPS = 20  # of the training that is timed
