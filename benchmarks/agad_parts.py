@@ -17,9 +17,10 @@ and images. With --output every finished training is a line of that file, and no
 """
 
 import argparse
+import itertools
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,41 +80,31 @@ def remember(path: Path | None, row: dict[str, Any]) -> None:
         file.write("\n" * torn + json.dumps(row) + "\n")
 
 
-def measure(args: argparse.Namespace, settings: AGADConfig = LAPTOP) -> list[dict[str, Any]]:
-    """A row for every training, those of earlier sessions among them."""
-    rows = known_rows(args.output)
-    done = {tuple(row[name] for name in KEYS): row for row in rows}
-    found = []
+def tasks(args: argparse.Namespace) -> Iterator[tuple[tuple[Any, ...], data.Task]]:
+    """(dataset, class, gamma, limit) and the task of each that is asked for, one after another."""
     for dataset in args.datasets:
         classes = () if args.classes == ["all"] else args.classes
         sets = data.load_class_sets(dataset, classes, image_size=args.image_size, test_split=args.test_split)
         limit = args.limit or (DIGITS_LIMIT if dataset == "digits" else None)
-        ratio = 0.5 if sets.test is None else 0.0
-        for normal in sets.classes:
-            for gamma in args.gammas:
-                task = data.labelled_one_class(
-                    sets.train, sets.test, normal, gamma=gamma, anomaly_ratio=ratio, limit=limit
-                )
-                for name, config in configs(settings).items():
-                    for seed in range(args.seeds) if learns_from(config, name, gamma) else ():
-                        about = (
-                            dataset,
-                            normal,
-                            gamma,
-                            name,
-                            seed,
-                            args.steps,
-                            args.batch_size,
-                            args.image_size,
-                            limit,
-                        )
-                        if about not in done:
-                            begun = time.monotonic()
-                            value = trained_auroc(config, task, seed, steps=args.steps, batch_size=args.batch_size)
-                            row = dict(zip(KEYS, about)) | {"auroc": value, "seconds": time.monotonic() - begun}
-                            done[about] = row
-                            remember(args.output, row)
-                        found.append(done[about])
+        options = {"anomaly_ratio": 0.5 if sets.test is None else 0.0, "limit": limit}
+        for normal, gamma in itertools.product(sets.classes, args.gammas):
+            task = data.labelled_one_class(sets.train, sets.test, normal, gamma=gamma, **options)
+            yield (dataset, normal, gamma, limit), task
+
+
+def measure(args: argparse.Namespace, settings: AGADConfig = LAPTOP) -> list[dict[str, Any]]:
+    """A row for every training, those of earlier sessions among them."""
+    found, done = [], {tuple(row[name] for name in KEYS): row for row in known_rows(args.output)}
+    for (dataset, normal, gamma, limit), task in tasks(args):
+        parts = [(name, config) for name, config in configs(settings).items() if learns_from(config, name, gamma)]
+        for (name, config), seed in itertools.product(parts, range(args.seeds)):
+            about = (dataset, normal, gamma, name, seed, args.steps, args.batch_size, args.image_size, limit)
+            if about not in done:
+                begun = time.monotonic()
+                value = trained_auroc(config, task, seed, steps=args.steps, batch_size=args.batch_size)
+                done[about] = dict(zip(KEYS, about)) | {"auroc": value, "seconds": time.monotonic() - begun}
+                remember(args.output, done[about])
+            found.append(done[about])
     return found
 
 

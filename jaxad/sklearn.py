@@ -80,9 +80,9 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         Args:
           X: [N, H, W, C] or [N, H, W], uint8 or floats in [0, 1].
           y: [N], 1 for normal images and -1 for known anomalies; None where all are taken as normal. Methods that
-            learn from anomalies (agad, ama, deep_sad, devnet) do so, with as many in every batch as their papers have;
-            others are not shown them. For a classifier (see its config) y holds the classes of normal images instead, 0
-            upwards.
+            learn from anomalies (`jaxad.methods.learners("anomalies")`) do so, with as many in every batch as their
+            papers have; others are not shown them, so that a grid search may score by the same y. For one that learns
+            classes y holds those of normal images instead, 0 upwards.
 
         Raises:
           ValueError: images, labels or settings that do not fit, no anomaly for a method that needs some, images to
@@ -225,7 +225,7 @@ def _images(X: Any) -> np.ndarray:
 
 def _labels(y: Any, count: int, name: str, config: Any) -> tuple[np.ndarray, np.ndarray | None]:
     """Which images are normal, and what the detector is told of all [N]: None if nothing."""
-    everything, kind = np.arange(count), getattr(config, "labels", None)
+    everything, kind = np.arange(count), DETECTORS[name].labels
     if kind == "masks":
         raise ValueError(f"{name} learns from masks of defects, which scikit-learn has no place for: use jaxad.fit")
     needy = f"{name} learns from labelled anomalies: give y with some -1"

@@ -74,6 +74,11 @@ class Detector(NamedTuple):
     are as `init` leaves them.
 
     A detector whose first part is fixed says so by its `stage`. Its functions are complete without that.
+
+    `labels` says what `step` is told beside images: "anomalies" (`Batch.labels`, 1 = anomalous; none need be known),
+    "classes" (`Batch.labels`, the class of a normal image) or "masks" (`Batch.masks`); None where it looks at neither.
+    `jaxad.fit` refuses known anomalies for a detector that would take them for normal. Registered detectors have it
+    from the class attribute `labels` of their config.
     """
 
     init: Callable[[Key, Array], State]  # (key, images [B, H, W, C]) -> state; images give the shapes
@@ -84,6 +89,7 @@ class Detector(NamedTuple):
     transient: tuple[str, ...] = ()  # fields of the state that a saved detector does without
     stage: Stage | None = None  # its fixed first part, if it has one: a state is then a `StagedState`
     together: int = 1  # images that one program scores on CPU; more where the scores of one cost nearly as much
+    labels: str | None = None  # what it learns from beside images, see above
 
 
 class Search(NamedTuple):

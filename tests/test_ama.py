@@ -405,7 +405,11 @@ def test_negatives_that_are_compared_begin_in_time():
         in notes[0][1]
     )
     assert "No synthetic negatives: by their schedule they begin at step 2,340" in notes[1][1]
-    assert len(variants.training_notes(long, long, 100, 10)) == 1
+    assert [line[:36] for line in variants.training_notes(long, long, 100, 10)[1:]] == [
+        "The learning rate follows a schedule"
+    ]
+    whole = dataclasses.replace(long, schedule_steps=None)
+    assert len(variants.training_notes(whole, whole, 100, 10)) == 1
 
 
 def test_variants_change_one_thing():

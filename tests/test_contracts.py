@@ -53,6 +53,28 @@ def cases_of(index):
 FIRST = cases_of(0)  # the same objects in both tests: what is trained for one serves the other
 
 
+READ: set[str] = set()  # of batches, since it was emptied
+
+
+class Watched(Batch):
+    """A batch that notes what is looked at beside its images."""
+
+    __slots__ = ()
+
+    @property
+    def labels(self):
+        READ.add("labels")
+        return self[1]
+
+    @property
+    def masks(self):
+        READ.add("masks")
+        return self[2]
+
+    def __iter__(self):  # whoever unpacks it and names one of the two
+        return iter((self[0], self.labels if self[1] is not None else None, self.masks))
+
+
 class Trained:
     """A detector after training and calibration, which all tests of a case share."""
 
@@ -64,10 +86,10 @@ class Trained:
 
         def step(key, state, batch):
             self.traces.append(batch.images.shape)
-            return detector.step(key, state, batch)
+            return detector.step(key, state, Watched(*batch))
 
         self.detector = detector._replace(step=step)
-        told = getattr(self.config, "labels", None)  # of every training image
+        told = self.detector.labels  # of every training image
         if getattr(self.config, "needs_anomalies", False):
             told = "defects"
         self.images = DEFECTIVE if told in ("masks", "defects") else IMAGES
@@ -75,7 +97,9 @@ class Trained:
         self.options = STEPS | known.get(told, {})
         self.first = scaled(self.images if self.entry.whole else self.images[:16])  # what `init` sees
         self.compiled = jax.jit(self.detector.init), jax.jit(self.detector.step)
+        READ.clear()
         self.raw, self.info = self.train(0)
+        self.read = set(READ)
         self.calibrate = jax.jit(self.detector.calibrate)
         self.state = self.calibrate(self.raw, scaled(IMAGES))
 
@@ -126,6 +150,34 @@ def test_states_scores_and_maps_have_the_promised_forms(trained):
         maps = map_images(trained.detector, trained.state, GARBAGE, 16)
         assert (maps.shape, maps.dtype) == ((16, 8, 8), np.float32)
         assert np.isfinite(maps).all()
+
+
+def test_it_looks_at_what_it_says_it_learns_from(trained):
+    assert trained.detector.labels == trained.entry.labels
+    where = {None: set(), "anomalies": {"labels"}, "classes": {"labels"}, "masks": {"masks"}}
+    assert trained.read == where[trained.detector.labels]
+
+
+@pytest.mark.parametrize("name", list(DETECTORS))
+def test_known_anomalies_are_refused_by_what_would_learn_that_they_are_normal(name):
+    entry = DETECTORS[name]
+    detector = entry.build(next(iter(entry.tiny.values())))
+    options = {"steps": 0, "batch_size": 4}
+    if detector.labels not in ("anomalies", "classes"):
+        with pytest.raises(
+            ValueError, match=r"^2 images are labelled anomalous, .* cannot learn: leave these images out"
+        ):
+            fit(detector, jax.random.key(0), IMAGES[:8], labels=np.repeat([0, 1], [6, 2]), **options)
+    if detector.labels not in ("anomalies", "masks"):
+        with pytest.raises(ValueError, match=f"^masks have {MASKS[:8].sum()} anomalous pixels, .* is masks$"):
+            fit_population(detector, jax.random.key(0)[None], IMAGES[:8], masks=MASKS[:8], **options)
+
+
+@pytest.mark.parametrize("name", [name for name, entry in DETECTORS.items() if hasattr(entry.config, "steps")])
+def test_steps_below_none_end_in_one_line(name):
+    config = next(iter(DETECTORS[name].tiny.values()))
+    with pytest.raises(ValueError, match=r"^steps is -1; the least is 1$"):
+        DETECTORS[name].build(config, steps=-1)
 
 
 def test_a_fresh_state_can_score(trained):

@@ -32,7 +32,7 @@ CALIBRATION_BATCH = 64
 class ClassifierConfig:
     """What is trained, and how it scores."""
 
-    labels: ClassVar[str] = "classes"  # what `Batch.labels` are to it, see `jaxad.sklearn`
+    labels: ClassVar[str] = "classes"  # what `Batch.labels` are to it, see `jaxad.types.Detector`
     paper: ClassVar[tuple[str, ...]] = ("schedule_steps=null",)
 
     classes: int = 10

@@ -21,64 +21,36 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxad.methods.common.centre import CentreConfig
 from jaxad.methods.registry import detector
-from jaxad.nn import convnet
-from jaxad.nn.network import make_network
 from jaxad.nn.normalization import recalibrated
 from jaxad.nn.objectives.centroid import CentroidConfig, centroid
 from jaxad.types import Array, Batch, Detector, Key, Params
 
 CALIBRATION_BATCH = 64
-LEAK = 0.01  # of LeakyReLU, as the authors have it
-DROP = 1 / 3  # of the schedule, where the learning rate falls to a tenth: epoch 50 of 150 (authors' code)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DeepSADConfig:
+class DeepSADConfig(CentreConfig):
     """What is trained, and how."""
 
-    labels: ClassVar[str] = "anomalies"  # what `Batch.labels` are to it, see `jaxad.sklearn`
-    paper: ClassVar[tuple[str, ...]] = (
-        "widths=[32,64,128]",
-        "outputs=128",
-        "learning_rate=1e-4",
-        "schedule_steps=null",
-    )
+    labels: ClassVar[str] = "anomalies"  # what `Batch.labels` are to it, see `jaxad.types.Detector`
 
     eta: float = 1.0
     """Weight of labelled anomalies (the paper)."""
     epsilon: float = 1e-6
     """Added to their squared distances (authors' code)."""
-    widths: tuple[int, ...] = (16, 32)
-    """Channels of the convolutions, each followed by pooling (the paper's CIFAR-10: 32, 64, 128)."""
-    kernel: int = 5
-    """Size of their kernels (authors' code)."""
-    outputs: int = 32
-    """Dimensions of the space of the centre (authors' code; 128 for CIFAR-10)."""
-    steps: int = 1000
-    """Training steps (authors' code: 150 epochs)."""
     schedule_steps: int | None = 7050
     """Steps whose first third has the full learning rate, all others a tenth: 150 epochs of 6,000 images in batches of
     128 (authors' code), so that a shorter training keeps its rate; None: those of `steps`."""
-    learning_rate: float = 1e-3
-    """Learning rate of Adam (authors' code: 1e-4, for long trainings)."""
-    weight_decay: float = 5e-7
-    """Weight of the squared weights (authors' code)."""
 
     def check(self) -> None:
         """Raise ValueError for values out of range; `deep_sad` does so, too."""
-        convnet.check_widths(self.widths)
-        for name in ("outputs", "steps", "schedule_steps"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; the least is 1")
-        if self.kernel < 1 or self.kernel % 2 == 0:
-            raise ValueError(f"kernel is {self.kernel}; give an odd size, from 1 upwards")
-        for name in ("epsilon", "learning_rate"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} is {getattr(self, name)}; give a number above 0")
-        for name in ("eta", "weight_decay"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} is {getattr(self, name)}; give a number from 0 upwards")
+        super().check()
+        if not 0 < self.epsilon < math.inf:
+            raise ValueError(f"epsilon is {self.epsilon}; give a number above 0")
+        if not 0 <= self.eta < math.inf:
+            raise ValueError(f"eta is {self.eta}; give a number from 0 upwards")
 
 
 class DeepSADState(NamedTuple):
@@ -115,13 +87,7 @@ def deep_sad(config: DeepSADConfig | None = None, **fields: Any) -> Detector:
     """
     config = dataclasses.replace(config or DeepSADConfig(), **fields)
     config.check()
-    scheduled = config.steps if config.schedule_steps is None else config.schedule_steps
-    schedule = optax.piecewise_constant_schedule(config.learning_rate, {math.ceil(DROP * scheduled): 0.1})
-    optimiser = optax.chain(optax.add_decayed_weights(config.weight_decay), optax.adam(schedule))
-    encoder = convnet.Encoder(
-        config.widths, config.outputs, kernel=config.kernel, use_bias=False, use_norm=True, leak=LEAK, pool="max"
-    )
-    network = make_network(encoder)
+    optimiser, network = config.make_optimiser(), config.make_network()
 
     def init(key: Key, images: Array) -> DeepSADState:
         chex.assert_rank(images, 4)

@@ -11,8 +11,7 @@ autoencoder; R^2 is the 1 - nu quantile of each batch instead of every few epoch
 """
 
 import dataclasses
-import math
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import chex
 import jax
@@ -20,66 +19,35 @@ import jax.numpy as jnp
 import optax
 
 from jaxad.data.batches import map_batches
+from jaxad.methods.common.centre import CentreConfig
 from jaxad.methods.registry import detector
-from jaxad.nn import convnet
-from jaxad.nn.network import make_network
 from jaxad.nn.normalization import recalibrated
 from jaxad.nn.objectives.centroid import CentroidConfig, CentroidParams, CentroidStats, centroid
 from jaxad.types import Array, Batch, Detector, Key, Params
 
 CALIBRATION_BATCH = 64
-LEAK = 0.01  # of LeakyReLU, as the authors have it
-DROP = 1 / 3  # of the schedule, where the learning rate falls to a tenth: epoch 50 of 150 (authors' code)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DeepSVDDConfig:
+class DeepSVDDConfig(CentreConfig):
     """What is trained, and how."""
-
-    paper: ClassVar[tuple[str, ...]] = (
-        "widths=[32,64,128]",
-        "outputs=128",
-        "learning_rate=1e-4",
-        "schedule_steps=null",
-    )
 
     objective: Literal["one-class", "soft-boundary"] = "one-class"
     """Which sphere."""
     nu: float = 0.1
     """Share of the images that a soft boundary leaves outside (authors' code)."""
-    widths: tuple[int, ...] = (16, 32)
-    """Channels of the convolutions, each followed by pooling (authors' code for CIFAR-10: 32, 64, 128)."""
-    kernel: int = 5
-    """Size of their kernels (authors' code)."""
-    outputs: int = 32
-    """Dimensions of the space of the sphere (authors' code; 128 for CIFAR-10)."""
-    steps: int = 1000
-    """Training steps (authors' code: 150 epochs)."""
     schedule_steps: int | None = 4500
     """Steps whose first third has the full learning rate, all others a tenth: 150 epochs of 6,000 images in batches of
     200 (authors' code), so that a shorter training keeps its rate; None: those of `steps`."""
-    learning_rate: float = 1e-3
-    """Learning rate of Adam (authors' code: 1e-4, for long trainings)."""
-    weight_decay: float = 5e-7
-    """Weight of the squared weights (authors' code)."""
     warmup: float = 1 / 15
     """Share of the schedule before R grows from 0 (authors' code: 10 of 150 epochs)."""
 
     def check(self) -> None:
         """Raise ValueError for values out of range; `deep_svdd` does so, too."""
+        super().check()
         if self.objective not in ("one-class", "soft-boundary"):
             raise ValueError(f"objective is {self.objective!r}; choose one of one-class, soft-boundary")
         CentroidConfig(nu=self.nu)
-        convnet.check_widths(self.widths)
-        for name in ("outputs", "steps", "schedule_steps"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; the least is 1")
-        if self.kernel < 1 or self.kernel % 2 == 0:
-            raise ValueError(f"kernel is {self.kernel}; give an odd size, from 1 upwards")
-        if not 0 < self.learning_rate < math.inf:
-            raise ValueError(f"learning_rate is {self.learning_rate}; give a number above 0")
-        if not 0 <= self.weight_decay < math.inf:
-            raise ValueError(f"weight_decay is {self.weight_decay}; give a number from 0 upwards")
         if not 0 <= self.warmup <= 1:
             raise ValueError(f"warmup is {self.warmup}; give a share of the schedule from 0 to 1")
 
@@ -119,15 +87,8 @@ def deep_svdd(config: DeepSVDDConfig | None = None, **fields: Any) -> Detector:
     """
     config = dataclasses.replace(config or DeepSVDDConfig(), **fields)
     config.check()
-    scheduled = config.steps if config.schedule_steps is None else config.schedule_steps
-    sphere = centroid(CentroidConfig(nu=config.nu, warmup_steps=round(config.warmup * scheduled)))
-    schedule = optax.piecewise_constant_schedule(config.learning_rate, {math.ceil(DROP * scheduled): 0.1})
-    optimiser = optax.chain(optax.add_decayed_weights(config.weight_decay), optax.adam(schedule))
-
-    encoder = convnet.Encoder(
-        config.widths, config.outputs, kernel=config.kernel, use_bias=False, use_norm=True, leak=LEAK, pool="max"
-    )
-    network = make_network(encoder)
+    sphere = centroid(CentroidConfig(nu=config.nu, warmup_steps=round(config.warmup * config.scheduled)))
+    optimiser, network = config.make_optimiser(), config.make_network()
 
     def init(key: Key, images: Array) -> DeepSVDDState:
         chex.assert_rank(images, 4)

@@ -35,7 +35,7 @@ LAST = "Dense_0"  # the layer of the score, whose weights are free
 class DevNetConfig:
     """What is trained, and how."""
 
-    labels: ClassVar[str] = "anomalies"  # what `Batch.labels` are to it, see `jaxad.sklearn`
+    labels: ClassVar[str] = "anomalies"  # what `Batch.labels` are to it, see `jaxad.types.Detector`
     needs_anomalies: ClassVar[bool] = True
     anomaly_share: ClassVar[float] = 0.5  # of a batch, drawn with replacement (Algorithm 1)
     paper: ClassVar[tuple[str, ...]] = ("widths=[32,64,128]",)

@@ -10,16 +10,19 @@ whether it starts anew, where the authors' code looks at both of its terms.
 """
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from jaxad.methods.agad import LINEAGE, AGADConfig, agad
+from jaxad.methods.agad import agad
+from jaxad.methods.agad.forerunners import ForerunnerConfig
 from jaxad.methods.registry import detector
 from jaxad.types import Detector
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class GANomalyConfig:
+class GANomalyConfig(ForerunnerConfig):
     """What is trained, and how; constants are those of the authors' code."""
+
+    lineage: ClassVar = "ganomaly"
 
     width: float = 1.0
     """Multiplier of all numbers of channels; 1 is the published size."""
@@ -27,33 +30,10 @@ class GANomalyConfig:
     """Length of the code."""
     adversarial_weight: float = 1.0
     """Weight w_adv of the distance between the discriminator's features."""
-    contextual_weight: float = 50.0
-    """Weight w_con of the reconstruction."""
     latent_weight: float = 1.0
     """Weight w_enc of the distance between the two codes."""
     score: Literal["latent", "image"] = "latent"
     """What scores: the distance of the two codes (Eq. 5), or |x - x^|_2, which needs less training."""
-    steps: int = 1000
-    """Training steps (authors' code: 15 epochs)."""
-    learning_rate: float = 2e-4
-    """Learning rate of Adam, that of the authors' code."""
-    b1: float = 0.5
-    """First decay rate of Adam; the second is 0.999."""
-    reset_below: float = 1e-5
-    """Re-initialise the discriminator when its loss is less."""
-    compute: Literal["float32", "bfloat16"] = "float32"
-    """Number type of convolutions; weights and everything else stay float32."""
-
-    def check(self) -> None:
-        """Raise ValueError for values out of range; `ganomaly` does so, too."""
-        if self.steps < 1:
-            raise ValueError(f"steps is {self.steps}; the least is 1")
-        self.as_agad().check()
-
-    def as_agad(self) -> AGADConfig:
-        """The same as settings of AGAD, whose parts train and score it."""
-        shared = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "steps"}
-        return dataclasses.replace(LINEAGE["ganomaly"], **shared)
 
 
 # By reconstruction: codes tell noise from digits only after more than the suite's 30 steps; they have their own tests.

@@ -37,6 +37,11 @@ class DetectorEntry(NamedTuple):
         """How it is written on a command line."""
         return self.name
 
+    @property
+    def labels(self) -> str | None:
+        """What it learns from beside images, as `jaxad.types.Detector.labels` has it."""
+        return getattr(self.config, "labels", None)
+
     def described(self) -> tuple[str, str, str]:
         """(name, what it is, the names of its settings), a row of the table of detectors."""
         return self.name, self.summary, " ".join(field.name for field in dataclasses.fields(self.config))
@@ -76,7 +81,8 @@ def detector(name: str, summary: str, *, config: type, tiny: Any, whole: bool = 
 
         @functools.lru_cache(maxsize=16)
         def remembered(config: Any, generation: int) -> Detector:
-            return build(config)
+            # One built of another's parts does not learn from what that learns from unless its own config says so.
+            return build(config)._replace(labels=getattr(config, "labels", None))
 
         @functools.wraps(build)
         def constructor(config: Any = None, **fields: Any) -> Detector:
@@ -107,6 +113,11 @@ def detectors() -> Mapping[str, DetectorEntry]:
     ('init', 'step', 'calibrate', 'score')
     """
     return types.MappingProxyType(DETECTORS)
+
+
+def learners(labels: str) -> list[str]:
+    """Names of the detectors that learn from "anomalies", "classes" or "masks"."""
+    return [name for name, entry in DETECTORS.items() if entry.labels == labels]
 
 
 def entry_of(config: Any) -> DetectorEntry:

@@ -10,16 +10,19 @@ paper's has strides.
 """
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any, ClassVar
 
-from jaxad.methods.agad import LINEAGE, AGADConfig, agad
+from jaxad.methods.agad import agad
+from jaxad.methods.agad.forerunners import ForerunnerConfig
 from jaxad.methods.registry import detector
 from jaxad.types import Detector
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SkipGANomalyConfig:
+class SkipGANomalyConfig(ForerunnerConfig):
     """What is trained, and how; constants are those of the authors' code."""
+
+    lineage: ClassVar = "skip_ganomaly"
 
     width: float = 1.0
     """Multiplier of all numbers of channels; 1 is the size of AGAD's U-Net."""
@@ -29,35 +32,12 @@ class SkipGANomalyConfig:
     """Length of the discriminator's latent features."""
     adversarial_weight: float = 1.0
     """Weight w_adv of being taken for an image."""
-    contextual_weight: float = 50.0
-    """Weight w_con of the reconstruction."""
     latent_weight: float = 1.0
     """Weight w_lat of the distance between latent features."""
     latent_share: float = 0.1
     """Share of that distance in the score."""
     noise: float = 0.0
     """Standard deviation of noise on the generator's input (authors' code has a place for it, left empty)."""
-    steps: int = 1000
-    """Training steps (authors' code: 15 epochs)."""
-    learning_rate: float = 2e-4
-    """Learning rate of Adam; the authors' code lowers it from its 16th epoch on, where its training has ended."""
-    b1: float = 0.5
-    """First decay rate of Adam; the second is 0.999."""
-    reset_below: float = 1e-5
-    """Re-initialise the discriminator when its loss is less."""
-    compute: Literal["float32", "bfloat16"] = "float32"
-    """Number type of convolutions; weights and everything else stay float32."""
-
-    def check(self) -> None:
-        """Raise ValueError for values out of range; `skip_ganomaly` does so, too."""
-        if self.steps < 1:
-            raise ValueError(f"steps is {self.steps}; the least is 1")
-        self.as_agad().check()
-
-    def as_agad(self) -> AGADConfig:
-        """The same as settings of AGAD, whose parts train and score it."""
-        shared = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "steps"}
-        return dataclasses.replace(LINEAGE["skip_ganomaly"], **shared)
 
 
 TINY = SkipGANomalyConfig(width=0.25, levels=2, latent_dim=16, learning_rate=1e-2)

@@ -29,7 +29,7 @@ from jaxad.types import Array, Batch, Detector, Key, Params
 class UNetSegmenterConfig:
     """What is trained, and how."""
 
-    labels: ClassVar[str] = "masks"  # what it is taught by, see `jaxad.training.loop.fit`
+    labels: ClassVar[str] = "masks"  # what it is taught by, see `jaxad.types.Detector`
 
     width: float = 0.5
     """Channels, as a share of 32 at the first level and twice as many at each next one (the paper: 2)."""

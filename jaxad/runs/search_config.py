@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from jaxad._utils.validate import check_at_least, check_seed, check_share, spelled
 from jaxad.data import Task
 from jaxad.data.fitting import SMALL
+from jaxad.methods import learners
 from jaxad.methods.common.patch_features import FeatureConfig
 from jaxad.nas.space import SearchSpace
 from jaxad.nas.space_choices import SpaceChoices
@@ -62,6 +63,9 @@ class SearchConfig(WorkersConfig, SpaceChoices):
     """Weight of the hypothesis relative to the distance (Eq. 2 of AutoAD has 1)."""
     clip: float | None = None
     """Largest absolute value of a gradient of a child, such as 0.1; None clips nothing, as the paper."""
+    statistics: Literal["training", "batch"] = "training"
+    """What batch normalisation of children goes by when they are rewarded: a batch of training images, as in a detector
+    (training), or each batch of validation images, whose order then matters (batch)."""
     executor: Literal["auto", "sequential", "vmapped"] = "auto"
     """Who trains children: one by one (best on a CPU), or those of equal shape side by side (best on a GPU or TPU)."""
 
@@ -102,7 +106,7 @@ class SearchConfig(WorkersConfig, SpaceChoices):
         if task is not None and task.train.labels.any():
             raise ValueError(
                 f"{task.name} has {task.train.labels.sum()} labelled anomalies to train on, from which no "
-                "search learns: leave them out, or train agad, ama, deep_sad or devnet"
+                f"search learns: leave them out, or train one of {', '.join(learners('anomalies'))}"
             )
         if task is not None and settings.of_pixels and (task.valid.masks is None or not task.valid.masks.any()):
             reward = spelled(self, "reward")
@@ -131,4 +135,7 @@ class SearchConfig(WorkersConfig, SpaceChoices):
             optimiser=self.optimiser, learning_rate=self.learning_rate, regulariser=self.regulariser, clip=self.clip
         )  # fmt: skip
         most = self.batch_size if task is None else max(MIN_BATCH, len(task.train.images))
-        return TrialConfig(steps=self.steps, batch_size=min(self.batch_size, most), reward=self.reward, child=child)
+        return TrialConfig(
+            steps=self.steps, batch_size=min(self.batch_size, most), reward=self.reward, statistics=self.statistics,
+            child=child,
+        )  # fmt: skip

@@ -8,7 +8,7 @@ import numpy as np
 from jaxad._utils.validate import check_whole
 from jaxad.data.batches import to_float
 from jaxad.data.images import check_images, check_masks
-from jaxad.types import Array, Batch, State
+from jaxad.types import Array, Batch, Detector, State
 
 
 class TrainingData(NamedTuple):
@@ -80,6 +80,20 @@ def check_training_data(
     rows = None if rows is None else jnp.asarray(rows, jnp.int32)
     masks = None if masks is None else jnp.asarray(masks)
     return TrainingData(jnp.asarray(images), rows, labels, masks, normal, anomalous)
+
+
+def check_known(detector: Detector, labels: Array | np.ndarray | None, masks: Array | np.ndarray | None) -> None:
+    """Raise ValueError for known anomalies, or masks of defects, of which a detector would learn that they are normal.
+
+    Labels or masks without any are true of what such a detector is shown, and change nothing.
+    """
+    remedy = "leave these images out, or train a detector whose `labels` is"
+    if labels is not None and detector.labels not in ("anomalies", "classes") and (known := np.count_nonzero(labels)):
+        raise ValueError(
+            f"{known} images are labelled anomalous, from which the detector cannot learn: {remedy} anomalies"
+        )
+    if masks is not None and detector.labels not in ("anomalies", "masks") and (known := np.count_nonzero(masks)):
+        raise ValueError(f"masks have {known} anomalous pixels, from which the detector cannot learn: {remedy} masks")
 
 
 def check_varied(images: np.ndarray) -> None:

@@ -16,7 +16,7 @@ from jax import lax
 
 from jaxad._utils.compile import kernel_options
 from jaxad.data.batches import balanced_order, batch_order
-from jaxad.training.inputs import TrainingData, check_rows, check_training_data
+from jaxad.training.inputs import TrainingData, check_known, check_rows, check_training_data
 from jaxad.training.staged import fit_staged
 from jaxad.types import Array, Detector, Info, Key, State
 
@@ -53,8 +53,9 @@ def fit(
       images: [N, H, W, C], uint8 or float32 in [0, 1]; brought to the device as they are.
       steps: number of the last step; 0 or more.
       batch_size: images of a step. Epochs are random permutations; a batch may reach into the next epoch.
-      labels: [N], 1 = anomalous, for detectors that use them.
-      masks: [N, H, W] of 0 and 1 = anomalous pixel, for detectors that use them.
+      labels: [N], 1 = anomalous, or the classes of normal images, for detectors that learn from them
+        (`Detector.labels`).
+      masks: [N, H, W] of 0 and 1 = anomalous pixel, for detectors that learn from them.
       anomalies_per_batch: exactly so many images labelled anomalous in every batch, drawn with replacement, the rest
         normal; 1 to batch_size - 1. By default images come as they are, whatever their labels.
       chunk: steps between two returns to the host; changes no number of the result.
@@ -67,7 +68,7 @@ def fit(
       flagged there and trained to the end.
 
     Raises:
-      ValueError: images, labels or numbers that do not fit.
+      ValueError: images, labels or numbers that do not fit; known anomalies for a detector that cannot use them.
 
     >>> import jax, jaxad
     >>> images = jaxad.load_task("digits").train.images
@@ -76,6 +77,7 @@ def fit(
     >>> history.info.loss.shape, bool(history.info.loss[-1] < history.info.loss[0]), bool(history.diverged)
     ((20,), True, False)
     """
+    check_known(detector, labels, masks)
     data = check_training_data(images, labels, masks, anomalies_per_batch, steps, batch_size, chunk, state, start_step)
     if detector.stage is not None:  # which is computed once, and not in every step
         options = {"steps": steps, "batch_size": batch_size, "labels": labels, "chunk": chunk, "on_chunk": on_chunk}
@@ -136,6 +138,7 @@ def fit_population(
     """
     chex.assert_rank(keys, 1)
     size = keys.shape[0]
+    check_known(detector, labels, masks)
     rows = None if rows is None else check_rows(rows, size, len(images))
     data = check_training_data(
         images, labels, masks, anomalies_per_batch, steps, batch_size, chunk, state, start_step, rows

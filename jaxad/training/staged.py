@@ -222,7 +222,8 @@ def fit_staged(
         fixed, maps = prepare(stage, network_key, images)
     else:
         fixed, maps = Prepared(*state[:3]), maps_of(stage, state, images)
-    inner, history = fit(stage.inner, inner_key, jnp.asarray(maps), state=None if state is None else state.inner)
+    learner = stage.inner._replace(labels=detector.labels)  # what the whole is told, its trained part is told
+    inner, history = fit(learner, inner_key, jnp.asarray(maps), state=None if state is None else state.inner)
     return StagedState(*jax.tree.map(jnp.asarray, fixed), inner), history
 
 

@@ -11,7 +11,7 @@ from jaxad.methods.agad.losses import Weights
 class AGADConfig:
     """What is trained, and how."""
 
-    labels: ClassVar[str] = "anomalies"  # what `Batch.labels` are to it, see `jaxad.sklearn`
+    labels: ClassVar[str] = "anomalies"  # what `Batch.labels` are to it, see `jaxad.types.Detector`
     anomaly_share: ClassVar[float] = 1 / 8  # of a batch, 32 of 256 (the paper)
     default_steps: ClassVar[int] = 1000  # of commands that are not told how many
 

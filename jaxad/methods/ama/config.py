@@ -11,7 +11,7 @@ from jaxad.methods.ama import latents, losses
 class AMAConfig:
     """What is trained, and how."""
 
-    labels: ClassVar[str] = "anomalies"  # what `Batch.labels` are to it, see `jaxad.sklearn`
+    labels: ClassVar[str] = "anomalies"  # what `Batch.labels` are to it, see `jaxad.types.Detector`
 
     steps: int = 1000
     """Training steps (the paper: 100 epochs)."""

@@ -5,6 +5,7 @@ from collections.abc import Collection
 from typing import Any, Literal
 
 from jaxad.methods.ama.config import AMAConfig
+from jaxad.methods.common.labels import schedule_notes
 
 CHANGES: dict[str, dict[str, Any]] = {
     "no-mirror": {"mirrored": False},  # Table 1
@@ -72,4 +73,4 @@ def training_notes(asked: AMAConfig, used: AMAConfig, images: int, batch_size: i
         notes.append(
             f"No synthetic negatives: {begin}, and training ends before (--ama.negative-start 0 begins at once)."
         )
-    return notes
+    return [*notes, *schedule_notes(used, used.steps)]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxad.data import Task
-from jaxad.methods.registry import DETECTORS
+from jaxad.methods.registry import learners
 
 
 def with_classes(config: Any, task: Task, settings: Sequence[str] = ()) -> Any:
@@ -45,10 +45,9 @@ def training_labels(name: str, config: Any, task: Task) -> np.ndarray | None:
             )
         return task.train.labels.astype(np.int32) if known else None
     if known:
-        able = [other for other, entry in DETECTORS.items() if getattr(entry.config, "labels", None) == "anomalies"]
         raise ValueError(
             f"{name} cannot use labelled anomalies, and {task.name} has {known} to train on: choose one of "
-            f"{', '.join(able)}, or leave out --labelled"
+            f"{', '.join(learners('anomalies'))}, or leave out --labelled"
         )
     if wanted != "classes":
         return None
@@ -83,6 +82,17 @@ def anomalies_per_batch(config: Any, batch_size: int, labels: np.ndarray | None)
         return None
     count = max(math.ceil(share * batch_size), round(float(np.mean(labels > 0)) * batch_size))
     return min(max(count, 1), batch_size - 1)
+
+
+def schedule_notes(config: Any, steps: int) -> list[str]:
+    """A line where the learning rate follows a schedule longer than the training, along which it hardly falls."""
+    scheduled = getattr(config, "schedule_steps", None)
+    if scheduled is None or scheduled <= steps:
+        return []
+    return [
+        f"The learning rate follows a schedule of {scheduled:,} steps, of which {steps:,} were trained "
+        "(schedule_steps null makes it one of the training)."
+    ]
 
 
 def steps_of(config: Any, images: int, batch_size: int, asked: int | None = None) -> int:

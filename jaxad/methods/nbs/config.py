@@ -15,7 +15,7 @@ JUDGES = ("buffer", "current")
 class NBSConfig:
     """What is trained, and how. The thesis publishes sizes and networks; other constants are a follow-up's, or ours."""
 
-    labels: ClassVar[str] = "masks"  # what it is taught by, of some of its images
+    labels: ClassVar[str] = "masks"  # what it is taught by, of some of its images; see `jaxad.types.Detector`
 
     environment: EnvironmentConfig = dataclasses.field(default_factory=EnvironmentConfig)
     """Patches and windows."""

@@ -21,7 +21,7 @@ from jaxad import data, report
 from jaxad._utils.tree import member
 from jaxad._utils.validate import check_at_least
 from jaxad.methods import DETECTORS
-from jaxad.methods.common.labels import normal_images, training_labels, with_classes
+from jaxad.methods.common.labels import normal_images, schedule_notes, training_labels, with_classes
 from jaxad.runs import cli, saving
 from jaxad.runs.evaluation import evaluate, pictures
 from jaxad.runs.one_detector import fit_detector, settings_of
@@ -133,7 +133,10 @@ def run(config: Config) -> None:
         evaluation = evaluate(detector, state, task, key=keys["test"], target_fpr=config.target_fpr, seed=config.seed)
         results = task_results(
             task, evaluation, seed=config.seed, method=config.name, training=facts, chosen_by="last",
-            notes=[f"{known or 'No'} labelled anomalies were used to train, and none to choose the state."],
+            notes=[
+                f"{known or 'No'} labelled anomalies were used to train, and none to choose the state.",
+                *schedule_notes(method, facts["steps"]),
+            ],
         )  # fmt: skip
         keep(folder, task, method, state, evaluation, chosen_by="last")
 
