@@ -78,7 +78,8 @@ def conclude(config: Config, task: data.Task, folder: Run, known: Outcomes) -> N
         "population": config.population, **known.facts,
     }  # fmt: skip
     said = sentence(found, "autoad", [name for name in ("random", "evolution") if name in names])
-    page = report.render_comparison(said, rows, known.curves, files.to_json(facts), **made_by(config))
+    shown = {"progress": known.progress, **made_by(config)}
+    page = report.render_comparison(said, rows, known.curves, files.to_json(facts), **shown)
     finish(folder, facts | as_json(known.outcomes, found), lambda results: page)
     config.say(said, f"report: {folder.path / 'report.html'}")
 

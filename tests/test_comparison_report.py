@@ -33,13 +33,16 @@ def test_the_page_is_complete(rng):
     found = verdicts(outcomes(rng), [("autoad", "random")])
     curves = Curves({"autoad": rng.random((5, 7))}, np.arange(1, 8), "children", "best so far", "How it went.")
     facts = {"task": "digits", "table": {"p10": 0.25}}
+    pair = {"autoad": rng.random((5, 7)), "random": rng.random((5, 7))}
+    progress = [Curves(pair, np.arange(1, 8), "children", "reward", title) for title in ("best", "sd")]
     page = render_comparison(
-        "Nothing & more.", comparison_rows(found), [curves], facts,
+        "Nothing & more.", comparison_rows(found), [curves], facts, progress=progress,
         config={"seed": 0, "controller": {"units": 6}}, program="python experiments/compare_search.py",
     )  # fmt: skip
     for text in (
         "Nothing &amp; more.",
         "How it went.",
+        "autoad against random, as in Fig. 3",
         "<svg",
         "mean reward",
         "0.25",

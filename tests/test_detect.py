@@ -28,7 +28,7 @@ from jaxad.methods.autoencoder import AutoencoderConfig, autoencoder
 from jaxad.metrics import thresholds
 from jaxad.nn.architecture import Architecture, Layer
 from jaxad.report.overlays import colour_scale, overlay
-from jaxad.runs import cli, detection, saving, watching
+from jaxad.runs import cli, detection, detection_refined, saving, watching
 from jaxad.runs.detection import read_for
 from jaxad.runs.detection_overlays import at_its_resolution
 from jaxad.runs.detection_results import Detections
@@ -110,6 +110,43 @@ def test_files_folders_and_archives_are_scored_most_anomalous_first(detect, made
     assert "of 30 images are anomalous" in printed
     assert "... 10 more" in printed
     assert str(output) in printed
+
+
+def test_maps_are_refined_beside_the_others_and_scores_are_not(detect, made, photos, tmp_path, capsys, monkeypatch):
+    folder, expected, _ = made
+    make = detection_refined.make_refiner
+    seen = []
+
+    def watched():
+        refiner = make("random")
+        return lambda photograph, heat: seen.append((heat, refiner(photograph, heat))) or seen[-1][1]
+
+    monkeypatch.setattr("jaxad.runs.programs.detect.make_refiner", watched)
+    assert run(detect, folder, photos, "--output", tmp_path / "out", "--overlays", 2, "--refine") == 0
+    np.testing.assert_allclose(
+        sorted(float(row["score"]) for row in read_scores(tmp_path / "out")), np.sort(expected[:4]), rtol=1e-5
+    )
+    names = [sorted(path.name for path in (tmp_path / "out" / kind).iterdir()) for kind in ("overlays", "refined")]
+    assert names[0] == names[1]
+    assert len(seen) == len(names[0]) == 2
+    assert all(((refined <= heat) & (refined >= 0)).all() and (refined < heat).any() for heat, refined in seen)
+    # Pictures of an earlier call are no photographs.
+    assert run(detect, folder, tmp_path, "--output", tmp_path / "again") == 0
+    assert len(read_scores(tmp_path / "again")) == 4
+    assert "left out: " in capsys.readouterr().err
+
+
+def test_what_cannot_be_refined_ends_in_one_line(detect, made, photos, tmp_path, capsys):
+    folder, _, _ = made
+    assert run(detect, folder, photos, "--refine", "--overlays", 0) == 2
+    assert "--refine draws refined maps, and --overlays is 0" in capsys.readouterr().err
+    config = DETECTORS["nearest_neighbours"].config()
+    detector = DETECTORS["nearest_neighbours"].build(config)
+    state = detector.init(jax.random.key(0), IMAGES[:4] / np.float32(255))
+    saving.save(tmp_path / "best", config=config, state=state, image_shape=(8, 8, 1))
+    assert run(detect, tmp_path, photos, "--refine", "--output", tmp_path / "out") == 2
+    assert "--refine refines anomaly maps, and nearest_neighbours has none" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_images_are_resized_and_turned_grey_as_in_training(detect, made, tmp_path, capsys):

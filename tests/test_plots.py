@@ -103,6 +103,18 @@ def test_curves_are_medians_between_quartiles(rng):
     np.testing.assert_allclose([corners.min(), corners.max()], [low[0], high[-1]])
 
 
+def test_panels_have_the_quartiles_of_every_method(rng):
+    pair = {name: rng.random((9, 4)) for name in ("autoad", "random")}
+    figure = draw(plots.compared_panels([("best", pair, np.arange(4)), ("sd", pair, np.arange(4))], xlabel="children"))
+    for ax, title in zip(figure.axes, ("best", "sd")):
+        assert ax.get_title(loc="left") == title
+        for line, band, values in zip(ax.get_lines(), ax.collections, pair.values(), strict=True):
+            np.testing.assert_allclose(line.get_ydata(), np.median(values, axis=0))
+            corners = band.get_paths()[0].vertices[:, 1]
+            expected = np.percentile(values, (25, 75), axis=0)
+            np.testing.assert_allclose([corners.min(), corners.max()], [expected[0].min(), expected[1].max()])
+
+
 def test_time_axis_turns_to_minutes():
     short = plots.best_so_far([0.5, 0.6], seconds=[10.0, 20.0])
     long = plots.best_so_far([0.5, 0.6], seconds=[60.0, 600.0])

@@ -5,7 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxad.data.images import resize
+from jaxad.data.tiles import resize_map
+from jaxad.methods.common.knowledge import SIDE, make_knowledge, make_weights, refined_maps
 from jaxad.methods.common.refinement import first_component, grad_cam, principal_object, refine
+from jaxad.runs.detection_refined import make_refiner
 
 KERNEL = np.random.default_rng(1).normal(size=(3, 6, 4)).astype(np.float32)
 
@@ -94,3 +98,24 @@ def test_the_object_is_what_differs_and_does_not_fill_the_edge(rng):
     features[:, 0, 9] = [1.0, 3.0, 0.0]  # a speck elsewhere
     np.testing.assert_array_equal(principal_object(features), thing)
     np.testing.assert_array_equal(principal_object(np.ones((1, 4, 5, 2))), 1)
+
+
+def test_maps_of_any_photograph_are_refined_by_eq_20(rng):
+    """On 224 pixels it is what the experiment measures; on others, the product of maps in the photograph's size."""
+    refiner, knowledge = make_refiner("random"), make_knowledge("random", jax.random.key(0))
+    square, errors = rng.integers(0, 256, (1, SIDE, SIDE, 3), dtype=np.uint8), rng.random((1, SIDE, SIDE))
+    maps, parts = refined_maps(knowledge, square, errors.astype(np.float32), 1)
+    found = refiner(square[0] / np.float32(255), errors[0].astype(np.float32))
+    np.testing.assert_allclose(found, maps["refined (Eq. 20)"][0], rtol=1e-5, atol=1e-6)
+    recognised, thing = (part[0].astype(np.float64) for part in parts.values())
+    np.testing.assert_allclose(found, errors[0] * (1 - recognised) * thing, rtol=1e-4, atol=1e-6)
+
+    grey, heat = rng.random((30, 50, 1)).astype(np.float32), rng.random((30, 50)).astype(np.float32)
+    heat[:3] = np.nan  # what a detector of squares did not see
+    found = refiner(grey, heat)
+    np.testing.assert_array_equal(np.isnan(found), np.isnan(heat))
+    rgb = np.rint(resize(np.repeat(grey[None], 3, 3), SIDE) * 255).astype(np.uint8)
+    recognised, thing = (resize_map(np.asarray(m[0]), (30, 50)) for m in make_weights(knowledge, (SIDE, SIDE))(rgb))
+    np.testing.assert_allclose(found[3:], (heat * (1 - recognised) * thing)[3:], rtol=1e-4, atol=1e-6)
+    with pytest.raises(ValueError, match="cannot turn 5 channels into 3"):
+        refiner(np.zeros((8, 8, 5), np.float32), np.zeros((8, 8), np.float32))

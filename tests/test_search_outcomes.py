@@ -22,8 +22,19 @@ def test_outcomes_of_a_table(rng):
         np.testing.assert_allclose(found.curves[1].values[name], means, rtol=1e-5)
     assert found.curves[1].x[0] == WINDOW
     assert found.facts["table"]["p50"] == pytest.approx(np.median(table))
+    best, top, mean, sd = found.progress
+    for name, values in rewards.items():
+        np.testing.assert_allclose(best.values[name], np.maximum.accumulate(values, 1))
+        fives = [[np.sort(row[:end])[-5:].mean() for end in range(1, 2 * WINDOW + 1)] for row in values]
+        np.testing.assert_allclose(top.values[name], fives, rtol=1e-5)
+        halves = np.split(values, 2, 1)  # of twenty children each
+        np.testing.assert_allclose(mean.values[name], np.stack([half.mean(1) for half in halves], 1), rtol=1e-5)
+        np.testing.assert_allclose(sd.values[name], np.stack([half.std(1) for half in halves], 1), rtol=1e-4)
+        assert found.facts["sd of the last 20"][name] == pytest.approx(np.median(halves[1].std(1)), rel=1e-4)
+        assert found.facts["mean of the best 5"][name] == pytest.approx(np.median(np.array(fives)[:, -1]), rel=1e-5)
+    assert mean.x.tolist() == sd.x.tolist() == [WINDOW, 2 * WINDOW]
     short = table_outcomes({"a": rewards["random"][:, :WINDOW]}, table)
-    assert len(short.curves) == 1
+    assert (len(short.curves), short.progress) == (1, [])  # nobody to compare with
 
 
 def test_outcomes_of_searches():

@@ -36,6 +36,7 @@ def render_comparison(
     curves: Sequence[Curves],
     facts: Mapping[str, Any],
     *,
+    progress: Sequence[Curves] = (),
     config: Mapping[str, Any],
     program: str,
 ) -> str:
@@ -45,6 +46,7 @@ def render_comparison(
       summary: what to remember, in a sentence.
       rows: from `comparison_rows`.
       facts: names and values, or names and dicts of values, of what was compared.
+      progress: what Fig. 3 of AutoAD shows, a panel each with its caption as title; none where there is no such pair.
       config: settings as plain data.
       program: the start of the command line.
     """
@@ -58,6 +60,10 @@ def render_comparison(
         )
         for c in curves
     ]  # fmt: skip
+    if progress:
+        caption = f"{' against '.join(progress[0].values)}, as in Fig. 3 of AutoAD: medians and quartiles over seeds."
+        drawn = plots.compared_panels([(c.caption, c.values, c.x) for c in progress], xlabel=progress[0].xlabel)
+        figures.insert(0, pages.Figure(drawing=drawn, alt=caption, caption=caption, wide=True))
     single = {name: value for name, value in facts.items() if not isinstance(value, Mapping)}
     groups = {name: value for name, value in facts.items() if isinstance(value, Mapping)}
     about = [words.facts(single)]

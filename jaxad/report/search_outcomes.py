@@ -13,7 +13,8 @@ from jaxad.nas.analysis.benchmark import SearchRecord, best_at, fair_seconds
 from jaxad.report.comparison import Curves
 from jaxad.report.plots import running_best
 
-WINDOW = 20  # children, as in Fig. 3 of AutoAD
+WINDOW, TOP = 20, 5  # children, as in Fig. 3 of AutoAD
+PAIR = ("autoad", "random")  # whom it compares
 
 
 class Outcomes(NamedTuple):
@@ -22,6 +23,7 @@ class Outcomes(NamedTuple):
     outcomes: dict[str, dict[str, np.ndarray]]  # {what they are compared by: {strategy: [seeds]}}
     curves: list[Curves]
     facts: dict[str, Any]  # for a reader, beside
+    progress: list[Curves]  # of a `PAIR`, see `progress_of`
 
 
 def table_outcomes(rewards: Mapping[str, np.ndarray], table: np.ndarray) -> Outcomes:
@@ -47,7 +49,46 @@ def table_outcomes(rewards: Mapping[str, np.ndarray], table: np.ndarray) -> Outc
         caption = f"Mean reward of the last {WINDOW} children of {about}"
         curves.append(Curves(means, count[WINDOW - 1 :], "children", f"mean of the last {WINDOW}", caption))
     quantiles = dict(zip(("p10", "p50", "p90", "best"), np.percentile(table, (10, 50, 90, 100))))
-    return Outcomes(outcomes, curves, {"table": quantiles})
+    return Outcomes(outcomes, curves, {"table": quantiles} | last_of(rewards), progress_of(rewards))
+
+
+def progress_of(rewards: Mapping[str, np.ndarray]) -> list[Curves]:
+    """What Fig. 3 of AutoAD shows of the `PAIR`; nothing where one of the two is missing.
+
+    Best reward so far and mean of the best five so far, after every child; mean and standard deviation of the rewards
+    of every twenty children, at the last of them, where there are forty at least.
+
+    Args:
+      rewards: {strategy: [seeds, children]} in the order of evaluation.
+    """
+    pair = {name: np.asarray(rewards[name]) for name in PAIR if name in rewards}
+    if len(pair) < len(PAIR):
+        return []
+    children = next(iter(pair.values())).shape[1]
+    count, ends = np.arange(1, children + 1), np.arange(WINDOW, children + 1, WINDOW)
+    of_all = {"best so far": 1, f"mean of the best {TOP} so far": TOP}
+    panels = [
+        Curves({name: running_best(values, top) for name, values in pair.items()}, count, "children", "reward", title)
+        for title, top in of_all.items()
+    ]
+    if children >= 2 * WINDOW:
+        blocks = {name: v[:, : ends[-1]].reshape(len(v), -1, WINDOW) for name, v in pair.items()}
+        panels += [
+            Curves({name: getattr(own, what)(-1) for name, own in blocks.items()}, ends, "children", "reward", title)
+            for what, title in (("mean", f"mean of every {WINDOW}"), ("std", f"sd of every {WINDOW}"))
+        ]
+    return panels
+
+
+def last_of(rewards: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
+    """Where the curves of Fig. 3 end, of every strategy: medians over seeds of rewards [seeds, children]."""
+    ends = {f"mean of the best {TOP}": lambda values: running_best(values, TOP)[:, -1]}
+    ends[f"mean of the last {WINDOW}"] = lambda values: values[:, -WINDOW:].mean(1)
+    ends[f"sd of the last {WINDOW}"] = lambda values: values[:, -WINDOW:].std(1)
+    return {
+        what: {name: float(np.median(end(np.asarray(values)))) for name, values in rewards.items()}
+        for what, end in ends.items()
+    }
 
 
 def search_outcomes(
@@ -84,4 +125,4 @@ def search_outcomes(
         },
         "shared against from scratch": rank_correlation(*zip(*ranks)) if ranks else None,
     }
-    return Outcomes(outcomes, curves, facts)
+    return Outcomes(outcomes, curves, facts | last_of(rewards), progress_of(rewards))

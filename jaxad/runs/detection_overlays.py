@@ -16,10 +16,12 @@ from jaxad.data.images import resize, to_dtype
 from jaxad.data.lazy import THREADS, LazyImage, read_ahead
 from jaxad.data.tiles import Tiling, resize_map, tiles_wanted
 from jaxad.runs.detection import ScoredImage, fit_of, map_image
+from jaxad.runs.detection_refined import Refiner
 from jaxad.runs.detection_results import warn
 from jaxad.runs.saving import LoadedDetector
 
 LONGEST = 1600  # pixels of the longer side of a photograph that are drawn
+REFINED = "refined"  # folder of refined maps, beside that of the others
 SCALE_PIXELS = 1000  # of each map that go into the common colour scale
 
 
@@ -31,6 +33,7 @@ def draw_overlays(
     sample: Sequence[LazyImage] = (),
     tiling: Tiling = None,
     batch_size: int = 64,
+    refiner: Refiner | None = None,
 ) -> None:
     """A picture of each image with its anomaly map, named by rank, all on one colour scale.
 
@@ -39,6 +42,7 @@ def draw_overlays(
     Args:
       sample: images whose maps make the colour scale, where the detector was saved without a `map_scale`.
       tiling, batch_size: as they were scored.
+      refiner: the same pictures with refined maps go into a folder "refined" beside, on the same colour scale.
     """
     if not found:
         return
@@ -49,18 +53,22 @@ def draw_overlays(
         try:
             pixels = item.image.read()
             heat = map_image(loaded, pixels, tiling, batch_size)
+            pixels, heat = at_its_resolution(loaded, pixels, heat, whole=tiles_wanted(pixels.shape[:2], tiling) == 1)
+            drawn = {folder: heat}
+            if refiner is not None:
+                drawn[folder.with_name(REFINED)] = refiner(pixels, heat)
         except ValueError as error:
             warn(f"no overlay: {error}")
             continue
-        pixels, heat = at_its_resolution(loaded, pixels, heat, whole=tiles_wanted(pixels.shape[:2], tiling) == 1)
         verdict = {None: "", True: ", anomalous", False: ", normal"}[item.anomalous]
-        figure = overlay(pixels, heat, scale=scale, title=f"{item.image.name}\nscore {item.score:.4g}{verdict}")
         stem = re.sub(r"[^\w.-]+", "_", "_".join(Path(item.image.name).with_suffix("").parts[-2:]))[-80:]
-        picture = io.BytesIO()
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Glyph")  # of a file name that the font lacks: drawn as a box
-            figure.savefig(picture, format="png", pil_kwargs={"compress_level": 3})
-        write_atomic(folder / f"{rank:03d}_{stem}.png", [picture.getvalue()])
+        for place, values in drawn.items():
+            figure = overlay(pixels, values, scale=scale, title=f"{item.image.name}\nscore {item.score:.4g}{verdict}")
+            picture = io.BytesIO()
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Glyph")  # of a file name that the font lacks: drawn as a box
+                figure.savefig(picture, format="png", pil_kwargs={"compress_level": 3})
+            write_atomic(place / f"{rank:03d}_{stem}.png", [picture.getvalue()])
 
 
 def at_its_resolution(

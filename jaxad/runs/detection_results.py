@@ -118,7 +118,7 @@ def print_lines(scored: Sequence[ScoredImage], threshold: Threshold | None, *, a
 def is_drawn(folder: Path) -> bool:
     """Whether the pictures in a folder are those of a run or of an earlier call: no photographs to score."""
     places = (folder, "config.json", b'"jaxad-run-'), (folder.parent, "config.json", b'"jaxad-run-')
-    if folder.name == "overlays":
+    if folder.name in ("overlays", "refined"):
         places += ((folder.parent, "scores.csv", ",".join(COLUMNS).encode()),)
     for place, name, beginning in places:
         with contextlib.suppress(OSError), open(place / name, "rb") as file:

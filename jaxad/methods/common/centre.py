@@ -37,7 +37,7 @@ class CentreConfig:
     steps: int = 1000
     """Training steps (authors' code: 150 epochs)."""
     schedule_steps: int | None = None
-    """Steps whose first third has the full learning rate, all others a tenth (authors' code); None: those of `steps`."""
+    """Steps whose first third has the full learning rate, the rest a tenth (authors' code); None: those of `steps`."""
     learning_rate: float = 1e-3
     """Learning rate of Adam (authors' code: 1e-4, for long trainings)."""
     weight_decay: float = 5e-7

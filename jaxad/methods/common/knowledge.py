@@ -4,7 +4,7 @@ The paper has s, where the thing is, from DeepLabV3 and L, what it is recognised
 EfficientNet-lite0, s from its features alone. Without its weights both come from random ones, and mean little.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -59,6 +59,22 @@ def make_knowledge(backbone: str, key: Key) -> Knowledge:
     )
 
 
+def make_weights(knowledge: Knowledge, size: Sequence[int]) -> Callable[[np.ndarray], tuple[Array, Array]]:
+    """What Eq. 20 weighs errors by: photographs [B, 224, 224, 3] uint8 -> L and s, maps [B, *size] in [0, 1]."""
+
+    def to_size(maps: Array) -> Array:
+        return jnp.clip(jax.image.resize(maps, (maps.shape[0], *size), "linear"), 0, 1)
+
+    cam = jax.jit(lambda images: to_size(grad_cam(knowledge.last, knowledge.head, images)))
+    places = jax.jit(knowledge.features)
+
+    def weights(images: np.ndarray) -> tuple[Array, Array]:
+        batch = jnp.asarray(images, jnp.float32) / 255
+        return cam(batch), to_size(principal_object(np.asarray(places(batch))))
+
+    return weights
+
+
 def refined_maps(
     knowledge: Knowledge, images: np.ndarray, errors: np.ndarray, batch_size: int
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -69,17 +85,9 @@ def refined_maps(
       errors: [N, H, W], of any size; so are all maps that come back, as [N, H, W].
     """
 
-    def to_size(maps: Array) -> Array:
-        return jnp.clip(jax.image.resize(maps, (maps.shape[0], *errors.shape[1:]), "linear"), 0, 1)
-
-    cam = jax.jit(lambda images: to_size(grad_cam(knowledge.last, knowledge.head, images)))
-    places = jax.jit(knowledge.features)
-    recognised, thing = [], []
-    for start in range(0, len(images), batch_size):
-        batch = jnp.asarray(images[start : start + batch_size], jnp.float32) / 255
-        recognised.append(cam(batch))
-        thing.append(to_size(principal_object(np.asarray(places(batch)))))
-    recognised, thing = jnp.concatenate(recognised), jnp.concatenate(thing)
+    weights = make_weights(knowledge, errors.shape[1:])
+    batches = [weights(images[start : start + batch_size]) for start in range(0, len(images), batch_size)]
+    recognised, thing = (jnp.concatenate(parts) for parts in zip(*batches))
     made = (errors, refine(errors, recognised), refine(errors, None, thing), refine(errors, recognised, thing))
     return dict(zip(MAPS, map(np.asarray, made))), dict(zip(PARTS, map(np.asarray, (recognised, thing))))
 

@@ -8,7 +8,7 @@ are left out. Where there is nothing to draw, the figure says so in words.
 
 from jaxad.report.plots.adversarial import densities, image_rows, training_curves
 from jaxad.report.plots.boxes import class_boxes, within_fences
-from jaxad.report.plots.comparison import compared_curves
+from jaxad.report.plots.comparison import compared_curves, compared_panels
 from jaxad.report.plots.controller import (
     controller_entropy,
     controller_information,
@@ -49,6 +49,7 @@ __all__ = [
     "child_seconds",
     "class_boxes",
     "compared_curves",
+    "compared_panels",
     "controller_entropy",
     "controller_information",
     "controller_probabilities",

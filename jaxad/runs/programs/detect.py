@@ -4,13 +4,15 @@
     jaxad detect RUN photos/ --overlays 5 --output inspected
     jaxad detect RUN photos/ --threshold 0.12
     jaxad detect RUN photos/ --target-fpr 0.01
+    jaxad detect RUN photos/ --refine
     jaxad detect RUN incoming/ --watch --json
 
 RUN is the folder of a finished run, or its best/ folder. Images are files, folders (searched recursively) and .npz
 archives with an array `images`; they are resized and turned grey or RGB as the detector was trained. Printed is a
 table, most anomalous first. The output folder gets scores.csv (path, score, threshold, anomalous: 1 or 0), which grows
 batch by batch and is ranked in the end, and overlays/ with a picture (image, anomaly map, both) of each of the most
-anomalous images, all on one colour scale, if the detector says where an anomaly is. drift.json has the share of images
+anomalous images, all on one colour scale, if the detector says where an anomaly is; with --refine, refined/ has them
+with maps that are refined by what a network knows of photographs (Eq. 20 of AutoAD). drift.json has the share of images
 above the threshold and quantiles of their scores beside those of calibration; where exact tests say that they no longer
 fit, standard error says so, and the threshold's rate of false alarms is not to be relied on.
 
@@ -36,6 +38,7 @@ from jaxad.runs import cli, predictor
 from jaxad.runs.detection_drift import StreamDrift
 from jaxad.runs.detection_loop import check_paths, score_all, score_watched
 from jaxad.runs.detection_overlays import draw_overlays
+from jaxad.runs.detection_refined import check_refined, make_refiner
 from jaxad.runs.detection_results import Detections
 
 
@@ -51,6 +54,9 @@ class Config(cli.PluginConfig):
     """Folder for the results, new or empty; by default RUN/detections-DATE-TIME."""
     overlays: int = 20
     """Number of the most anomalous images to draw, at their own resolution; 0 draws none."""
+    refine: bool = False
+    """Also draw maps that are refined by what a network trained on photographs knows of an image: errors count where it
+    sees a thing, and not where it recognises the thing by (Eq. 20 of AutoAD). Scores stay what they are."""
     threshold: float | None = None
     """Call images anomalous above this score instead of the detector's own threshold."""
     target_fpr: float | None = None
@@ -80,6 +86,8 @@ class Config(cli.PluginConfig):
             raise ValueError("no images to score: name files, folders or .npz archives after the run")
         if self.overlays < 0 or self.batch_size < 1:
             raise ValueError(f"--overlays is {self.overlays} and --batch-size {self.batch_size}; give at least 0 and 1")
+        if self.refine and self.overlays == 0:
+            raise ValueError("--refine draws refined maps, and --overlays is 0: give the number of images to draw")
         if self.tiles not in (None, "auto") and self.tiles < 1:
             raise ValueError(f"--tiles is {self.tiles}; give at least 1, which is whole images, or auto")
         if not self.watch_seconds > 0:
@@ -109,6 +117,8 @@ def detect(config: Config) -> int:
         loaded = loaded.with_threshold(config.threshold)
     if config.target_fpr is not None:
         loaded = loaded.with_target_fpr(config.target_fpr)
+    if config.refine:
+        check_refined(loaded)
     images = check_paths(loaded, config.images, watch=config.watch)
     output = config.make_folder()
     drift = StreamDrift(output / "drift.json", loaded, level=config.drift_level, tiling=config.tiles)
@@ -127,6 +137,7 @@ def detect(config: Config) -> int:
     loud = not config.quiet and not config.json
     if loaded.detector.score_map is not None:
         drawn = found.top(config.overlays)
+        options["refiner"] = make_refiner() if config.refine and drawn else None
         draw_overlays(output / "overlays", loaded, drawn, sample=found.first, **options)
     elif config.overlays > 0 and loud:
         print(f"no overlays: the method {loaded.name} scores whole images and has no anomaly maps")
