@@ -10,13 +10,14 @@ from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
 from sklearn.svm import OneClassSVM
 
 from jaxad.data import digits, textures
-from jaxad.methods.classical.forest import IsolationForestConfig, isolation_forest
+from jaxad.methods.classical.forest import IsolationForestConfig, grown, isolation_forest
 from jaxad.methods.classical.neighbours import local_outlier_factor, nearest_neighbours
 from jaxad.methods.classical.pca import pca
 from jaxad.methods.classical.svm import one_class_svm
 from jaxad.methods.common import nearest as module
+from jaxad.methods.common.host import ClassicalState
 from jaxad.methods.common.image_buffer import empty, remember
-from jaxad.methods.common.nearest import nearest
+from jaxad.methods.common.nearest import index, index_on_host, nearest
 from jaxad.metrics.image import auroc
 from jaxad.runs import saving
 from jaxad.training.loop import fit
@@ -44,14 +45,6 @@ def fitted(detector, images=ZEROS[:120], seed=0, batch_size=20):
 
 
 ORACLES = {
-    "forest": (
-        isolation_forest(memory=150, trees=40, samples=64),
-        lambda rows, seed: IsolationForest(n_estimators=40, max_samples=64, random_state=seed).fit(rows),
-    ),
-    "forest of few images": (
-        isolation_forest(memory=150, trees=20),
-        lambda rows, seed: IsolationForest(n_estimators=20, max_samples=len(rows), random_state=seed).fit(rows),
-    ),
     "lof": (
         local_outlier_factor(memory=150, neighbours=3),
         lambda rows, seed: LocalOutlierFactor(3, novelty=True).fit(rows),
@@ -73,7 +66,7 @@ ORACLES = {
 
 NEIGHBOURS, PCA_ERROR = nearest_neighbours(memory=150, neighbours=4), pca(memory=150, components=5)
 METHODS = {
-    "isolation_forest": ORACLES["forest"][0],
+    "isolation_forest": isolation_forest(memory=150, trees=40, samples=64),
     "local_outlier_factor": ORACLES["lof"][0],
     "nearest_neighbours": NEIGHBOURS,
     "one_class_svm": ORACLES["svm"][0],
@@ -88,6 +81,47 @@ def test_scores_are_those_of_scikit_learn(name):
     assert rows.shape == (120, 64)
     expected = -oracle(rows, int(state.seed)).score_samples(rows_of(TEST))
     np.testing.assert_allclose(score_images(detector, state, TEST, 64), expected, rtol=2e-5, atol=1e-5)
+
+
+def average_path(images):
+    """c(n) of the paper."""
+    return {1: 0.0, 2: 1.0}.get(images) or 2 * (np.log(images - 1) + np.euler_gamma) - 2 * (images - 1) / images
+
+
+def test_the_trees_of_a_forest_isolate_what_they_were_grown_on():
+    """Each on all images: every cut parts some, until they are alone, equal or at the depth limit; scores by hand."""
+    state, rows = fitted(isolation_forest(memory=150, trees=20))
+    forest, asked = jax.tree.map(np.asarray, state.fitted), rows_of(TEST)
+    lengths = np.zeros((20, len(asked)))
+
+    def descend(tree, node, held, reached, depth):
+        left, right = forest.left[tree, node], forest.right[tree, node]
+        if left == right == node:
+            assert len(held) == 1 or depth == 7 or np.ptp(held, 0).max() == 0
+            lengths[tree, reached] = depth + average_path(len(held)) if len(held) > 1 else depth
+            return
+        pixel, threshold = forest.feature[tree, node], forest.threshold[tree, node]
+        ways = held[:, pixel] > threshold
+        assert 0 < ways.sum() < len(ways)
+        for child, way in ((left, False), (right, True)):
+            follows = reached[(asked[reached, pixel] > threshold) == way]
+            descend(tree, child, held[ways == way], follows, depth + 1)
+
+    for tree in range(20):
+        descend(tree, 0, rows, np.arange(len(asked)), 0)
+    expected = 2 ** (-lengths.mean(0) / average_path(len(rows)))
+    np.testing.assert_allclose(score_images(isolation_forest(memory=150, trees=20), state, TEST), expected, rtol=1e-6)
+
+
+def test_forests_differ_from_those_of_scikit_learn_by_chance_alone():
+    rows, asked, trees = rows_of(ZEROS[:120]), rows_of(TEST), 300
+    theirs = [IsolationForest(n_estimators=trees, max_samples=64, random_state=seed).fit(rows) for seed in (0, 1)]
+    scores, others = (-forest.score_samples(asked) for forest in theirs)
+    forest = jax.tree.map(jnp.asarray, grown(rows, trees, 64, 127, np.random.default_rng(0)))
+    detector = isolation_forest(memory=64, trees=trees, samples=64)
+    ours = detector.score(ClassicalState(forest, None, None), TEST / np.float32(255))
+    chance = np.sqrt(np.mean((others - scores) ** 2))
+    assert 0.5 * chance < np.sqrt(np.mean((ours - scores) ** 2)) < 1.3 * chance < 0.02
 
 
 @pytest.mark.parametrize(
@@ -221,13 +255,22 @@ def test_images_of_zeros_and_swapped_pixels_are_different_images():
 def test_nearest_rows_are_exact_in_chunks_of_any_size(k, rng, monkeypatch):
     rows, queries = (100 + rng.standard_normal((n, 5)).astype(np.float32) for n in (40, 23))
     distances, indices = NearestNeighbors(n_neighbors=k).fit(rows[:30].astype(np.float64)).kneighbors(queries)
-    for chunk in (2**22, 40 * 7, 1):
-        monkeypatch.setattr(module, "CHUNK", chunk)
-        found = jax.jit(lambda rows, queries: nearest(rows, queries, k, 30))(rows, queries)  # traced anew
+    stored = jax.tree.map(jnp.asarray, index_on_host(rows[:30], 40))
+    ways = [  # traced anew: an index made within, one that is known, two that are not
+        lambda: jax.jit(lambda count: nearest(index(rows, count), queries, k))(jnp.int32(30)),
+        lambda: jax.jit(lambda queries: nearest(stored, queries, k))(queries),
+        lambda: jax.jit(lambda stored: nearest(stored, queries, k))(stored),
+        lambda: jax.jit(lambda stored, queries: nearest(stored, queries, k))(stored, queries),
+    ]
+    for chunk, block, group in ((2**22, 512, 16), (40 * 7, 7, 4), (2**22, 7, 4), (1, 16, 2)):
+        for name, value in (("CHUNK", chunk), ("BLOCK", block), ("GROUP", group)):
+            monkeypatch.setattr(module, name, value)
+        found = ways.pop()()
         np.testing.assert_array_equal(found.indices, indices)
-        np.testing.assert_allclose(found.distances, distances, rtol=1e-4)
+        np.testing.assert_allclose(found.distances, distances, rtol=1e-5)
     with pytest.raises(ValueError, match="k is 41"):
-        nearest(rows, queries, 41)
-    few = jax.jit(lambda rows, queries: nearest(rows, queries, 3, 2))(rows, queries)
-    assert np.isinf(few.distances[:, 2]).all()
-    assert np.isfinite(few.distances[:, :2]).all()
+        nearest(index(rows), queries, 41)
+    few = jax.jit(nearest, static_argnums=2)(index(rows, 2), queries, 3), nearest(index(rows, 2), queries, 3)
+    for distances in (found.distances for found in few):
+        assert np.isinf(distances[:, 2]).all()
+        assert np.isfinite(distances[:, :2]).all()

@@ -82,6 +82,19 @@ def test_ama_of_0_2_0_has_the_robust_moments_that_it_did_not_save():
     assert legacy.converted_from_2("ama", own) == own
 
 
+@pytest.mark.parametrize(("method", "place"), [("nearest_neighbours", ""), ("local_outlier_factor", "index/")])
+def test_images_that_0_2_0_stored_become_an_index(method, place, rng):
+    rows = np.pad(rng.standard_normal((5, 3)).astype(np.float32), [(0, 2), (0, 0)])
+    found = legacy.converted_from_2(method, {"fitted/rows": rows, "fitted/count": np.int32(5), "seed": 1})
+    assert set(found) == {"seed", *(f"fitted/{place}{name}" for name in ("rows", "sizes", "origin", "count"))}
+    centred, sizes = found[f"fitted/{place}rows"], found[f"fitted/{place}sizes"]
+    np.testing.assert_allclose(centred[:5] + found[f"fitted/{place}origin"], rows[:5], rtol=1e-6)
+    np.testing.assert_allclose(sizes[:5], np.square(centred[:5]).sum(1), rtol=1e-6)
+    assert (centred[5:] == 0).all()
+    assert (sizes[5:] == np.inf).all()
+    assert legacy.converted_from_2(method, found) == found
+
+
 def test_features_of_efficientnet_are_found_under_their_new_names():
     """Weights of 0.1.0 in their order, without the megabytes that a saved detector has of them."""
     new = jax.tree_util.tree_flatten_with_path({"network": efficientnet.shapes(11)})[0]

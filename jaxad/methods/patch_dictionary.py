@@ -18,7 +18,7 @@ from jax import lax
 
 from jaxad.methods.common.host import on_host, padded
 from jaxad.methods.common.image_buffer import ImageBuffer, empty, places_of, remember
-from jaxad.methods.common.nearest import nearest
+from jaxad.methods.common.nearest import index, nearest
 from jaxad.methods.common.on_features import on_features
 from jaxad.methods.common.patch_features import FeatureConfig
 from jaxad.methods.patchcore import rows_of
@@ -136,7 +136,7 @@ def _dictionary_of_maps(config: FeatureDictionaryConfig) -> Detector:
         """[B, h, w]: mean distance of each patch to its nearest centroids."""
         fitted, rows = state.fitted, maps.reshape(-1, maps.shape[3])
         rows = jnp.matmul(rows, fitted.axes.T, precision=lax.Precision.HIGHEST)
-        found = nearest(fitted.centroids, rows, config.neighbours, fitted.clusters).distances
+        found = nearest(index(fitted.centroids, fitted.clusters), rows, config.neighbours).distances
         there = jnp.isfinite(found)
         return (jnp.sum(jnp.where(there, found, 0.0), 1) / jnp.sum(there, 1)).reshape(maps.shape[:3])
 

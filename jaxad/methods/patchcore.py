@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxad.methods.common.image_buffer import ImageBuffer, empty, places_of, remember
-from jaxad.methods.common.nearest import nearest
+from jaxad.methods.common.nearest import index, nearest
 from jaxad.methods.common.on_features import on_features
 from jaxad.methods.common.patch_features import FeatureConfig
 from jaxad.methods.registry import detector
@@ -123,7 +123,7 @@ def _bank_of_maps(config: MemoryBankConfig) -> Detector:
     def score_map(state: MemoryBankState, maps: Array) -> Array:
         """[B, h, w]: of each patch, to the nearest one of the bank."""
         patches = maps.reshape(-1, maps.shape[3])
-        return nearest(state.bank, patches, 1).distances.reshape(maps.shape[:3])
+        return nearest(index(state.bank), patches, 1).distances.reshape(maps.shape[:3])
 
     def score(state: MemoryBankState, maps: Array) -> Array:
         return jnp.max(score_map(state, maps), (1, 2))

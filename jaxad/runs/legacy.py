@@ -9,6 +9,10 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
+from jaxad.methods.common.nearest import index_on_host
+
 FORMAT = "jaxad-detector-2"  # of detector.json, as 0.1.0 wrote it
 Arrays = dict[str, Any]  # {"params/dense/kernel": array, ...}
 
@@ -16,14 +20,12 @@ Arrays = dict[str, Any]  # {"params/dense/kernel": array, ...}
 def converted(method: str, arrays: Arrays) -> Arrays:
     """What a detector of this method, saved by 0.1.0, would be saved as now."""
     arrays = METHODS.get(method, lambda unchanged: unchanged)(arrays)
-    return with_robust_moments(arrays) if method == "ama" else arrays
+    return converted_from_2(method, arrays)
 
 
 def converted_from_2(method: str, arrays: Arrays) -> Arrays:
     """What a detector of this method, saved by 0.2.0, would be saved as now; what is saved now stays as it is."""
-    if method == "ama":
-        return with_robust_moments(arrays)
-    return staged(arrays) if method in STAGED else arrays
+    return SINCE_2.get(method, lambda unchanged: unchanged)(arrays)
 
 
 def with_robust_moments(arrays: Arrays) -> Arrays:
@@ -127,7 +129,6 @@ def dagmm(arrays: Arrays) -> Arrays:
 
 def patch_features(arrays: Arrays) -> Arrays:
     """Random convolutions, or EfficientNet-lite0, before what is fitted to features."""
-    arrays = staged(arrays)
     rules = {
         r"network/(\d+)": r"network/Conv_\1/kernel",
         r"network/stem/offset": r"network/stem/bias",
@@ -141,6 +142,25 @@ def staged(arrays: Arrays) -> Arrays:
     """What is fitted to features lies within `inner`, but for how they are standardised; of 0.2.0, too."""
     rules = {r"fitted/(centre|scale)": r"\1", r"(bank|seed|buffer|fitted/\w+)": r"inner/\1"}
     return renamed(arrays, rules)
+
+
+def nearest_neighbours(arrays: Arrays) -> Arrays:
+    """Rows as they were, which have become an index; of 0.2.0, too."""
+    return indexed(arrays, "fitted/", "fitted/")
+
+
+def local_outlier_factor(arrays: Arrays) -> Arrays:
+    """The same, within what else is fitted; of 0.2.0, too."""
+    return indexed(arrays, "fitted/", "fitted/index/")
+
+
+def indexed(arrays: Arrays, old: str, new: str) -> Arrays:
+    """The first `count` of some rows as the index that is now made of them when they are stored."""
+    if f"{new}sizes" in arrays:
+        return arrays
+    rest = dict(arrays)
+    rows, count = np.asarray(rest.pop(f"{old}rows")), int(rest.pop(f"{old}count"))
+    return rest | with_prefix(new, index_on_host(rows[:count], len(rows))._asdict())
 
 
 def agad(arrays: Arrays) -> Arrays:
@@ -171,8 +191,6 @@ def unet_segmenter(arrays: Arrays) -> Arrays:
     return with_prefix("variables/params/", params) | with_prefix("variables/batch_stats/", statistics)
 
 
-STAGED = ("feature_dictionary", "memory_bank")  # what has become two parts since 0.2.0
-
 METHODS: dict[str, Callable[[Arrays], Arrays]] = {
     "agad": agad,
     "ama": ama,
@@ -187,6 +205,15 @@ METHODS: dict[str, Callable[[Arrays], Arrays]] = {
     "nbs": nbs,
     "unet_segmenter": unet_segmenter,
 }
+
+SINCE_2: dict[str, Callable[[Arrays], Arrays]] = {
+    "ama": with_robust_moments,
+    "feature_dictionary": staged,
+    "local_outlier_factor": local_outlier_factor,
+    "memory_bank": staged,
+    "nearest_neighbours": nearest_neighbours,
+}
+"""What has changed since 0.2.0; each leaves what is saved now as it is."""
 
 
 # ---- rules -----------------------------------------------------------------------------------------------------

@@ -2,7 +2,10 @@
 
     s(x) = 2^(-E[h(x)] / c(n)),  c(n) = 2 (ln(n - 1) + 0.5772) - 2 (n - 1) / n                    (Eqs. 1 and 2)
 
-h(x) is the depth of the leaf that x falls into, plus c(images of training in that leaf).
+h(x) is the depth of the leaf that x falls into, plus c(images of training in that leaf). A tree is grown as
+scikit-learn grows it: each node cuts its images by one of the pixels in which they differ, drawn at random, at a value
+between the least and the largest of them, down to a depth of log2(images of the tree). All trees grow level by level
+together, which takes a tenth of the time.
 """
 
 import dataclasses
@@ -14,9 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxad.methods.common.host import Estimator, ImageBufferConfig, as_detector, padded
+from jaxad.methods.common.host import Estimator, ImageBufferConfig, as_detector
 from jaxad.methods.registry import detector
 from jaxad.types import Array, Detector
+
+DRAWS = 64  # of a pixel at random, before one of those in which the images of a node differ is looked for
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,7 +63,7 @@ TINY = IsolationForestConfig(memory=64, trees=50, samples=32)
     tiny=TINY,
 )
 def isolation_forest(config: IsolationForestConfig | None = None, **fields: Any) -> Detector:
-    """scikit-learn's IsolationForest; the score is s(x) in (0, 1)."""
+    """A forest as scikit-learn's IsolationForest grows it; the score is s(x) in (0, 1)."""
     config = dataclasses.replace(config or IsolationForestConfig(), **fields)
     config.check()
     samples = min(config.samples, max(config.memory, 2))
@@ -72,12 +77,8 @@ def isolation_forest(config: IsolationForestConfig | None = None, **fields: Any)
         return Forest(whole, real, whole, whole, real, jax.ShapeDtypeStruct((), jnp.float32))
 
     def fit(rows: np.ndarray, seed: int) -> Forest:
-        from sklearn.ensemble import IsolationForest
-
         size = min(samples, len(rows))
-        forest = IsolationForest(n_estimators=config.trees, max_samples=size, random_state=seed).fit(rows)
-        trees = [_table(estimator.tree_, nodes) for estimator in forest.estimators_]
-        return Forest(*(np.stack(column) for column in zip(*trees)), _average_path(np.array([size]))[0])
+        return grown(rows, config.trees, size, nodes, np.random.default_rng(seed))
 
     def score(forest: Forest, rows: Array) -> Array:
         tree = jnp.arange(config.trees)[None]
@@ -93,20 +94,61 @@ def isolation_forest(config: IsolationForestConfig | None = None, **fields: Any)
     return as_detector(config, Estimator(like, fit, score))
 
 
-def _table(tree: Any, nodes: int) -> tuple[np.ndarray, ...]:
-    """The first five fields of a `Forest` for one tree of scikit-learn."""
-    leaf, itself = tree.children_left < 0, np.arange(tree.node_count)
-    left = np.where(leaf, itself, tree.children_left)
-    right = np.where(leaf, itself, tree.children_right)
-    depth = np.zeros(tree.node_count)
-    for node in np.flatnonzero(~leaf):  # parents stand before their children
-        depth[[left[node], right[node]]] = depth[node] + 1
-    # The next float32 below: then comparing a float32 pixel with it gives what comparing with the float64 gives.
-    threshold = tree.threshold.astype(np.float32)
-    threshold = np.where(threshold > tree.threshold, np.nextafter(threshold, np.float32(-np.inf)), threshold)
-    length = depth + _average_path(tree.n_node_samples)
-    table = (np.where(leaf, 0, tree.feature), np.where(leaf, 0.0, threshold), left, right, length)
-    return tuple(padded(column, nodes) for column in table)
+def grown(rows: np.ndarray, trees: int, size: int, nodes: int, rng: np.random.Generator) -> Forest:
+    """A forest of NumPy arrays with room for `nodes` in a tree, each grown on `size` of the rows [n, D]."""
+    feature, threshold = np.zeros((trees, nodes), np.int32), np.zeros((trees, nodes), np.float32)
+    left = np.tile(np.arange(nodes, dtype=np.int32), (trees, 1))
+    right, length = left.copy(), np.zeros((trees, nodes))
+    image = np.concatenate([rng.choice(len(rows), size, replace=False) for _ in range(trees)])
+    place = np.repeat(np.arange(trees) * nodes, size)  # node of each image of each tree, among those of all trees
+    used, deepest = np.ones(trees, int), math.ceil(math.log2(size))
+    for depth in range(deepest + 1):
+        order = np.argsort(place, kind="stable")
+        image, place = image[order], place[order]
+        starts = np.flatnonzero(np.diff(place, prepend=-1))
+        at, counts = place[starts], np.diff(starts, append=len(place))
+        length.flat[at] = depth + _average_path(counts)
+        if depth == deepest:
+            break
+        cut, feature.flat[at], threshold.flat[at] = _cuts(rows, image, starts, counts, rng)
+        tree = at[cut] // nodes
+        first = used[tree] + 2 * (np.arange(len(tree)) - np.searchsorted(tree, tree))
+        left.flat[at[cut]], right.flat[at[cut]] = first, first + 1
+        used += 2 * np.bincount(tree, minlength=trees)
+        goes_on = np.repeat(cut, counts)
+        image, place = image[goes_on], place[goes_on]
+        goes_right = rows[image, feature.flat[place]] > threshold.flat[place]
+        place = place // nodes * nodes + np.where(goes_right, right.flat[place], left.flat[place])
+    return Forest(feature, threshold, left, right, length, _average_path(np.array([size]))[0])
+
+
+def _cuts(
+    rows: np.ndarray, image: np.ndarray, starts: np.ndarray, counts: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of nodes, each with `counts` of the images from `starts` on: whether it is cut, by which pixel, where [nodes]."""
+    feature, threshold = np.zeros(len(starts), np.int32), np.zeros(len(starts), np.float32)
+    cut, left = np.zeros(len(starts), bool), np.flatnonzero(counts > 1)
+
+    def try_pixels(nodes: np.ndarray, pixels: np.ndarray) -> None:
+        begins = np.cumsum(counts[nodes]) - counts[nodes]
+        within = np.arange(counts[nodes].sum()) + np.repeat(starts[nodes] - begins, counts[nodes])
+        values = rows[image[within], np.repeat(pixels, counts[nodes])]
+        least, most = np.minimum.reduceat(values, begins), np.maximum.reduceat(values, begins)
+        at = least + rng.random(len(nodes), np.float32) * (most - least)
+        feature[nodes], threshold[nodes] = pixels, np.where(at < most, at, least)  # some image goes to the right
+        cut[nodes] = least < most
+
+    for _ in range(DRAWS):  # equal pixels are drawn again, so that of those that differ each is as likely
+        if not left.size:
+            break
+        try_pixels(left, rng.integers(0, rows.shape[1], len(left)))
+        left = left[~cut[left]]
+    for node in left:
+        part = rows[image[starts[node] : starts[node] + counts[node]]]
+        differing = np.flatnonzero(part.max(0) > part.min(0))
+        if differing.size:
+            try_pixels(np.array([node]), rng.choice(differing, 1))
+    return cut, np.where(cut, feature, 0), np.where(cut, threshold, 0)
 
 
 def _average_path(images: np.ndarray) -> np.ndarray:

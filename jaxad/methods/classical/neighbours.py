@@ -13,9 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxad.methods.common.host import Estimator, ImageBufferConfig, as_detector, padded
-from jaxad.methods.common.nearest import nearest
+from jaxad.methods.common.nearest import Index, index_like, index_on_host, nearest
 from jaxad.methods.registry import detector
 from jaxad.types import Array, Detector
+
+TOGETHER = 128  # images that are scored by one program: products with all stored images are a quarter slower with 64
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,18 +50,10 @@ class LocalOutlierFactorConfig(ImageBufferConfig):
         _check_neighbours(self.neighbours, self.memory)
 
 
-class Rows(NamedTuple):
-    """The images of training."""
-
-    rows: Array  # [M, D], the first `count` of them
-    count: Array  # int32
-
-
 class Densities(NamedTuple):
     """The images of training, and how densely others lie about each."""
 
-    rows: Array  # [M, D], the first `count` of them
-    count: Array  # int32
+    index: Index  # of M images
     reach: Array  # [M], distance to the k-th neighbour
     density: Array  # [M], lrd
     neighbours: Array  # int32, k where there were enough images
@@ -76,20 +70,17 @@ def nearest_neighbours(config: NearestNeighboursConfig | None = None, **fields: 
     config = dataclasses.replace(config or NearestNeighboursConfig(), **fields)
     config.check()
 
-    def like(capacity: int, features: int) -> Rows:
-        return Rows(jax.ShapeDtypeStruct((capacity, features), jnp.float32), jax.ShapeDtypeStruct((), jnp.int32))
+    def fit(rows: np.ndarray, seed: int) -> Index:
+        return index_on_host(rows[: config.memory], config.memory)
 
-    def fit(rows: np.ndarray, seed: int) -> Rows:
-        return Rows(padded(rows[: config.memory], config.memory), min(len(rows), config.memory))
-
-    def score(fitted: Rows, rows: Array) -> Array:
-        found = nearest(fitted.rows, rows, config.neighbours, fitted.count)
+    def score(fitted: Index, rows: Array) -> Array:
+        found = nearest(fitted, rows, config.neighbours)
         used = jnp.minimum(config.neighbours, fitted.count)
         if config.reduce == "largest":
             return jnp.take(found.distances, used - 1, axis=1)
         return _mean(found.distances, used)
 
-    return as_detector(config, Estimator(like, fit, score))
+    return as_detector(config, Estimator(index_like, fit, score), TOGETHER)
 
 
 @detector(
@@ -105,9 +96,8 @@ def local_outlier_factor(config: LocalOutlierFactorConfig | None = None, **field
     capacity = max(config.memory, 2)  # a single image counts twice
 
     def like(_: int, features: int) -> Densities:
-        rows, column = (jax.ShapeDtypeStruct((capacity, *rest), jnp.float32) for rest in ((features,), ()))
-        whole = jax.ShapeDtypeStruct((), jnp.int32)
-        return Densities(rows, whole, column, column, whole)
+        column, whole = jax.ShapeDtypeStruct((capacity,), jnp.float32), jax.ShapeDtypeStruct((), jnp.int32)
+        return Densities(index_like(capacity, features), column, column, whole)
 
     def fit(rows: np.ndarray, seed: int) -> Densities:
         from sklearn.neighbors import LocalOutlierFactor
@@ -118,15 +108,15 @@ def local_outlier_factor(config: LocalOutlierFactorConfig | None = None, **field
         reach = distances[:, -1]
         density = 1 / (np.mean(np.maximum(distances, reach[indices]), 1) + 1e-10)  # scikit-learn's guard
         columns = (padded(column, capacity) for column in (reach, density))
-        return Densities(padded(rows, capacity), len(rows), *columns, k)
+        return Densities(index_on_host(rows, capacity), *columns, k)
 
     def score(fitted: Densities, rows: Array) -> Array:
-        found = nearest(fitted.rows, rows, min(config.neighbours, capacity), fitted.count)
+        found = nearest(fitted.index, rows, min(config.neighbours, capacity))
         reached = jnp.maximum(found.distances, fitted.reach[found.indices])
         density = 1 / (_mean(reached, fitted.neighbours) + 1e-10)
         return _mean(fitted.density[found.indices], fitted.neighbours) / density
 
-    return as_detector(config, Estimator(like, fit, score))
+    return as_detector(config, Estimator(like, fit, score), TOGETHER)
 
 
 def _mean(values: Array, count: Array) -> Array:

@@ -53,7 +53,7 @@ class Estimator(NamedTuple):
     score: Callable[[Any, Array], Array]  # (fitted, rows [B, D]) -> [B]
 
 
-def as_detector(config: ImageBufferConfig, estimator: Estimator) -> Detector:
+def as_detector(config: ImageBufferConfig, estimator: Estimator, together: int = TOGETHER) -> Detector:
     """The detector of an estimator. `init` fits it to its example images, so that every state can score."""
 
     def fit_to(rows: Array, count: Array, seed: Array) -> Any:
@@ -83,7 +83,7 @@ def as_detector(config: ImageBufferConfig, estimator: Estimator) -> Detector:
     def score(state: ClassicalState, images: Array) -> Array:
         return estimator.score(state.fitted, features(images, config.side))
 
-    return Detector(init, step, calibrate, score, transient=("buffer",), together=TOGETHER)
+    return Detector(init, step, calibrate, score, transient=("buffer",), together=together)
 
 
 def reduced(images: Array, side: int) -> Array:
