@@ -95,7 +95,13 @@ def main(flags: Sequence[str] | None = None) -> None:
         found["loss"][prior] = dict(zip(("cosine", "share"), pairs.mean(0).tolist()))
     rows = [(prior, round(v["cosine"], 4), round(v["share"], 4)) for prior, v in found["loss"].items()]
     table("exploration loss, with rewards against without", ("prior", "cosine", "share of the rewards"), rows)
-    for name, config in {"default": AutoADConfig(), "paper": AutoADConfig.paper()}.items():
+    paper = AutoADConfig.paper()
+    configs = {
+        "default": AutoADConfig(),
+        "paper": paper,
+        "paper, all weights": dataclasses.replace(paper, gained="all"),
+    }
+    for name, config in configs.items():
         each = [gains(space, config, seed, args.populations) for seed in range(args.seeds)]
         found["gains"][name] = {key: float(np.mean([one[key] for one in each])) for key in each[0]}
     rows = [(name, *(round(v, 3) for v in facts.values())) for name, facts in found["gains"].items()]

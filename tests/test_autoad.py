@@ -7,8 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
 
+from jaxad.nas.space import SearchSpace
 from jaxad.nas.strategies.autoad import AutoADConfig, ablations, algorithm, autoad, losses
+from jaxad.nas.strategies.autoad.controller import make_controller
+from jaxad.nas.strategies.autoad.posterior import Posterior
 from jaxad.nas.strategies.registry import make_strategy
 from jaxad.training import checkpoint
 from spaces import TINY
@@ -225,6 +229,8 @@ def test_each_part_can_be_left_out(name):
     "change",
     [
         {"gain": "update"},
+        {"gained": "lstm"},
+        {"gain": "update", "gained": "lstm"},
         {"likelihood": "plain"},
         {"entropy": 0.1},
         {"reinforced": "sharpened"},
@@ -237,6 +243,54 @@ def test_options_change_what_is_learned(change):
     difference = jax.tree.map(lambda a, b: np.any(np.asarray(a != b)), usual.learned.posterior, other.learned.posterior)
     assert any(jax.tree.leaves(difference))
     assert (np.asarray(info.gains) > 0).all()
+
+
+def test_the_gain_is_of_the_weights_that_are_named():
+    controller = make_controller(TINY, units=3)
+    weights = controller.init(jax.random.key(0))
+    marked = {part: jax.tree.map(lambda leaf, n=n: n + 0 * leaf, weights[part]) for n, part in enumerate(weights)}
+    mean = ravel_pytree(marked)[0]
+    posterior = Posterior(mean, -mean)
+    lstm = [n for n, part in enumerate(weights) if part.startswith("lstm")]
+    assert len(lstm) == 2
+    of_all, of_lstm = (
+        algorithm._gained(controller, AutoADConfig(units=3, gained=gained))(posterior) for gained in ("all", "lstm")
+    )
+    assert of_all is posterior
+    np.testing.assert_array_equal(of_lstm.mean, mean[np.isin(mean, lstm)])
+    np.testing.assert_array_equal(of_lstm.rho, -of_lstm.mean)
+    assert len(of_lstm.mean) == sum(
+        leaf.size for part in weights for leaf in jax.tree.leaves(weights[part]) if "lstm" in part
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("gained", ["all", "lstm"])
+def test_an_architecture_unlike_those_seen_teaches_more_than_one_like_them(gained):
+    search, ratios = jitted(dataclasses.replace(COMPLETE, gained=gained)), []
+    for seed in range(3):
+        state, _ = run(search, seed, 40)
+        _, like = search.ask(jax.random.key(6000 + seed), state)
+        unlike = TINY.sample(jax.random.key(7000 + seed), 4)
+        told = [search.tell(jax.random.key(5000 + seed), state, tokens, jnp.zeros(4))[1] for tokens in (unlike, like)]
+        ratios.append(np.mean(told[0].gains) / np.mean(told[1].gains))
+    print(gained, ratios)
+    assert min(ratios) > 1.2
+
+
+@pytest.mark.slow
+def test_gains_tell_architectures_apart_at_the_papers_constants():
+    """Of the recurrent weights; those of all weights are nearly a constant while nothing has been learned."""
+    spreads = {}
+    for gained in ("all", "lstm"):
+        config = dataclasses.replace(AutoADConfig.paper(), gained=gained)
+        search = autoad(SearchSpace(num_layers=3), population=10, config=config)
+        state, tokens = jax.jit(search.ask)(jax.random.key(1), search.init(jax.random.key(0)))
+        _, info = jax.jit(search.tell)(jax.random.key(2), state, tokens, jnp.linspace(0, 1, 10))
+        spreads[gained] = float(info.gains.std() / info.gains.mean())
+    print(spreads)
+    assert AutoADConfig.paper().gained == "lstm"
+    assert spreads["all"] < 0.1 < spreads["lstm"]
 
 
 def test_children_that_were_imitated_train_again():

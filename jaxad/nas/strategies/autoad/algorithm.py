@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 from jax.flatten_util import ravel_pytree
@@ -94,7 +95,7 @@ def make_algorithm(space: SearchSpace, population: int, config: AutoADConfig) ->
     """The functions of `autoad`, which has checked the arguments."""
     controller = _controller(space, config)
     optimiser, unravel = optax.adam(config.learning_rate), _unravelling(controller)
-    policy = make_policy(space, config)
+    policy, gained = make_policy(space, config), _gained(controller, config)
 
     def init(key: Key) -> AutoADState:
         weights_key, rho_key, eta_key = jax.random.split(key, 3)
@@ -136,14 +137,15 @@ def make_algorithm(space: SearchSpace, population: int, config: AutoADConfig) ->
         """What each sequence [n] would teach alone -> [n] nats (Eqs. 6-7)."""
         count = len(data.tokens)
         alone = jax.tree.map(lambda leaf: leaf[:, None], data)  # as populations of one
+        before = gained(learned.posterior)
 
         def natural(data: Data) -> Array:
-            return bayes.natural_gain(learned.posterior, surprise(learned.posterior, key, data))
+            return bayes.natural_gain(before, gained(surprise(learned.posterior, key, data)))
 
         def of_update(data: Data) -> Array:
             gradients, _ = exploration(learned, key, data, count)
             after, _ = descend(learned, opt_state, gradients)
-            return bayes.information_gain(after.posterior, learned.posterior)
+            return bayes.information_gain(gained(after.posterior), before)
 
         return jax.vmap(natural if config.gain == "natural" else of_update)(alone)
 
@@ -248,6 +250,19 @@ def _unravelling(controller: Controller) -> Callable[[Array], Params]:
     """From a vector [W] to weights. What is done with a posterior is then one operation, and not one for every leaf."""
     shapes = jax.eval_shape(controller.init, jax.random.key(0))
     return ravel_pytree(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))[1]
+
+
+def _gained(controller: Controller, config: AutoADConfig) -> Callable[[bayes.Posterior], bayes.Posterior]:
+    """From the posterior of all weights, or a gradient by it, to that of those whose gain counts."""
+    if config.gained == "all":
+        return lambda posterior: posterior
+    shapes = jax.eval_shape(controller.init, jax.random.key(0))
+    counted = {
+        part: jax.tree.map(lambda leaf, part=part: np.full(leaf.size, part.startswith(config.gained)), leaves)
+        for part, leaves in shapes.items()
+    }
+    places = np.flatnonzero(np.concatenate(jax.tree.leaves(counted)))  # in the order of `ravel_pytree`
+    return lambda posterior: jax.tree.map(lambda leaf: leaf[places], posterior)
 
 
 def _initial_rho(key: Key, mean: Params) -> Params:

@@ -5,6 +5,7 @@ from typing import Literal, get_args
 
 Likelihood = Literal["weighted", "plain"]
 Gain = Literal["natural", "update"]
+Gained = Literal["all", "lstm"]
 Reinforced = Literal["acting", "sharpened"]
 Subtracted = Literal["shaped", "external"]
 
@@ -29,6 +30,9 @@ class AutoADConfig:
     """Whether weights have a posterior; without one the controller is a plain LSTM, not curious and not sharpened."""
     gain: Gain = "natural"
     """Information gain of which step: a natural-gradient one (natural, VIME), or Adam's (update, Algorithm 1)."""
+    gained: Gained = "all"
+    """Weights that the information gain is of: all, or those of the LSTM alone (lstm). Biases of the heads make up most of
+    the former, and gain the same from any architecture while all are about as likely."""
     likelihood: Likelihood = "weighted"
     """Whether architectures count by their advantage in the likelihood of Eq. 16 (weighted), or all alike (plain)."""
     reinforced: Reinforced = "acting"
@@ -73,7 +77,8 @@ class AutoADConfig:
                 raise ValueError(f"{name} is {value!r}; give a whole number from {least} upwards")
         if not 0 <= self.baseline_decay < 1:
             raise ValueError(f"baseline_decay is {self.baseline_decay}; give a number from 0 to below 1")
-        known = {"likelihood": Likelihood, "gain": Gain, "reinforced": Reinforced, "baseline": Subtracted}
+        known = {"likelihood": Likelihood, "gain": Gain, "gained": Gained}
+        known |= {"reinforced": Reinforced, "baseline": Subtracted}
         for name, choices in ((name, get_args(kind)) for name, kind in known.items()):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(choices)}")
@@ -89,10 +94,12 @@ class AutoADConfig:
         K = 5 of the M candidates are carried over, as in AutoGAN, and every self-imitation step trains the shared
         weights of one child (line 20). C, "the number of truncated sequences" in Eq. 16, is read as all beginnings of
         all architectures of the search, 500 x 20 tokens; the mean over a population takes 10 of it. The gain is that
-        of a natural-gradient step, as in VIME: Adam's steps have one length, and teach the same of any architecture.
+        of a natural-gradient step, as in VIME: Adam's steps have one length, and teach the same of any architecture. It
+        is of the weights of the LSTM, as which theta in Eqs. 6 and 7 is read: they remember what has been written, and
+        at this learning rate the gain of all weights is nearly a constant.
         """
         return cls(
-            learning_rate=3.5e-4, curiosity=0.01, buffer=10, imitations=4, revisits=4, gain="natural",
+            learning_rate=3.5e-4, curiosity=0.01, buffer=10, imitations=4, revisits=4, gain="natural", gained="lstm",
             likelihood="weighted", baseline_decay=0.95, entropy=0.0, tanh=2.5, temperature=5.0, units=50, keep=5,
             prior=10 / (500 * 20), sigma0=0.02, eta=0.01,
         )  # fmt: skip
