@@ -13,7 +13,6 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,6 +23,7 @@ from typing import Any
 import jax
 import numpy as np
 from PIL import Image
+from take_turns import Cost, process
 
 from jaxad._utils.compile import enable_compilation_cache
 from jaxad.data.decoding import decode
@@ -45,18 +45,10 @@ def write_photographs(folder: Path, count: int, side: int) -> list[Path]:
     return files
 
 
-def process(run: Path, images: Path, *flags: str) -> dict[str, float]:
-    """Seconds and memory of a process of the command, drawing nothing."""
+def detect(run: Path, images: Path, *flags: str) -> Cost:
+    """A process of the command, drawing nothing."""
     with tempfile.TemporaryDirectory() as output:
-        command = [sys.executable, SCRIPT, run, images, "--overlays", "0", "--quiet", "--output", output, *flags]
-        began = time.perf_counter()
-        child = subprocess.Popen(list(map(str, command)))
-        _, status, used = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
-        if child.returncode:
-            raise SystemExit(f"detect.py ended with status {child.returncode}")
-        wall = time.perf_counter() - began
-    return {"seconds": wall, "cpu": used.ru_utime + used.ru_stime, "megabytes": used.ru_maxrss / 1024}
+        return process([sys.executable, SCRIPT, run, images, "--overlays", "0", "--quiet", "--output", output, *flags])
 
 
 def one_by_one(run: Path, files: Sequence[Path], tiling: Any) -> dict[str, float]:
@@ -98,8 +90,8 @@ def main() -> None:
     print(f"JAX {jax.__version__}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before")
     with tempfile.TemporaryDirectory() as folder:
         files = write_photographs(Path(folder), args.photographs, args.side)
-        process(args.run, files[0], *tiles)  # fills the caches
-        starts = [process(args.run, files[0], *tiles) for _ in range(args.starts)]
+        detect(args.run, files[0], *tiles)  # fills the caches
+        starts = [detect(args.run, files[0], *tiles) for _ in range(args.starts)]
         for start in starts:
             print(f"start and one photograph: {start['seconds']:.2f} s, {start['cpu']:.2f} s of CPU", flush=True)
         parts = one_by_one(args.run, files[:22], tiling)
@@ -108,7 +100,7 @@ def main() -> None:
         for count in (args.photographs // 4, args.photographs):
             for file in files[count:]:
                 file.rename(file.with_suffix(f"{file.suffix}.hidden"))
-            found = process(args.run, Path(folder), "--batch-size", str(args.batch_size), *tiles)
+            found = detect(args.run, Path(folder), "--batch-size", str(args.batch_size), *tiles)
             for file in files[count:]:
                 file.with_suffix(f"{file.suffix}.hidden").rename(file)
             each = 1000 * (found["seconds"] - statistics.median(start["seconds"] for start in starts)) / count

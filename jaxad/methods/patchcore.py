@@ -155,12 +155,15 @@ def greedy_coreset(key: Key, rows: Array, valid: Array, size: int) -> Array:
     if rows.shape[1] > PROJECTED:
         projection = jax.random.normal(projection_key, (rows.shape[1], PROJECTED)) / math.sqrt(PROJECTED)
         rows = jnp.matmul(rows, projection, precision=lax.Precision.HIGHEST)
+    sizes = jnp.sum(jnp.square(rows), 1)
     first = jax.random.randint(first_key, (), 0, jnp.maximum(jnp.sum(valid), 1))
     first = jnp.searchsorted(jnp.cumsum(valid), first + 1)
 
     def add(number: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
         chosen, distances = carry
-        squared = jnp.sum(jnp.square(rows - rows[chosen[number - 1]][None]), 1)
+        newest = chosen[number - 1]
+        # By a product, in a third of the time; what is equal to what was chosen comes out as 0 but for rounding.
+        squared = sizes + sizes[newest] - 2 * jnp.matmul(rows, rows[newest], precision=lax.Precision.HIGHEST)
         distances = jnp.minimum(distances, squared)
         return chosen.at[number].set(jnp.argmax(distances).astype(jnp.int32)), distances
 

@@ -96,30 +96,32 @@ def isolation_forest(config: IsolationForestConfig | None = None, **fields: Any)
 
 def grown(rows: np.ndarray, trees: int, size: int, nodes: int, rng: np.random.Generator) -> Forest:
     """A forest of NumPy arrays with room for `nodes` in a tree, each grown on `size` of the rows [n, D]."""
-    feature, threshold = np.zeros((trees, nodes), np.int32), np.zeros((trees, nodes), np.float32)
-    left = np.tile(np.arange(nodes, dtype=np.int32), (trees, 1))
-    right, length = left.copy(), np.zeros((trees, nodes))
+    # All trees' nodes in a row, tree by tree; where an image is, is the number of its node there.
+    feature, threshold = np.zeros(trees * nodes, np.int32), np.zeros(trees * nodes, np.float32)
+    left = np.tile(np.arange(nodes, dtype=np.int32), trees)
+    right, length = left.copy(), np.zeros(trees * nodes)
     image = np.concatenate([rng.choice(len(rows), size, replace=False) for _ in range(trees)])
-    place = np.repeat(np.arange(trees) * nodes, size)  # node of each image of each tree, among those of all trees
-    used, deepest = np.ones(trees, int), math.ceil(math.log2(size))
+    place = np.repeat(np.arange(trees, dtype=np.int32) * nodes, size)
+    used, deepest = np.ones(trees, np.int32), math.ceil(math.log2(size))
     for depth in range(deepest + 1):
         order = np.argsort(place, kind="stable")
         image, place = image[order], place[order]
         starts = np.flatnonzero(np.diff(place, prepend=-1))
         at, counts = place[starts], np.diff(starts, append=len(place))
-        length.flat[at] = depth + _average_path(counts)
+        length[at] = depth + _average_path(counts)
         if depth == deepest:
             break
-        cut, feature.flat[at], threshold.flat[at] = _cuts(rows, image, starts, counts, rng)
+        cut, feature[at], threshold[at] = _cuts(rows, image, starts, counts, rng)
         tree = at[cut] // nodes
         first = used[tree] + 2 * (np.arange(len(tree)) - np.searchsorted(tree, tree))
-        left.flat[at[cut]], right.flat[at[cut]] = first, first + 1
-        used += 2 * np.bincount(tree, minlength=trees)
+        left[at[cut]], right[at[cut]] = first, first + 1
+        used += 2 * np.bincount(tree, minlength=trees).astype(np.int32)
         goes_on = np.repeat(cut, counts)
         image, place = image[goes_on], place[goes_on]
-        goes_right = rows[image, feature.flat[place]] > threshold.flat[place]
-        place = place // nodes * nodes + np.where(goes_right, right.flat[place], left.flat[place])
-    return Forest(feature, threshold, left, right, length, _average_path(np.array([size]))[0])
+        goes_right = rows[image, feature[place]] > threshold[place]
+        place = place // nodes * nodes + np.where(goes_right, right[place], left[place])
+    columns = (column.reshape(trees, nodes) for column in (feature, threshold, left, right, length))
+    return Forest(*columns, _average_path(np.array([size]))[0])
 
 
 def _cuts(
