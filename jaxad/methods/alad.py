@@ -11,6 +11,8 @@ improves the discriminators first.
 Departures, for the plainest form: pooling and repeating pixels instead of strides, no batch normalisation and no
 dropout in discriminators, pairs of images as channels of one (the authors' code has one above the other), and scores by
 the weights of the last step in place of their moving averages, which a short training would leave behind.
+
+Use it where a generative model is wanted whose score takes one pass, and no descent for every image as AnoGAN's.
 """
 
 import dataclasses

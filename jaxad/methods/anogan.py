@@ -8,6 +8,9 @@ same for all sizes of images.
 
 Departures: pooling and repeating pixels instead of strides, no batch normalisation in D; fewer steps of descent by
 default (the paper: 500).
+
+Use it as the baseline from which later generative detectors depart. Every image is scored by a descent of its own,
+which takes time.
 """
 
 import dataclasses

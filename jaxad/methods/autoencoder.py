@@ -5,6 +5,9 @@
 The same child as in the search, with weights of its own (and no Flax module: `nn.autoencoder` says why). In training,
 batch normalisation uses the batch; a score must not depend on which other images are scored with it, so `calibrate`
 freezes the statistics.
+
+Use it to train anew what a search has found, on the same images or others (`--architecture RUN`), or an architecture
+that you have chosen by hand.
 """
 
 import dataclasses

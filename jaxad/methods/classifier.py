@@ -8,6 +8,8 @@ order, and does not stick at 1.
 
 It needs the class of every normal image: here `Batch.labels` are these classes, 0 to `classes` - 1, NOT marks of
 anomalies. Images with a negative label teach it nothing. A set with one class alone cannot train it.
+
+Use it where normal images are of known classes, such as kinds of products, and anomalies are of none of them.
 """
 
 import dataclasses

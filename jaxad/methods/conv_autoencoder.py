@@ -5,6 +5,9 @@
 Trained on what it scores by. The map is that of the distance (see `jaxad.nn.objectives.distances`). Departures: levels
 of one convolution and pooling instead of the paper's mixture of strides 1 and 2; whole images instead of patches of
 128x128.
+
+Use it as the plain baseline that learns from pixels alone and says where: by SSIM where defects change structure, by
+squared errors where they change brightness or colour.
 """
 
 import dataclasses

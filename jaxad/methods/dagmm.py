@@ -5,6 +5,8 @@
     s(x) = E(z) = -log sum_k phi_k N(z; mu_k, Sigma_k)                                                 (Eq. 6)
 
 The mixture and the network that assigns z to its components are `jaxad.nn.objectives.density`, without dropout.
+
+Use it where normal images are of several kinds that nobody has told apart: the mixture has a component for each.
 """
 
 import dataclasses

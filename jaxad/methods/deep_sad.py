@@ -10,6 +10,8 @@ which is the same at its eta of 1.
 
 Departures: those of `jaxad.methods.deep_svdd` (a centre from the first batch, no pretrained autoencoder); statistics of
 batch normalisation for scoring are those of normal images alone.
+
+Use it where a few defects are labelled, others may look different, and a score without maps is enough.
 """
 
 import dataclasses

@@ -8,6 +8,8 @@ coordinate of c is near 0; c itself, the mean of the first outputs, is never tra
 
 Departures: c is the mean over the first batch, not the whole set; weights start at random, not as those of an
 autoencoder; R^2 is the 1 - nu quantile of each batch instead of every few epochs' (see `jaxad.nn.objectives.centroid`).
+
+Use it where a small network that scores in one pass is wanted, and no maps.
 """
 
 import dataclasses

@@ -9,6 +9,8 @@ It learns from labelled anomalies alone what is anomalous, so it needs some; hal
 "like" and not DevNet: f is a small convolutional network where the paper, on tables, has dense layers of rectified
 linear units; it is the one of `jaxad.nn.convnet`, without normalisation. Loss, reference scores, batches, RMSprop,
 clipping and the weight of squares are the paper's or its code's.
+
+Use it where defects are labelled and those to come are like them: of other kinds it has learnt nothing.
 """
 
 import dataclasses

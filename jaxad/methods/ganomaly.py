@@ -7,6 +7,9 @@ f are features of a discriminator that tells images from reconstructions. All ba
 Eq. 5 prints an l1 norm, the authors' code has squares, as here. It is the forerunner of AGAD, and made of its parts:
 `jaxad.methods.agad.LINEAGE`. Departures: those of `jaxad.methods.agad`, and one loss of the discriminator decides
 whether it starts anew, where the authors' code looks at both of its terms.
+
+Use it for comparisons with AGAD, which extends it. It compares codes, and knows nothing of places but for errors of
+pixels.
 """
 
 import dataclasses

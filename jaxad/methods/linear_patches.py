@@ -5,6 +5,9 @@
 The optimum of a linear autoencoder with K hidden units is the span of V (Baldi & Hornik, Neural Networks 1989), so
 nothing is trained: one eigendecomposition of a matrix of the features' size. It is what kernels of one pixel and linear
 activations come to in the search space of AutoAD, on features.
+
+Use it where fitting has to be quick and what is normal may be anywhere in an image: one pass, and unlike PaDiM it
+expects nothing of a place.
 """
 
 import dataclasses

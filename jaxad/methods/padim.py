@@ -2,8 +2,10 @@
 
     s(i, j) = sqrt((f_ij - mu_ij)^T S_ij^-1 (f_ij - mu_ij))     S_ij = sample covariance + epsilon I       (Eqs. 1, 2)
 
-f keeps a random choice of the features, the same at all places. The score of an image is that of its worst place. It
-suits things that are photographed alike, as it expects the same at the same place.
+f keeps a random choice of the features, the same at all places. The score of an image is that of its worst place.
+
+Use it for things that are photographed alike, as it expects the same at the same place. Of photographs it is what
+searches mostly return (docs/results.md).
 """
 
 import dataclasses

@@ -5,6 +5,9 @@
 The score of an image is that of its worst patch. scikit-learn fits PCA and k-means; all else is JAX. Departures:
 patches are the places of a network's feature map (the paper cuts patches of 16x16 pixels out and runs its network on
 each); the number of nearest centroids is a setting.
+
+Use it as the small form of a memory bank, with tens of centroids in place of thousands of patches. On photographs it
+stayed behind the other detectors of features (docs/results.md).
 """
 
 import dataclasses

@@ -7,6 +7,8 @@ z are latent features of the discriminator D, which minimises their distance, to
 over an image's numbers; scores are not scaled by those of the test set, as Eq. 6 does. It is a forerunner of AGAD, and
 made of its parts: `jaxad.methods.agad.LINEAGE`. Departures: those of `jaxad.methods.agad`; the U-Net pools, where the
 paper's has strides.
+
+Use it for comparisons with AGAD, which extends it, and with GANomaly: skip connections keep detail that codes lose.
 """
 
 import dataclasses

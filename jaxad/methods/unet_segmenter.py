@@ -7,6 +7,8 @@ It needs a mask for every image it trains on: `Batch.masks`, 1 = anomalous pixel
 as every step turns, flips, shifts and shears them anew, images and masks alike. What no mask shows it does not learn to
 find. The paper has cross entropy alone, its pixels weighted; the overlap (Milletari et al. 2016) keeps defects of a few
 pixels from being outvoted, and wants no weights. A pixel is more likely anomalous than not where its logit is above 0.
+
+Use it where the defects to come look like a few that have masks.
 """
 
 import dataclasses

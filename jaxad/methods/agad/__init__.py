@@ -11,6 +11,9 @@ GANomaly (Akcay et al. 2018) and Skip-GANomaly (Akcay et al. 2019), which it ext
 parts: see `LINEAGE`. Steps and constants follow the paper, and the code of these two where the paper is silent;
 `AGADConfig` says which. Departures: running statistics of batch normalisation at test time, where the code of the
 lineage normalises test images with their own batch; a re-initialised discriminator gets a fresh optimiser.
+
+Use it where some defects are labelled, and where they are is wanted: with labelled anomalies among its training images
+it gains much, and without any, nearest neighbours did better (docs/results.md).
 """
 
 from jaxad.methods.agad.config import LINEAGE, AGADConfig

@@ -12,6 +12,9 @@ where the paper is silent; `AMAConfig` says which. Departures: interpolated pair
 gradients to G and E (in the code they train D alone); running averages of batch normalisation are those of
 reconstructions alone; the generator's blocks have no biases. Beside the paper's A stand R, A by medians, A of one side
 and the error of pixels (`AMAConfig.score`, `moments`, `sides`).
+
+Use it where normal images are many and training may take its time. Known anomalies can serve as its negatives. Results
+of short trainings differ much from seed to seed (docs/results.md), so train several.
 """
 
 from jaxad.methods.ama.config import AMAConfig

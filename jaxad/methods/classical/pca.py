@@ -2,6 +2,8 @@
 
 reconstruction    s(x) = mean over pixels of (x - x^)^2,   x^ = m + V V' (x - m)
 likelihood        s(x) = -log N(x; m, V diag(l) V' + v (I - V V'))        (Tipping & Bishop 1999)
+
+Use it as the linear baseline: it is fitted by one decomposition, and says where.
 """
 
 import dataclasses

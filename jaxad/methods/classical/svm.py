@@ -1,6 +1,8 @@
 """One-class support vector machine (Schölkopf et al., Neural Computation 2001), with a Gaussian kernel.
 
 s(x) = -sum_i a_i exp(-gamma |x - x_i|^2)                                    (Eq. 10, without the threshold rho)
+
+Use it as a baseline whose boundary is smooth, on small and aligned images.
 """
 
 import dataclasses

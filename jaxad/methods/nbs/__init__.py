@@ -3,6 +3,9 @@
 An autoencoder that begins anew again and again is trained on patches that a policy chooses. How the reconstruction loss
 of a pixel develops tells a small network, trained on the labelled images, whether it is anomalous; how well the network
 does is what the policy is rewarded for. A dense CRF draws the edges.
+
+Use it where a handful of images have masks of their defects, many have none, and the defects of the latter are to be
+marked.
 """
 
 from jaxad.methods.nbs.config import NBSConfig
