@@ -26,6 +26,13 @@ jax.config.update("jax_captured_constants_warn_bytes", 1_000_000)
 gc.set_threshold(100_000, 20, 100)  # traced programs are millions of objects that stay: not to be looked through often
 
 
+@pytest.fixture(scope="module", autouse=True)
+def forgotten_programs():
+    """Programs of a file end with it: every one that is kept makes lowering the next slower, by some 10 us each."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     """Test inputs come from NumPy, so that no expectation depends on JAX's generator."""
