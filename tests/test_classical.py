@@ -262,8 +262,8 @@ def test_nearest_rows_are_exact_in_chunks_of_any_size(k, rng, monkeypatch):
         lambda: jax.jit(lambda stored: nearest(stored, queries, k))(stored),
         lambda: jax.jit(lambda stored, queries: nearest(stored, queries, k))(stored, queries),
     ]
-    for chunk, block in ((2**22, 512), (40 * 7, 7), (2**22, 2), (1, 16)):
-        for name, value in (("CHUNK", chunk), ("BLOCK", block)):
+    for chunk, block, group in ((2**22, 512, 16), (40 * 7, 7, 4), (2**22, 2, 3), (1, 16, 2)):
+        for name, value in (("CHUNK", chunk), ("BLOCK", block), ("GROUP", group)):
             monkeypatch.setattr(module, name, value)
         found = ways.pop()()
         np.testing.assert_array_equal(found.indices, indices)
