@@ -223,6 +223,7 @@ def test_negatives_wait_for_their_time():
     )
 
 
+@pytest.mark.slow  # a program of its own
 def test_negatives_paired_with_normal_images_train_the_critic_alone():
     """(x, x_n) instead of (x_n, G(E(x_n))): an estimate of Eq. 4 from passes of its own, and no gradient beyond it."""
     config = dataclasses.replace(SMALL, negatives="shell", negative_pair="normal", critic_steps=1)

@@ -303,6 +303,7 @@ def test_children_that_were_imitated_train_again():
     np.testing.assert_array_equal(again, state.replayed)
 
 
+@pytest.mark.slow
 def test_it_beats_uniform_sampling_for_ten_of_ten_seeds():
     """A known reward table: after 60 populations the mean reward of proposals is well above that of the space."""
     search = autoad(TINY, population=4, config=COMPLETE)

@@ -169,9 +169,8 @@ LEARNERS = {  # detector, and the digit that is normal
 }
 
 
-@pytest.mark.parametrize(
-    "name", [name if name == "svdd" else pytest.param(name, marks=pytest.mark.slow) for name in LEARNERS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LEARNERS)
 def test_training_makes_it_better_than_it_was_and_than_chance(name):
     detector, digit = LEARNERS[name]
     assert_learns(*before_and_after(detector, OneClass(digit), steps=200))

@@ -45,7 +45,8 @@ CASES = [
 # Compiling these once more takes a minute on two cores; their own tests compare their steps with restatements.
 LARGE = {
     "agad", "alad", "ama", "anogan", "autoencoder", "classifier", "conv_autoencoder", "dagmm", "deep_sad", "deep_svdd",
-    "devnet", "feature_dictionary", "ganomaly", "local_outlier_factor", "nbs", "skip_ganomaly", "unet_segmenter",
+    "devnet", "feature_dictionary", "ganomaly", "linear_patches", "local_outlier_factor", "memory_bank", "nbs", "padim",
+    "skip_ganomaly", "unet_segmenter",
 }  # fmt: skip
 
 

@@ -64,7 +64,10 @@ def test_equal_keys_are_found():
     assert [sorted(draws(function).values()) for function in (twice, looped, once)] == [[2], [1, 2], [1] * 5]
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "nbs")) for n in DETECTORS])
+RELATIVES = {"deep_sad", "ganomaly", "nbs", "skip_ganomaly"}  # whose draws are those of others, or take a minute
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in RELATIVES)) for n in DETECTORS])
 def test_no_two_draws_of_a_detector_are_of_one_key(name):
     """In making a state, in a step and in fitting what was seen, from keys as the training loop has them."""
     entry = DETECTORS[name]

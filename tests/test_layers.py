@@ -109,7 +109,10 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize(
+    "options",
+    [pytest.param(o, id=name, marks=[pytest.mark.slow] * (name == "XLA's own")) for name, o in OPTIONS.items()],
+)
 @pytest.mark.parametrize(("kind", "size"), [("batch", 3), ("instance", 5)])
 def test_a_maximum_has_its_gradient_where_a_compiler_computes_pixels_twice(rng, options, kind, size):
     """What is pooled is computed anew in every loop that reads it, and rounded differently in each."""

@@ -28,12 +28,15 @@ def test_every_method_of_then_has_a_detector_to_load():
     assert set(legacy.METHODS) <= methods <= set(jaxad.detectors())
 
 
+LARGE = {"ama", "nbs", "unet_segmenter"}  # half of the time of all
+
+
 def cases():
     """One detector of every method; its other settings take as long again, each."""
     seen = set()
     for path in DETECTORS:
         method = path.parent.name.split("-")[0]
-        marks = [pytest.mark.slow] if method in seen else []
+        marks = [pytest.mark.slow] if method in seen | LARGE else []
         seen.add(method)
         yield pytest.param(path.parent, marks=marks, id=path.parent.name)
 

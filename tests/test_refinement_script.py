@@ -14,6 +14,7 @@ experiment = importlib.import_module("refinement")
 SCRIPT = "refinement.py"
 
 
+@pytest.mark.slow  # half a minute; tests of detect.py refine the maps of photographs
 def test_maps_are_refined_measured_and_drawn_without_any_weights(tmp_path, cache):
     folder = tmp_path / "run"
     status, out, err = run(SCRIPT, "--preset", "smoke", "--output", folder, cache=cache)

@@ -195,8 +195,19 @@ def test_a_killed_run_goes_on(tmp_path, monkeypatch):
         np.testing.assert_array_equal(*tested)
 
 
-@pytest.mark.parametrize("name", ["entrant.json", "weights.safetensors", "detector.json"])
-@pytest.mark.parametrize("content", [b"", b"{}", b"[1]", None])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("entrant.json", b"[1]"),
+        ("weights.safetensors", b""),
+        ("detector.json", None),
+        *(
+            pytest.param(name, content, marks=pytest.mark.slow)
+            for name in ("entrant.json", "weights.safetensors", "detector.json")
+            for content in (b"", b"{}", b"[1]", None)
+        ),
+    ],
+)
 def test_one_whose_files_are_damaged_is_fitted_again(tmp_path, name, content):
     options = {"key": jax.random.key(0), "criterion": "auroc", "folder": tmp_path}
     whole = enter(TASK, PCA, **options | {"key": jax.random.clone(options["key"])})

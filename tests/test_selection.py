@@ -112,7 +112,7 @@ def test_labelled_anomalies_train_and_do_not_calibrate():
 
     detector = Detector(
         lambda key, images: Kept(jnp.int32(0), jnp.float32(0)), step, calibrate,
-        lambda state, images: images[:, 0, 0, 0], None,
+        lambda state, images: images[:, 0, 0, 0], None, labels="anomalies",
     )  # fmt: skip
     train = np.array([0, 0, 1, 0, 1, 0], np.float32).reshape(6, 1, 1, 1)
     selection = fit_selected(

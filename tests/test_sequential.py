@@ -187,7 +187,7 @@ def assert_same_training(result, expected, job):
     assert result.reward.usable
 
 
-@pytest.mark.parametrize("index", [1, 4])
+@pytest.mark.parametrize("index", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_training_by_fourier_transforms_equals_a_plain_loop(monkeypatch, index):
     """All convolutions, though so small ones do not gain by it; with several blocks and with one."""
     job = job_of(index)

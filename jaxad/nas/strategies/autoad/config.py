@@ -31,8 +31,8 @@ class AutoADConfig:
     gain: Gain = "natural"
     """Information gain of which step: a natural-gradient one (natural, VIME), or Adam's (update, Algorithm 1)."""
     gained: Gained = "all"
-    """Weights that the information gain is of: all, or those of the LSTM alone (lstm). Biases of the heads make up most of
-    the former, and gain the same from any architecture while all are about as likely."""
+    """Weights that the information gain is of: all, or those of the LSTM alone (lstm). Biases of the heads make up most
+    of the former, and gain the same from any architecture while all are about as likely."""
     likelihood: Likelihood = "weighted"
     """Whether architectures count by their advantage in the likelihood of Eq. 16 (weighted), or all alike (plain)."""
     reinforced: Reinforced = "acting"
