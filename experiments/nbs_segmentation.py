@@ -5,6 +5,7 @@
     python experiments/nbs_segmentation.py --dataset mvtec:mvtec/tile --preset paper            # for a GPU
     python experiments/nbs_segmentation.py --num-seeds 3                         # with intervals, three times as long
     python experiments/nbs_segmentation.py --setting inductive                   # test on images that no training saw
+    python experiments/nbs_segmentation.py --dataset painted:brick:64:single --unseen scratch   # a kind without a mask
     python experiments/nbs_segmentation.py --preset smoke                        # see everything happen in a minute
     python experiments/nbs_segmentation.py --resume runs/nbs-20260101-120000
 
@@ -25,9 +26,10 @@ from jaxad._utils.validate import check_at_least
 from jaxad.data.protocols import few_masks
 from jaxad.data.protocols.few_masks import LabelledTask
 from jaxad.methods.conv_autoencoder import ConvAutoencoderConfig
-from jaxad.methods.nbs import CRFConfig, EnvironmentConfig, NBSConfig, sampling_rows, training_curves
+from jaxad.methods.nbs import CRFConfig, EnvironmentConfig, NBSConfig, loss_lives, sampling_rows, training_curves
 from jaxad.methods.unet_segmenter import UNetSegmenterConfig
 from jaxad.runs import cli, segmentation, segmenter_evaluation
+from jaxad.runs.defect_kinds import kinds_over_seeds
 from jaxad.runs.folder import Run
 from jaxad.runs.grid import Record, Records, fill
 from jaxad.runs.progress import table
@@ -105,7 +107,9 @@ def run(config: Config) -> None:
 def train_and_test(config: Config, task: LabelledTask, folder: Run, method: Method, seed: int) -> Record:
     """The record of one training and its one test."""
     began, path = time.monotonic(), folder.path / "checkpoint" / f"{method}-seed{seed}.safetensors"
-    segmenter = train_segmenter(config, method, task, seed=seed, path=path)
+    watched = method == "nbs" and (method, seed) == (config.methods[0], config.seed)
+    keep = segmenter_evaluation.visit_keeper(folder.path, config.nbs, task, config.steps) if watched else None
+    segmenter = train_segmenter(config, method, task, seed=seed, path=path, on_view=keep)
     evaluated = segmenter_evaluation.evaluate_segmenter(segmenter, task, crf=config.nbs.crf, seed=seed)
     if seed == config.seed:
         segmenter_evaluation.keep_masks(folder, evaluated)
@@ -121,6 +125,7 @@ def conclude(config: Config, task: LabelledTask, folder: Run, found: list[Record
     results = {
         "task": task.details | {"name": task.name, "images": {name: len(part.ids) for name, part in parts.items()}},
         **segmentation.summary(found, seeds, tuple(report.PIXELS)),
+        "kinds": kinds_over_seeds(found),
         "sampling": sampling_rows(curves),
         "notes": segmentation.notes(config.setting, small=config.preset != "paper"),
     }
@@ -128,8 +133,9 @@ def conclude(config: Config, task: LabelledTask, folder: Run, found: list[Record
     def page(plain: dict[str, Any]) -> str:
         shown = curves.get(config.methods[0])
         drawn = segmenter_evaluation.segmentation_pictures(folder.path, task, config.methods)
-        info = {} if shown is None else shown._asdict()
-        return report.render_segmentation(results=plain, curves=info, **drawn, **made_by(config))
+        drawn["curves"] = {} if shown is None else shown._asdict()
+        drawn["lives"] = {} if shown is None else loss_lives(shown, config.nbs.period)
+        return report.render_segmentation(results=plain, **drawn, **made_by(config))
 
     files.write_text(folder.path / "predictions.csv", segmentation.image_table(found))
     return finish(folder, results, page)

@@ -173,6 +173,24 @@ def test_the_current_profiles_can_be_the_judge(journey):
     np.testing.assert_allclose(info.prediction, expected, rtol=1e-3)
 
 
+@pytest.mark.slow  # a program of its own
+def test_the_best_step_can_be_found_on_the_same_images_every_time(journey):
+    batch, states, _ = journey
+    before = jax.tree.map(jnp.asarray, states[3])
+    before = before._replace(best=before.best._replace(loss=jnp.float32(jnp.inf)))
+    steps = {
+        by: jax.jit(nbs(SMALL, best_by=by).step)(jax.random.key(2), before, batch) for by in ("reward", "labelled")
+    }
+    (by_reward, told), (by_labelled, again) = steps["reward"], steps["labelled"]
+    assert same(by_reward.opt_state, by_labelled.opt_state)  # training is the same: what differs is which step is best
+    np.testing.assert_array_equal(told.prediction, again.prediction)
+    assert float(by_reward.best.loss) == told.prediction
+    logits = jax.jit(nbs(SMALL).score_map)(by_labelled, batch.images)[:3]
+    expected = losses.weighted_cross_entropy(logits, batch.masks, losses.anomalous_ratio(batch.masks))
+    np.testing.assert_allclose(by_labelled.best.loss, expected, rtol=1e-3)
+    assert float(by_labelled.best.loss) != float(told.prediction)
+
+
 def of_strategy(state, strategy):
     state = jax.tree.map(jnp.asarray, state)
     return state._replace(opt_state=state.opt_state._replace(strategy=jnp.int32(STRATEGIES.index(strategy))))

@@ -9,8 +9,11 @@ from tiny_nbs import SMALL, parts, pool, same  # noqa: F401
 
 from jaxad.methods.nbs import (
     EnvironmentConfig,
+    NBSInfo,
+    current_visits,
     known_logits,
     labelled_visits,
+    loss_lives,
     make_image_pool,
     nbs,
     pixel_profiles,
@@ -19,6 +22,7 @@ from jaxad.methods.nbs import (
     training,
     visit_counts,
 )
+from jaxad.methods.nbs.profiles import loss_maps
 from jaxad.metrics.pixel import pixel_auroc
 
 # ---- training --------------------------------------------------------------------------------------------------
@@ -75,6 +79,12 @@ def test_inspection_counts_and_normalises(pool):  # noqa: F811
     visits = labelled_visits(SMALL, state, images[:3], episodes=2)
     assert visits.shape == (3, 16, 16)
     assert visits.sum() == 2 * 4 * 64
+    now = current_visits(SMALL, state, images[:3], episodes=2)
+    assert (now.shape, now.sum()) == (visits.shape, visits.sum())
+    last = jax.tree.map(lambda leaf: leaf[-1], state.opt_state.snapshots)
+    maps = jax.jit(lambda params, images: loss_maps(SMALL, params, images))(last, images[:3])
+    count = jax.jit(lambda *arguments: visit_counts(SMALL, *arguments, 2))
+    np.testing.assert_array_equal(now, count(jax.random.key(0), state.opt_state.sampler, images[:3], maps))
     masks = np.zeros((5, 16, 16), np.uint8)
     masks[:, :4] = 1
     found = pixel_profiles(state, masks, limit=100)
@@ -82,6 +92,17 @@ def test_inspection_counts_and_normalises(pool):  # noqa: F811
     everything = pixel_profiles(state, masks, limit=10**6)
     means = [(len(v), v.mean()) for v in everything.values()]
     assert sum(n * mean for n, mean in means) / (5 * 256) == pytest.approx(1, rel=1e-5)
+
+
+def test_losses_are_told_by_lives():
+    info = NBSInfo(*np.zeros((len(NBSInfo._fields), 2, 7)))
+    info = info._replace(normal_loss=np.arange(14.0).reshape(2, 7), anomalous_loss=np.ones((2, 7)))
+    lives = loss_lives(info, 3)
+    nan = np.nan
+    expected = [[0, 1, 2], [3, 4, 5], [6, nan, nan], [7, 8, 9], [10, 11, 12], [13, nan, nan]]
+    np.testing.assert_array_equal(lives["normal"], expected)
+    np.testing.assert_array_equal(np.isnan(lives["anomalous"]), np.isnan(expected))
+    assert loss_lives(info, 7)["normal"].shape == (2, 7)
 
 
 def test_the_predictor_learns(rng):
@@ -106,6 +127,7 @@ def test_the_predictor_learns(rng):
     [
         ({"strategy": "greedy"}, "choose one of learned"),
         ({"judge": "all"}, "choose one of buffer"),
+        ({"best_by": "luck"}, "best_by is 'luck'; choose one of reward, labelled"),
         ({"batch": 3}, "divides the episode"),
         ({"width": 0.0}, "above 0"),
         ({"discount": 1.5}, "up to 1"),

@@ -49,6 +49,21 @@ def test_painted_defects_are_where_the_masks_are_and_nowhere_else(texture):
     assert len(np.unique(made.ids)) == 64
 
 
+def test_single_defects_are_of_the_kind_that_their_class_says():
+    from scipy import ndimage
+
+    made, both = data.painted("brick", 64, seed=3, single=True), data.painted("brick", 64, seed=3)
+    pieces = [ndimage.label(mask, np.ones((3, 3)))[1] for mask in made.masks]
+    assert max(pieces) == 1
+    assert max(ndimage.label(mask, np.ones((3, 3)))[1] for mask in both.masks) == 2
+    assert (made.name, set(made.labels.tolist())) == ("painted:brick:64:single", {0, 1, 2, 3})
+    task = data.load_labelled("painted:brick:64:single", unseen=("scratch",), seed=1)
+    assert "scratch" in set(task.kinds.values())
+    assert not {task.kinds.get(name) for name in task.labelled.ids.tolist()} & {"scratch"}
+    with pytest.raises(ValueError, match=r"is no painted set: write .* painted:TEXTURE:SIZE:single \(one defect"):
+        data.load_labelled("painted:brick:64:many")
+
+
 def test_a_patch_cannot_be_told_by_its_brightness():
     """Mean and spread are those of what it covers; other kinds differ in brightness."""
     made = data.painted("brick", 64, seed=0)

@@ -103,6 +103,21 @@ def test_curves_are_medians_between_quartiles(rng):
     np.testing.assert_allclose([corners.min(), corners.max()], [low[0], high[-1]])
 
 
+def test_lives_are_drawn_by_age_with_their_medians(rng):
+    lives = {"normal": rng.uniform(1, 2, (4, 6)), "anomalous": rng.uniform(3, 9, (4, 6))}
+    lives = {name: np.where(np.arange(24).reshape(4, 6) < 21, values, np.nan) for name, values in lives.items()}
+    figure = draw(plots.life_profiles(lives))
+    left, right = figure.axes
+    for line, values in zip(left.get_lines(), lives.values(), strict=True):
+        np.testing.assert_array_equal(line.get_xdata(), np.arange(1, 7))
+        np.testing.assert_allclose(line.get_ydata(), np.nanmedian(values, 0))
+    *each, median = right.get_lines()
+    ratios = lives["anomalous"] / lives["normal"]
+    for line, ratio in zip(each, ratios, strict=True):
+        np.testing.assert_allclose(line.get_ydata(), ratio)
+    np.testing.assert_allclose(median.get_ydata(), np.nanmedian(ratios, 0))
+
+
 def test_panels_have_the_quartiles_of_every_method(rng):
     pair = {name: rng.random((9, 4)) for name in ("autoad", "random")}
     figure = draw(plots.compared_panels([("best", pair, np.arange(4)), ("sd", pair, np.arange(4))], xlabel="children"))

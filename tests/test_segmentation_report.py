@@ -28,11 +28,16 @@ def render(records, curves, **changes):
         "method": "nbs", "seeds": seeds, "segmentation": mean_over_seeds(records[: len(seeds)]),
         "intervals": "Intervals are over seeds.", "comparison": over_seeds(records, tuple(PIXELS)),
         "trainings": records, "seconds": 61.0, "notes": ["A note."], "sampling": [],
+        "kinds": [{"method": "nbs", "kind": "<hole>", "images": 2.0, "seen": None,
+                   "unseen": {"values": [0.25], "mean": 0.25, "sd": None}}],
     }  # fmt: skip
     parts = {
         "masks": [("image", images), ("nbs", images > 0.5), ("truth", images > 0.4)],
         "visits": [("image", images), ("visits", images)],
         "profiles": {"normal": rng.random((20, 10)), "anomalous": rng.random((9, 10))},
+        "unseen": [("image", images), ("truth", images > 0.4)],
+        "unseen_kinds": ["hole", "hole", "crack"],
+        "lives": {"normal": rng.random((3, 5)), "anomalous": np.where(np.eye(3, 5) > 0, np.nan, 1.0)},
     }
     return render_segmentation(
         config={"steps": 4}, results=results, curves=curves, program="python x.py", **parts | changes
@@ -69,12 +74,16 @@ def test_the_page_shows_everything(trained):
         assert f">{title}<" in text
     assert "painted:&lt;brick&gt;" in text
     assert "Loss profiles" in text
+    assert "over the whole life of an autoencoder" in text
+    assert "&lt;hole&gt;" in text
+    assert "kinds of defects that no labelled image shows" in text
     assert "Test F1 0.650" in text
 
 
 def test_what_is_not_there_is_left_out():
-    text = render(RECORDS[:1], {}, visits=[], profiles={})
+    text = render(RECORDS[:1], {}, visits=[], profiles={}, unseen=[], unseen_kinds=[], lives={})
     assert "Where the sampler goes" not in text
+    assert "that no labelled image shows." not in text
     assert ">Training<" not in text
 
 

@@ -178,6 +178,8 @@ class FewMasksConfig:
     """Values that are black and white in files of more than 8 bits; by default as the files or their values tell."""
     limit: int | None = None
     """Use at most so many images in all."""
+    unseen: tuple[str, ...] = ()
+    """Kinds of defects, which are classes of images, that no labelled image may show; they are tested all the same."""
     check_data: bool = False
     """Say what the data are, what is wrong with them and what task they make, and train nothing."""
 
@@ -189,7 +191,7 @@ class FewMasksConfig:
         """The task, drawn by `seed`; ValueError where it cannot be."""
         return load_labelled(
             self.dataset, labelled=self.labelled, setting=self.setting, image_size=self.image_size,
-            value_range=self.value_range, limit=self.limit, seed=seed,
+            value_range=self.value_range, limit=self.limit, unseen=self.unseen, seed=seed,
         )  # fmt: skip
 
 

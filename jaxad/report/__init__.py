@@ -7,7 +7,7 @@ from jaxad.report.comparison import HEADS, Curves, comparison_rows, render_compa
 from jaxad.report.controller import controller_parts
 from jaxad.report.refinement import refinement_table, render_refinement
 from jaxad.report.search import render_report
-from jaxad.report.segmentation import PIXELS, comparison_table, render_segmentation, sampling_table
+from jaxad.report.segmentation import PIXELS, comparison_table, kinds_table, render_segmentation, sampling_table
 from jaxad.report.training import render_training, training_sections
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "comparison_rows",
     "comparison_table",
     "controller_parts",
+    "kinds_table",
     "refinement_table",
     "render_comparison",
     "render_one_class",

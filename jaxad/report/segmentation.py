@@ -10,6 +10,8 @@ from jaxad.report.common import made_parts, task_parts
 from jaxad.report.format import brackets, interval
 from jaxad.report.html import Bullets, Figure, Section, Table, Text, Tiles, duration, number, page
 
+Rows = Sequence[tuple[str, np.ndarray]]  # of pictures [k, H, W, C], with their names
+
 # Figure in results["segmentation"]: (name on the page, what it means).
 PIXELS = {
     "f1": ("F1", "harmonic mean of precision and recall, pixels of all test images pooled"),
@@ -56,15 +58,28 @@ def sampling_table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[l
     return ["method", *names.values()], [[row["method"], *own] for row, own in zip(rows, cells)]
 
 
+def kinds_table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """(columns, rows) of what `runs.defect_kinds.kinds_over_seeds` found: mean ± sd of F1, and of how many seeds."""
+    columns = ["method", "kind of defect", "images", "F1, seen", "seeds", "F1, unseen", "seeds"]
+    cells = []
+    for row in rows:
+        of = [["", ""] if row[s] is None else [_spread(row[s]), str(len(row[s]["values"]))] for s in ("seen", "unseen")]
+        cells.append([row["method"], row["kind"], f"{row['images']:.3g}", *of[0], *of[1]])
+    return columns, cells
+
+
 def render_segmentation(
     *,
     config: Mapping[str, Any],
     results: Mapping[str, Any],
-    masks: Sequence[tuple[str, np.ndarray]],
-    visits: Sequence[tuple[str, np.ndarray]],
+    masks: Rows,
+    visits: Rows,
     curves: Mapping[str, np.ndarray],
     profiles: Mapping[str, np.ndarray],
     program: str,
+    unseen: Rows = (),
+    unseen_kinds: Sequence[str] = (),
+    lives: Mapping[str, np.ndarray] | None = None,
 ) -> str:
     """The page, as HTML text.
 
@@ -72,8 +87,10 @@ def render_segmentation(
       config, results: the plain data of config.json and results.json.
       masks, visits: rows (name, [k, H, W, C]) of test images with masks, and of labelled ones with the sampler's
         visits; no visits without a sampler.
+      unseen, unseen_kinds: rows as of masks of test images whose kinds of defects no labelled image shows, and these.
       curves: {field of the info: [seeds, steps]} of the first method; empty if it has none.
       profiles: {kind of pixel: [n, L]} of loss profiles, each image's divided by its mean; empty if there are none.
+      lives: of `loss_lives`, of the first method; empty if it has none.
       program: the start of the command line.
     """
     test, seeds = results["segmentation"], results["seeds"]
@@ -89,8 +106,9 @@ def render_segmentation(
             title="Masks",
             parts=[_figure(plots.image_rows(masks), "Test images of the first seed, predicted masks, and the truth.")],
         ),
+        Section(title="Kinds of defects", parts=_kinds(results.get("kinds", ()), unseen, unseen_kinds)),
         Section(title="From maps to masks", parts=_readings(results["trainings"])),
-        Section(title="Training", parts=_training(curves, profiles, results["sampling"])),
+        Section(title="Training", parts=_training(curves, profiles, lives or {}, results["sampling"])),
         Section(title="Where the sampler goes", parts=_visits(visits)),
         Section(title="All figures", parts=_figures(test, results["intervals"])),
         Section(title="Task", parts=task_parts(results["task"])),
@@ -127,8 +145,28 @@ def _readings(trainings: Sequence[Mapping[str, Any]]) -> list[Any]:
     return [Text(text=text), Table(columns=columns, rows=rows)]
 
 
+def _kinds(rows: Sequence[Mapping[str, Any]], unseen: Rows, unseen_kinds: Sequence[str]) -> list[Any]:
+    """F1 by kind, seen or not, and images of kinds that are not."""
+    if not rows:
+        return []
+    text = (
+        "F1 of the pixels of all test images with a kind of defect. A kind is seen where a labelled image shows it: a "
+        "matter of the seed, unless kinds were left out. Images with several kinds count for their first."
+    )
+    columns, cells = kinds_table(rows)
+    parts: list[Any] = [Text(text=text), Table(columns=columns, rows=cells)]
+    if unseen:
+        caption = "Test images of the first seed with kinds of defects that no labelled image shows."
+        drawing = plots.image_rows(unseen, titles=tuple(unseen_kinds))
+        parts.append(_figure(drawing, caption))
+    return parts
+
+
 def _training(
-    curves: Mapping[str, np.ndarray], profiles: Mapping[str, np.ndarray], sampling: Sequence[Mapping[str, Any]]
+    curves: Mapping[str, np.ndarray],
+    profiles: Mapping[str, np.ndarray],
+    lives: Mapping[str, np.ndarray],
+    sampling: Sequence[Mapping[str, Any]],
 ) -> list[Any]:
     """Curves of the first method, a line for every seed, what each method sampled, and loss profiles of test pixels."""
     parts = []
@@ -137,6 +175,9 @@ def _training(
         caption = "What happened in training; a line for every seed. The autoencoder begins anew again and again."
         steps = np.arange(curves["prediction"].shape[1]) + 1
         parts.append(_figure(plots.training_curves(steps, panels, lines={}), caption))
+    if lives:
+        caption = "Losses of labelled pixels over the whole life of an autoencoder, of all lives in turn and all seeds."
+        parts.append(_figure(plots.life_profiles(lives), caption))
     if sampling:
         columns, rows = sampling_table(sampling)
         parts.append(Table(columns=columns, rows=rows, caption="Means over the second half of training and all seeds."))
@@ -150,7 +191,8 @@ def _visits(rows: Sequence[tuple[str, np.ndarray]]) -> list[Any]:
     if not rows:
         return []
     caption = (
-        "Labelled images, their masks, and how often the sampler of the best step visits each pixel (white: most)."
+        "Labelled images, their masks, and how often the sampler visits each pixel (white: most), on its way through "
+        "training and as it was at the best step."
     )
     return [_figure(plots.image_rows(rows), caption)]
 

@@ -5,8 +5,10 @@ masks/NUMBER.png       those of the method that is shown, in the order of the te
 overlays/NUMBER.png    its maps on a few of them
 best/                  its detector
 profiles/, visits.npy  where it is neural batch sampling: loss profiles of test pixels, and where the sampler goes
+visits/STEPS.npy       the same of the sampler as it was after so many steps
 """
 
+import itertools
 from collections.abc import MutableMapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,9 +24,10 @@ from jaxad.metrics.pixel import pixel_scores, summarise_segmentation
 from jaxad.nn.crf import CRFConfig
 from jaxad.report import overlays
 from jaxad.runs import saving
+from jaxad.runs.defect_kinds import kind_scores, kinds_tested, seen_kinds
 from jaxad.runs.folder import Run
 from jaxad.runs.segmentation import Reading, choose_reading, image_rows, read, reading_of_normals, readings_of
-from jaxad.runs.segmenters import STRATEGY, Segmenter, image_maps, segmenter_maps
+from jaxad.runs.segmenters import STRATEGY, VIEWS, Segmenter, image_maps, segmenter_maps
 
 SHOWN = 8  # images of a row
 Rows = list[tuple[str, np.ndarray]]
@@ -69,6 +72,7 @@ def evaluate_segmenter(segmenter: Segmenter, task: LabelledTask, *, crf: CRFConf
         "labelled_f1": labelled_f1,
         "test": summarise_segmentation(maps, predicted[chosen], test.masks, normal_maps=normal, seed=seed),
         "readings": {name: pixel_scores(masks, test.masks)._asdict() for name, masks in predicted.items()},
+        "kinds": kind_scores(task, predicted[chosen]),
         "images": image_rows(test.ids, predicted[chosen], test.masks, maps),
         "curves": segmenter.curves,
     }
@@ -101,6 +105,18 @@ def keep_segmenter(folder: Run, task: LabelledTask, evaluated: EvaluatedSegmente
         files.write_array(folder.path / "visits.npy", visits)
 
 
+def visit_keeper(folder: Path, config: sampling.NBSConfig, task: LabelledTask, steps: int) -> sampling.OnChunk:
+    """What keeps, `VIEWS` times in a training of so many steps, where the sampler goes among the labelled images."""
+    stride = max(1, steps // VIEWS)
+
+    def keep(done: int, state: sampling.NBSState, info: sampling.NBSInfo) -> None:
+        if done // stride > (done - len(info.prediction)) // stride:
+            visits = sampling.current_visits(config, state, to_float(task.labelled.images))
+            files.write_array(folder / "visits" / f"{done}.npy", visits)
+
+    return keep
+
+
 def drop_torn(
     records: MutableMapping[str, Any], folder: Path, task: LabelledTask, methods: Sequence[str], seed: int
 ) -> None:
@@ -127,7 +143,7 @@ def _is_whole(folder: Path, task: LabelledTask, method: str, *, shown: bool) -> 
         arrays = [folder / "visits.npy"] if method == "nbs" else []
         if method in STRATEGY and task.details["setting"] == "transductive":
             arrays += sorted((folder / "profiles").glob("*.npy")) or [folder / "profiles"]
-        for path in arrays:
+        for path in [*arrays, *(folder / "visits").glob("*.npy")]:
             files.read_array(path)
     except ValueError:
         return False
@@ -147,26 +163,43 @@ def shown_images(task: LabelledTask) -> np.ndarray:
 def segmentation_pictures(folder: Path, task: LabelledTask, methods: Sequence[str]) -> dict[str, Any]:
     """What `report.render_segmentation` draws of the arrays in a run folder: masks, visits and profiles."""
     profiles = {file.stem: files.read_array(file) for file in sorted((folder / "profiles").glob("*.npy"), reverse=True)}
-    return {"masks": mask_rows(folder, task, methods), "visits": visit_rows(folder, task), "profiles": profiles}
+    return {
+        "masks": mask_rows(folder, task, methods, shown_images(task)),
+        "unseen": mask_rows(folder, task, methods, unseen := unseen_images(task)),
+        "unseen_kinds": kinds_tested(task)[unseen].tolist(),
+        "visits": visit_rows(folder, task), "profiles": profiles,
+    }  # fmt: skip
 
 
-def mask_rows(folder: Path, task: LabelledTask, methods: Sequence[str]) -> Rows:
-    """Rows of test images, of the masks that every method predicts, and of the truth."""
-    chosen = shown_images(task)
+def unseen_images(task: LabelledTask) -> np.ndarray:
+    """Up to eight test images with defects of kinds that no labelled image shows, of all such kinds in turn."""
+    kinds, seen = kinds_tested(task), seen_kinds(task)
+    own = [np.flatnonzero(kinds == kind) for kind in sorted(set(kinds.tolist()) - seen - {""})]
+    turns = [index for turn in itertools.zip_longest(*own) for index in turn if index is not None]
+    return np.array(turns[:SHOWN], int)
+
+
+def mask_rows(folder: Path, task: LabelledTask, methods: Sequence[str], chosen: np.ndarray) -> Rows:
+    """Rows of chosen test images, of the masks that every method predicts, and of the truth; none of no image."""
+    if not len(chosen):
+        return []
     rows = [("image", to_float(task.test.images[chosen]))]
     rows += [(method, _drawn(files.read_array(folder / "masks" / f"{method}.npy")[chosen])) for method in methods]
     return [*rows, ("truth", _drawn(task.test.masks[chosen]))]
 
 
 def visit_rows(folder: Path, task: LabelledTask) -> Rows:
-    """Rows of labelled images, their masks, and how often the sampler visits each pixel; none without a sampler."""
+    """Rows of labelled images, their masks, and how often the sampler visits each pixel; none without a sampler.
+
+    Visits are those of the sampler on its way through the training, and of that of the best step.
+    """
     if not (folder / "visits.npy").exists():
         return []
-    visits = _drawn(files.read_array(folder / "visits.npy"))
-    return [
-        ("image", to_float(task.labelled.images)), ("mask", _drawn(task.labelled.masks)),
-        ("visits", visits / visits.max()),
-    ]  # fmt: skip
+    known = {int(file.stem): file for file in (folder / "visits").glob("*.npy")}
+    places = {f"after {steps:,} steps": known[steps] for steps in sorted(known)} | {"best step": folder / "visits.npy"}
+    visits = {name: _drawn(files.read_array(file)) for name, file in places.items()}
+    rows = [("image", to_float(task.labelled.images)), ("mask", _drawn(task.labelled.masks))]
+    return rows + [(name, counts / counts.max()) for name, counts in visits.items()]
 
 
 def _drawn(masks: np.ndarray) -> np.ndarray:

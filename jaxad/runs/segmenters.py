@@ -30,6 +30,7 @@ from jaxad.types import Detector, State
 Method = Literal["nbs", "uniform", "normal", "l2", "unet"]
 STRATEGY = {"nbs": "learned", "uniform": "uniform", "normal": "normal"}
 MAP_BATCH = 32
+VIEWS = 5  # of a training on its way
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,12 +109,19 @@ def check_methods(settings: SegmentersConfig, methods: tuple[Method, ...], task:
 
 
 def train_segmenter(
-    settings: SegmentersConfig, method: Method, task: LabelledTask, *, seed: int, path: Path
+    settings: SegmentersConfig,
+    method: Method,
+    task: LabelledTask,
+    *,
+    seed: int,
+    path: Path,
+    on_view: sampling.OnChunk | None = None,
 ) -> Segmenter:
     """Train a method; the same key for every method.
 
     Args:
       path: where NBS is saved on its way, to go on from there.
+      on_view: called with NBS on its way, `VIEWS` times at least and at every checkpoint, see `train_nbs`.
 
     Raises:
       ValueError: what `check_methods` refuses; a training that diverges; a file of other settings.
@@ -122,6 +130,8 @@ def train_segmenter(
     if name == "nbs":
         detector = _detector(name, dataclasses.replace(config, strategy="learned"))  # maps depend on no strategy
         options = {"path": path, "steps": settings.steps, "checkpoints": settings.checkpoints}
+        if on_view is not None:
+            options |= {"on_chunk": on_view, "chunk": max(1, settings.steps // VIEWS)}
         trained = sampling.train_nbs_saved(config, key, _pool(config, task), **options)
         return Segmenter(method, name, config, detector, trained.state, trained.curves)
     detector, images, options = _detector(name, config), labelled.images, {"masks": labelled.masks}

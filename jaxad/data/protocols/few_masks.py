@@ -5,7 +5,8 @@ Inductive: images to segment come later, and no part of training sees one. Clean
 all images without defects are known to have none, and are all that training sees; those with defects are segmented.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -33,6 +34,7 @@ class LabelledTask(NamedTuple):
     test: Split  # with masks; the unlabelled images themselves where the setting is transductive
     normal: Split | None  # anomaly-free images of their own, for methods that learn from such, where there are some
     details: dict[str, Any]  # how it was made; plain JSON values
+    kinds: Mapping[str, str] = MappingProxyType({})  # the kind of defect by the id of an image, where it is known
 
 
 def load_labelled(
@@ -44,6 +46,7 @@ def load_labelled(
     image_size: int | Sequence[int] | None = None,
     value_range: Sequence[float] | None = None,
     limit: int | None = None,
+    unseen: Sequence[str] = (),
     seed: int = 0,
 ) -> LabelledTask:
     """A task by the name of its images.
@@ -53,7 +56,7 @@ def load_labelled(
         is registered. Of an MVTec category the test part is used, as in the thesis (of a listing, validation and test);
         train/good becomes `normal`; of painted crops, two thirds of the good ones do.
       labelled: images with masks, drawn at random and again until one has an anomalous pixel.
-      setting, test_share, limit, seed: see `few_labels`.
+      setting, test_share, limit, unseen, seed: see `few_labels`.
       image_size: side or (height, width) to resize images and masks to.
       value_range: see `load_task`.
 
@@ -72,7 +75,7 @@ def load_labelled(
         normal = Split(good.images, np.zeros(len(good.ids), np.int32), None, good.ids) if len(good.ids) else None
     else:
         dataset = load(source, **common)
-    options = {"setting": setting, "test_share": test_share, "limit": limit, "seed": seed}
+    options = {"setting": setting, "test_share": test_share, "limit": limit, "unseen": unseen, "seed": seed}
     return few_labels(dataset, labelled=labelled, normal=normal, **options)
 
 
@@ -101,6 +104,7 @@ def few_labels(
     test_share: float = 0.5,
     limit: int | None = None,
     normal: Split | None = None,
+    unseen: Sequence[str] = (),
     seed: int = 0,
 ) -> LabelledTask:
     """Draw the parts of a task from images with masks.
@@ -118,6 +122,7 @@ def few_labels(
       test_share: that share, in (0, 1).
       limit: use at most this many images in all.
       normal: anomaly-free images, for methods that need them.
+      unseen: kinds of defects, which are classes of images with masks, that no labelled image shows.
 
     Raises:
       ValueError: no masks or none that fits, too few images, no anomalous pixel to be drawn, a constant image.
@@ -140,16 +145,22 @@ def few_labels(
     dataset = take(dataset, found.keep)
     rng = np.random.default_rng(seed)
     dataset = take(dataset, rng.permutation(len(dataset.ids))[:limit])
+    kinds = _kinds(dataset)
 
     if setting == "clean":
-        return _clean(dataset, normal, {"source": dataset.name, "limit": limit, "seed": seed, **equal})
+        if unseen:
+            raise ValueError(
+                f"unseen is {', '.join(unseen)}, and the setting clean sees no kind of defect: leave it out"
+            )
+        task = _clean(dataset, normal, {"source": dataset.name, "limit": limit, "seed": seed, **equal})
+        return task._replace(kinds=kinds)
     others = 1 if setting == "transductive" else 2
     if len(dataset.ids) < labelled + others:
         raise ValueError(
             f"{dataset.name} has {len(dataset.ids)} different images, too few for {labelled} labelled and {others} "
             f"other(s){''.join(f' ({line})' for line in equality_lines(equal))}: give more images or lower labelled"
         )
-    chosen = _with_anomaly(dataset, labelled, rng)
+    chosen = _with_anomaly(dataset, labelled, _allowed(dataset, kinds, unseen, labelled), rng)
     rest = np.setdiff1d(np.arange(len(dataset.ids)), chosen)
     rest = rng.permutation(rest)
     unlabelled = tested = rest
@@ -167,11 +178,12 @@ def few_labels(
         "test_share": test_share if setting == "inductive" else None,
         "limit": limit,
         "seed": seed,
+        **({"unseen": list(unseen)} if unseen else {}),
         **equal,
         **_form(dataset),
     }
     parts = (_part(dataset, index) for index in (chosen, unlabelled, tested))
-    return check_labelled(LabelledTask(dataset.name, *parts, normal, details))
+    return check_labelled(LabelledTask(dataset.name, *parts, normal, details, kinds))
 
 
 def _clean(dataset: ImageSet, normal: Split | None, details: dict[str, Any]) -> LabelledTask:
@@ -265,14 +277,44 @@ def table(task: LabelledTask) -> str:
     return "\n".join(lines)
 
 
-def _with_anomaly(dataset: ImageSet, count: int, rng: np.random.Generator) -> np.ndarray:
-    """`count` different indices, of images with an anomalous and a normal pixel among all of theirs."""
+def _kinds(dataset: ImageSet) -> dict[str, str]:
+    """The class of every image with an anomalous pixel, by its id."""
+    if dataset.labels is None or not dataset.class_names:
+        return {}
+    return {
+        str(name): dataset.class_names[label]
+        for name, label, mask in zip(dataset.ids, dataset.labels, dataset.masks)
+        if mask.any()
+    }
+
+
+def _allowed(dataset: ImageSet, kinds: Mapping[str, str], unseen: Sequence[str], labelled: int) -> np.ndarray:
+    """Indices of the images that may be labelled: those of no kind that is to be unseen."""
+    if not unseen:
+        return np.arange(len(dataset.ids))
+    there_are = sorted(set(kinds.values()))
+    for kind in unseen:
+        if kind not in there_are:
+            known = f"choose among {', '.join(there_are)}" if there_are else "its defects are of no known kind"
+            raise ValueError(f"{dataset.name} has no defects of kind {kind!r}: {known}")
+    allowed = np.flatnonzero([kinds.get(str(name)) not in unseen for name in dataset.ids])
+    if len(allowed) < labelled or not dataset.masks[allowed].any():
+        left = int(dataset.masks[allowed].any((1, 2)).sum())
+        raise ValueError(
+            f"without {', '.join(unseen)} {dataset.name} has {len(allowed)} images to label, {left} of them with "
+            f"defects, and {labelled} are to be labelled: leave fewer kinds unseen"
+        )
+    return allowed
+
+
+def _with_anomaly(dataset: ImageSet, count: int, allowed: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """`count` different allowed indices, of images with an anomalous and a normal pixel among all of theirs."""
     if not dataset.masks.any():
         raise ValueError(f"{dataset.name} has no anomalous pixel in {len(dataset.ids)} images: nothing can be learnt")
     if dataset.masks.all():
         raise ValueError(f"{dataset.name} has no normal pixel in {len(dataset.ids)} images: nothing can be learnt")
     for _ in range(REDRAWS):
-        chosen = rng.permutation(len(dataset.ids))[:count]
+        chosen = allowed[rng.permutation(len(allowed))[:count]]
         if dataset.masks[chosen].any() and not dataset.masks[chosen].all():
             return chosen
     raise ValueError(

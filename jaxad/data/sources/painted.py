@@ -17,10 +17,13 @@ from jaxad.data.sources.textures import TEXTURES, textures
 
 KINDS = ("blob", "scratch", "patch")
 DEFECTIVE = 0.7  # share of images that have defects
+SINGLE = "single"  # how sets are called whose images have one defect at most
 CONTRAST = (0.25, 0.5)  # by how much a blob or scratch is darker or lighter, as a share of the range
 
 
-def painted(texture: str, size: int = 64, *, seed: int = 0, defective: float = DEFECTIVE) -> ImageSet:
+def painted(
+    texture: str, size: int = 64, *, seed: int = 0, defective: float = DEFECTIVE, single: bool = False
+) -> ImageSet:
     """All crops of a texture, in a random order, most with painted defects.
 
     Args:
@@ -28,6 +31,7 @@ def painted(texture: str, size: int = 64, *, seed: int = 0, defective: float = D
       size: side of a crop in pixels, 16..256.
       seed: of the order, of what is painted where.
       defective: share of images with defects, in (0, 1].
+      single: whether these have one defect each, so that their class says all there is; by default some have two.
 
     Returns:
       An ImageSet of (512 // size)^2 grey images: class 0 "good", then the kinds of defects (an image with two is of
@@ -46,12 +50,12 @@ def painted(texture: str, size: int = 64, *, seed: int = 0, defective: float = D
     images, masks = crops.images[own].copy(), np.zeros((len(own), size, size), np.uint8)
     labels = np.zeros(len(own), np.int32)
     for k in range(round(defective * len(own))):
-        first, *more = rng.choice(len(KINDS), size=rng.integers(1, 3), replace=False)
+        first, *more = rng.choice(len(KINDS), size=1 if single else rng.integers(1, 3), replace=False)
         labels[k] = 1 + first
         for kind in (first, *more):
             _paint(KINDS[kind], images[k], masks[k], crops.images[rng.choice(others)], rng)
     order = rng.permutation(len(own))
-    name = f"painted:{texture}:{size}"
+    name = f"painted:{texture}:{size}{f':{SINGLE}' if single else ''}"
     ids = np.char.add(f"{name}/seed{seed}/", crops.ids[own])
     return ImageSet(name, images[order], labels[order], ("good", *KINDS), masks[order], ids[order])
 
@@ -65,15 +69,19 @@ def painted(texture: str, size: int = 64, *, seed: int = 0, defective: float = D
 )
 def read_painted(request: Request) -> ImageSet:
     """Two thirds of the good crops are the part "train", all others the part "test"."""
-    texture, _, size = request.argument.partition(":")
-    if size and not size.isdecimal():
-        raise ValueError(f"{request.spec!r} is no painted set: write painted:TEXTURE or painted:TEXTURE:SIZE")
+    texture, _, form = request.argument.partition(":")
+    size, *more = form.split(":")
+    if (size and not size.isdecimal()) or more not in ([], [SINGLE]):
+        raise ValueError(
+            f"{request.spec!r} is no painted set: write painted:TEXTURE, painted:TEXTURE:SIZE or "
+            f"painted:TEXTURE:SIZE:{SINGLE} (one defect an image)"
+        )
     if request.sizing.image_size not in (None, "auto"):
         raise ValueError(f"{request.spec} has no image_size; write its size as painted:{texture}:SIZE")
     if request.split not in ("train", "test"):
         raise ValueError(f"painted sets have no part {request.split!r}: choose train or test")
     share = DEFECTIVE if request.defective is None else request.defective
-    dataset = painted(texture, int(size or 64), seed=request.seed, defective=share)
+    dataset = painted(texture, int(size or 64), seed=request.seed, defective=share, single=bool(more))
     good = np.flatnonzero(dataset.labels == 0)
     train = np.isin(np.arange(len(dataset.ids)), good[: 2 * len(good) // 3])
     if not train.any():

@@ -11,9 +11,17 @@ marked.
 from jaxad.methods.nbs.config import NBSConfig
 from jaxad.methods.nbs.detector import known_logits, nbs, segment, without_images
 from jaxad.methods.nbs.environment import EnvironmentConfig
-from jaxad.methods.nbs.inspection import labelled_visits, pixel_profiles, sampling_rows, training_curves, visit_counts
+from jaxad.methods.nbs.inspection import (
+    current_visits,
+    labelled_visits,
+    loss_lives,
+    pixel_profiles,
+    sampling_rows,
+    training_curves,
+    visit_counts,
+)
 from jaxad.methods.nbs.state import Best, NBSInfo, NBSState
-from jaxad.methods.nbs.training import ImagePool, make_image_pool, train_nbs, train_nbs_saved
+from jaxad.methods.nbs.training import ImagePool, OnChunk, make_image_pool, train_nbs, train_nbs_saved
 from jaxad.nn.crf import CRFConfig, refine
 
 __all__ = [
@@ -24,8 +32,11 @@ __all__ = [
     "NBSConfig",
     "NBSInfo",
     "NBSState",
+    "OnChunk",
+    "current_visits",
     "known_logits",
     "labelled_visits",
+    "loss_lives",
     "make_image_pool",
     "nbs",
     "pixel_profiles",

@@ -9,6 +9,7 @@ from jaxad.nn.crf import CRFConfig
 
 STRATEGIES = ("learned", "uniform", "normal")
 JUDGES = ("buffer", "current")
+BEST_BY = ("reward", "labelled")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,8 +55,11 @@ class NBSConfig:
     augment: bool = True
     """Change images and buffered profiles by random flips, turns, shifts and shears (follow-up)."""
     judge: Literal["buffer", "current"] = "buffer"
-    """Where l_pred is taken, which rewards the sampler and finds the best step: profiles drawn from the buffer, as in
-    Algorithm 1, or those that the step itself has made."""
+    """Where l_pred is taken, which rewards the sampler: profiles drawn from the buffer, as in Algorithm 1, or those
+    that the step itself has made of the labelled images."""
+    best_by: Literal["reward", "labelled"] = "reward"
+    """What finds the best step: the l_pred that rewards the sampler, as in Algorithm 1, a mean over few profiles drawn
+    at random, or that of the profiles that the step has made of all labelled images, the same ones every time."""
     crf: CRFConfig = dataclasses.field(default_factory=CRFConfig)
     """Smooths probabilities to masks; with 0 iterations, the probabilities themselves are cut at 1/2."""
 
@@ -63,7 +67,7 @@ class NBSConfig:
         """Raise ValueError for values out of range."""
         self.environment.check()
         self.crf.check()
-        for name, options in (("strategy", STRATEGIES), ("judge", JUDGES)):
+        for name, options in (("strategy", STRATEGIES), ("judge", JUDGES), ("best_by", BEST_BY)):
             if getattr(self, name) not in options:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(options)}")
         counts = ("episode", "batch", "code", "period", "profile", "clone_steps", "predictor_batch", "memory")

@@ -130,9 +130,12 @@ def nbs(config: NBSConfig | None = None, **fields: Any) -> Detector:
             lambda known: (known, jnp.float32(jnp.nan)),
             (before.predictor, optimisers["predictor"]),
         )
-        if config.judge == "current":
+        judged = prediction
+        if config.judge == "current" or config.best_by == "labelled":
             logits = predict_images(config, predictor, profiles[:labelled])
-            prediction = jnp.where(full, losses.weighted_cross_entropy(logits, masks, alpha), jnp.nan)
+            judged = jnp.where(full, losses.weighted_cross_entropy(logits, masks, alpha), jnp.nan)
+        if config.judge == "current":
+            prediction = judged
 
         # 7. The sampler learns from both episodes.
         number = before.step + 1
@@ -157,8 +160,8 @@ def nbs(config: NBSConfig | None = None, **fields: Any) -> Detector:
         )
 
         # 8. The best so far.
-        improved = full & (prediction < best.loss)
-        now = Best(prediction, number, before.sampler, predictor, snapshots)
+        improved = full & (judged < best.loss)
+        now = Best(judged, number, before.sampler, predictor, snapshots)
         best, best_profiles = jax.tree.map(
             lambda new, old: jnp.where(improved, new, old), (now, profiles), (best, before.best_profiles)
         )

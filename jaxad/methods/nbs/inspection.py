@@ -1,6 +1,7 @@
 """What a trained neural batch sampler can be asked: where it goes, and how the losses of pixels developed."""
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ from jaxad.methods.nbs import environment as env
 from jaxad.methods.nbs import losses, sampling
 from jaxad.methods.nbs.config import NBSConfig
 from jaxad.methods.nbs.networks import make_networks
+from jaxad.methods.nbs.profiles import loss_maps
 from jaxad.methods.nbs.state import NBSInfo, NBSState
 from jaxad.types import Array, Key, Params
 
@@ -35,12 +37,28 @@ def visit_counts(config: NBSConfig, key: Key, sampler: Params, images: Array, ma
 def labelled_visits(config: NBSConfig, state: NBSState, images: Array, episodes: int = 50, seed: int = 0) -> np.ndarray:
     """`visit_counts` of the best step's sampler among the labelled images [n, H, W, C], with their losses then."""
 
-    @jax.jit
-    def count(key: Key, state: NBSState, images: Array) -> Array:
-        newest = state.opt_state.best_profiles[: images.shape[0], ..., -1]
-        return visit_counts(config, key, state.best.sampler, images, newest, episodes)
+    newest = state.opt_state.best_profiles[: images.shape[0], ..., -1]
+    return np.asarray(_counting(config, episodes)(jax.random.key(seed), state.best.sampler, images, newest))
 
-    return np.asarray(count(jax.random.key(seed), state, images))
+
+def current_visits(config: NBSConfig, state: NBSState, images: Array, episodes: int = 20, seed: int = 0) -> np.ndarray:
+    """`visit_counts` of the sampler as it is among the labelled images [n, H, W, C], with the newest losses of these.
+
+    An autoencoder that has just begun anew has none yet: its predecessor's count.
+    """
+    newest = jax.tree.map(lambda leaf: leaf[-1], state.opt_state.snapshots)
+    maps = _mapping(config)(newest, images)
+    return np.asarray(_counting(config, episodes)(jax.random.key(seed), state.opt_state.sampler, images, maps))
+
+
+@functools.lru_cache(maxsize=4)
+def _counting(config: NBSConfig, episodes: int) -> Callable[..., Array]:
+    return jax.jit(lambda *arguments: visit_counts(config, *arguments, episodes))
+
+
+@functools.lru_cache(maxsize=4)
+def _mapping(config: NBSConfig) -> Callable[..., Array]:
+    return jax.jit(functools.partial(loss_maps, config))
 
 
 def pixel_profiles(state: NBSState, masks: np.ndarray, limit: int = 2000, seed: int = 0) -> dict[str, np.ndarray]:
@@ -70,6 +88,23 @@ def training_curves(records: Sequence[Mapping[str, Any]]) -> dict[str, NBSInfo]:
         method: NBSInfo(*(np.concatenate([np.array(one[field], float) for one in own]) for field in NBSInfo._fields))
         for method, own in found.items()
     }
+
+
+def loss_lives(info: NBSInfo, period: int) -> dict[str, np.ndarray]:
+    """Losses over the whole life of every autoencoder, one after another: {"normal", "anomalous"}: [lives, period].
+
+    They are means over pixels of labelled images after every step of a life; what is left of a last life is NaN.
+
+    Args:
+      info: of trainings from the first step on, every field [seeds, steps].
+      period: steps of a life.
+    """
+    found = {}
+    for name, losses_of in (("normal", info.normal_loss), ("anomalous", info.anomalous_loss)):
+        values = np.asarray(losses_of, float)
+        rest = -values.shape[1] % period
+        found[name] = np.pad(values, ((0, 0), (0, rest)), constant_values=np.nan).reshape(-1, period)
+    return found
 
 
 def sampling_rows(curves: Mapping[str, NBSInfo]) -> list[dict[str, Any]]:

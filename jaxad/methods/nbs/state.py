@@ -12,9 +12,9 @@ from jaxad.types import Array, Params
 
 
 class Best(NamedTuple):
-    """What segmenting any image needs, as it was when the predictor's loss was lowest."""
+    """What segmenting any image needs, as it was when the loss that `NBSConfig.best_by` names was lowest."""
 
-    loss: Array  # infinite before there was any
+    loss: Array  # by which it was found; infinite before there was any
     step: Array  # int32
     sampler: Params
     predictor: Params  # with its running averages
@@ -48,7 +48,7 @@ class NBSInfo(NamedTuple):
     """One step: scalars; NaN where a step did not come to it."""
 
     reconstruction: Array  # mean squared error of the episode's patches, before each update
-    prediction: Array  # l_pred, by which the sampler is rewarded and the best step found
+    prediction: Array  # l_pred, by which the sampler is rewarded
     clone: Array  # mean R_clone of the labelled episode
     cover: Array  # mean R_cover of the labelled episode
     clone_weight: Array  # beta

@@ -38,7 +38,7 @@ from jaxad.report.plots.search import (
     window_mean,
     windows,
 )
-from jaxad.report.plots.segmentation import profile_bands
+from jaxad.report.plots.segmentation import life_profiles, profile_bands
 from jaxad.report.plots.workers import worker_timeline
 
 __all__ = [
@@ -57,6 +57,7 @@ __all__ = [
     "densities",
     "displayable",
     "image_rows",
+    "life_profiles",
     "parallel_coordinates",
     "pareto_front",
     "profile_bands",
