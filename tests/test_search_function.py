@@ -285,3 +285,10 @@ def test_labelled_anomalies_are_refused_in_one_line(tmp_path):
         search(labelled, output=tmp_path / "run")
     assert "\n" not in str(error.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_what_normalisation_of_children_goes_by_reaches_their_trials():
+    found = [SearchConfig(**options).trial_config(TASK).statistics for options in ({}, {"statistics": "batch"})]
+    assert found == ["training", "batch"]
+    with pytest.raises(ValueError, match="statistics is 'both'; choose one of training, batch"):
+        SearchConfig(statistics="both").check(TASK)
