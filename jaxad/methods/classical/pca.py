@@ -16,6 +16,7 @@ import numpy as np
 from jax import lax
 
 from jaxad.methods.common.host import (
+    TOGETHER,
     ClassicalState,
     Estimator,
     ImageBufferConfig,
@@ -110,5 +111,6 @@ def pca(config: PCAConfig | None = None, **fields: Any) -> Detector:
         maps = jnp.mean(jnp.square(left.reshape(small.shape)), 3)
         return jax.image.resize(maps, images.shape[:3], "linear")
 
-    detector = as_detector(config, Estimator(like, fit, score))
+    # A score costs a thousandth of what starting its program does.
+    detector = as_detector(config, Estimator(like, fit, score), 4 * TOGETHER)
     return detector._replace(score_map=score_map) if config.score == "reconstruction" else detector
