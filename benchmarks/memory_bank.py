@@ -86,7 +86,7 @@ def main() -> None:
         ways = {way: lambda way=way, side=side: process([*command, way, side, args.photographs]) for way in args.ways}
         found[side] = take_turns(ways, args.rounds)
         print(f"\n{args.photographs} photographs of {side}x{side} ({loads(found[side])})", flush=True)
-        print(compared(found[side], args.ways[0]), flush=True)
+        print(compared(found[side], args.ways[0], has_memory=True), flush=True)
         if args.json:
             args.json.write_text(json.dumps({"machine": machine(), "sides": found}, indent=1) + "\n")
 

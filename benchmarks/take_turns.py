@@ -29,7 +29,10 @@ def timed(run: Callable[[], Any]) -> Cost:
 
 
 def process(command: Sequence[Any], **environment: str) -> Cost:
-    """What a process costs from its start to its end; SystemExit, with what it said, where it fails."""
+    """What a process costs from its start to its end; SystemExit, with what it said, where it fails.
+
+    Its memory counts from that of this process, whose peak a new process begins with: import little where it matters.
+    """
     with tempfile.TemporaryFile() as said:
         began = time.perf_counter()
         child = subprocess.Popen(list(map(str, command)), stdout=said, stderr=said, env=os.environ | environment)
@@ -63,9 +66,8 @@ def spread(values: Sequence[float], scale: float = 1.0) -> str:
     return "{:.3g} ({:.3g}, {:.3g})".format(*(scale * f(values) for f in (statistics.median, min, max)))
 
 
-def compared(turns: Turns, ours: str | None, unit: str = "s", scale: float = 1.0) -> str:
+def compared(turns: Turns, ours: str | None, unit: str = "s", scale: float = 1.0, *, has_memory: bool = False) -> str:
     """The table: what each way costs and, with `ours`, how many times as fast that way is, round by round."""
-    has_memory = all("megabytes" in cost for costs in turns.values() for cost in costs)
     head = [
         "way",
         "",
