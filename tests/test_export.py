@@ -1,6 +1,8 @@
 """What leaves the library says what the detector says, to the last decision, or it does not leave."""
 
+import contextlib
 import fractions
+import functools
 import json
 import operator
 import subprocess
@@ -11,10 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from exporting import FEATURES, HELD_OUT, IMAGES, PAPER, agrees, child, child_agrees, fitted
+from jax import lax
 from PIL import Image
 from scripts import call, one_line
 
 import jaxad
+from jaxad._utils.compile import plain_forms
 from jaxad.data.fitting import WAYS, fit_images
 from jaxad.data.fitting_jax import fit_bytes, to_channels_bytes
 from jaxad.data.images import to_channels
@@ -279,3 +283,24 @@ def test_the_script_says_what_is_wrong_in_one_line(tmp_path):
     assert one_line(status, err, "holds no detector")
     status, _, err = call(script, tmp_path, "--output", tmp_path / "out", "--limit", 1)
     assert one_line(status, err, "--limit is 1; give at least 2")
+
+
+def test_images_stay_channels_first_from_convolution_to_convolution(rng):
+    """One change of layout before the first and one behind the last, however many there are; only where asked for."""
+    kernels = [rng.standard_normal(shape).astype(np.float32) for shape in ((3, 3, 3, 8), (3, 3, 1, 8), (1, 1, 8, 4))]
+    convolve = functools.partial(lax.conv_general_dilated, padding="SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    def network(images):
+        first = jnp.clip(convolve(images, kernels[0], (2, 2)) + jnp.arange(8.0)[None, None, None], 0, 6)
+        second = first + jnp.tanh(convolve(first, kernels[1], (1, 1), feature_group_count=8))
+        return (jnp.mean(convolve(second, kernels[2], (1, 1)), (1, 2)),)
+
+    images = rng.random((1, 9, 11, 3), np.float32)
+    changes = []
+    for forms in (plain_forms(), contextlib.nullcontext()):
+        with forms:
+            simpler = folded(network, jax.ShapeDtypeStruct(images.shape, images.dtype))
+        np.testing.assert_allclose(simpler(images)[0], network(images)[0], rtol=1e-4, atol=1e-5)
+        names = [equation.primitive.name for equation in jax.make_jaxpr(simpler)(images).eqns]
+        changes.append(names.count("transpose"))
+    assert changes == [2, 0]

@@ -9,6 +9,7 @@ from exporting import FEATURES, HELD_OUT, PAPER, agrees, child, child_agrees, fi
 from PIL import Image
 
 from jaxad.methods import DETECTORS
+from jaxad.runs.export_fusing import fused
 from jaxad.training.scoring import score_images
 
 pytest.importorskip("jax2onnx")
@@ -64,3 +65,38 @@ def test_weights_of_a_loop_are_its_constants(tmp_path):
     assert len(body.input) == len(loop.input) <= 3 + 1  # the number of turns, whether to go on, the photographs
     assert sum(np.prod(tensor.dims) for tensor in body.initializer) > 8 * 64  # the axes of PCA
     assert not any(np.prod(tensor.dims) >= 64 for tensor in graph.initializer)
+
+
+def test_convolutions_have_their_biases_and_clip(rng):
+    """`Add` of a constant that is the same at every pixel, and `Min` of `Max`; others stay."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    shapes = ((4, 3, 1, 1), (1, 4, 1, 1), (1, 4, 5, 6))
+    kernel, bias, other = (rng.standard_normal(shape).astype(np.float32) for shape in shapes)
+    weights = {"kernel": kernel, "bias": np.tile(bias, (1, 1, 5, 6)), "other": other}
+    weights |= {"zero": np.float32(0), "six": np.float32(6)}
+    nodes = [
+        helper.make_node("Conv", ["images", "kernel"], ["a"]),
+        helper.make_node("Add", ["bias", "a"], ["b"]),
+        helper.make_node("Max", ["b", "zero"], ["c"]),
+        helper.make_node("Min", ["c", "six"], ["d"]),
+        helper.make_node("Conv", ["images", "kernel"], ["e"]),
+        helper.make_node("Add", ["e", "other"], ["f"]),
+        helper.make_node("Add", ["d", "f"], ["out"]),
+    ]
+    ends = {"images": (1, 3, 5, 6), "out": (1, 4, 5, 6)}
+    ends = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name, shape in ends.items()]
+    tensors = [numpy_helper.from_array(np.asarray(array), name) for name, array in weights.items()]
+    graph = helper.make_graph(nodes, "test", ends[:1], ends[1:], tensors)
+    model = helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 21)])
+    images = {"images": 3 * rng.standard_normal((1, 3, 5, 6)).astype(np.float32)}
+    (expected,) = run(model, images)
+    (found,) = run(fused(model), images)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    assert [node.op_type for node in model.graph.node] == ["Conv", "Clip", "Conv", "Add", "Add"]
+    assert {tensor.name for tensor in model.graph.initializer} == {"kernel", "a_bias", "other", "zero", "six"}
+
+
+def run(model, images):
+    return onnxruntime.InferenceSession(model.SerializeToString()).run(None, images)

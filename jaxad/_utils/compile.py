@@ -66,17 +66,22 @@ def plain_forms() -> Iterator[None]:
         _plain.reset(token)
 
 
+def is_plain() -> bool:
+    """Whether this is traced within `plain_forms`."""
+    return _plain.get()
+
+
 def fourier_gain() -> float | None:
     """How many times fewer multiplications make a convolution by Fourier transforms the faster one; None: never do.
 
     Measured by benchmarks/convolutions.py on CPU. Libraries of other backends choose their algorithm themselves.
     """
-    return 4.0 if jax.default_backend() == "cpu" and not _plain.get() else None
+    return 4.0 if jax.default_backend() == "cpu" and not is_plain() else None
 
 
 def depthwise_by_shifts() -> bool:
     """Whether a depthwise convolution is faster as a sum of shifted images: `benchmarks/depthwise.py`."""
-    return jax.default_backend() == "cpu" and not _plain.get()
+    return jax.default_backend() == "cpu" and not is_plain()
 
 
 def enable_compilation_cache(folder: str | Path | None = None) -> Path | None:

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxad._utils.compile import fourier_gain, gradient_pixels
+from jaxad._utils.compile import fourier_gain, gradient_pixels, is_plain
 from jaxad.nn import fourier
 from jaxad.types import Array
 
@@ -33,7 +33,7 @@ def conv(images: Array, kernel: Array) -> Array:
     chex.assert_rank([images, kernel], 4)
     chex.assert_axis_dimension(images, 3, kernel.shape[2])
     kernel = crop(kernel, *reach(images.shape[1:3]))
-    if kernel.shape[:2] == (1, 1):
+    if kernel.shape[:2] == (1, 1) and not is_plain():
         return pixel_product(images, kernel[0, 0])
     if by_fourier(images.shape[1:3], kernel.shape[:2], *kernel.shape[2:]):
         return fourier.conv(images, kernel)

@@ -16,6 +16,8 @@ import numpy as np
 from jax import lax
 from jax.extend.core import ClosedJaxpr, Literal
 
+from jaxad._utils.compile import is_plain
+from jaxad.runs.export_layout import ChannelsFirst, applied, channels_last
 from jaxad.types import Array
 
 CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "custom_jvp_call": "call_jaxpr",
@@ -27,7 +29,11 @@ LARGE = 2**24  # numbers: what is larger when it is computed than what it is com
 def folded(function: Callable[..., Sequence[Array]], *shapes: jax.ShapeDtypeStruct) -> Callable[..., Sequence[Array]]:
     """The same function of arrays of these shapes."""
     traced = jax.make_jaxpr(function)(*shapes)
-    simpler = jax.make_jaxpr(lambda *arrays: _evaluate(traced.jaxpr, traced.consts, arrays, {}))(*shapes)
+
+    def evaluated(*arrays: Array) -> list[Array]:
+        return [channels_last(value) for value in _evaluate(traced.jaxpr, traced.consts, arrays, {})]
+
+    simpler = jax.make_jaxpr(evaluated)(*shapes)
     return jax.extend.core.jaxpr_as_fun(simpler)
 
 
@@ -53,11 +59,14 @@ def _apply(equation: Any, inputs: list[Any], known: dict[Any, Any]) -> Sequence[
     same = name, repr(equation.params), *(_identity(value) for value in inputs)
     if same not in known or equation.effects:
         # With its inputs: as long as these are kept, no other has their identity.
-        known[same] = _computed(equation, inputs), inputs
+        known[same] = _computed(equation, inputs, known), inputs
     return known[same][0]
 
 
-def _computed(equation: Any, inputs: list[Any]) -> Sequence[Any]:
+def _computed(equation: Any, inputs: list[Any], known: dict[Any, Any]) -> Sequence[Any]:
+    if is_plain() and (images := applied(equation, inputs)) is not None:
+        return [images]
+    inputs = [_last(value, known) for value in inputs]
     constant = not any(isinstance(value, jax.core.Tracer) for value in inputs)
     if constant and sum(variable.aval.size for variable in equation.outvars) <= LARGE:
         with jax.ensure_compile_time_eval():
@@ -71,8 +80,20 @@ def _computed(equation: Any, inputs: list[Any]) -> Sequence[Any]:
     return found if equation.primitive.multiple_results else [found]
 
 
+def _last(value: Any, known: dict[Any, Any]) -> Any:
+    """An input as the traced function has it, brought to that layout once."""
+    if not isinstance(value, ChannelsFirst):
+        return value
+    same = "channels last", id(value.array)
+    if same not in known:
+        known[same] = channels_last(value), value
+    return known[same][0]
+
+
 def _identity(value: Any) -> Any:
     """What two equal inputs have in common: numbers their value, arrays that they are the same one."""
+    if isinstance(value, ChannelsFirst):
+        return id(value.array)
     small = (
         not isinstance(value, jax.core.Tracer)
         and np.ndim(value) == 0

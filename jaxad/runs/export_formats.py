@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from jaxad._utils.compile import plain_forms
+from jaxad.runs.export_fusing import fused
 from jaxad.runs.export_loops import with_constants
 from jaxad.runs.export_program import Program, one_by_one
 
@@ -87,7 +88,7 @@ def _onnx(program: Program, about: Mapping[str, str], batch: Any = "batch") -> b
             output_names=list(program.all_names),
         )
     set_model_props(model, dict(about))
-    return with_constants(model).SerializeToString()
+    return fused(with_constants(model)).SerializeToString()
 
 
 def _onnx_static(program: Program, about: Mapping[str, str]) -> bytes:

@@ -14,7 +14,7 @@ def with_constants(model: Any) -> Any:
         if node.op_type == "Loop":
             _move(node, weights)
     used = {name for node in model.graph.node for name in node.input} | {value.name for value in model.graph.output}
-    used |= {name for node in model.graph.node for part in _bodies(node) for name in _names_in(part)}
+    used |= {name for node in model.graph.node for part in _bodies(node) for name in names_in(part)}
     kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
     del model.graph.initializer[:]
     model.graph.initializer.extend(kept)
@@ -47,6 +47,7 @@ def _bodies(node: Any) -> list[Any]:
     return [attribute.g for attribute in node.attribute if attribute.HasField("g")]
 
 
-def _names_in(graph: Any) -> set[str]:
+def names_in(graph: Any) -> set[str]:
+    """All names that nodes of a graph, or of graphs within them, use, and those of what it returns."""
     names = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
-    return names.union(*(_names_in(part) for node in graph.node for part in _bodies(node)))
+    return names.union(*(names_in(part) for node in graph.node for part in _bodies(node)))
