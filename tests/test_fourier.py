@@ -54,6 +54,10 @@ def test_value_and_both_gradients_equal_the_librarys(rng, size, taps):
     case = operands(rng, size, taps)
     ours, theirs = (jax.jit(partial(with_gradients, f))(*case) for f in (fourier.conv, library))
     assert_close(ours, theirs)
+    images, kernel, gradient = case
+    spectra = [fourier.spectrum(x, taps) for x in (images, gradient)]
+    assert_close(fourier.kernel_gradient(*spectra, size, taps), theirs[2])
+    assert_close(fourier.conv(gradient, chooser.flip(kernel)), theirs[1])
     images, kernel, _ = map(np.float64, case)
     padded = np.pad(images, [(0, 0), *((n // 2, n // 2) for n in taps), (0, 0)])
     expected = sum(

@@ -8,6 +8,7 @@ result, where a sum over taps rounds each number relative to what it sums.
 """
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -21,8 +22,9 @@ from jaxad.types import Array
 Size = tuple[int, int]
 
 # Frequencies are A vertical ones, of which real images need the non-negative alone, by D horizontal ones. They come in
-# parts of a few vertical frequencies: XLA on CPU spreads separate products over the cores, but not one batch of them.
-MOST_PARTS = 16
+# parts of some vertical frequencies: XLA on CPU spreads separate products over the cores, but not one batch of them.
+# Each part is two products. More of them run no faster on a few cores and take as many times as long to compile.
+MOST_PARTS = 4
 Spectrum = list[Array]  # parts [F, 2, B, C] of images: frequencies, real and imaginary
 
 
@@ -82,11 +84,17 @@ def multiply(images: Spectrum, kernel: KernelSpectrum) -> Spectrum:
 
 def image(frequencies: Spectrum, size: Size, taps: Size) -> Array:
     """The inverse of `spectrum`: [B, H, W, C]."""
-    _, _, batch, channels = frequencies[0].shape
-    rows, columns = _inverse_rows(size[0], taps[0]), _inverse_columns(size[1], taps[1])
-    halves = [_times(columns, part.reshape(-1, columns.shape[1], batch * channels)) for part in frequencies]
-    pixels = _matmul(rows, jnp.concatenate(halves).reshape(rows.shape[1], -1))
-    return pixels.reshape(*size, batch, channels).transpose(2, 0, 1, 3)
+    return _inverse(frequencies, size, taps, range(size[0]), range(size[1])).transpose(2, 0, 1, 3)
+
+
+def kernel_gradient(images: Spectrum, gradient: Spectrum, size: Size, taps: Size) -> Array:
+    """The gradient of a kernel, [*taps, I, O], from the spectra of images and of the gradient of what became of them.
+
+    Both are from `spectrum`. The gradient of the images needs no function of its own: it is `conv` of the gradient and
+    the flipped kernel.
+    """
+    products = [_correlate(x, dy) for x, dy in zip(images, gradient, strict=True)]
+    return _inverse(products, size, taps, *(np.arange(n) - n // 2 for n in taps))
 
 
 def multiplications(size: Size, taps: Size, inner: int, outer: int) -> int:
@@ -113,6 +121,24 @@ def _multiply(images: Array, kernel: KernelFrequencies) -> Array:
     flat = images.reshape(frequencies, parts * batch, channels)
     real, imaginary = (jnp.matmul(flat, part).reshape(frequencies, parts, batch, -1) for part in kernel)
     return jnp.stack([real[:, 0] - imaginary[:, 1], real[:, 1] + imaginary[:, 0]], axis=1)
+
+
+def _correlate(images: Array, gradient: Array) -> Array:
+    """[F, 2, B, I] times the conjugate of [F, 2, B, O], summed over B: [F, 2, I, O]."""
+    turned = jnp.stack([-gradient[:, 1], gradient[:, 0]], axis=1)
+    flat, *others = (x.reshape(len(x), -1, x.shape[-1]) for x in (images, gradient, turned))
+    return jnp.stack([_matmul(flat.swapaxes(1, 2), other) for other in others], axis=1)
+
+
+def _inverse(
+    frequencies: Sequence[Array], size: Size, taps: Size, down: Sequence[int] | np.ndarray, along: Sequence[int]
+) -> Array:
+    """Parts of frequencies [F, 2, M, N] of which real numbers are made, at these positions: [down, along, M, N]."""
+    rows, columns = _inverse_rows(size[0], taps[0], down), _inverse_columns(size[1], taps[1], along)
+    rest = frequencies[0].shape[2:]
+    halves = [_times(columns, part.reshape(-1, columns.shape[1], math.prod(rest))) for part in frequencies]
+    numbers = _matmul(rows, jnp.concatenate(halves).reshape(rows.shape[1], -1))
+    return numbers.reshape(len(down), len(along), *rest)
 
 
 _matmul = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
@@ -142,14 +168,14 @@ def _rows(size: int, taps: int, positions: Sequence[int] | np.ndarray) -> np.nda
     return np.stack([waves.real, waves.imag], axis=1).reshape(-1, waves.shape[1]).astype(np.float32)
 
 
-def _inverse_rows(size: int, taps: int) -> np.ndarray:
-    """[size, 2 A] from (frequency, part) to real numbers."""
+def _inverse_rows(size: int, taps: int, positions: Sequence[int] | np.ndarray) -> np.ndarray:
+    """[positions, 2 A] from (frequency, part) to real numbers."""
     length = _length(size, taps)
     kept = np.arange(length // 2 + 1)
     # A negative frequency was left out, as the conjugate of the positive one, which counts twice in its place.
     counts = np.where((kept == 0) | (2 * kept == length), 1, 2) / length
-    waves = (counts[:, None] * _waves(length, kept, np.arange(size))).T
-    return np.stack([waves.real, waves.imag], axis=2).reshape(size, -1).astype(np.float32)
+    waves = (counts[:, None] * _waves(length, kept, positions)).T
+    return np.stack([waves.real, waves.imag], axis=2).reshape(len(waves), -1).astype(np.float32)
 
 
 def _columns(size: int, taps: int, positions: Sequence[int] | np.ndarray) -> np.ndarray:
@@ -159,11 +185,11 @@ def _columns(size: int, taps: int, positions: Sequence[int] | np.ndarray) -> np.
     return parts.transpose(2, 0, 1, 3).reshape(2 * length, -1).astype(np.float32)
 
 
-def _inverse_columns(size: int, taps: int) -> np.ndarray:
-    """[2 size, 2 D] from (frequency, part) to (part, position)."""
+def _inverse_columns(size: int, taps: int, positions: Sequence[int] | np.ndarray) -> np.ndarray:
+    """[2 positions, 2 D] from (frequency, part) to (part, position)."""
     length = _length(size, taps)
-    parts = _as_real(_waves(length, np.arange(length), np.arange(size)).conj().T / length)
-    return parts.transpose(0, 2, 3, 1).reshape(2 * size, -1).astype(np.float32)
+    parts = _as_real(_waves(length, np.arange(length), positions).conj().T / length)
+    return parts.transpose(0, 2, 3, 1).reshape(2 * len(positions), -1).astype(np.float32)
 
 
 def _as_real(matrix: np.ndarray) -> np.ndarray:

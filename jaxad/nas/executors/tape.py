@@ -114,28 +114,28 @@ class Tape:
 
     def _conv_by_fourier(self, images: Blocks, kernel: list[list[Parameter]], through: FourierKernels) -> Blocks:
         """`conv` as a product of spectra: each block is transformed once, whatever number of blocks it meets."""
-        values = [[parameter.value for parameter in row] for row in kernel]
         spectra = [self.launch(through.spectrum, x) for x in images.values]
-        products = [self._accumulate(through.multiply, spectra, column) for column in zip(*values)]
-        outputs = Blocks([self.launch(through.image, product) for product in products], masks=_masks(kernel[0]))
+
+        def convolved(spectra: Sequence[Any], weights: Sequence[Array]) -> Array:
+            total = None
+            for spectrum, weight in zip(spectra, weights):
+                total = self.launch(through.multiply, total, spectrum, self.launch(through.kernel_spectrum, weight))
+            return self.launch(through.image, total)
+
+        columns = [[row[o].value for row in kernel] for o in range(len(kernel[0]))]
+        outputs = Blocks([convolved(spectra, column) for column in columns], masks=_masks(kernel[0]))
 
         def step_back() -> None:
-            gradients = [self.launch(through.to_spectrum, dy) for dy in outputs.gradients]
+            gradients = [self.launch(through.spectrum, dy) for dy in outputs.gradients]
             if not images.is_input:
-                products = [self._accumulate(through.to_inputs, gradients, row) for row in values]
-                self.receive(images, [self.launch(through.to_images, product) for product in products])
+                flipped = [[self.launch(op.FLIP, parameter.value) for parameter in row] for row in kernel]
+                self.receive(images, [convolved(gradients, row) for row in flipped])
             for x, row in zip(spectra, kernel):
                 for gradient, parameter in zip(gradients, row):
-                    self.train(parameter, self.launch(through.to_kernel, gradient, x))
+                    self.train(parameter, self.launch(through.kernel_gradient, x, gradient))
 
         self._record(step_back)
         return outputs
-
-    def _accumulate(self, kernel: Kernel, spectra: Sequence[Any], weights: Sequence[Array]) -> Any:
-        total = None
-        for spectrum, weight in zip(spectra, weights):
-            total = self.launch(kernel, total, spectrum, weight)
-        return total
 
     def pool(self, images: Blocks, kind: str, size: int) -> Blocks:
         return images if size == 1 else self._each(images, op.pool_kernels(kind, size, nn.POOLS[kind]))
