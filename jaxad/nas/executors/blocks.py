@@ -76,14 +76,11 @@ class Layout:
             },
         }
 
-    def masks(self, position: int) -> list[np.ndarray | None]:
-        """For each block of activation `position` (0 = image): 1 for true channels, None where none is padded."""
+    def masks(self, position: int) -> list[np.ndarray]:
+        """For each block of activation `position` (0 = image): 1 for true channels, 0 for padding."""
         edges = np.cumsum((0, *self._widths[position]))
-        counts = np.clip(self._channels[position] - edges[:-1], 0, None)
-        return [
-            None if count >= width else (np.arange(width) < count).astype(np.float32)
-            for count, width in zip(counts, self._widths[position])
-        ]
+        counts = self._channels[position] - edges[:-1]
+        return [(np.arange(width) < count).astype(np.float32) for count, width in zip(counts, self._widths[position])]
 
     def _split_layer(self, params: Params, inner: int, outer: int, size: tuple[int, int]) -> Params:
         split = {name: _split(np.asarray(params[name]), 0, self._widths[outer]) for name in params if name != "kernel"}

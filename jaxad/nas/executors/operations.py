@@ -1,6 +1,8 @@
 """The kernels of a child's operations, forward and back, as `tape` launches them on channel blocks.
 
-Those of a choice are kept by its name and by what it means, as a choice that was added may be replaced.
+Choices that act on arrays of one shape share a program, which branches at run time: eight activations in one are eight
+times fewer programs, take half as long to compile, and run as fast, as a branch is a loop of its own. A choice that was
+added from outside has programs of its own, which are kept by what it means, as it may be replaced.
 """
 
 import functools
@@ -9,11 +11,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
 
 from jaxad.nas.executors.kernels import Kernel
 from jaxad.nn import conv as convolutions
 from jaxad.nn import layers as nn
 from jaxad.nn.actions import Action
+from jaxad.nn.choices import Choices
 from jaxad.types import Array
 
 
@@ -26,11 +31,25 @@ def _gradient(function: Callable[..., Array]) -> Callable[..., Any]:
     return backward
 
 
-def _unary(function: Callable[[Array], Array], name: str) -> tuple[Kernel, Kernel]:
-    def backward(gradient: Array, images: Array) -> Array:
-        return _gradient(function)(gradient, images)[0]
+def among(table: Choices, choice: str) -> tuple[tuple[Any, ...], np.int32]:
+    """What the choices that share a program mean, and the place of this one among them."""
+    names = table.standard if choice in table.standard else (choice,)
+    return tuple(table[name] for name in names), np.int32(names.index(choice))
 
-    return Kernel(function, name=name), Kernel(backward, name=f"{name}.gradient")
+
+def _unary(*functions: Callable[[Array], Array], name: str) -> tuple[Kernel, Kernel]:
+    """Forward (images, place) by the function at that place, and back (gradient, images, place)."""
+
+    def forward(images: Array, place: Array) -> Array:
+        return lax.switch(place, functions, images)
+
+    def backward(gradient: Array, images: Array, place: Array) -> Array:
+        def back(function: Callable[[Array], Array]) -> Callable[..., Array]:
+            return lambda gradient, images: _gradient(function)(gradient, images)[0]
+
+        return lax.switch(place, [back(function) for function in functions], gradient, images)
+
+    return Kernel(forward, name=name), Kernel(backward, name=f"{name}.gradient")
 
 
 CONV = Kernel(convolutions.conv)
@@ -56,21 +75,22 @@ def kernel_gradient(taps: tuple[int, int]) -> Kernel:
 
 
 @functools.cache
-def pool_kernels(kind: str, size: int, meaning: Callable[..., Array]) -> tuple[Kernel, Kernel]:
-    """Forward and backward of a pooling."""
-    return _unary(lambda images: meaning(images, size), f"{kind}{size}")
+def pool_kernels(size: int, meanings: tuple[Callable[..., Array], ...]) -> tuple[Kernel, Kernel]:
+    """Forward and backward of poolings."""
+    sized = [lambda images, meaning=meaning: meaning(images, size) for meaning in meanings]
+    return _unary(*sized, name=f"pool{size}")
 
 
 @functools.cache
 def upsample_kernels(size: int, height: int, width: int) -> tuple[Kernel, Kernel]:
     """Forward and backward of an upsampling; the sizes are those of its output."""
-    return _unary(lambda images: nn.upsample(images, size, height, width), f"upsample{size}")
+    return _unary(lambda images: nn.upsample(images, size, height, width), name=f"upsample{size}")
 
 
 @functools.cache
-def normalise_kernels(kind: str, meaning: Callable[..., Array]) -> tuple[Kernel, Kernel]:
-    """Forward and backward of a normalisation by the batch's own statistics."""
-    return _unary(meaning, kind)
+def normalise_kernels(meanings: tuple[nn.Norm, ...]) -> tuple[Kernel, Kernel]:
+    """Forward and backward of normalisations by the batch's own statistics."""
+    return _unary(*(norm.apply for norm in meanings), name="normalise")
 
 
 MOMENTS = Kernel(nn.batch_moments)
@@ -83,23 +103,31 @@ def frozen_kernel(kind: str, meaning: Callable[..., Array]) -> Kernel:
 
 
 @functools.cache
-def activate_kernels(kind: str, meaning: Callable[[Array], Array]) -> tuple[Kernel, Kernel]:
-    """Forward (images, scale, offset, mask), and the way back from the output to before the activation.
+def activate_kernels(meanings: tuple[Callable[[Array], Array], ...]) -> tuple[Kernel, Kernel]:
+    """Forward (images, scale, offset, mask, place), and (gradient, the same) back to the first three of them."""
 
-    The way back through scale and offset, `AFFINE_GRADIENT`, is the same for all activations.
-    """
+    def affine(images: Array, scale: Array, offset: Array) -> Array:
+        return nn.activate(images, "linear", scale, offset)
 
-    def forward(images: Array, scale: Array, offset: Array, mask: Array | None) -> Array:
-        images = meaning(nn.activate(images, "linear", scale, offset))
-        # Sigmoid and softplus of padding are not zero, and would leak into the gradient of the next kernel.
-        return images if mask is None else images * mask[None, None, None]
+    def forward(images: Array, scale: Array, offset: Array, mask: Array, place: Array) -> Array:
+        def activate(meaning: Callable[[Array], Array]) -> Callable[..., Array]:
+            # Sigmoid and softplus of padding are not zero, and would leak into the gradient of the next kernel.
+            return lambda images: meaning(affine(images, scale, offset)) * mask[None, None, None]
 
-    def backward(gradient: Array, images: Array, scale: Array, offset: Array, mask: Array | None) -> Array:
-        before = nn.activate(images, "linear", scale, offset)
-        (gradient,) = _gradient(meaning)(gradient, before)
-        return gradient if mask is None else gradient * mask[None, None, None]
+        return lax.switch(place, [activate(meaning) for meaning in meanings], images)
 
-    return Kernel(forward, name=kind), Kernel(backward, name=f"{kind}.gradient")
+    def backward(
+        gradient: Array, images: Array, scale: Array, offset: Array, mask: Array, place: Array
+    ) -> tuple[Array, Array, Array]:
+        def back(meaning: Callable[[Array], Array]) -> Callable[..., Array]:
+            return lambda gradient, images: (
+                _gradient(meaning)(gradient, affine(images, scale, offset))[0] * mask[None, None, None]
+            )
+
+        gradient = lax.switch(place, [back(meaning) for meaning in meanings], gradient, images)
+        return _gradient(affine)(gradient, images, scale, offset)
+
+    return Kernel(forward, name="activate"), Kernel(backward, name="activate.gradient")
 
 
 @functools.cache
@@ -116,12 +144,3 @@ def action_kernels(action: Action, choice: str) -> tuple[Kernel, Kernel]:
 
     name = f"{action.name}.{choice}"
     return Kernel(forward, name=name), Kernel(backward, name=f"{name}.gradient")
-
-
-def _affine_gradient(gradient: Array, images: Array, scale: Array) -> tuple[Array, Array, Array]:
-    return _gradient(lambda *operands: nn.activate(operands[0], "linear", *operands[1:]))(
-        gradient, images, scale, jnp.zeros_like(scale)
-    )
-
-
-AFFINE_GRADIENT = Kernel(_affine_gradient, name="affine.gradient")

@@ -23,6 +23,7 @@ from jaxad.nn.autoencoder import Ops
 from jaxad.types import Array
 
 Launch = Callable[..., Any]
+ONLY = np.int32(0)  # the place of a function that shares its program with no other
 
 
 @dataclass
@@ -31,7 +32,7 @@ class Parameter:
 
     value: Any
     state: Any
-    mask: Array | None = None  # of its output channels: [width] 1 for true ones, 0 for padding; None where all are true
+    mask: Array | None = None  # of its output channels, where it has some: [width] 1 for true ones, 0 for padding
 
 
 @dataclass
@@ -41,7 +42,7 @@ class Blocks:
     values: list[Array]
     is_input: bool = False
     gradients: list[Array] | None = None
-    masks: Sequence[Array | None] = (None,)  # of each block, as in `Parameter`
+    masks: Sequence[Array | None] = (None,)  # of each block, as in `Parameter`; None where all are true
 
     def is_like(self, other: "Blocks") -> bool:
         """Whether two activations have the same height, width and channels."""
@@ -138,7 +139,8 @@ class Tape:
         return outputs
 
     def pool(self, images: Blocks, kind: str, size: int) -> Blocks:
-        return images if size == 1 else self._each(images, op.pool_kernels(kind, size, nn.POOLS[kind]))
+        meanings, place = op.among(nn.POOLS, kind)
+        return images if size == 1 else self._each(images, op.pool_kernels(size, meanings), place)
 
     def upsample(self, images: Blocks, size: int, height: int, width: int) -> Blocks:
         return images if size == 1 else self._each(images, op.upsample_kernels(size, height, width))
@@ -152,20 +154,19 @@ class Tape:
             return Blocks([self.launch(kernel, x, own) for x, own in zip(images.values, moments)], masks=images.masks)
         if norm.frozen is not None and self.seen is not None:
             self.seen.append([self.launch(op.MOMENTS, x) for x in images.values])
-        return self._each(images, op.normalise_kernels(kind, nn.NORMS[kind].apply))
+        meanings, place = op.among(nn.NORMS, kind)
+        return self._each(images, op.normalise_kernels(meanings), place)
 
     def activate(self, images: Blocks, kind: str, scale: list[Parameter] | None, offset: list[Parameter]) -> Blocks:
-        forward, gradient = op.activate_kernels(kind, nn.ACTIVATIONS[kind])
+        meanings, place = op.among(nn.ACTIVATIONS, kind)
+        forward, gradient = op.activate_kernels(meanings)
         # A layer that does not normalise has a bias only; one program serves both.
         scales = [np.ones(o.value.shape, np.float32) for o in offset] if scale is None else [s.value for s in scale]
-        operands = [(x, s, o.value, o.mask) for x, s, o in zip(images.values, scales, offset)]
+        operands = [(x, s, o.value, o.mask, place) for x, s, o in zip(images.values, scales, offset)]
         outputs = Blocks([self.launch(forward, *operand) for operand in operands], masks=_masks(offset))
 
         def step_back() -> None:
-            back = [
-                self.launch(op.AFFINE_GRADIENT, self.launch(gradient, dy, *operand), *operand[:2])
-                for dy, operand in zip(outputs.gradients, operands)
-            ]
+            back = [self.launch(gradient, dy, *operand) for dy, operand in zip(outputs.gradients, operands)]
             self.receive(images, [to_images for to_images, _, _ in back])
             for block, (_, to_scale, to_offset) in enumerate(back):
                 if scale is not None:
@@ -222,12 +223,13 @@ class Tape:
         if self.recording:
             self.steps_back.append(step_back)
 
-    def _each(self, images: Blocks, kernels: tuple[Kernel, Kernel]) -> Blocks:
+    def _each(self, images: Blocks, kernels: tuple[Kernel, Kernel], place: np.int32 = ONLY) -> Blocks:
         forward, gradient = kernels
-        outputs = Blocks([self.launch(forward, x) for x in images.values], masks=images.masks)
+        outputs = Blocks([self.launch(forward, x, place) for x in images.values], masks=images.masks)
 
         def step_back() -> None:
-            self.receive(images, [self.launch(gradient, dy, x) for dy, x in zip(outputs.gradients, images.values)])
+            back = [self.launch(gradient, dy, x, place) for dy, x in zip(outputs.gradients, images.values)]
+            self.receive(images, back)
 
         self._record(step_back)
         return outputs
