@@ -54,6 +54,7 @@ def describe(name: tuple[str, str], group: list[dict[str, Any]]) -> tuple[str, .
         name[0] + extrapolated,
         name[1],
         f"{more(first)}{total:.1f}",
+        f"{median(group, 'cpu'):.1f}",
         f"{60 * len(first['rewards']) / wall:.1f}",
         *(f"{value:.1f}" for value in seconds.values()),
         f"{100 * seconds['other'] / wall:.1f} %",
@@ -65,8 +66,8 @@ def describe(name: tuple[str, str], group: list[dict[str, Any]]) -> tuple[str, .
     )
 
 
-HEADING = ("method", "cache", "wall s", "children/min", "compile s", "train+score s", "other s", "other", "programs")
-HEADING += ("from cache", "peak MiB", "start s", "failed")
+HEADING = ("method", "cache", "wall s", "cpu s", "children/min", "compile s", "train+score s", "other s", "other")
+HEADING += ("programs", "from cache", "peak MiB", "start s", "failed")
 
 
 def report(results: list[dict[str, Any]]) -> str:

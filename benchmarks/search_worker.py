@@ -208,7 +208,7 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
     outcomes: list[Outcome] = []
     turns: list[float] = []
     running = waiting = away = 0.0
-    startup, started = time.time() - spec["launched"], time.perf_counter()
+    startup, started, cpu = time.time() - spec["launched"], time.perf_counter(), time.process_time()
     gave_up, patience = False, spec["give_up"] or float("inf")
 
     clock = Clock(method.executor)
@@ -237,6 +237,7 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
     split["other"] = wall - split["compile"] - split["train_and_score"]
     result = {
         "wall": wall,
+        "cpu": time.process_time() - cpu,
         "gave_up": gave_up,
         "turns": turns,
         "seconds": split,

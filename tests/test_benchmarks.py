@@ -250,7 +250,7 @@ def test_report_tells_ratios_and_extrapolation():
         seconds = {"compile": 0.2 * wall, "train_and_score": 0.7 * wall, "other": 0.1 * wall}
         record = {"method": method, "cache": cache, "steps": 5, "children": 10, "purpose": "compare", "repeat": repeat}
         record |= {"wall": wall, "total": wall, "extrapolated_to": None, "seconds": seconds, "peak_mib": 100.0}
-        record |= {"gave_up": False}
+        record |= {"gave_up": False, "cpu": 2 * wall}
         record |= {"programs": {"count": 3, "from_cache": 1}, "startup": 1.0, "failed": 0, "rewards": [0.5, 0.25]}
         return record | extra
 
