@@ -79,13 +79,14 @@ def _by_columns(lines: Array, size: int) -> Array:
     return lines.reshape(batch, rows, width // size, size, channels)
 
 
-def _sum_pool(images: Array, size: int) -> Array:
+def sum_pool(images: Array, size: int) -> Array:
+    """The sum of every window of `pool`: what `upsample` is on the way back."""
     return _windows(images, size, jnp.sum, 0.0)
 
 
-def _average_pool(images: Array, size: int) -> Array:
-    count = _sum_pool(jnp.ones((1, *images.shape[1:3], 1), images.dtype), size)
-    return _sum_pool(images, size) / count
+def average_pool(images: Array, size: int) -> Array:
+    """The average of every window of `pool`, of its true pixels."""
+    return sum_pool(images, size) / sum_pool(jnp.ones((1, *images.shape[1:3], 1), images.dtype), size)
 
 
 def _max_pool(images: Array, size: int) -> Array:
@@ -123,7 +124,7 @@ def _maxima_backward(size: int, height: int, width: int, places: Places, gradien
 
 _maxima.defvjp(_maxima_forward, _maxima_backward)
 
-POOLS = Choices("pool", {"max": _max_pool, "average": _average_pool})
+POOLS = Choices("pool", {"max": _max_pool, "average": average_pool})
 """Name -> function (images [B, H, W, C], size) -> [B, ceil(H / size), ceil(W / size), C], size > 1.
 
 It sees every image and every channel by itself: the sequential executor cuts channels into blocks.
@@ -148,6 +149,9 @@ class Norm(NamedTuple):
     # (images, moments) -> images: the same by given statistics, for one that looks at the batch; None where images are
     # normalised one by one.
     frozen: Callable[[Array, Moments], Array] | None = None
+    # "batch" or "image" where it does nothing but bring channels to mean 0 and variance 1 over them: an executor then
+    # does so in the same pass over the numbers as what follows.
+    over: str | None = None
 
 
 def normalise(images: Array, kind: str | OneOf | Array, moments: Moments | None = None) -> Array:
@@ -225,8 +229,8 @@ NORMS = Choices(
     "norm",
     {
         "none": Norm(identity, scaled=False),
-        "batch": Norm(_batch_norm, frozen=_frozen_batch_norm),
-        "instance": Norm(_instance_norm),
+        "batch": Norm(_batch_norm, frozen=_frozen_batch_norm, over="batch"),
+        "instance": Norm(_instance_norm, over="image"),
     },
 )
 """Name -> `Norm`."""

@@ -153,6 +153,8 @@ def explore_task(
             if not quiet and children - len(trials) >= FORECAST_FROM and not isinstance(hands, Remote):
                 expected = forecast(inputs, space, settings)
                 progress.log(expected.sentence(children - len(trials), time_budget))
+            if hasattr(hands, "watch"):
+                hands.watch(lambda left: progress.update(len(trials), note=f"compiling, {left} programs to come"))
             for path in journal.skipped:
                 progress.log(f"skipped a damaged checkpoint: {path}")
 

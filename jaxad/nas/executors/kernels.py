@@ -90,6 +90,7 @@ class CompileAhead:
     def __init__(self, workers: int | None = None) -> None:
         self._pool = ThreadPoolExecutor(workers or os.cpu_count() or 1, thread_name_prefix="compile")
         self._futures: dict[Signature, Future[None]] = {}
+        self.on_wait: Callable[[int], None] = lambda left: None  # told how many programs are still to come
 
     @property
     def count(self) -> int:
@@ -100,12 +101,15 @@ class CompileAhead:
         """Start compiling what of a plan is new; returns at once."""
         for signature in plan.signatures:
             self._compile(signature)
+        self._tell()
 
     def wait(self, signatures: Iterable[Signature]) -> None:
         """Return when all of them can be launched without compiling."""
         for signature in signatures:
             try:
-                self._compile(signature).result()
+                if not (future := self._compile(signature)).done():
+                    self._tell()
+                future.result()
             except BaseException:
                 del self._futures[signature]  # memory may have been short: who needs it next tries again
                 raise
@@ -114,6 +118,10 @@ class CompileAhead:
         if signature not in self._futures:
             self._futures[signature] = self._pool.submit(signature[0].compile, signature)
         return self._futures[signature]
+
+    def _tell(self) -> None:
+        if left := sum(not future.done() for future in self._futures.values()):
+            self.on_wait(left)
 
     def close(self) -> None:
         """Drop what has not started and wait for the rest."""

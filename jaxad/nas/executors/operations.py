@@ -1,13 +1,14 @@
 """The kernels of a child's operations, forward and back, as `tape` launches them on channel blocks.
 
-Choices that act on arrays of one shape share a program, which branches at run time: eight activations in one are eight
-times fewer programs, take half as long to compile, and run as fast, as a branch is a loop of its own. A choice that was
-added from outside has programs of its own, which are kept by what it means, as it may be replaced.
+What acts on arrays of one shape shares a program as far as it can. Activations are branches of one, of which a number
+chooses one at run time: eight times fewer programs, compiled in half the time, and as fast, since a branch is a loop of
+its own. Normalisations are numbers in that same loop. An average is an upsampling on its way back.
+A choice that was added from outside has programs of its own, kept by what it means, as it may be replaced.
 """
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,6 @@ from jaxad.nas.executors.kernels import Kernel
 from jaxad.nn import conv as convolutions
 from jaxad.nn import layers as nn
 from jaxad.nn.actions import Action
-from jaxad.nn.choices import Choices
 from jaxad.types import Array
 
 
@@ -31,25 +31,11 @@ def _gradient(function: Callable[..., Array]) -> Callable[..., Any]:
     return backward
 
 
-def among(table: Choices, choice: str) -> tuple[tuple[Any, ...], np.int32]:
-    """What the choices that share a program mean, and the place of this one among them."""
-    names = table.standard if choice in table.standard else (choice,)
-    return tuple(table[name] for name in names), np.int32(names.index(choice))
+def _unary(function: Callable[[Array], Array], name: str) -> tuple[Kernel, Kernel]:
+    def backward(gradient: Array, images: Array) -> Array:
+        return _gradient(function)(gradient, images)[0]
 
-
-def _unary(*functions: Callable[[Array], Array], name: str) -> tuple[Kernel, Kernel]:
-    """Forward (images, place) by the function at that place, and back (gradient, images, place)."""
-
-    def forward(images: Array, place: Array) -> Array:
-        return lax.switch(place, functions, images)
-
-    def backward(gradient: Array, images: Array, place: Array) -> Array:
-        def back(function: Callable[[Array], Array]) -> Callable[..., Array]:
-            return lambda gradient, images: _gradient(function)(gradient, images)[0]
-
-        return lax.switch(place, [back(function) for function in functions], gradient, images)
-
-    return Kernel(forward, name=name), Kernel(backward, name=f"{name}.gradient")
+    return Kernel(function, name=name), Kernel(backward, name=f"{name}.gradient")
 
 
 CONV = Kernel(convolutions.conv)
@@ -75,22 +61,41 @@ def kernel_gradient(taps: tuple[int, int]) -> Kernel:
 
 
 @functools.cache
-def pool_kernels(size: int, meanings: tuple[Callable[..., Array], ...]) -> tuple[Kernel, Kernel]:
-    """Forward and backward of poolings."""
-    sized = [lambda images, meaning=meaning: meaning(images, size) for meaning in meanings]
-    return _unary(*sized, name=f"pool{size}")
+def pool_kernels(kind: str, size: int, meaning: Callable[..., Array]) -> tuple[Kernel, Kernel]:
+    """Forward and backward of a pooling."""
+    return _unary(lambda images: meaning(images, size), f"{kind}{size}")
 
 
 @functools.cache
-def upsample_kernels(size: int, height: int, width: int) -> tuple[Kernel, Kernel]:
-    """Forward and backward of an upsampling; the sizes are those of its output."""
-    return _unary(lambda images: nn.upsample(images, size, height, width), name=f"upsample{size}")
+def window_kernels(size: int, height: int, width: int) -> tuple[Kernel, Kernel]:
+    """Between windows of this size and the images that they tile: (windows, weights) -> images, and the way back.
+
+    The first repeats each window, times its weight, at all its pixels; the second sums these, times the weight.
+    """
+
+    def repeat(windows: Array, weights: Array) -> Array:
+        return nn.upsample(windows * weights[None, :, :, None], size, height, width)
+
+    def collect(images: Array, weights: Array) -> Array:
+        return nn.sum_pool(images, size) * weights[None, :, :, None]
+
+    return Kernel(repeat, name=f"repeat{size}"), Kernel(collect, name=f"collect{size}")
 
 
 @functools.cache
-def normalise_kernels(meanings: tuple[nn.Norm, ...]) -> tuple[Kernel, Kernel]:
-    """Forward and backward of normalisations by the batch's own statistics."""
-    return _unary(*(norm.apply for norm in meanings), name="normalise")
+def shares(size: int, height: int, width: int) -> np.ndarray:
+    """One over the number of pixels of every window, some of which reach beyond the edges."""
+    down, along = (np.minimum(size, extent - np.arange(0, extent, size)) for extent in (height, width))
+    return (1 / np.outer(down, along)).astype(np.float32)
+
+
+# ---- NORMA and ACT -------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def normalise_kernels(kind: str, meaning: Callable[..., Array]) -> tuple[Kernel, Kernel]:
+    """Forward and backward of any normalisation by the batch's own statistics."""
+    return _unary(meaning, kind)
 
 
 MOMENTS = Kernel(nn.batch_moments)
@@ -102,41 +107,109 @@ def frozen_kernel(kind: str, meaning: Callable[..., Array]) -> Kernel:
     return Kernel(meaning, name=f"{kind}.frozen")
 
 
+class Statistics(NamedTuple):
+    """How the channels of each image are normalised: (images - mean) * gain."""
+
+    mean: Array  # [B, C]
+    gain: Array  # [B, C], one over the standard deviation
+    over: np.int32  # a place in `OVER`: which numbers they are of
+
+
+OVER = (None, "image", "batch")
+
+
 @functools.cache
-def activate_kernels(meanings: tuple[Callable[[Array], Array], ...]) -> tuple[Kernel, Kernel]:
-    """Forward (images, scale, offset, mask, place), and (gradient, the same) back to the first three of them."""
+def no_statistics(batch: int, channels: int) -> Statistics:
+    """Those that change nothing, on the device for as long as the process lives."""
+    mean, gain = (np.full((batch, channels), value, np.float32) for value in (0, 1))
+    return Statistics(*jax.device_put((mean, gain)), np.int32(0))
 
-    def affine(images: Array, scale: Array, offset: Array) -> Array:
-        return nn.activate(images, "linear", scale, offset)
 
-    def forward(images: Array, scale: Array, offset: Array, mask: Array, place: Array) -> Array:
-        def activate(meaning: Callable[[Array], Array]) -> Callable[..., Array]:
-            # Sigmoid and softplus of padding are not zero, and would leak into the gradient of the next kernel.
-            return lambda images: meaning(affine(images, scale, offset)) * mask[None, None, None]
+def _statistics(images: Array, over: Array) -> tuple[Array, Array]:
+    batch, height, width, channels = images.shape
+    flat = images.reshape(batch, height * width, channels)
+    means = nn.channel_sum(flat) / flat.shape[1]
+    variances = nn.channel_sum(jnp.square(flat - means))[:, 0] / flat.shape[1]
+    means = means[:, 0]
+    # The variance of a batch is that within its images and that between them.
+    mean = jnp.mean(means, axis=0, keepdims=True)
+    variance = jnp.mean(variances + jnp.square(means - mean), axis=0, keepdims=True)
+    by_batch = [jnp.broadcast_to(x, means.shape) for x in (mean, lax.rsqrt(variance + nn.NORM_EPSILON))]
+    by_image = (means, lax.rsqrt(variances + nn.NORM_EPSILON))
+    if flat.shape[1] == 1:  # a single pixel would be erased, and is left alone
+        by_image = (jnp.zeros_like(means), jnp.ones_like(means))
+    return tuple(jnp.where(over == OVER.index("batch"), *pair) for pair in zip(by_batch, by_image))
 
-        return lax.switch(place, [activate(meaning) for meaning in meanings], images)
 
-    def backward(
-        gradient: Array, images: Array, scale: Array, offset: Array, mask: Array, place: Array
-    ) -> tuple[Array, Array, Array]:
-        def back(meaning: Callable[[Array], Array]) -> Callable[..., Array]:
-            return lambda gradient, images: (
-                _gradient(meaning)(gradient, affine(images, scale, offset))[0] * mask[None, None, None]
-            )
+STATISTICS = Kernel(_statistics, name="statistics")  # (images, place in OVER) -> (mean, gain)
 
-        gradient = lax.switch(place, [back(meaning) for meaning in meanings], gradient, images)
-        return _gradient(affine)(gradient, images, scale, offset)
+
+def _standard(images: Array, statistics: Statistics) -> Array:
+    return (images - statistics.mean[:, None, None]) * statistics.gain[:, None, None]
+
+
+def _before(images: Array, statistics: Statistics, scale: Array, offset: Array) -> Array:
+    return _standard(images, statistics) * scale[None, None, None] + offset[None, None, None]
+
+
+def _activate(meaning: Callable[[Array], Array], *operands: Any) -> Array:
+    *affine, mask = operands
+    # Sigmoid and softplus of padding are not zero, and would leak into the gradient of the next kernel.
+    return meaning(_before(*affine)) * mask[None, None, None]
+
+
+def _to_before(meaning: Callable[[Array], Array], gradient: Array, *operands: Any) -> Array:
+    *affine, mask = operands
+    return _gradient(meaning)(gradient, _before(*affine))[0] * mask[None, None, None]
+
+
+def _to_operands(gradient: Array, images: Array, statistics: Statistics, scale: Array) -> tuple[Array, Array, Array]:
+    """From the gradient of `_before` to those of images, scale and offset."""
+    standard, pixels = _standard(images, statistics), images.shape[1] * images.shape[2]
+    flat = gradient.reshape(len(gradient), pixels, -1)
+    to_offset, to_scale = (nn.channel_sum(x)[:, 0] for x in (flat, flat * standard.reshape(flat.shape)))
+    # What is normalised has no part in all ones, nor in itself, of the numbers that statistics are of.
+    parts = []
+    for sums in (to_offset, to_scale):
+        by_batch = jnp.broadcast_to(jnp.mean(sums, axis=0, keepdims=True), sums.shape)
+        by_image = sums if pixels > 1 else jnp.zeros_like(sums)
+        parts.append(lax.select_n(statistics.over, jnp.zeros_like(sums), by_image, by_batch)[:, None, None] / pixels)
+    to_images = (gradient - parts[0] - standard * parts[1]) * (statistics.gain * scale[None])[:, None, None]
+    return to_images, jnp.sum(to_scale, axis=0), jnp.sum(to_offset, axis=0)
+
+
+def activate_kernels(kind: str) -> tuple[Kernel, Kernel, np.int32]:
+    """Forward (images, statistics, scale, offset, mask, place), back (gradient, the same) to images, scale and offset.
+
+    The third is the place of this activation among those that share these kernels.
+    """
+    names = nn.ACTIVATIONS.standard if kind in nn.ACTIVATIONS.standard else (kind,)
+    return *_activate_kernels(tuple(nn.ACTIVATIONS[name] for name in names)), np.int32(names.index(kind))
+
+
+@functools.cache
+def _activate_kernels(meanings: tuple[Callable[[Array], Array], ...]) -> tuple[Kernel, Kernel]:
+    def forward(*operands: Any) -> Array:
+        *operands, place = operands
+        return lax.switch(place, [functools.partial(_activate, meaning) for meaning in meanings], *operands)
+
+    def backward(gradient: Array, *operands: Any) -> tuple[Array, Array, Array]:
+        *operands, place = operands
+        branches = [functools.partial(_to_before, meaning) for meaning in meanings]
+        return _to_operands(lax.switch(place, branches, gradient, *operands), *operands[:3])
 
     return Kernel(forward, name="activate"), Kernel(backward, name="activate.gradient")
+
+
+# ---- further actions -----------------------------------------------------------------------------------------------
 
 
 @functools.cache
 def action_kernels(action: Action, choice: str) -> tuple[Kernel, Kernel]:
     """Forward (features, inputs, vectors, mask) of a choice, and (gradient, ...) back to the first three of them."""
 
-    def forward(features: Array, inputs: Array | None, vectors: dict[str, Array], mask: Array | None) -> Array:
-        features = action.apply(choice, features, inputs, vectors)
-        return features if mask is None else features * mask[None, None, None]  # as in `activate_kernels`
+    def forward(features: Array, inputs: Array | None, vectors: dict[str, Array], mask: Array) -> Array:
+        return action.apply(choice, features, inputs, vectors) * mask[None, None, None]  # as in `_activate`
 
     def backward(gradient: Array, *operands: Any) -> tuple[Array, Array | None, dict[str, Array]]:
         *differentiable, mask = operands

@@ -1,7 +1,7 @@
 """Children that see different inputs: an executor of each, behind the interface of one."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from jaxad.nas.trial import Job, Result
@@ -32,6 +32,12 @@ class PerInput:
     def compiles(self) -> int:
         """Programs compiled, or loaded from the persistent cache, so far."""
         return sum(executor.compiles for executor in self._executors.values())
+
+    def watch(self, on_wait: Callable[[int], None]) -> None:
+        """`Sequential.watch`, of all executors that have it."""
+        for executor in self._executors.values():
+            if hasattr(executor, "watch"):
+                executor.watch(on_wait)
 
     def __call__(self, jobs: Sequence[Job]) -> Iterator[Result]:
         """Run the jobs; results in their order. ValueError, before any is run, for an input without an executor."""

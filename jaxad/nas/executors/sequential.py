@@ -52,6 +52,10 @@ class Sequential:
         """Programs compiled, or loaded from the persistent cache, so far."""
         return self._ahead.count
 
+    def watch(self, on_wait: Callable[[int], None]) -> None:
+        """Have a function called with the number of programs that are to come, whenever they are waited for."""
+        self._ahead.on_wait = on_wait
+
     def __call__(self, jobs: Sequence[Job]) -> Iterator[Result]:
         """Run the jobs in order, each yielded as it ends; all are planned, and start to compile, before the first."""
         return self._results(deque((job, self.prepare(job, self._config.batch_size)) for job in jobs))
@@ -101,16 +105,19 @@ class Sequential:
             # A dry run needs to see the body of a loop once.
             return map(np.int32, range(1 if planning else count))
 
+        def as_input(images: Array) -> Blocks:
+            return Blocks([images], layout.masks(0), is_input=True)
+
         def encode(
             images: Array, *, training: bool = False, frozen: list[Any] | None = None, seen: list[Any] | None = None
         ) -> tuple[Tape, Blocks, Blocks]:
             frozen = None if frozen is None else iter(frozen)
             tape = Tape(launch, kernels.update, recording=training, frozen=frozen, seen=seen)
-            latent = autoencoder.encode(tape.ops, weights, layers, Blocks([images], is_input=True), extra)
+            latent = autoencoder.encode(tape.ops, weights, layers, as_input(images), extra)
             return tape, latent, autoencoder.latent_vector(tape.ops, weights, latent)
 
         def decode(tape: Tape, latent: Blocks, images: Array) -> Blocks:
-            return autoencoder.decode(tape.ops, weights, layers, sizes, latent, Blocks([images], is_input=True), extra)
+            return autoencoder.decode(tape.ops, weights, layers, sizes, latent, as_input(images), extra)
 
         # Start: the order of the images, and the hypothesis' first beliefs from the first latents.
         order, hypothesis_key = launch(kernels.start, key, data.train)

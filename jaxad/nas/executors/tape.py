@@ -23,7 +23,6 @@ from jaxad.nn.autoencoder import Ops
 from jaxad.types import Array
 
 Launch = Callable[..., Any]
-ONLY = np.int32(0)  # the place of a function that shares its program with no other
 
 
 @dataclass
@@ -40,15 +39,23 @@ class Blocks:
     """An activation in channel blocks. On the way back it collects its gradient, unless it is an input image."""
 
     values: list[Array]
+    masks: Sequence[Array] = ()  # of each block of channels, as in `Parameter`
     is_input: bool = False
     gradients: list[Array] | None = None
-    masks: Sequence[Array | None] = (None,)  # of each block, as in `Parameter`; None where all are true
 
     def is_like(self, other: "Blocks") -> bool:
         """Whether two activations have the same height, width and channels."""
         return [x.shape for x in self.values] == [x.shape for x in other.values] and all(
             np.array_equal(own, others) for own, others in zip(self.masks, other.masks, strict=True)
         )
+
+
+@dataclass
+class Normalised:
+    """An activation that is to be normalised by whoever reads it next."""
+
+    images: Blocks
+    statistics: list[op.Statistics]
 
 
 @dataclass
@@ -139,31 +146,57 @@ class Tape:
         return outputs
 
     def pool(self, images: Blocks, kind: str, size: int) -> Blocks:
-        meanings, place = op.among(nn.POOLS, kind)
-        return images if size == 1 else self._each(images, op.pool_kernels(size, meanings), place)
+        if size == 1:
+            return images
+        height, width = images.values[0].shape[1:3]
+        if nn.POOLS[kind] is nn.average_pool:
+            return self._each(images, op.window_kernels(size, height, width)[::-1], op.shares(size, height, width))
+        return self._each(images, op.pool_kernels(kind, size, nn.POOLS[kind]))
 
     def upsample(self, images: Blocks, size: int, height: int, width: int) -> Blocks:
-        return images if size == 1 else self._each(images, op.upsample_kernels(size, height, width))
+        if size == 1:
+            return images
+        once = np.ones(images.values[0].shape[1:3], np.float32)
+        return self._each(images, op.window_kernels(size, height, width), once)
 
-    def normalise(self, images: Blocks, kind: str) -> Blocks:
+    def normalise(self, images: Blocks, kind: str) -> Blocks | Normalised:
         norm = nn.NORMS[kind]
         if norm.apply is nn.identity:
             return images
-        if norm.frozen is not None and self.frozen is not None:
+        frozen = norm.frozen is not None and self.frozen is not None
+        if norm.over is not None:
+            found = next(self.frozen) if frozen else self._statistics(images, np.int32(op.OVER.index(norm.over)))
+        elif frozen:
             kernel, moments = op.frozen_kernel(kind, norm.frozen), next(self.frozen)
             return Blocks([self.launch(kernel, x, own) for x, own in zip(images.values, moments)], masks=images.masks)
+        elif norm.frozen is not None and self.seen is not None:
+            found = [self.launch(op.MOMENTS, x) for x in images.values]
         if norm.frozen is not None and self.seen is not None:
-            self.seen.append([self.launch(op.MOMENTS, x) for x in images.values])
-        meanings, place = op.among(nn.NORMS, kind)
-        return self._each(images, op.normalise_kernels(meanings), place)
+            self.seen.append(found)
+        if norm.over is not None:
+            return Normalised(images, found)
+        return self._each(images, op.normalise_kernels(kind, norm.apply))
 
-    def activate(self, images: Blocks, kind: str, scale: list[Parameter] | None, offset: list[Parameter]) -> Blocks:
-        meanings, place = op.among(nn.ACTIVATIONS, kind)
-        forward, gradient = op.activate_kernels(meanings)
+    def _statistics(self, images: Blocks, over: np.int32) -> list[op.Statistics]:
+        return [op.Statistics(*self.launch(op.STATISTICS, x, over), over) for x in images.values]
+
+    def activate(
+        self, images: Blocks | Normalised, kind: str, scale: list[Parameter] | None, offset: list[Parameter] | None
+    ) -> Blocks:
+        """`nn.layers.activate`, where there is no offset that of zero, of what may still have to be normalised."""
+        if isinstance(images, Normalised):
+            images, statistics = images.images, images.statistics
+        else:
+            statistics = [op.no_statistics(len(x), x.shape[3]) for x in images.values]
+        forward, gradient, place = op.activate_kernels(kind)
+        masks = images.masks if offset is None else _masks(offset)
         # A layer that does not normalise has a bias only; one program serves both.
-        scales = [np.ones(o.value.shape, np.float32) for o in offset] if scale is None else [s.value for s in scale]
-        operands = [(x, s, o.value, o.mask, place) for x, s, o in zip(images.values, scales, offset)]
-        outputs = Blocks([self.launch(forward, *operand) for operand in operands], masks=_masks(offset))
+        scales, offsets = (
+            [np.full(x.shape[3], value, np.float32) for x in images.values] if own is None else [p.value for p in own]
+            for own, value in ((scale, 1), (offset, 0))
+        )
+        operands = [(*operand, place) for operand in zip(images.values, statistics, scales, offsets, masks)]
+        outputs = Blocks([self.launch(forward, *operand) for operand in operands], masks=masks)
 
         def step_back() -> None:
             back = [self.launch(gradient, dy, *operand) for dy, operand in zip(outputs.gradients, operands)]
@@ -171,7 +204,8 @@ class Tape:
             for block, (_, to_scale, to_offset) in enumerate(back):
                 if scale is not None:
                     self.train(scale[block], to_scale)
-                self.train(offset[block], to_offset)
+                if offset is not None:
+                    self.train(offset[block], to_offset)
 
         self._record(step_back)
         return outputs
@@ -196,6 +230,8 @@ class Tape:
     ) -> Blocks:
         """`Action.apply`, block by block."""
         forward, gradient = op.action_kernels(action, choice)
+        if isinstance(images, Normalised):
+            images = self.activate(images, "linear", None, None)
         if inputs is not None and not inputs.is_like(images):
             inputs = None
         seen = [None] * len(images.values) if inputs is None else inputs.values
@@ -204,7 +240,7 @@ class Tape:
             (x, y, {name: parameter.value for name, parameter in block.items()}, mask)
             for x, y, block, mask in zip(images.values, seen, own, images.masks, strict=True)
         ]
-        outputs = Blocks([self.launch(forward, *operand) for operand in operands], images.is_input, masks=images.masks)
+        outputs = Blocks([self.launch(forward, *operand) for operand in operands], images.masks, images.is_input)
 
         def step_back() -> None:
             back = [self.launch(gradient, dy, *operand) for dy, operand in zip(outputs.gradients, operands)]
@@ -223,13 +259,14 @@ class Tape:
         if self.recording:
             self.steps_back.append(step_back)
 
-    def _each(self, images: Blocks, kernels: tuple[Kernel, Kernel], place: np.int32 = ONLY) -> Blocks:
+    def _each(self, images: Blocks, kernels: tuple[Kernel, Kernel], *operands: Array) -> Blocks:
+        """Forward (x, *operands), back (dy, *operands); (dy, x) where there are none."""
         forward, gradient = kernels
-        outputs = Blocks([self.launch(forward, x, place) for x in images.values], masks=images.masks)
+        outputs = Blocks([self.launch(forward, x, *operands) for x in images.values], masks=images.masks)
 
         def step_back() -> None:
-            back = [self.launch(gradient, dy, x, place) for dy, x in zip(outputs.gradients, images.values)]
-            self.receive(images, back)
+            pairs = zip(outputs.gradients, images.values)
+            self.receive(images, [self.launch(gradient, dy, *(operands or (x,))) for dy, x in pairs])
 
         self._record(step_back)
         return outputs
