@@ -26,11 +26,25 @@ jax.config.update("jax_captured_constants_warn_bytes", 1_000_000)
 gc.set_threshold(100_000, 20, 100)  # traced programs are millions of objects that stay: not to be looked through often
 
 
+MOST_LOWERED = 600  # programs, from which on lowering the next takes noticeably longer on jax 0.10
+lowered: list[str] = []  # since they were last forgotten
+
+
+def count(event: str, _: float, **details: object) -> None:
+    if event == "/jax/core/compile/jaxpr_to_mlir_module_duration":
+        lowered.append(event)
+
+
+jax.monitoring.register_event_duration_secs_listener(count)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def forgotten_programs():
-    """Programs of a file end with it: every one that is kept makes lowering the next slower, by some 10 us each."""
+    """Programs of some files end with them, as every one that is kept makes lowering slower: see findings/."""
     yield
-    jax.clear_caches()
+    if len(lowered) > MOST_LOWERED:
+        jax.clear_caches()
+        lowered.clear()
 
 
 @pytest.fixture
