@@ -8,8 +8,8 @@
 #   `StorageUniquerImpl::getOrCreate`. After `jax.clear_caches()` lowering is quick again.
 # Seen: first 200 6.3 ms each, last 200 of 2000 131.4 ms each, after clear_caches 10.8 ms each
 #       slower with live programs: True, cured by forgetting them: True
-# For us: a search lowers a thousand small programs and a session of tests ten thousand. Tests forget theirs at the end of
-#   each file (tests/conftest.py), which made a file at the end of a session seven times as quick.
+# For us: a search lowers a thousand small programs and a session of tests ten thousand. Tests forget theirs at ends
+#   of files, where there are many (tests/conftest.py).
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -274,7 +274,6 @@ def test_an_architecture_unlike_those_seen_teaches_more_than_one_like_them(gaine
         unlike = TINY.sample(jax.random.key(7000 + seed), 4)
         told = [search.tell(jax.random.key(5000 + seed), state, tokens, jnp.zeros(4))[1] for tokens in (unlike, like)]
         ratios.append(np.mean(told[0].gains) / np.mean(told[1].gains))
-    print(gained, ratios)
     assert min(ratios) > 1.2
 
 
@@ -288,7 +287,6 @@ def test_gains_tell_architectures_apart_at_the_papers_constants():
         state, tokens = jax.jit(search.ask)(jax.random.key(1), search.init(jax.random.key(0)))
         _, info = jax.jit(search.tell)(jax.random.key(2), state, tokens, jnp.linspace(0, 1, 10))
         spreads[gained] = float(info.gains.std() / info.gains.mean())
-    print(spreads)
     assert AutoADConfig.paper().gained == "lstm"
     assert spreads["all"] < 0.1 < spreads["lstm"]
 

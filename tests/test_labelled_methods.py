@@ -40,8 +40,8 @@ def flat(tree):
 
 
 def test_the_objective_of_deep_sad_and_its_slope_are_those_of_pytorch(rng):
-    torch = pytest.importorskip("torch")
     """Distances to the power of the label, as section 3.2 writes it: -1 for anomalies."""
+    torch = pytest.importorskip("torch")
     distances = rng.uniform(0.01, 4.0, 12).astype(np.float32)
     powers = torch.tensor(np.where(MARKED, -1.0, 1.0))
     for eta in (1.0, 2.5):

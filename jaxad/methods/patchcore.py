@@ -165,7 +165,7 @@ def greedy_coreset(key: Key, rows: Array, valid: Array, size: int) -> Array:
     def add(number: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
         chosen, distances = carry
         newest = chosen[number - 1]
-        # By a product, in a third of the time; what is equal to what was chosen comes out as 0 but for rounding.
+        # By a product, which reads all rows once; what is equal to what was chosen comes out as 0 but for rounding.
         squared = sizes + sizes[newest] - 2 * jnp.matmul(rows, rows[newest], precision=lax.Precision.HIGHEST)
         distances = jnp.minimum(distances, squared)
         return chosen.at[number].set(jnp.argmax(distances).astype(jnp.int32)), distances

@@ -23,7 +23,7 @@ Size = tuple[int, int]
 
 # Frequencies are A vertical ones, of which real images need the non-negative alone, by D horizontal ones. They come in
 # parts of some vertical frequencies: XLA on CPU spreads separate products over the cores, but not one batch of them.
-# Each part is two products. More of them run no faster on a few cores and take as many times as long to compile.
+# Each part is two products. More of them take as many times as long to compile.
 MOST_PARTS = 4
 Spectrum = list[Array]  # parts [F, 2, B, C] of images: frequencies, real and imaginary
 

@@ -17,7 +17,8 @@ class ForerunnerConfig:
     steps: int = 1000
     """Training steps (authors' code: 15 epochs)."""
     learning_rate: float = 2e-4
-    """Learning rate of Adam; the authors' code lowers it from its 16th epoch on, where its training has ended."""
+    """Learning rate of Adam (the paper on GANomaly prints 2e-3); the authors' code lowers it from its 16th epoch on,
+    where its training has ended."""
     b1: float = 0.5
     """First decay rate of Adam; the second is 0.999."""
     reset_below: float = 1e-5

@@ -17,7 +17,7 @@ from jaxad.methods.common.nearest import Index, index_like, index_on_host, neare
 from jaxad.methods.registry import detector
 from jaxad.types import Array, Detector
 
-TOGETHER = 128  # images that are scored by one program: products with all stored images are a quarter slower with 64
+TOGETHER = 128  # images that are scored by one program: products with all stored ones are quicker for many
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

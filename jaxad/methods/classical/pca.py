@@ -111,6 +111,6 @@ def pca(config: PCAConfig | None = None, **fields: Any) -> Detector:
         maps = jnp.mean(jnp.square(left.reshape(small.shape)), 3)
         return jax.image.resize(maps, images.shape[:3], "linear")
 
-    # A score costs a thousandth of what starting its program does.
+    # Starting the program takes most of the time of small images.
     detector = as_detector(config, Estimator(like, fit, score), 4 * TOGETHER)
     return detector._replace(score_map=score_map) if config.score == "reconstruction" else detector
