@@ -1,7 +1,8 @@
 """The kernels of a child's operations, forward and back, as `tape` launches them on channel blocks.
 
 What acts on arrays of one shape shares a program as far as it can. Activations are branches of one, of which a number
-chooses one at run time, and a branch is a loop of its own. Normalisations are numbers in that same loop. An average is an upsampling on its way back.
+chooses one at run time, and a branch is a loop of its own. Normalisations are numbers in that same loop. An average
+is an upsampling on its way back.
 A choice that was added from outside has programs of its own, kept by what it means, as it may be replaced.
 """
 
