@@ -138,7 +138,7 @@ def adam(b1):
 @pytest.mark.parametrize(
     "config",
     [
-        pytest.param(LATE, id="shell"),
+        pytest.param(LATE, marks=pytest.mark.slow, id="shell"),  # test_ama_torch.py has a step in the default suite
         pytest.param(SMALL, marks=pytest.mark.slow, id="none"),
         pytest.param(dataclasses.replace(SMALL, mirrored=False), marks=pytest.mark.slow, id="none, not mirrored"),
     ],

@@ -128,14 +128,15 @@ def test_the_sample_that_acted_is_kept_and_reinforced():
     """The noise in the state writes the same architectures again, and another one gives another gradient."""
     search = jitted()
     state, tokens = search.ask(jax.random.key(1), search.init(jax.random.key(0)))
-    weights = losses.acting_weights(COMPLETE, state.learned, state.noise)
+    weights = jax.jit(lambda *given: losses.acting_weights(COMPLETE, *given))(state.learned, state.noise)
     replay = algorithm.make_policy(TINY, COMPLETE)
     controller = algorithm.make_controller(TINY, units=COMPLETE.units)
-    _, unravel = jax.flatten_util.ravel_pytree(controller.init(jax.random.key(0)))
+    _, unravel = jax.flatten_util.ravel_pytree(jax.jit(controller.init)(jax.random.key(0)))
     keys = jax.random.split(jax.random.split(jax.random.key(1))[1], 4)
-    written = [controller.sample(unravel(weights), key, controller.carry()) for key in keys]
+    write = jax.jit(lambda key: controller.sample(unravel(weights), key, controller.carry()))
+    written = [write(key) for key in keys]
     np.testing.assert_array_equal(np.stack([one.tokens for one in written]), tokens)
-    log_probs = replay(weights, tokens, jnp.zeros((4, *controller.carry().shape))).log_probs
+    log_probs = jax.jit(replay)(weights, tokens, jnp.zeros((4, *controller.carry().shape))).log_probs
     np.testing.assert_allclose(log_probs, np.stack([one.log_probs for one in written]), atol=1e-5)
     moved, _ = search.tell(jax.random.key(2), state, tokens, reward_of(tokens))
     otherwise, _ = search.tell(jax.random.key(2), state._replace(noise=-state.noise), tokens, reward_of(tokens))

@@ -54,7 +54,9 @@ CONFIG = AutoADConfig(prior=0.7, sigma0=0.3)
 
 def test_exploration_loss_is_equation_16(learned, data):
     """Recomputed in float64 from the samples that the key gives."""
-    loss, divergences = losses.exploration_loss(policy, CONFIG, learned, jax.random.key(3), data, COUNT)
+    loss, divergences = jax.jit(lambda *given: losses.exploration_loss(policy, CONFIG, *given, COUNT))(
+        learned, jax.random.key(3), data
+    )
     phi_key, theta_key = jax.random.split(jax.random.key(3))
     phi = bayes.distribution(learned.posterior).sample(seed=phi_key)
     moved = np.asarray(learned.eta, np.float64) * slopes(lambda weights: likelihood(weights, data), phi)
@@ -109,7 +111,7 @@ def test_reinforce_differentiates_the_sample_that_acted(learned, data, rng):
 
     own = np.arange(COUNT) != 1
     arguments = jnp.float32(noise), data, jnp.float32(rewards), jnp.float32(baseline), jnp.asarray(own)
-    gradient = jax.grad(lambda moving, key: losses.policy_loss(policy, CONFIG, moving, key, *arguments))
+    gradient = jax.jit(jax.grad(lambda moving, key: losses.policy_loss(policy, CONFIG, moving, key, *arguments)))
     found = gradient(learned, jax.random.key(0)).posterior
     mean, rho = (np.asarray(part, np.float64) for part in learned.posterior)
     np.testing.assert_allclose(found.mean, slopes(lambda value: loss(value, rho), mean), atol=1e-4)
@@ -122,9 +124,9 @@ def test_a_light_prior_lets_the_loss_see_rewards(learned, data):
 
     def cosine(prior):
         config = dataclasses.replace(CONFIG, prior=prior, sharpening=False)
-        loss = jax.grad(lambda *a: losses.exploration_loss(policy, config, *a)[0])
+        loss = jax.jit(jax.grad(lambda *a: losses.exploration_loss(policy, config, *a, COUNT)[0]))
         given = (data, data._replace(advantages=0 * data.advantages))
-        one, two = (loss(learned, jax.random.key(3), each, COUNT).posterior.mean for each in given)
+        one, two = (loss(learned, jax.random.key(3), each).posterior.mean for each in given)
         return float(one @ two / jnp.linalg.norm(one) / jnp.linalg.norm(two))
 
     assert cosine(1e4) > 0.999

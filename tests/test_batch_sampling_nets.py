@@ -143,7 +143,7 @@ def standard(x, axes):
 
 def test_the_autoencoder_equals_a_plain_restatement(rng):
     network = make_network(Autoencoder(6, 0.06))
-    variables = network.init(jax.random.key(0), arrays(1, 16, 16, 2))
+    variables = jax.jit(network.init)(jax.random.key(0), arrays(1, 16, 16, 2))
     variables = jax.tree.map(lambda leaf: leaf + 0.1 * rng.standard_normal(leaf.shape).astype(np.float32), variables)
     patches = jnp.asarray(rng.random((3, 16, 16, 2)), jnp.float32)
 

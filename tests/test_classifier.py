@@ -80,7 +80,8 @@ def test_images_without_a_class_teach_nothing_and_labels_must_be_given():
         fit(detector, jax.random.key(0), IMAGES[:8], steps=1, batch_size=4)
 
 
-@pytest.mark.parametrize("score", ["msp", pytest.param("odin", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("score", ["msp", "odin"])
 def test_a_classifier_of_five_digits_is_unsure_of_the_others(score):
     detector = classifier(widths=(16, 32), classes=5, score=score, steps=150, learning_rate=3e-3)
     known = LABELS < 5

@@ -35,7 +35,7 @@ STEPS = {"steps": 30, "batch_size": 16, "chunk": 30}
 assert outside.OutsideMeanConfig in {entry.config for entry in DETECTORS.values()}
 # Relatives of others, those whose program takes half a minute to compile, and settings beyond the first; losses and
 # steps of all these have tests of their own.
-SLOW = {"alad", "deep_sad", "ganomaly", "nbs", "skip_ganomaly"}
+SLOW = {"alad", "ama", "dagmm", "deep_sad", "ganomaly", "nbs", "skip_ganomaly", "unet_segmenter"}
 CASES = [
     pytest.param((name, case), marks=[pytest.mark.slow] if place or name in SLOW else [], id=f"{name}-{case}")
     for name, entry in DETECTORS.items()

@@ -17,14 +17,14 @@ from jaxad.nn import conv as chooser
 from jaxad.nn import fourier
 
 CASES = [  # (height, width), (taps down, taps along)
-    ((28, 28), (7, 7)),
     ((10, 7), (3, 5)),
     ((40, 3), (5, 3)),  # more frequencies than parts
-    ((5, 12), (5, 3)),
     ((4, 4), (7, 7)),  # the kernel is larger than the image
     ((1, 6), (1, 3)),
-    ((2, 1), (3, 1)),
-    ((1, 1), (1, 1)),
+    *(
+        pytest.param(*case, marks=pytest.mark.slow)
+        for case in (((28, 28), (7, 7)), ((5, 12), (5, 3)), ((2, 1), (3, 1)), ((1, 1), (1, 1)))
+    ),
 ]
 
 
@@ -55,9 +55,13 @@ def test_value_and_both_gradients_equal_the_librarys(rng, size, taps):
     ours, theirs = (jax.jit(partial(with_gradients, f))(*case) for f in (fourier.conv, library))
     assert_close(ours, theirs)
     images, kernel, gradient = case
-    spectra = [fourier.spectrum(x, taps) for x in (images, gradient)]
-    assert_close(fourier.kernel_gradient(*spectra, size, taps), theirs[2])
-    assert_close(fourier.conv(gradient, chooser.flip(kernel)), theirs[1])
+
+    @jax.jit
+    def by_spectra(images, kernel, gradient):
+        spectra = [fourier.spectrum(x, taps) for x in (images, gradient)]
+        return fourier.kernel_gradient(*spectra, size, taps), fourier.conv(gradient, chooser.flip(kernel))
+
+    assert_close(by_spectra(images, kernel, gradient), theirs[:0:-1])
     images, kernel, _ = map(np.float64, case)
     padded = np.pad(images, [(0, 0), *((n // 2, n // 2) for n in taps), (0, 0)])
     expected = sum(
@@ -182,7 +186,7 @@ def test_both_ways_give_the_same(rng, monkeypatch):
     results = []
     for gain in (1e-9, None):
         monkeypatch.setattr(chooser, "fourier_gain", lambda gain=gain: gain)
-        results.append(with_gradients(chooser.conv, *case))
+        results.append(jax.jit(partial(with_gradients, lambda *x: chooser.conv(*x)))(*case))
     assert_close(*results)
 
 

@@ -67,7 +67,7 @@ def test_running_averages_of_two_batches_by_hand():
     """Two batches of two images of one pixel: means 2 and 6, variances 1 and 4."""
     norm = BatchNorm()
     batches = jnp.array([[1.0, 3.0], [4.0, 8.0]]).reshape(2, 2, 1, 1, 1)
-    variables = norm.init(jax.random.key(0), batches[0], False)
+    variables = jax.jit(norm.init, static_argnums=2)(jax.random.key(0), batches[0], False)
     for batch in batches:
         out, updated = norm.apply(variables, batch, False, mutable=["batch_stats"])
         np.testing.assert_allclose(out.ravel(), [-1, 1], rtol=1e-4)
@@ -137,7 +137,7 @@ class Normed(nn.Module):
 def test_statistics_of_many_images_are_those_of_a_mixture(rng):
     images = rng.random((10, 4, 4, 2), np.float32)
     network = make_network(Normed())
-    variables = network.init(jax.random.key(0), images)
+    variables = jax.jit(network.init)(jax.random.key(0), images)
     found = jax.jit(lambda images: recalibrated(network, variables, images, 5))(images)
     stats = found["batch_stats"]["BatchNorm_0"]
     np.testing.assert_allclose(stats["mean"], images.mean((0, 1, 2)), rtol=1e-5)

@@ -14,9 +14,6 @@ from jaxad.report.table_spec import cell_of, pairs_of, value_at
 from jaxad.runs import table_runs
 
 sys.path.append(str(EXPERIMENTS))
-A_FEW = [  # of methods and tasks that are quick, in their own way each
-    ("autoad-2", "MSP", "Tiny-ImageNet / CIFAR-10"),
-]
 
 
 @pytest.fixture(scope="module")
@@ -68,11 +65,6 @@ def ended(name, method, task, folder):
     for column, path in pair[0].columns.items():
         if not path.endswith(("20", "100", "200")):  # more children than a smoke test has
             assert value_at(results, path) == value_at(results, path), column
-
-
-@pytest.mark.parametrize(("name", "method", "task"), A_FEW)
-def test_a_few_cells_end(name, method, task, here, tmp_path):
-    ended(name, method, task, tmp_path)
 
 
 @pytest.mark.slow

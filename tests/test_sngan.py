@@ -69,8 +69,8 @@ NETWORKS = make_networks((8, 8, 1), 6, 0.05)
 
 def test_generated_images_are_in_range_and_frozen_statistics_repeat_the_batch(rng):
     images = jnp.asarray(rng.uniform(-1, 1, (6, 8, 8, 1)), jnp.float32)
-    encoder = NETWORKS.encoder.init(jax.random.key(0), images)
-    generator = NETWORKS.generator.init(jax.random.key(1), jnp.zeros((1, 6)))
+    encoder = jax.jit(NETWORKS.encoder.init)(jax.random.key(0), images)
+    generator = jax.jit(NETWORKS.generator.init)(jax.random.key(1), jnp.zeros((1, 6)))
 
     def batch_only(before, after):
         """Statistics of the batch itself, from running averages before and after it."""
@@ -97,7 +97,7 @@ def test_generated_images_are_in_range_and_frozen_statistics_repeat_the_batch(rn
 
 def test_the_critic_judges_each_pair_by_itself_and_values_are_linear_in_features(rng):
     pairs = jnp.asarray(rng.uniform(-1, 1, (4, 8, 8, 2)), jnp.float32)
-    critic = NETWORKS.critic.init(jax.random.key(2), pairs)
+    critic = jax.jit(NETWORKS.critic.init)(jax.random.key(2), pairs)
     judge = jax.jit(lambda pairs: NETWORKS.critic.apply(critic, pairs))
     together = judge(pairs)
     alone = judge(jnp.concatenate([pairs[:1], 9 * pairs[1:]]))
@@ -112,7 +112,7 @@ def test_the_critic_equals_a_plain_restatement(side, rng):
     """With library convolutions and pooling after the shortcut's convolution, as SNGAN has it."""
     network = make_networks((side, side, 1), 6, 0.03).critic
     pairs = jnp.asarray(rng.uniform(-1, 1, (2, side, side, 2)), jnp.float32)
-    critic = network.init(jax.random.key(2), pairs)["params"]
+    critic = jax.jit(network.init)(jax.random.key(2), pairs)["params"]
     blocks = [critic[f"block{index}"] for index in range(4)]
     assert [("shortcut" in block) for block in blocks] == [True, side == 32, False, False]
 

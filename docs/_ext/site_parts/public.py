@@ -36,13 +36,17 @@ def called(texts: Iterable[str]) -> set[str]:
 
 
 def resolved(name: str) -> Any:
-    """What a full name stands for; None where there is nothing."""
+    """What a full name stands for; None where there is nothing.
+
+    Attributes come first: a folder that an older version left behind would be importable under a function's name.
+    """
+    home, _, own = name.rpartition(".")
+    if home and (found := getattr(resolved(home), own, None)) is not None:
+        return found
     try:
         return importlib.import_module(name)
     except ImportError:
-        pass
-    home, _, own = name.rpartition(".")
-    return getattr(resolved(home), own, None) if home else None
+        return None
 
 
 def documented(folder: Path = DOCS / "api") -> set[str]:
