@@ -3,14 +3,17 @@
 XLA sums in another order in a program for another number of images, and at another place of a batch: about 1e-6 of a
 score, by which an image could be flagged in one call and pass in the next. So all calls share programs of one size. On
 CPU it is one image, for which there is no other order, or, where that would be wasteful, what the detector says
-(`Detector.together`); the last batch is filled up. Elsewhere images go by hundreds, and rounding may differ by place.
+(`Detector.together`); the last batch is filled up. One call goes through many small images, one after the other, as
+calling a program takes longer than scoring one. Elsewhere images go by hundreds, and rounding may differ by place.
 """
 
 import functools
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from jaxad._utils.compile import kernel_options
 from jaxad._utils.validate import check_whole
@@ -19,6 +22,8 @@ from jaxad.training.staged import filled, is_remembering, maps_of
 from jaxad.types import Array, Detector, Stage, State
 
 MOST = 256  # images of a program on accelerators
+SMALL = 2**14  # numbers of an image, up to which many go through one call: 64x64 in colour
+LOOP = 64  # as many
 BYTES = 2**26  # of a program's images at most, 64 MiB; of its activations there are many times as many
 
 
@@ -92,6 +97,8 @@ def _scored(
         raise ValueError(f"batch_size is {batch_size}; the least is 1")
     images, stage = np.asarray(images), detector.stage
     if stage is None:
+        if detector.together == 1 and images[0].size <= SMALL and jax.default_backend() == "cpu":
+            return _by_loops(function, state, images, () if function is detector.score else images.shape[1:3])
         return _by_programs(function, state, images, detector.together)
     function = _after_stage(stage, None if function is detector.score else tuple(images.shape[1:3]))
     found = []
@@ -114,6 +121,31 @@ def _by_programs(
         some = as_float(images[start : start + together])  # made here, so that stored types share programs and bits
         found.append(run(state, filled(some, together)))
     return np.concatenate(jax.device_get(found))[: len(images)]
+
+
+def _by_loops(
+    function: Callable[[State, Array], Array], state: State, images: np.ndarray, form: tuple[int, ...]
+) -> np.ndarray:
+    """What a function makes of images, one at a time as in a program of one, each of some form: many a call."""
+    run, state, found = _looped(function, form), jax.device_put(state), []
+    for start in range(0, len(images), LOOP):
+        some = as_float(images[start : start + LOOP])
+        found.append(run(state, filled(some, LOOP), len(some)))
+    return np.concatenate(jax.device_get(found))[: len(images)]
+
+
+@functools.lru_cache(maxsize=16)
+def _looped(function: Callable[[State, Array], Array], form: tuple[int, ...]) -> Callable[[State, Array, int], Array]:
+    """(state, images [B, H, W, C], count) -> what the function makes of the first `count` images [B, *form]."""
+
+    def run(state: State, images: Array, count: Array) -> Array:
+        def one(place: Array, found: Array) -> Array:
+            made = function(state, lax.dynamic_slice_in_dim(images, place, 1))
+            return lax.dynamic_update_slice_in_dim(found, made, place, 0)
+
+        return lax.fori_loop(0, count, one, jnp.zeros((len(images), *form), jnp.float32))
+
+    return jax.jit(run, compiler_options=kernel_options() or None)
 
 
 @functools.lru_cache(maxsize=16)
