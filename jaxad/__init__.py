@@ -11,10 +11,9 @@ Scores are raw float32 numbers, higher = more anomalous; images are [N, H, W, C]
 Names are bound when they are first used (PEP 562), so that importing jaxad imports nothing else.
 """
 
-import importlib
-import importlib.util
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from jaxad._utils.lazy import binder
 from jaxad._utils.version import VERSION as __version__
 
 if TYPE_CHECKING:
@@ -112,14 +111,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        value = getattr(importlib.import_module(f"jaxad.{_HOMES[name]}"), name)
-        globals()[name] = value  # asked for once
-        return value
-    if not name.startswith("_") and importlib.util.find_spec(f"jaxad.{name}"):
-        return importlib.import_module(f"jaxad.{name}")  # a package, such as jaxad.data
-    raise AttributeError(f"module 'jaxad' has no attribute {name!r}")
+__getattr__ = binder(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from jaxad.methods.common.nearest import index_on_host
-
 FORMAT = "jaxad-detector-2"  # of detector.json, as 0.1.0 wrote it
 Arrays = dict[str, Any]  # {"params/dense/kernel": array, ...}
 
@@ -158,6 +156,8 @@ def indexed(arrays: Arrays, old: str, new: str) -> Arrays:
     """The first `count` of some rows as the index that is now made of them when they are stored."""
     if f"{new}sizes" in arrays:
         return arrays
+    from jaxad.methods.common.nearest import index_on_host  # only here: a command that starts has no use for it
+
     rest = dict(arrays)
     rows, count = np.asarray(rest.pop(f"{old}rows")), int(rest.pop(f"{old}count"))
     return rest | with_prefix(new, index_on_host(rows[:count], len(rows))._asdict())
