@@ -215,7 +215,8 @@ def test_jit_changes_nothing(trained):  # for one case each: without jit every o
 
 
 def test_a_score_is_the_same_to_the_bit_alone_and_in_any_batch_and_order(trained):
-    images = np.concatenate([GARBAGE[:8], IMAGES, IMAGES[:8, ::-1]])[: max(trained.detector.together, LOOP) + 13]
+    images = np.concatenate([GARBAGE[:8], IMAGES, IMAGES[:8, ::-1]])
+    images = np.resize(images, (max(trained.detector.together, LOOP) + 13, *images.shape[1:]))  # over again, where few
     mixed = np.random.default_rng(1).permutation(len(images))
     for function in (score_images, map_images)[: 1 + (trained.detector.score_map is not None)]:
         every = function(trained.detector, trained.state, images)

@@ -4,11 +4,14 @@ XLA sums in another order in a program for another number of images, and at anot
 score, by which an image could be flagged in one call and pass in the next. So all calls share programs of one size. On
 CPU it is one image, for which there is no other order, or, where that would be wasteful, what the detector says
 (`Detector.together`); the last batch is filled up. One call goes through many small images, one after the other, as
-calling a program takes longer than scoring one. Elsewhere images go by hundreds, and rounding may differ by place.
+calling a program takes longer than scoring one, and each core has a call of its own. Elsewhere images go by hundreds,
+and rounding may differ by place.
 """
 
 import functools
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +27,7 @@ from jaxad.types import Array, Detector, Stage, State
 MOST = 256  # images of a program on accelerators
 SMALL = 2**14  # numbers of an image, up to which many go through one call: 64x64 in colour
 LOOP = 64  # as many
+THREADS = min(8, os.cpu_count() or 1)  # calls at a time, of such images
 BYTES = 2**26  # of a program's images at most, 64 MiB; of its activations there are many times as many
 
 
@@ -126,12 +130,18 @@ def _by_programs(
 def _by_loops(
     function: Callable[[State, Array], Array], state: State, images: np.ndarray, form: tuple[int, ...]
 ) -> np.ndarray:
-    """What a function makes of images, one at a time as in a program of one, each of some form: many a call."""
-    run, state, found = _looped(function, form), jax.device_put(state), []
-    for start in range(0, len(images), LOOP):
+    """What a function makes of images, each of some form: one at a time, as in a program of one, many to a call."""
+    run, state = _looped(function, form), jax.device_put(state)
+
+    def made(start: int) -> np.ndarray:
         some = as_float(images[start : start + LOOP])
-        found.append(run(state, filled(some, LOOP), len(some)))
-    return np.concatenate(jax.device_get(found))[: len(images)]
+        return np.asarray(run(state, filled(some, LOOP), len(some)))[: len(some)]
+
+    found, later = [made(0)], range(LOOP, len(images), LOOP)  # compiled once, before there are threads
+    if later:
+        with ThreadPoolExecutor(min(len(later), THREADS)) as threads:  # a small image keeps one core busy
+            found += threads.map(made, later)
+    return np.concatenate(found)
 
 
 @functools.lru_cache(maxsize=16)

@@ -12,7 +12,7 @@ import numpy as np
 from jaxad.methods.common.image_buffer import ImageBuffer, empty, remember
 from jaxad.types import Array, Batch, Detector, Key
 
-TOGETHER = 64  # images that are scored by one program: what was fitted is read once for all, tens of MB for some
+TOGETHER = 256  # images that are scored by one program: what was fitted is read once for all, tens of MB for some
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
