@@ -5,13 +5,18 @@ import json
 import shutil
 import sys
 
+import jax
 import numpy as np
 import pytest
 from scripts import EXPERIMENTS, call, kill_once, one_line, run, same_weights, start
+from test_training import RECORDER
 
 from jaxad import data
+from jaxad._utils import files
 from jaxad.methods.agad import AGADConfig
-from jaxad.runs import saving
+from jaxad.runs import one_class, saving
+from jaxad.training import checkpoint
+from jaxad.training.scoring import score_images
 
 sys.path.append(str(EXPERIMENTS))
 detect = importlib.import_module("detect")
@@ -217,6 +222,32 @@ def test_nonsense_is_refused_in_one_line_before_anything_is_written(fields, mess
         experiment.run(config)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_long_images_become_squares_that_can_be_afforded(tmp_path, rng):
+    images = rng.integers(0, 256, (24, 3000, 20, 1), dtype=np.uint8)
+    np.savez(tmp_path / "long.npz", images=images, labels=np.arange(24) // 18)
+    sets = experiment.Config(dataset=f"npz:{tmp_path / 'long.npz'}", classes=("0",)).load_sets(0)
+    assert sets.train.images.shape == (24, 64, 64, 1)
+
+
+@pytest.mark.parametrize("length", [None, 0, 100, -1], ids=["gone", "empty", "torn", "cut"])
+def test_scores_whose_file_is_missing_or_torn_are_computed_again(tmp_path, length):
+    """With a detector that learns nothing in place of AGAD, whose training takes long."""
+    sets = data.load_class_sets("digits", ["0"])
+    task = data.labelled_one_class(sets.train, None, "0", anomaly_ratio=0.5, limit=60)
+    cell = one_class.Cell("agad", 0.0, "0", 0)
+    state = jax.jit(RECORDER.init)(jax.random.key(0), task.train.images / np.float32(255))
+    kept = tmp_path / "checkpoint" / f"{cell.name}.safetensors"
+    checkpoint.save(kept, state, metadata={"steps": [1, 2], "curves": {"loss": [0.5, 0.25]}})
+    scores = tmp_path / "scores" / f"{cell.name}.npy"
+    files.write_array(scores, score_images(RECORDER, state, task.test.images))
+    whole = scores.read_bytes()
+    scores.unlink() if length is None else scores.write_bytes(whole[:length])
+    found = one_class.load_kept(tmp_path, cell, RECORDER, task)
+    assert scores.read_bytes() == whole
+    np.testing.assert_array_equal(found.scores, files.read_array(scores))
+    np.testing.assert_array_equal(found.curves["loss"], [0.5, 0.25])
 
 
 def test_nonsense_on_the_command_line_ends_at_once_in_one_line(cache, tmp_path):

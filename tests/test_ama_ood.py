@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from scripts import EXPERIMENTS, call, kill_once, killed_and_resumed, one_line, run, same_weights, start
 
+from jaxad._utils import validate
 from jaxad.methods.ama import AMAConfig, ama
 from jaxad.runs import saving, variants
 
@@ -170,6 +171,17 @@ def test_images_get_a_side_that_the_networks_take(fields, side):
     assert task.train.images.shape[1:3] == (side, side)
     if "100" in fields["dataset"]:
         assert task.details["fitted_from"][:2] == [100, 100]
+
+
+def test_long_images_become_squares_that_can_be_afforded_or_are_refused(monkeypatch, tmp_path, rng):
+    images = rng.integers(0, 256, (24, 3000, 20, 1), dtype=np.uint8)
+    np.savez(tmp_path / "long.npz", images=images, labels=np.arange(24) // 18)
+    config = experiment.Config(dataset=f"npz:{tmp_path / 'long.npz'}", normal_classes=("0",), valid_anomalies=2)
+    assert config.load().train.images.shape[1:] == (64, 64, 1)
+    monkeypatch.setattr(validate, "_memory", lambda: 24 * 2**30)
+    said = "batches of 32 images of 4096x4096 take about 512 GiB to train on, and this machine has 24: give a smaller"
+    with pytest.raises(ValueError, match=said):
+        dataclasses.replace(config, image_size=None).load()
 
 
 def test_known_anomalies_reach_the_training_and_not_the_calibration(monkeypatch, tmp_path):

@@ -475,6 +475,19 @@ def test_images_of_other_suffixes_are_counted_and_a_class_of_them_is_refused(fil
         data.load_task(f"folder:{tmp_path}", normal_classes="good")
 
 
+@pytest.mark.parametrize("end", ["jfif", "JPE", "avif", "apng"])
+def test_all_images_of_a_class_are_read_whatever_they_are_called(files, tmp_path, end):
+    files.pictures("good", 10)
+    files.pictures("good/day2", 10)
+    files.pictures("bad", 6)
+    for i in range(5):
+        file = tmp_path / "good" / f"{i:03d}.png"
+        file.rename(file.with_suffix(f".{end}"))  # which changes no byte of it
+    task = data.load_task(f"folder:{tmp_path}", normal_classes="good")
+    assert sorted(labels_of(task).values()) == [0] * 20 + [1] * 6
+    assert "left out" not in said(task)
+
+
 def test_what_could_be_meant_in_two_ways_is_refused(files, tmp_path):
     files.pictures("photos/good", 5)
     files.pictures("photos/bad", 5)

@@ -1,17 +1,14 @@
 """Prepared sets that are damaged, and sets that cannot be prepared: one line, soon, that names file and remedy."""
 
-import os
 import shutil
 import socket
 import time
-from pathlib import Path
 
 import pytest
+from prepared_sets import prepare
 
 from jaxad import data
 from jaxad.data.sources import tfds as prepared
-
-TFDS = os.environ.get("TFDS_DATA_DIR")
 
 
 def torn(file, change):
@@ -27,8 +24,13 @@ def mangled(content):
     )
 
 
-@pytest.mark.data
-@pytest.mark.skipif(TFDS is None, reason="TFDS_DATA_DIR is not set")
+@pytest.fixture(scope="module")
+def mnist(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tfds")
+    prepare(folder, "mnist", images=100)
+    return folder
+
+
 @pytest.mark.parametrize(
     ("file", "change"),
     [
@@ -42,12 +44,9 @@ def mangled(content):
         ("dataset_info.json", lambda content: b"[]"),
     ],
 )
-def test_damaged_files_are_named_with_what_to_do(tmp_path, file, change):
+def test_damaged_files_are_named_with_what_to_do(mnist, tmp_path, file, change):
     folder = tmp_path / "mnist" / "3.0.1"
-    folder.mkdir(parents=True)
-    for part in (Path(TFDS) / "mnist" / "3.0.1").iterdir():
-        if "-train." not in part.name:
-            shutil.copyfile(part, folder / part.name)
+    shutil.copytree(mnist / "mnist" / "3.0.1", folder)
     assert len(data.load("mnist", split="test", limit=20, data_dir=tmp_path).ids) == 20
     if change is None:
         (folder / file).unlink()

@@ -134,6 +134,21 @@ def test_all_parts_of_a_grid_belong_to_the_run(tmp_path):
         pass
 
 
+def test_prepared_sets_may_lie_elsewhere_but_not_be_others(photos, tmp_path):
+    """A set is then called the same, and only its images can say which it is."""
+    flags = {"dataset": f"folder:{photos}", "quiet": True}
+    config = experiment.Config(data_dir="here", output=str(tmp_path / "run"), **flags)
+    with runner.session(config, "mine", data=(task := config.load())):
+        pass
+    again = experiment.Config(data_dir="there", resume=str(tmp_path / "run"), **flags)
+    with runner.session(again, "mine", data=again.load()) as folder:
+        assert folder.data == fingerprint(task).summary()
+    negative = task._replace(train=task.train._replace(images=255 - task.train.images))
+    said = "its data are others than when it was begun: 18 images have other pixels"
+    with pytest.raises(ValueError, match=said), runner.session(again, "mine", data=negative):
+        pass
+
+
 def test_a_run_of_another_program_is_called_that_first(begun, tmp_path):
     status, _, err = call(ama.run, "--resume", begun)
     said = f"cannot resume {begun}: this is a run of jaxad train, not of python experiments/ama_ood.py"
