@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxad import report
+from jaxad._utils.memory import check_memory
 from jaxad._utils.validate import check_at_least
 from jaxad.data.foreign import SCENES, disturb, photographs
 from jaxad.data.images import resize
@@ -60,6 +61,10 @@ class Config(cli.RunConfig):
         """Raise ValueError for values out of range."""
         check_at_least(self, "side", least=32)
         check_at_least(self, "views", "steps", "draws")
+        views = len(SCENES) * self.views
+        needed = views * self.side**2 * 3 * np.dtype(np.float32).itemsize
+        said = f"{views} views of {self.side}x{self.side} pixels"
+        check_memory(needed, said, "give a smaller --side, or fewer --views")
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -97,11 +102,11 @@ def run(config: Config) -> None:
     keys = jax.random.split(jax.random.key(config.seed))
     knowledge = make_knowledge(config.backbone, keys[0])
     photos = photographs(SIDE)
+    images, on, off = disturb(photos, config.draws, np.random.default_rng(config.seed))
     with session(config, "refinement", f"classifier: {knowledge.name}", data=photos) as folder:
         if folder is None:
             return
         started = time.monotonic()
-        images, on, off = disturb(photos, config.draws, np.random.default_rng(config.seed))
         errors = learn(config, photos, keys[1])(images)
         maps, parts = refined_maps(knowledge, images, errors, config.draws)  # a photograph at a time
         on, off = (resize(mask[..., None].astype(np.float32), config.side)[..., 0] > 0.5 for mask in (on, off))

@@ -35,8 +35,15 @@ def test_maps_are_refined_measured_and_drawn_without_any_weights(tmp_path, cache
 
 
 @pytest.mark.parametrize(
-    ("flags", "message"), [(("--draws", "0"), "--draws is 0"), (("--side", "8"), "--side is 8; the least is 32")]
+    ("flags", "message"),
+    [
+        (("--draws", "0"), "--draws is 0"),
+        (("--side", "8"), "--side is 8; the least is 32"),
+        (("--side", "100000"), "256 views of 100000x100000 pixels take at least 30.7 TB of memory"),
+        (("--draws", str(10**12)), "1000000000000 draws of 4 photographs of"),
+    ],
 )
 def test_nonsense_ends_at_once_in_one_line(flags, message, tmp_path):
     status, _, err = scripts.call(experiment.run, *flags, "--output", tmp_path / "run")
     assert one_line(status, err, message)
+    assert not (tmp_path / "run").exists()
