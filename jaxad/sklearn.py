@@ -86,7 +86,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
 
         Raises:
           ValueError: images, labels or settings that do not fit, no anomaly for a method that needs some, images to
-            train on that are all equal, and training that diverged.
+            train on that are all equal or each of one colour, and training that diverged.
         """
         name, config = _method(self.detector)
         self._check()
@@ -166,8 +166,8 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
     def _check(self) -> None:
         """Settings are looked at by `fit`, as scikit-learn wants it."""
         self._contamination()
-        if not 0 < self.holdout < 1:
-            raise ValueError(f"holdout is {self.holdout}; give a share of the images between 0 and 1, such as 0.2")
+        if not isinstance(self.holdout, float | np.floating) or not 0 < self.holdout < 1:
+            raise ValueError(f"holdout is {self.holdout!r}; give a share of the images between 0 and 1, such as 0.2")
         for name in ("batch_size", "steps"):
             value = getattr(self, name)
             if value is None and name == "steps":

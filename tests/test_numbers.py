@@ -9,9 +9,10 @@ from PIL import Image
 
 from jaxad import data
 from jaxad._utils import memory
-from jaxad._utils.validate import SEEDS, check_seed
+from jaxad._utils.validate import MOST, SEEDS, check_seed
 from jaxad.data.foreign import disturb, photographs
-from jaxad.methods.classical.pca import pca
+from jaxad.methods import config_of
+from jaxad.methods.classical.pca import PCAConfig, pca
 from jaxad.runs import cli
 from jaxad.runs.search_config import SearchConfig
 from jaxad.training.scoring import score_images
@@ -67,6 +68,8 @@ def test_sizes_that_cannot_fit_are_refused_with_the_estimate_before_anything_is_
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
+    is_command_line = True
+
     seed: int = 0
     num_seeds: int = 1
 
@@ -143,6 +146,30 @@ def test_numbers_of_things_are_whole(children):
     for options in ({"limit": 20.5}, {"valid_anomalies": 2.5}):
         with pytest.raises(ValueError, match=r"(limit is 20|valid_anomalies is 2)\.5; give a whole number"):
             data.load_task("digits", normal_classes="0", **options)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Many(Settings):
+    limit: int | None = None
+    sizes: tuple[int, ...] = ()
+    within: PCAConfig = dataclasses.field(default_factory=PCAConfig)
+
+
+@pytest.mark.parametrize("flag", ["--limit", "--num-seeds", "--sizes 3", "--within.components"])
+def test_no_number_is_greater_than_can_be_counted(flag, capsys):
+    for number, said in ((MOST, ""), (MOST + 1, f"error: {flag.split()[0]} is {MOST + 1}; the most is {MOST}\n")):
+        with pytest.raises(SystemExit):
+            cli.main(lambda config: None, Many, arguments=[*flag.split(), str(number)])
+        assert capsys.readouterr().err == said
+
+
+def test_settings_of_a_detector_are_numbers_that_can_be_counted():
+    """JAX would raise a TypeError of many lines."""
+    for make in (lambda: pca(components=10**20), lambda: config_of("pca", ["components=100000000000000000000"])):
+        with pytest.raises(ValueError, match=r"^components is 1(0{20}); the most is 2147483647$"):
+            make()
+    with pytest.raises(ValueError, match=r"^widths is 3000000000; the most is 2147483647$"):
+        config_of("deep_svdd", ["widths=[8,3000000000]"])
 
 
 @pytest.mark.parametrize("seed", [-1, SEEDS, 0.5])

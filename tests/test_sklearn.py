@@ -24,6 +24,7 @@ from jaxad.training.scoring import score_images
 
 IMAGES, LABELS = digits().images, digits().labels
 ZEROS, OTHERS = IMAGES[LABELS == 0], IMAGES[LABELS != 0][:60]
+ONE_COLOUR = np.broadcast_to(np.arange(40, dtype=np.uint8)[:, None, None], (40, 8, 8))
 SMALL_PCA = PCAConfig(memory=200, components=6)
 
 
@@ -173,6 +174,7 @@ def test_a_classifier_is_given_classes():
         ({"target_fpr": 0.6}, ZEROS, None, "target_fpr is 0.6"),
         ({"target_fpr": "some"}, ZEROS, None, "target_fpr is 'some'"),
         ({"holdout": 0.0}, ZEROS, None, "holdout is 0.0"),
+        ({"holdout": "half"}, ZEROS, None, "holdout is 'half'"),
         ({"batch_size": 0}, ZEROS, None, "batch_size is 0"),
         ({"steps": 0}, ZEROS, None, "steps is 0"),
         ({"steps": 1.5}, ZEROS, None, "steps is 1.5; give a whole number of at least 1"),
@@ -180,6 +182,8 @@ def test_a_classifier_is_given_classes():
         ({"batch_size": None}, ZEROS, None, "batch_size is None; give a whole number"),
         ({"batch_size": True}, ZEROS, None, "batch_size is True; give a whole number"),
         ({}, np.full((40, 8, 8), 7, np.uint8), None, "all 32 training images are equal"),
+        ({}, ONE_COLOUR, None, "each of 32 training images has one colour throughout"),
+        ({"detector": "isolation_forest"}, ONE_COLOUR[:1].repeat(9, 0), None, "all 7 training images are equal"),
         ({}, ZEROS[:1], None, "there are 1 normal images"),
         ({}, ZEROS.reshape(-1, 64), None, r"give X.reshape\(-1, 8, 8\)"),
         ({}, ZEROS.astype(np.float32), None, "divide by 255"),

@@ -1,5 +1,7 @@
 """Tasks of tiles: which pixels, labels and names tiles have, and that a saved detector cuts new images likewise."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -57,6 +59,8 @@ def test_loading_cuts_larger_images_to_tiles_of_the_wanted_side(tmp_path, rng):
     assert task.test.labels.any()  # of anomalies that were made, with masks
     config = data.TaskConfig(dataset=f"folder:{tmp_path}", image_size=24, tiles=2)
     np.testing.assert_array_equal(config.load_task(3).test.images, task.test.images)
+    with pytest.raises(ValueError, match=r"of 180006x180006 pixels take .* memory, .*: give a smaller image size"):
+        dataclasses.replace(config, tiles=10_000).load_task(3)
     as_they_are = data.load_task("painted:gravel:64", limit=10, image_size=None, tiles=2)
     assert as_they_are.train.images.shape[1:3] == grid_of((64, 64), 2).tile
 

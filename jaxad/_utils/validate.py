@@ -1,13 +1,16 @@
 """Settings out of range, refused in one line that names setting, value and limit."""
 
+import dataclasses
 import numbers
 import operator
 import os
+from collections.abc import Iterator
 from typing import Any
 
 PIXEL_BYTES = 1024  # that a training step of a convolutional network takes for a pixel of its batch, about
 
 SEEDS = 2**32  # JAX makes one key of a seed and of the same modulo this
+MOST = 2**31 - 1  # that JAX counts to
 
 
 def check_at_least(config: Any, *names: str, least: int = 1) -> None:
@@ -52,6 +55,25 @@ def check_whole(**values: Any) -> None:
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, numbers.Integral):
             raise ValueError(f"{name} is {value!r}; give a whole number")
+
+
+def check_countable(config: Any) -> None:
+    """Raise ValueError for a whole number beyond what can be counted, at any depth of a config; but for seeds."""
+    for path, value in _whole_numbers(config):
+        if abs(value) > MOST and path.rpartition(".")[2] != "seed":
+            raise ValueError(f"{spelled(config, path)} is {value}; the most is {MOST}")
+
+
+def _whole_numbers(value: Any, path: str = "") -> Iterator[tuple[str, int]]:
+    """With where they are, such as "ama.steps"."""
+    if isinstance(value, int):
+        yield path, value
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _whole_numbers(each, path)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for field in dataclasses.fields(value):
+            yield from _whole_numbers(getattr(value, field.name), f"{path}.{field.name}".removeprefix("."))
 
 
 def check_step_fits(side: int, batch_size: int) -> None:

@@ -87,6 +87,9 @@ class TaskConfig:
           ValueError: what `load_task` and `check_task` refuse.
         """
         check_at_least(self, "tiles")
+        limit = self.limit
+        if limit is None and source_of(self.dataset).files:
+            limit = max(3, MOST_FILES // self.tiles**2)  # one for each part
         task = load_task(
             self.dataset,
             ood=self.ood,
@@ -96,7 +99,7 @@ class TaskConfig:
             fit=self.fit,
             auto_side=self.auto_side,
             value_range=self.value_range,
-            limit=MOST_FILES // self.tiles**2 if self.limit is None and source_of(self.dataset).files else self.limit,
+            limit=limit,
             tiles=self.tiles,
             anomaly_ratio=self.anomaly_ratio,
             valid_anomalies=self.valid_anomalies,

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from jaxad._utils.files import from_json, to_json
 from jaxad._utils.registry import Registry
+from jaxad._utils.validate import check_countable
 from jaxad.nn import choices
 from jaxad.types import Detector
 
@@ -87,6 +88,7 @@ def detector(name: str, summary: str, *, config: type, tiny: Any, whole: bool = 
         @functools.wraps(build)
         def constructor(config: Any = None, **fields: Any) -> Detector:
             config = make_config(**fields) if config is None else dataclasses.replace(config, **fields)
+            check_countable(config)
             return remembered(config, choices.generation())  # a name in it may have got another meaning since
 
         DETECTORS.add(name, DetectorEntry(name, summary, config, constructor, cases, whole), build)
@@ -161,6 +163,7 @@ def config_of(name: str, settings: Sequence[str] = (), base: Any = None) -> Any:
     except TypeError as error:
         needed = [field.name for field in dataclasses.fields(config_class) if _has_no_default(field)]
         raise ValueError(f"{name} needs {', '.join(set(needed) - set(values))}, which have no default") from error
+    check_countable(config)
     if hasattr(config, "check"):
         config.check()
     return config

@@ -11,7 +11,7 @@ from jaxad._utils.files import from_json
 from jaxad._utils.memory import is_of_memory
 from jaxad._utils.plugins import import_plugin
 from jaxad._utils.registry import Registry
-from jaxad._utils.validate import check_at_least, check_seed, check_share
+from jaxad._utils.validate import check_at_least, check_countable, check_seed, check_share
 from jaxad.runs import folder as runs
 from jaxad.runs.progress import line
 from jaxad.runs.same_run import PROGRAMS, SCRIPT, check_program
@@ -104,6 +104,7 @@ def main(
             config = dataclasses.replace(config, plugins=tuple(map(import_plugin, plugins)))
         if hasattr(config, "seed"):
             check_seed(config.seed, "--seed", count=getattr(config, "num_seeds", None) or 1)
+        check_countable(config)
         status = _say_data(config) if getattr(config, "check_data", False) else function(config)
     except ValueError as error:
         line(f"error: {' '.join(str(error).split())}", file=sys.stderr)

@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxad._utils.validate import check_whole
 from jaxad.data.batches import to_float
+from jaxad.data.equals import constant_images
 from jaxad.data.images import check_images, check_masks
 from jaxad.types import Array, Batch, Detector, State
 
@@ -97,10 +98,17 @@ def check_known(detector: Detector, labels: Array | np.ndarray | None, masks: Ar
 
 
 def check_varied(images: np.ndarray) -> None:
-    """Raise ValueError for several training images that are all the same: a detector of them may flag nothing, ever."""
+    """Raise ValueError for training images with nothing to learn, several that are all the same or each of one colour.
+
+    A detector of them may flag nothing, ever.
+    """
     if len(images) > 1 and (images[1] == images[0]).all() and (images[1:] == images[:1]).all():
         raise ValueError(
             f"all {len(images)} training images are equal: give different ones, or look how they were read"
+        )
+    if images[0, :, :, 0].size > 1 and constant_images(images).all():
+        raise ValueError(
+            f"each of {len(images)} training images has one colour throughout: give others, or look how they were read"
         )
 
 
