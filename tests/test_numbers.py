@@ -172,6 +172,12 @@ def test_settings_of_a_detector_are_numbers_that_can_be_counted():
         config_of("deep_svdd", ["widths=[8,3000000000]"])
 
 
+@pytest.mark.parametrize("name", ["agad", "ama", "ganomaly", "nbs", "skip_ganomaly", "unet_segmenter"])
+def test_multipliers_of_channels_have_a_limit(name):
+    with pytest.raises(ValueError, match=r"^width is 1e\+30; give a number above 0 and up to 1000$"):
+        config_of(name, ["width=1e30"])
+
+
 @pytest.mark.parametrize("seed", [-1, SEEDS, 0.5])
 def test_a_search_refuses_seeds_that_would_be_others(seed):
     with pytest.raises(ValueError, match=rf"seed is {seed}; .*from 0 to 4294967295"):

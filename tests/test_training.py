@@ -225,6 +225,14 @@ def test_divergence_is_flagged_even_where_it_passes():
     assert not run()[1].diverged
 
 
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="an accelerator says itself what does not fit")
+@pytest.mark.parametrize("vmapped", [True, False])
+def test_what_does_not_fit_into_memory_is_refused_before_it_is_compiled(vmapped):
+    huge = RECORDER._replace(init=lambda key, images: jnp.zeros((10**9, 10**9, 9)))
+    with pytest.raises(ValueError, match=r"weights and all that trains them take at least \d\d,000 PB of memory, and"):
+        fit_population(huge, jax.random.split(jax.random.key(0)), IMAGES, steps=1, batch_size=4, vmapped=vmapped)
+
+
 def test_no_step_is_a_valid_training():
     state, history = run(steps=0)
     assert state.step == 0

@@ -11,6 +11,7 @@ PIXEL_BYTES = 1024  # that a training step of a convolutional network takes for 
 
 SEEDS = 2**32  # JAX makes one key of a seed and of the same modulo this
 MOST = 2**31 - 1  # that JAX counts to
+WIDEST = 1000  # times the channels of a paper
 
 
 def check_at_least(config: Any, *names: str, least: int = 1) -> None:
@@ -74,6 +75,13 @@ def _whole_numbers(value: Any, path: str = "") -> Iterator[tuple[str, int]]:
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         for field in dataclasses.fields(value):
             yield from _whole_numbers(getattr(value, field.name), f"{path}.{field.name}".removeprefix("."))
+
+
+def check_multipliers(**values: float) -> None:
+    """Raise ValueError for a multiplier of the channels of layers that leaves none, or more than anybody can train."""
+    for name, value in values.items():
+        if not 0 < value <= WIDEST:
+            raise ValueError(f"{name} is {value}; give a number above 0 and up to {WIDEST}")
 
 
 def check_step_fits(side: int, batch_size: int) -> None:

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxad._utils.validate import check_multipliers
 from jaxad.methods.registry import detector
 from jaxad.nn.network import make_network
 from jaxad.nn.unet import UNet
@@ -51,9 +52,9 @@ class UNetSegmenterConfig:
         for name in ("levels", "steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; the least is 1")
-        for name in ("width", "learning_rate"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} is {getattr(self, name)}; give a number above 0")
+        check_multipliers(width=self.width)
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"learning_rate is {self.learning_rate}; give a number above 0")
         if not 0 <= self.overlap_weight < math.inf:
             raise ValueError(f"overlap_weight is {self.overlap_weight}; give a number from 0 upwards")
 

@@ -5,6 +5,7 @@ stops after any step and goes on from the saved state ends where uninterrupted t
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
@@ -15,6 +16,7 @@ import numpy as np
 from jax import lax
 
 from jaxad._utils.compile import kernel_options
+from jaxad._utils.memory import check_memory
 from jaxad.data.batches import balanced_order, batch_order
 from jaxad.training.inputs import TrainingData, check_known, check_rows, check_training_data
 from jaxad.training.staged import fit_staged
@@ -85,7 +87,7 @@ def fit(
         return fit_staged(detector, key, data.images, state, functools.partial(fit, **options))
     sizes, keys = _Sizes(chunk, batch_size, anomalies_per_batch or 0), _split(key)
     if state is None:
-        state = _initialiser(detector, sizes, "one")(keys, data)
+        state = _fresh(_initialiser(detector, sizes, "one"), keys, data)
     run = _program(detector, sizes, "one")
     return _train(run, keys, state, data, start_step, steps, chunk, 0, on_chunk)
 
@@ -154,7 +156,7 @@ def fit_population(
 
         keys = jax.vmap(_split)(keys)
         if state is None:
-            state = _initialiser(detector, sizes, kind)(keys, data)
+            state = _fresh(_initialiser(detector, sizes, kind), keys, data)
         run = _program(detector, sizes, kind)
         return _train(run, keys, state, data, start_step, steps, chunk, 1, on_chunk and told)
 
@@ -219,6 +221,15 @@ def _initialiser(detector: Detector, sizes: _Sizes, kind: _Kind) -> Callable[...
     # Run once: most of the time to compile random initial weights goes into optimising what runs for a millisecond.
     options = _options() | ({"xla_backend_optimization_level": 0} if _options() else {})
     return jax.jit(init if kind == "one" else jax.vmap(init, (0, _AXES[kind])), compiler_options=options)
+
+
+def _fresh(init: Callable[..., State], keys: _Keys, data: TrainingData) -> State:
+    """The state that training begins with; ValueError where a CPU has no memory for it, at which XLA may abort."""
+    if jax.default_backend() == "cpu":
+        leaves = jax.tree.leaves(init.eval_shape(keys, data))
+        needed = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
+        check_memory(needed, "weights and all that trains them", "set widths, or whatever else makes it large, lower")
+    return init(keys, data)
 
 
 @functools.lru_cache(maxsize=16)  # programs are kept as long as their detector is likely to be trained again

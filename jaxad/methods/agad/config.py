@@ -4,6 +4,7 @@ import dataclasses
 import math
 from typing import ClassVar, Literal
 
+from jaxad._utils.validate import check_multipliers
 from jaxad.methods.agad.losses import Weights
 
 
@@ -99,7 +100,8 @@ class AGADConfig:
         for name in (*(f"{term}_weight" for term in Weights._fields), "noise", "reset_below"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}; give a number from 0 upwards")
-        for name in ("width", "learning_rate", "discriminator_weight", "epsilon"):
+        check_multipliers(width=self.width)
+        for name in ("learning_rate", "discriminator_weight", "epsilon"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}; give a number above 0")
         if not 0 <= self.b1 < 1 or not 0 <= self.latent_share <= 1:

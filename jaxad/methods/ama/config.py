@@ -4,6 +4,7 @@ import dataclasses
 import math
 from typing import ClassVar, Literal
 
+from jaxad._utils.validate import check_multipliers
 from jaxad.methods.ama import latents, losses
 
 
@@ -120,9 +121,9 @@ class AMAConfig:
         for name in ("interpolation", "negative_weight", "latent_weight", "penalty"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}; give a number from 0 upwards")
-        for name in ("width", "learning_rate"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} is {getattr(self, name)}; give a number above 0")
+        check_multipliers(width=self.width)
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"learning_rate is {self.learning_rate}; give a number above 0")
         for name in ("delta", "negative_share"):
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; give a share between 0 and 1")

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from typing import ClassVar, Literal
 
+from jaxad._utils.validate import check_multipliers
 from jaxad.methods.nbs.environment import EnvironmentConfig
 from jaxad.nn.crf import CRFConfig
 
@@ -76,9 +77,9 @@ class NBSConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; the least is 1")
         if self.episode % self.batch:
             raise ValueError(f"episode is {self.episode}, batch {self.batch}; give a batch that divides the episode")
-        for name in ("width", "sampler_width", "predictor_width", "learning_rate"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} is {getattr(self, name)}; give a number above 0")
+        check_multipliers(width=self.width, sampler_width=self.sampler_width, predictor_width=self.predictor_width)
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"learning_rate is {self.learning_rate}; give a number above 0")
         if not 0 < self.discount <= 1:
             raise ValueError(f"discount is {self.discount}; give a number above 0 and up to 1")
         if self.period < self.profile:
