@@ -34,6 +34,13 @@ def run(script, *flags, cache):
     return process.returncode, out, err
 
 
+def with_flag(flags, name, *values):
+    """The flags, in which this one, which is among them, has other values."""
+    flags, start = list(flags), list(flags).index(name) + 1
+    end = next((at for at in range(start, len(flags)) if str(flags[at]).startswith("--")), len(flags))
+    return (*flags[:start], *values, *flags[end:])
+
+
 def call(function, *flags):
     """What `run` returns, of an imported script's function within this process: no Python has to start.
 

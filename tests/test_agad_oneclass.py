@@ -8,7 +8,7 @@ import sys
 import jax
 import numpy as np
 import pytest
-from scripts import EXPERIMENTS, call, kill_once, one_line, run, same_weights, start
+from scripts import EXPERIMENTS, call, kill_once, one_line, run, same_weights, start, with_flag
 from test_training import RECORDER
 
 from jaxad import data
@@ -173,8 +173,8 @@ def test_cells_that_train_together_are_what_they_are_alone(finished, tmp_path, c
 
 @pytest.mark.slow
 def test_all_known_anomalies_can_train(tmp_path, cache):
-    flags = ("--gammas", "all", "--compare", "no-adcon", "--classes", "0", "--output", tmp_path / "run")
-    status, _, err = run(SCRIPT, *TINY, *flags, cache=cache)
+    flags = with_flag(with_flag(TINY, "--compare", "no-adcon"), "--classes", "0")
+    status, _, err = run(SCRIPT, *flags, "--gammas", "all", "--output", tmp_path / "run", cache=cache)
     assert status == 0, err
     content = results(tmp_path / "run")
     sets = data.load_class_sets("digits", ["0"])

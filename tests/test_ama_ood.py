@@ -10,7 +10,7 @@ import types
 import jax
 import numpy as np
 import pytest
-from scripts import EXPERIMENTS, call, kill_once, killed_and_resumed, one_line, run, same_weights, start
+from scripts import EXPERIMENTS, call, kill_once, killed_and_resumed, one_line, run, same_weights, start, with_flag
 
 from jaxad._utils import validate
 from jaxad.methods.ama import AMAConfig, ama
@@ -82,8 +82,8 @@ def test_a_run_leaves_everything_a_person_wants(finished):
 
 @pytest.mark.slow
 def test_variants_train_beside_it_and_are_shown(tmp_path, cache):
-    flags = ("--compare", "no-mirror", "no-interpolation", "sipple", "normal-pairs", "--output", tmp_path / "run")
-    status, _, err = run(SCRIPT, *TINY, *flags, cache=cache)
+    flags = with_flag(TINY, "--compare", "no-mirror", "no-interpolation", "sipple", "normal-pairs")
+    status, _, err = run(SCRIPT, *flags, "--output", tmp_path / "run", cache=cache)
     assert status == 0, err
     assert results(tmp_path / "run")["variants"].keys() >= {
         "ama",

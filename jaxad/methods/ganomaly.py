@@ -15,7 +15,6 @@ pixels.
 import dataclasses
 from typing import Any, ClassVar, Literal
 
-from jaxad.methods.agad import agad
 from jaxad.methods.agad.forerunners import ForerunnerConfig
 from jaxad.methods.registry import detector
 from jaxad.types import Detector
@@ -57,4 +56,4 @@ def ganomaly(config: GANomalyConfig | None = None, **fields: Any) -> Detector:
     """
     config = dataclasses.replace(config or GANomalyConfig(), **fields)
     config.check()
-    return agad(config.as_agad())
+    return config.detector()

@@ -14,7 +14,6 @@ Use it for comparisons with AGAD, which extends it, and with GANomaly: skip conn
 import dataclasses
 from typing import Any, ClassVar
 
-from jaxad.methods.agad import agad
 from jaxad.methods.agad.forerunners import ForerunnerConfig
 from jaxad.methods.registry import detector
 from jaxad.types import Detector
@@ -59,4 +58,4 @@ def skip_ganomaly(config: SkipGANomalyConfig | None = None, **fields: Any) -> De
     """
     config = dataclasses.replace(config or SkipGANomalyConfig(), **fields)
     config.check()
-    return agad(config.as_agad())
+    return config.detector()

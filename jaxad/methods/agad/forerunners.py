@@ -4,6 +4,8 @@ import dataclasses
 from typing import ClassVar, Literal
 
 from jaxad.methods.agad.config import LINEAGE, AGADConfig
+from jaxad.methods.agad.detector import agad
+from jaxad.types import Batch, Detector, Key, State
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,3 +38,12 @@ class ForerunnerConfig:
         """The same as settings of AGAD, whose parts train and score it."""
         shared = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "steps"}
         return dataclasses.replace(LINEAGE[self.lineage], **shared)
+
+    def detector(self) -> Detector:
+        """AGAD's with these settings, which sees images alone: forerunners know no labels."""
+        made = agad(self.as_agad())
+
+        def step(key: Key, state: State, batch: Batch) -> tuple[State, object]:
+            return made.step(key, state, Batch(batch.images))
+
+        return made._replace(step=step)
