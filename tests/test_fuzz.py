@@ -34,6 +34,7 @@ from hypothesis import strategies as st  # noqa: E402
 sys.path.append(str(EXPERIMENTS))
 SCRIPTS = ("autoad_search", "train_detector", "ama_ood", "agad_oneclass", "nbs_segmentation", "compare_search")
 MODULES = {name: importlib.import_module(name) for name in (*SCRIPTS, "refinement", "tables")}
+HOMES = {name: sys.modules[module.run.__module__] for name, module in MODULES.items() if hasattr(module, "run")}
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", 1000))
 
 pytestmark = pytest.mark.slow
@@ -106,8 +107,8 @@ def test_any_command_line_is_accepted_or_refused_in_one_line(line):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runner, "session", session)
-        if hasattr(MODULES[name], "session"):
-            patch.setattr(MODULES[name], "session", session)
+        if hasattr(HOMES[name], "session"):
+            patch.setattr(HOMES[name], "session", session)
         patch.setitem(os.environ, "TFDS_DATA_DIR", "/nowhere")
         status, _, err = call(MODULES[name].run, *flags)
     assert "Traceback" not in err
@@ -245,9 +246,9 @@ def without_pages():
     """Pages are drawn by tests of their own."""
     with pytest.MonkeyPatch.context() as patch:
         for name in FLAGS:
-            patch.setattr(MODULES[name].report, "render_training", lambda **parts: "page")
-            patch.setattr(MODULES[name].report, "render_one_class", lambda **parts: "page")
-            patch.setattr(MODULES[name].report, "agad_pictures", lambda *parts: {})
+            patch.setattr(HOMES[name].report, "render_training", lambda **parts: "page")
+            patch.setattr(HOMES[name].report, "render_one_class", lambda **parts: "page")
+            patch.setattr(HOMES[name].report, "agad_pictures", lambda *parts: {})
         yield
 
 

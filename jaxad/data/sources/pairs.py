@@ -73,7 +73,8 @@ def pairs(request: Request) -> ImageSet:
     missing = [file for file, mask in zip(files, masks) if mask is None]
     if missing:
         others = f" and {len(missing) - 1} other(s)" if len(missing) > 1 else ""
-        raise ValueError(f"no mask {_folders(path)[1] / missing[0].stem}.* for {missing[0]}{others}")
+        said = f"no mask {_folders(path)[1] / missing[0].stem}.* for {missing[0]}{others}"
+        raise ValueError(" ".join(said.split()))  # a name may have lines
     # Which class an image is of is known when its mask is read, so that all are read before some are chosen.
     fit = request.sizing.fit
     read = read_files(files, request.sizing, depth=request.depth)
