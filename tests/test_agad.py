@@ -251,12 +251,22 @@ def test_bfloat16_convolutions_are_near_and_weights_stay_float32():
 
 @pytest.mark.parametrize(("name", "build"), [("ganomaly", ganomaly), ("skip_ganomaly", skip_ganomaly)])
 def test_forerunners_are_the_configurations_of_the_lineage(name, build):
-    """The very functions, whose iteration is held to its restatement above: equal settings are compiled once."""
+    """The very functions, whose iteration is held to its restatement above, but that a step sees images alone."""
     entry = DETECTORS[name]
     assert entry.config().as_agad() == LINEAGE[name]
-    built = build(width=0.1)
-    assert built.labels is None  # which would not be used
-    assert built._replace(labels="anomalies") == agad(dataclasses.replace(LINEAGE[name], width=0.1))
+    built, theirs = build(width=0.1), agad(dataclasses.replace(LINEAGE[name], width=0.1))
+    assert built.labels is None
+    assert built._replace(labels="anomalies", step=theirs.step) == theirs
+    images, key = jnp.zeros((2, 32, 32, 1)), jax.random.key(1)
+    state = jax.eval_shape(theirs.init, jax.random.key(0), images)
+    unread = Batch(images, object())
+
+    def after(step):
+        return jax.eval_shape(lambda state: step(key, state, unread), state)
+
+    assert jax.tree.structure(after(built.step)[0]) == jax.tree.structure(state)
+    with pytest.raises((AssertionError, TypeError, AttributeError)):
+        after(theirs.step)
     with pytest.raises(ValueError, match="steps is -3; the least is 1"):
         build(steps=-3)
     with pytest.raises(ValueError, match=r"width is 0\.0"):
