@@ -112,5 +112,5 @@ def pca(config: PCAConfig | None = None, **fields: Any) -> Detector:
         return jax.image.resize(maps, images.shape[:3], "linear")
 
     # Starting the program takes most of the time of small images.
-    detector = as_detector(config, Estimator(like, fit, score), TOGETHER)
+    detector = as_detector(config, Estimator(like, fit, score), 2 * TOGETHER)
     return detector._replace(score_map=score_map) if config.score == "reconstruction" else detector
