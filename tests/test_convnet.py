@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxad.nn import convnet
+from jaxad.nn import convnet, layers
 from jaxad.nn.layers import NORM_EPSILON
 from jaxad.nn.network import make_network
 
@@ -74,6 +74,18 @@ def test_frozen_statistics_of_a_batch_give_what_the_batch_gives(rng):
     )
     np.testing.assert_allclose(found["mean"], np.mean(first, (0, 1, 2)), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(found["var"] + NORM_EPSILON, np.var(first, (0, 1, 2)), rtol=1e-3, atol=2e-5)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (7, 10)])
+def test_a_maximum_may_be_taken_before_the_activation(shape, rng):
+    """LeakyReLU grows, so that the largest value of a window stays the largest, to the bit; an average would not."""
+    images = 4 * rng.standard_normal((2, *shape, 3)).astype(np.float32)
+    for kind in ("max", "average"):
+        network, variables = started(convnet.ConvBlock(5, 3, True, True, 0.2, pool=kind), images)
+        whole = make_network(convnet.ConvBlock(5, 3, True, True, 0.2))
+        after = jax.jit(lambda v, x, whole=whole, kind=kind: layers.pool(whole.apply(v, x, train=False), kind, 2))
+        pooled = jax.jit(lambda v, x, network=network: network.apply(v, x, train=False))(variables, images)
+        np.testing.assert_array_equal(pooled, after(variables, images))
 
 
 def test_errors_say_what_to_do():

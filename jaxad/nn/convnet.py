@@ -39,13 +39,14 @@ class Autoencoded(NamedTuple):
 
 
 class ConvBlock(nn.Module):
-    """Convolution, batch normalisation, bias and LeakyReLU: [B, H, W, I] -> [B, H, W, features]."""
+    """Convolution, batch normalisation, bias, LeakyReLU, pooling: [B, H, W, I] -> [B, H, W or half, features]."""
 
     features: int
     kernel: int
     use_bias: bool
     use_norm: bool
     leak: float
+    pool: str | None = None
 
     @nn.compact
     def __call__(self, images: Array, *, train: bool) -> Array:
@@ -54,7 +55,10 @@ class ConvBlock(nn.Module):
         images = Conv(self.features, sides, use_bias=convolution_bias, kernel_init=kaiming_normal())(images)
         if self.use_norm:
             images = BatchNorm(not train, momentum=0.0, use_scale=False, use_bias=self.use_bias)(images)
-        return nn.leaky_relu(images, self.leak)
+        if self.pool == "max":  # it may change places with a function that grows, to the bit: a quarter of the work
+            return nn.leaky_relu(layers.pool(images, "max", 2), self.leak)
+        images = nn.leaky_relu(images, self.leak)
+        return layers.pool(images, self.pool, 2) if self.pool else images
 
 
 class Encoder(nn.Module):
@@ -83,8 +87,8 @@ class Encoder(nn.Module):
         chex.assert_rank(images, 4)
         sizes(images.shape[1:], len(self.widths))
         for width in self.widths:
-            images = ConvBlock(width, self.kernel, self.use_bias, self.use_norm, self.leak)(images, train=train)
-            images = layers.pool(images, self.pool, 2)
+            block = ConvBlock(width, self.kernel, self.use_bias, self.use_norm, self.leak, self.pool)
+            images = block(images, train=train)
         dense = nn.Dense(self.outputs, use_bias=self.use_bias, kernel_init=kaiming_normal(1.0))
         return Encoded(dense(images.reshape(len(images), -1)), images)
 

@@ -26,7 +26,7 @@ from jaxad.types import Array, Detector, Stage, State
 
 MOST = 256  # images of a program on accelerators
 SMALL = 2**14  # numbers of an image, up to which many go through one call: 64x64 in colour
-LOOP = 64  # as many
+LOOP = 128  # as many
 THREADS = min(8, os.cpu_count() or 1)  # calls at a time, of such images
 BYTES = 2**26  # of a program's images at most, 64 MiB; of its activations there are many times as many
 
@@ -103,24 +103,24 @@ def _scored(
     if stage is None:
         if detector.together == 1 and images[0].size <= SMALL and jax.default_backend() == "cpu":
             return _by_loops(function, state, images, () if function is detector.score else images.shape[1:3])
-        return _by_programs(function, state, images, detector.together)
+        return _by_programs(function, state, images, detector.together, spread=detector.together == 1)
     function = _after_stage(stage, None if function is detector.score else tuple(images.shape[1:3]))
     found = []
     for start in range(0, len(images), batch_size):
         some = images[start : start + batch_size]
         maps = maps_of(stage, state, some, kept=is_remembering(), dtype=np.float32)
-        found.append(_by_programs(function, state.inner, maps, stage.inner.together))
+        found.append(_by_programs(function, state.inner, maps, stage.inner.together, spread=False))
     return np.concatenate(found)
 
 
 def _by_programs(
-    function: Callable[[State, Array], Array], state: State, images: np.ndarray, together: int
+    function: Callable[[State, Array], Array], state: State, images: np.ndarray, together: int, *, spread: bool
 ) -> np.ndarray:
     """What a function makes of images, always of equally many at a time, which depends on their shape alone."""
     together = together if jax.default_backend() == "cpu" else MOST
     fitting = BYTES // (4 * images[0].size)
     together = max(1, min(together, 2 ** (fitting.bit_length() - 1) if fitting else 1))
-    run, state, found = _compiled(function), jax.device_put(state), []
+    run, state, found = _compiled(function, spread), jax.device_put(state), []
     for start in range(0, len(images), together):
         some = as_float(images[start : start + together])  # made here, so that stored types share programs and bits
         found.append(run(state, filled(some, together)))
@@ -131,22 +131,25 @@ def _by_loops(
     function: Callable[[State, Array], Array], state: State, images: np.ndarray, form: tuple[int, ...]
 ) -> np.ndarray:
     """What a function makes of images, each of some form: one at a time, as in a program of one, many to a call."""
-    run, state = _looped(function, form), jax.device_put(state)
+    run, state, starts = _looped(function, form), jax.device_put(state), range(0, len(images), LOOP)
 
-    def made(start: int) -> np.ndarray:
+    def made(start: int, most: int = LOOP) -> np.ndarray:
         some = as_float(images[start : start + LOOP])
-        return np.asarray(run(state, filled(some, LOOP), len(some)))[: len(some)]
+        return np.asarray(run(state, filled(some, LOOP), min(len(some), most)))[: len(some)]
 
-    found, later = [made(0)], range(LOOP, len(images), LOOP)  # compiled once, before there are threads
-    if later:
-        with ThreadPoolExecutor(min(len(later), THREADS)) as threads:  # a small image keeps one core busy
-            found += threads.map(made, later)
-    return np.concatenate(found)
+    if len(starts) == 1:
+        return made(0)
+    made(0, most=0)  # compiled once, before there are threads
+    with ThreadPoolExecutor(min(len(starts), THREADS)) as threads:  # a small image keeps one core busy
+        return np.concatenate(list(threads.map(made, starts)))
 
 
 @functools.lru_cache(maxsize=16)
 def _looped(function: Callable[[State, Array], Array], form: tuple[int, ...]) -> Callable[[State, Array, int], Array]:
-    """(state, images [B, H, W, C], count) -> what the function makes of the first `count` images [B, *form]."""
+    """(state, images [B, H, W, C], count) -> what the function makes of the first `count` images [B, *form].
+
+    Without the options of a search's kernels, which give a convolution all cores: a call has one.
+    """
 
     def run(state: State, images: Array, count: Array) -> Array:
         def one(place: Array, found: Array) -> Array:
@@ -155,7 +158,7 @@ def _looped(function: Callable[[State, Array], Array], form: tuple[int, ...]) ->
 
         return lax.fori_loop(0, count, one, jnp.zeros((len(images), *form), jnp.float32))
 
-    return jax.jit(run, compiler_options=kernel_options() or None)
+    return jax.jit(run)
 
 
 @functools.lru_cache(maxsize=16)
@@ -167,5 +170,7 @@ def _after_stage(stage: Stage, size: tuple[int, int] | None) -> Callable[[State,
 
 
 @functools.lru_cache(maxsize=16)
-def _compiled(function: Callable[[State, Array], Array]) -> Callable[[State, Array], Array]:
-    return jax.jit(function, compiler_options=kernel_options() or None)
+def _compiled(function: Callable[[State, Array], Array], spread: bool) -> Callable[[State, Array], Array]:
+    """A program; `spread` over all cores is what convolutions of one large image want, products are quicker without."""
+    options = kernel_options() if spread or jax.default_backend() != "cpu" else {}
+    return jax.jit(function, compiler_options=options or None)
