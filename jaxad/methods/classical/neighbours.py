@@ -17,8 +17,6 @@ from jaxad.methods.common.nearest import Index, index_like, index_on_host, neare
 from jaxad.methods.registry import detector
 from jaxad.types import Array, Detector
 
-TOGETHER = 128  # images that are scored by one program: products with all stored ones are quicker for many
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NearestNeighboursConfig(ImageBufferConfig):
@@ -83,7 +81,7 @@ def nearest_neighbours(config: NearestNeighboursConfig | None = None, **fields: 
             return jnp.take(found.distances, used - 1, axis=1)
         return _mean(found.distances, used)
 
-    return as_detector(config, Estimator(index_like, fit, score), TOGETHER)
+    return as_detector(config, Estimator(index_like, fit, score))
 
 
 @detector(
@@ -122,7 +120,7 @@ def local_outlier_factor(config: LocalOutlierFactorConfig | None = None, **field
         density = 1 / (_mean(reached, fitted.neighbours) + 1e-10)
         return _mean(fitted.density[found.indices], fitted.neighbours) / density
 
-    return as_detector(config, Estimator(like, fit, score), TOGETHER)
+    return as_detector(config, Estimator(like, fit, score))
 
 
 def _mean(values: Array, count: Array) -> Array:
