@@ -3,7 +3,8 @@
     python benchmarks/scoring.py
     python benchmarks/scoring.py --detectors deep_svdd ama --side 32 --channels 3 --json scoring.json
 
-A call of a program an image has the same bits, and is what `score_images` did before many small images shared a call.
+A call of a program an image gives scores that depend on nothing else, too, and is what `score_images` did before many
+small images shared a call (with a search's compiler options, so that they differ by rounding).
 A call of all images at once is how networks are usually run, and its scores depend on what else is in the batch.
 Detectors have their defaults and are calibrated, not trained, on noise: the time does not depend on the weights.
 """
