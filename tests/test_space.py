@@ -241,6 +241,7 @@ def test_fixed_architectures_may_sum_distances():
     ("options", "message"),
     [
         ({"num_layers": 0}, "num_layers is 0"),
+        ({"num_layers": 10**9}, "num_layers is 1000000000; the most is 1000"),
         ({"channels": ()}, "at least one choice"),
         ({"channels": (8, 8)}, "each only once"),
         ({"channels": (8, 0)}, "entry of channels is 0"),

@@ -194,6 +194,7 @@ def test_all_detectors_can_be_listed(capsys):
         ({"detector": "deep_sad", "labelled": 500}, "labelled is 500, and validation has .* give 0 to"),
         ({"detector": "deep_sad", "labelled": 2, "tiles": 2}, "--labelled is 2: .*leave out --tiles"),
         ({"detector": "deep_sad", "steps": -5}, "--steps is -5; the least is 1"),
+        ({"detector": "conv_autoencoder", "settings": ("widths=[4,4,4,4]",)}, "images are 8x8; 4 levels halve them"),
         ({"settings": ("neighbours",)}, "neighbours"),
         ({"steps": 0}, "--steps is 0"),
         ({"auto_side": 0}, "--auto-side is 0"),

@@ -23,6 +23,7 @@ from jaxad.types import Array, Key
 
 # Spaces up to this size can be listed in about a second.
 ENUMERATION_LIMIT = 1_000_000
+MOST_LAYERS = 1000  # ten times as many as any network of its kind has
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +46,8 @@ class SearchSpace(SpaceChoices):
             if getattr(self, name) is None:
                 object.__setattr__(self, name, default)
         check_positive("num_layers", self.num_layers)
+        if self.num_layers > MOST_LAYERS:
+            raise ValueError(f"num_layers is {self.num_layers}; the most is {MOST_LAYERS}")
         if self.min_layers is not None:
             check_positive("min_layers", self.min_layers)
             if self.min_layers > self.num_layers:

@@ -17,6 +17,9 @@ import functools
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
+import jax
+import numpy as np
+
 from jaxad import data, report
 from jaxad._utils.tree import member
 from jaxad._utils.validate import check_at_least
@@ -118,12 +121,14 @@ def run(config: Config) -> None:
         return
     config.check()
     method = with_classes(config.method(), task := config.load(), config.settings)
-    training_labels(config.name, method, task)  # what does not fit is known before anything is written
+    training_labels(config.name, method, task)  # what does not fit is known before anything is written, and
+    detector = DETECTORS[config.name].build(method)
+    batch = jax.ShapeDtypeStruct((config.batch_size, *task.train.images.shape[1:]), np.float32)
+    jax.eval_shape(detector.init, jax.random.key(0), batch)  # images too small for a network, too
     with session(config, "detector", data.table(task), data=task, may_differ=MAY_DIFFER) as folder:
         if folder is None:
             return
         keys = named_keys(config.seed, "train", "test")
-        detector = DETECTORS[config.name].build(method)
         trained, facts = fit_detector(
             config.name, method, detector, task, folder, keys["train"], batch_size=config.batch_size,
             checkpoints=config.checkpoints, steps=config.steps, quiet=config.quiet,
