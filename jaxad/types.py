@@ -44,15 +44,15 @@ class Stage(NamedTuple):
     assemble: Callable[[tuple[Array, ...]], Array]  # (outputs) -> maps [B, h, w, F] float32, of little cost
     inner: Any  # a `Detector` of such maps
     enlarge: Callable[[Array, tuple[int, int]], Array] | None = None  # maps of `inner` [B, h, w], (H, W) -> [B, H, W]
-    standardised: bool = True  # channel by channel, by mean and deviation over the training images, before `inner`
+    standardise: str | None = "place"  # by what features are before `inner` sees them, see `nn.standard`
 
 
 class StagedState(NamedTuple):
     """The state of a detector with a stage."""
 
     network: Params  # of the stage
-    centre: Array  # [F] mean of the features
-    scale: Array  # [F] their standard deviation; 1 where they never change
+    centre: Array  # [h, w, F] mean of the features at each place, or [F] at all places
+    scale: Array  # the same of their standard deviation; 1 where they never change
     inner: State  # of what is trained
 
 

@@ -11,12 +11,12 @@ from sklearn.decomposition import PCA
 
 from jaxad.data import textures
 from jaxad.data.tiles import resize_map
-from jaxad.methods.common.on_features import standard
 from jaxad.methods.common.patch_features import FeatureConfig, make_features
 from jaxad.methods.common.upsample import to_pixels
 from jaxad.methods.patch_dictionary import FeatureDictionaryConfig, feature_dictionary
 from jaxad.methods.patchcore import MemoryBankConfig, greedy_coreset, memory_bank, some_of
 from jaxad.metrics.image import auroc
+from jaxad.nn.standard import standard
 from jaxad.runs import saving
 from jaxad.training.loop import fit
 from jaxad.training.scoring import map_images, score_images
@@ -88,9 +88,9 @@ def test_candidates_are_drawn_from_what_counts():
     np.testing.assert_array_equal(jax.jit(some_of, static_argnums=2)(jax.random.key(0), valid, 60), np.arange(50))
 
 
-def test_features_are_standardised_channel_by_channel(rng):
+def test_features_may_be_standardised_channel_by_channel(rng):
     rows = (rng.standard_normal((30, 3)) * [1, 5, 0] + [0, 2, 7]).astype(np.float32)
-    centre, scale = jax.jit(standard)(rows.reshape(5, 3, 2, 3))
+    centre, scale = jax.jit(standard, static_argnums=1)(rows.reshape(5, 3, 2, 3), "channel")
     np.testing.assert_allclose(centre, rows.mean(0), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(scale, [*rows[:, :2].std(0), 1], rtol=1e-4)
 

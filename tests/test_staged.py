@@ -1,5 +1,7 @@
 """Detectors with a fixed first part: what is kept of it, PaDiM and the linear autoencoder on features."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +18,7 @@ from jaxad.methods.padim import padim
 from jaxad.methods.patchcore import memory_bank
 from jaxad.metrics.image import auroc
 from jaxad.nn import pretrained
+from jaxad.nn.standard import standard
 from jaxad.training import staged
 from jaxad.training.calibration import calibrate
 from jaxad.training.loop import fit, fit_population
@@ -121,10 +124,41 @@ def test_kept_scores_and_maps_are_those_of_the_pure_functions():
 
 
 def test_features_are_standardised_over_all_training_images():
-    state = fitted(padim(features=SMALL, dimensions=3), BRICK[:40])
-    maps = standardised(state, BRICK[:40])
+    channel = dataclasses.replace(SMALL, standardise="channel")
+    state = fitted(padim(features=channel, dimensions=3), BRICK[:40])
+    maps = standardised(state, BRICK[:40], channel)
     np.testing.assert_allclose(maps.mean((0, 1, 2)), 0, atol=2e-3)
     np.testing.assert_allclose(maps.std((0, 1, 2)), 1, rtol=2e-3)
+
+
+def test_places_are_standardised_by_what_is_usual_there():
+    """By NumPy: the mean of each place, and its variance with the mean variance of all places, eight images' worth."""
+    detector, images = padim(features=SMALL, dimensions=3), BRICK[:40].astype(np.float32) / 255
+    state = fitted(detector, BRICK[:40])
+    raw = np.asarray(jax.jit(make_features(SMALL).apply)(state.network, images))
+    variance = raw.var(0, dtype=np.float64)
+    scale = np.sqrt((40 * variance + 8 * variance.mean((0, 1))) / 48)
+    for centre, deviation in ((state.centre, state.scale), jax.jit(standard, static_argnums=1)(raw, "place")):
+        np.testing.assert_allclose(centre, raw.mean(0), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(deviation, np.where(scale > 1e-6, scale, 1), rtol=1e-3)
+
+
+def test_what_always_lies_at_a_place_is_nothing_odd_there(rng):
+    """A bright square in all training images: by channel it is odder than its absence, by place only its absence is."""
+    images = rng.integers(100, 110, (24, 16, 16, 1)).astype(np.uint8)
+    images[:, 4:8, 4:8] = 250
+    absent = np.full_like(images[:1], 105)
+    oddest = {}
+    for way in ("place", "channel"):
+        features = dataclasses.replace(SMALL, standardise=way, use="shallow")
+        state = fitted(padim(features=features, dimensions=3), images[1:])
+        for name, image in (("present", images[:1]), ("absent", absent)):
+            maps = np.abs(standardised(state, image, features)).mean(3)[0]
+            oddest[way, name] = maps[2:4, 2:4].max() / maps.mean()
+            if (way, name) == ("place", "present"):
+                assert maps.max() < 2
+    assert oddest["place", "absent"] > 5
+    assert oddest["channel", "absent"] < 1 < oddest["channel", "present"]
 
 
 def test_training_goes_on_from_a_state_and_populations_are_single_trainings():
@@ -167,9 +201,7 @@ def test_a_stage_that_is_not_standardised_hands_on_what_it_makes():
     halves = Stage(
         "halves", lambda key, images: (), lambda params, images: (images / 2,), lambda outputs: outputs[0], inner
     )
-    state, _ = fit(
-        after_stage(halves._replace(standardised=False)), jax.random.key(0), BRICK[:4], steps=1, batch_size=4
-    )
+    state, _ = fit(after_stage(halves._replace(standardise=None)), jax.random.key(0), BRICK[:4], steps=1, batch_size=4)
     np.testing.assert_allclose(
         np.sort(np.asarray(state.inner.buffer.rows)[:4, 0, 0]), np.sort(BRICK[:4, 0, 0, 0] / 510.0), atol=1e-3
     )
@@ -269,8 +301,8 @@ def test_one_step_sees_one_batch():
     state = jax.jit(detector.init)(jax.random.key(0), images)
     for half in (images[:4], images[4:]):
         state, info = jax.jit(detector.step)(jax.random.key(0), state, Batch(jnp.asarray(half)))
-    rows = np.asarray(jax.jit(make_features(SMALL).apply)(state.network, images)).reshape(-1, 12)
-    rows = (rows - np.asarray(state.centre)) / np.asarray(state.scale)
+    maps = np.asarray(jax.jit(make_features(SMALL).apply)(state.network, images))
+    rows = ((maps - np.asarray(state.centre)) / np.asarray(state.scale)).reshape(-1, 12)
     assert int(info.patches) == len(rows)
     np.testing.assert_allclose(state.inner.squares, rows.T @ rows, rtol=1e-4, atol=1e-3)
 

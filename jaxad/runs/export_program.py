@@ -12,7 +12,7 @@ from jaxad.data.batches import to_float
 from jaxad.data.fitting_jax import fit_bytes, to_channels_bytes
 from jaxad.data.tiles import LARGE, Grid
 from jaxad.methods import DETECTORS
-from jaxad.methods.common.on_features import standardised
+from jaxad.nn.standard import standardised
 from jaxad.runs.detection import fit_of, trained_grid
 from jaxad.runs.export_folding import folded
 from jaxad.runs.saving import LoadedDetector

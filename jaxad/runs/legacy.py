@@ -26,6 +26,13 @@ def converted_from_2(method: str, arrays: Arrays) -> Arrays:
     return SINCE_2.get(method, lambda unchanged: unchanged)(arrays)
 
 
+def described_as_now(config: Any) -> Any:
+    """The settings of a saved detector, with what had no setting before: features were standardised by channel."""
+    if isinstance(config, dict) and isinstance(config.get("features"), dict):
+        return config | {"features": {"standardise": "channel"} | config["features"]}
+    return config
+
+
 def with_robust_moments(arrays: Arrays) -> Arrays:
     """AMA's location and scale of R by medians, which were not saved: they are those by means, which its score uses."""
     known = {"r_median": "r_mean", "r_spread": "r_sd"}

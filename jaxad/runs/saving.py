@@ -178,7 +178,7 @@ def load(folder: str | Path, *, trainable: bool = True) -> LoadedDetector:
     config_class, constructor = entry.config, entry.build
     try:
         description = from_json(_Description, content, "description")
-        config = from_json(config_class, description.config, "config")
+        config = from_json(config_class, legacy.described_as_now(description.config), "config")
     except ValueError as error:
         raise _damage(described, error) from error
     if checkpoint.read_metadata(weights) != _identity(content):

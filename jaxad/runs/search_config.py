@@ -51,8 +51,8 @@ class SearchConfig(WorkersConfig, SpaceChoices):
     """Seconds of searching after which the running child is the last, half as many of retraining; None: no limit."""
     steps: int = 10
     """Training steps of one child."""
-    batch_size: int = 64
-    """Images of one training step."""
+    batch_size: int | None = None
+    """Images of one training step; by default 64, and 16 of features, each of which has hundreds of places."""
     reward: Literal["auroc", "aupr_in", "aupr_out", "pixel_auroc", "rpro"] = "auroc"
     """Validation metric that children compete for: of their scores, or of their maps by masks (pixel_auroc, rpro)."""
     optimiser: Literal["adam", "sgd"] = "adam"
@@ -134,8 +134,13 @@ class SearchConfig(WorkersConfig, SpaceChoices):
         child = ChildConfig(
             optimiser=self.optimiser, learning_rate=self.learning_rate, regulariser=self.regulariser, clip=self.clip
         )  # fmt: skip
-        most = self.batch_size if task is None else max(MIN_BATCH, len(task.train.images))
+        size = self.batch_size
+        if size is None:
+            shape = ANY_IMAGE if task is None else task.train.images.shape[1:]
+            size = 64 if self.search_space(shape).inputs == ("pixels",) else 16
+        if task is not None:
+            size = min(size, max(MIN_BATCH, len(task.train.images)))
         return TrialConfig(
-            steps=self.steps, batch_size=min(self.batch_size, most), reward=self.reward, statistics=self.statistics,
+            steps=self.steps, batch_size=size, reward=self.reward, statistics=self.statistics,
             child=child,
         )  # fmt: skip

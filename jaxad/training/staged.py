@@ -7,6 +7,7 @@ as if they were images: it scores them as they are, and trains on them in half p
 
 import contextlib
 import functools
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -24,6 +25,7 @@ from safetensors.numpy import save as render
 from jaxad._utils.compile import kernel_options
 from jaxad._utils.files import write_atomic
 from jaxad.data.batches import as_float, to_float
+from jaxad.nn.standard import deviation, pooled
 from jaxad.types import Array, Detector, Key, Params, Stage, StagedState
 
 KEPT_TOGETHER = 8  # images whose outputs are in one file
@@ -176,15 +178,15 @@ class Prepared(NamedTuple):
     """A stage that is fixed for good."""
 
     network: Params
-    centre: np.ndarray  # [F]
-    scale: np.ndarray  # [F]
+    centre: np.ndarray  # as in `StagedState`
+    scale: np.ndarray
 
 
 def prepare(stage: Stage, key: Key, images: Array | np.ndarray) -> tuple[Prepared, np.ndarray]:
     """Fix a stage on training images [N, H, W, C]; returns it and the maps [N, h, w, F] float16 that `inner` sees."""
     network = jax.jit(stage.init)(key, to_float(jnp.asarray(images[:1])))
     outputs = outputs_of(stage, network, images)
-    if stage.standardised:
+    if stage.standardise:
         centre, scale = _standard(stage, outputs)
     else:
         features = next(assembled(stage, outputs[:1])).shape[3]
@@ -235,16 +237,17 @@ def _maps(
 
 
 def _standard(stage: Stage, outputs: list[Outputs]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation [F] over all places of all images, as `methods.common.on_features.standard` has them."""
-    count, total, squares = 0, 0.0, 0.0
+    """Mean and deviation over all images, as `jaxad.nn.standard.standard` has them."""
+    axes = (0,) if stage.standardise == "place" else (0, 1, 2)
+    total, squares = 0.0, 0.0
     for maps in assembled(stage, outputs):
-        rows = maps.reshape(-1, maps.shape[3])
-        count, total = count + len(rows), total + rows.sum(0, np.float64)
+        total = total + maps.sum(axes, np.float64)
+    count = len(outputs) if stage.standardise == "place" else len(outputs) * math.prod(maps.shape[1:3])
     centre = total / count
     for maps in assembled(stage, outputs):
-        squares = squares + np.square(maps.reshape(-1, maps.shape[3]) - centre).sum(0)
-    scale = np.sqrt(squares / count)
-    scale = np.where(scale > 1e-6 * np.maximum(np.abs(centre), 1e-6), scale, 1.0)
+        squares = squares + np.square(maps - centre).sum(axes)
+    variance = squares / count
+    scale = deviation(pooled(variance, count) if stage.standardise == "place" else variance, centre)
     return centre.astype(np.float32), scale.astype(np.float32)
 
 

@@ -1,16 +1,17 @@
 """Detectors whose first part is fixed: a network's features, or smaller images, before what is fitted or trained.
 
-score(x) = inner score of (f(x) - mean) / sd        f: features of patches, mean and sd over the training images
+score(x) = inner score of (f(x) - mean) / sd        f: features of patches, mean and sd over the training images at
+                                                    each place, or at all (`jaxad.nn.standard`)
 """
 
 import chex
 import jax
-import jax.numpy as jnp
 
 from jaxad.data.batches import map_batches
 from jaxad.methods.common.host import reduced
 from jaxad.methods.common.patch_features import FeatureConfig, make_feature_stage
 from jaxad.methods.common.upsample import to_pixels
+from jaxad.nn.standard import standard, standardised
 from jaxad.types import Array, Batch, Detector, Info, Key, Params, Stage, StagedState
 
 FEATURE_BATCH = 8  # images that pass a stage together inside compiled programs
@@ -44,7 +45,7 @@ def after_stage(stage: Stage, *, blur: float = 0.0) -> Detector:
         network_key, inner_key = jax.random.split(key)
         network = stage.init(network_key, images)
         maps = map_batches(lambda batch: raw(network, batch), images, FEATURE_BATCH)
-        centre, scale = standard(maps) if stage.standardised else unchanged(maps)
+        centre, scale = standard(maps, stage.standardise)
         return StagedState(network, centre, scale, inner.init(inner_key, standardised(maps, centre, scale)))
 
     def step(key: Key, state: StagedState, batch: Batch) -> tuple[StagedState, Info]:
@@ -74,22 +75,5 @@ def reduction_stage(side: int, inner: Detector) -> Stage:
         outputs=lambda params, images: (reduced(images, side),),
         assemble=lambda outputs: outputs[0],
         inner=inner,
-        standardised=False,
+        standardise=None,
     )
-
-
-def standard(maps: Array) -> tuple[Array, Array]:
-    """Mean and standard deviation [F] of maps [N, h, w, F]; a feature that never changes has deviation 1."""
-    centre = jnp.mean(maps, (0, 1, 2))
-    scale = jnp.sqrt(jnp.mean(jnp.square(maps - centre[None, None, None]), (0, 1, 2)))
-    return centre, jnp.where(scale > 1e-6 * jnp.maximum(jnp.abs(centre), 1e-6), scale, 1.0)
-
-
-def standardised(maps: Array, centre: Array, scale: Array) -> Array:
-    """Maps [B, h, w, F] by mean and deviation [F]."""
-    return (maps - centre[None, None, None]) / scale[None, None, None]
-
-
-def unchanged(maps: Array) -> tuple[Array, Array]:
-    """What leaves maps as they are."""
-    return jnp.zeros(maps.shape[3]), jnp.ones(maps.shape[3])

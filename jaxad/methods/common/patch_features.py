@@ -22,6 +22,7 @@ from jaxad.nn import efficientnet, layers, pretrained
 from jaxad.nn.convolution import Conv
 from jaxad.nn.initializers import kaiming_normal
 from jaxad.nn.network import make_network
+from jaxad.nn.standard import WAYS
 from jaxad.types import Array, Detector, Key, Network, Params, Stage
 
 BACKBONES = ("random", "efficientnet_lite0")
@@ -38,6 +39,8 @@ class FeatureConfig:
     """The network: efficientnet_lite0, trained on ImageNet, random, or auto, the first where its weights are here."""
     use: Literal["both", "shallow", "deep"] = "both"
     """Its finest stage (shallow), its coarsest (deep), or all beside each other."""
+    standardise: Literal["place", "channel"] = "place"
+    """By which mean and deviation of the training images: those of each place, or of all places of a channel."""
     side: int | None = None
     """Images are first resized to squares of this side; None leaves them. EfficientNet was trained on 224."""
     width: int = 32
@@ -56,6 +59,8 @@ class FeatureConfig:
             raise ValueError(f"backbone is {self.backbone!r}; choose one of {', '.join(BACKBONES)}")
         if self.use not in LEVELS:
             raise ValueError(f"use is {self.use!r}; choose one of {', '.join(LEVELS)}")
+        if self.standardise not in WAYS:
+            raise ValueError(f"standardise is {self.standardise!r}; choose one of {', '.join(WAYS)}")
         for name in ("side", "width", "levels"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -104,7 +109,7 @@ def make_features(config: FeatureConfig) -> Network:
 def make_feature_stage(config: FeatureConfig, inner: Detector | None) -> Stage:
     """The features of a config as the fixed first part of a detector, of which `inner` is the rest.
 
-    Configs that differ by `use` alone have stages of one name: the network runs once for all of them.
+    Configs that differ by `use` and `standardise` alone have stages of one name: the network runs once for all of them.
     """
     config.check()
     random = make_network(RandomConvolutions(config.width, config.levels))
@@ -140,7 +145,8 @@ def make_feature_stage(config: FeatureConfig, inner: Detector | None) -> Stage:
         return _beside(used)
 
     size = f"width {config.width}, levels {config.levels}" if is_random else f"blocks {STAGES}"
-    return Stage(f"{config.backbone}, side {config.side}, {size}", init, outputs, assemble, inner)
+    name = f"{config.backbone}, side {config.side}, {size}"
+    return Stage(name, init, outputs, assemble, inner, standardise=config.standardise)
 
 
 def _beside(stages: Sequence[Array]) -> Array:
