@@ -7,10 +7,11 @@ projection that keeps them (Johnson & Lindenstrauss). The score of an image is t
 code does, it is not weighted by the neighbourhood of m (Eq. 7).
 
 Departures: the coreset has a fixed size instead of a share of the patches, because arrays have fixed shapes, and is
-chosen from a random part of them, because each choice looks at all; features are standardised, channel by channel, so
-that no stage of the network drowns another.
+chosen from a random part of them, because each choice looks at all; features are standardised, by default at each place
+(`features.standardise`), so that no stage of the network drowns another.
 
-Use it on photographs whose parts have no fixed places: a patch counts as normal wherever in an image it was seen.
+Use it on photographs whose parts have no fixed places: a patch counts as normal wherever in an image it was seen, up to
+what is usual at its place (`features.standardise=channel`: anywhere).
 Memory and time grow with the bank.
 """
 
