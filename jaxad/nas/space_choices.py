@@ -32,7 +32,8 @@ class SpaceChoices:
     aggregates: tuple[str, ...] | None = None
     """How the map of a distance becomes a score, to choose from: mean (by default alone for pixels), max, top (1 %)."""
     channels: tuple[int, ...] | None = None
-    """Numbers of output channels to choose from, for every layer as all below; by default 3 8 16 32 64 128 256."""
+    """Numbers of output channels to choose from, for every layer as all below; by default 3 8 16 32 64 128 256, of
+    features 8 16 32 64."""
     kernels: tuple[int, ...] | None = None
     """Sizes of convolution kernels to choose from; odd, by default 1 3 5 7, of features 1 3."""
     pools: tuple[str, ...] | None = None
@@ -54,7 +55,7 @@ FEATURE_CHOICES: Mapping[str, Any] = {
     "distances": ("l1", "l2", "l21"),  # SSIM compares images
     "inputs": ("shallow", "deep", "both"),
     "aggregates": ("mean", "max", "top"),
-    "channels": (8, 16, 32, 64, 128),
+    "channels": (8, 16, 32, 64),  # of 152 features at most, of which 128 are hardly a bottleneck
     "kernels": (1, 3),
     "pool_kernels": (1, 3),
 }
