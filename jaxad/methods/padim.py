@@ -4,8 +4,8 @@
 
 f keeps a random choice of the features, the same at all places. The score of an image is that of its worst place.
 
-Departure: features are standardised first, by default at each place (`features.standardise`), so that epsilon is a share
-of a feature's own variance and not of the largest.
+Departure: features are standardised first, by default at each place (`features.standardise`), so that epsilon is a
+share of a feature's own variance and not of the largest.
 
 Use it for things that are photographed alike, as it expects the same at the same place. Of photographs it is what
 searches mostly return (docs/results.md).
