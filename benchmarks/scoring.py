@@ -3,8 +3,7 @@
     python benchmarks/scoring.py
     python benchmarks/scoring.py --detectors deep_svdd ama --side 32 --channels 3 --json scoring.json
 
-A call of a program an image gives scores that depend on nothing else, too, and is what `score_images` did before many
-small images shared a call (with a search's compiler options, so that they differ by rounding).
+A call of a program an image has the same bits, and is how `score_images` goes through large images.
 A call of all images at once is how networks are usually run, and its scores depend on what else is in the batch.
 Detectors have their defaults and are calibrated, not trained, on noise: the time does not depend on the weights.
 """
@@ -19,7 +18,7 @@ import numpy as np
 from search_throughput import machine
 from take_turns import compared, loads, take_turns, timed
 
-from jaxad._utils.compile import enable_compilation_cache, kernel_options
+from jaxad._utils.compile import enable_compilation_cache
 from jaxad.methods import DETECTORS
 from jaxad.training.scoring import score_images
 
@@ -29,7 +28,7 @@ def measured(name: str, images: np.ndarray, rounds: int) -> dict[str, Any]:
     detector = DETECTORS[name].build()
     state = jax.jit(detector.init)(jax.random.key(0), images[:64])
     state = jax.device_put(jax.jit(detector.calibrate)(state, images[:64]))
-    program, kept = jax.jit(detector.score, compiler_options=kernel_options() or None), {}
+    program, kept = jax.jit(detector.score), {}
 
     def shared() -> None:
         kept["score_images"] = score_images(detector, state, images)

@@ -42,7 +42,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # Section V of the paper: N = 3 (V-E), SGD at 0.1; its 500 epochs are read as 500 children of 500 steps each.
     "paper": {
         "space": "paper", "num_layers": 3, "strategy": "autoad", "controller": AutoADConfig.paper(),
-        "children": 500, "population": 10, "time_budget": None, "steps": 500,
+        "children": 500, "population": 10, "time_budget": None, "steps": 500, "batch_size": 64,
         "optimiser": "sgd", "learning_rate": 0.1, "regulariser": 1.0, "num_seeds": 3, "retrain_steps": 20_000,
     },
 }  # fmt: skip
