@@ -71,6 +71,19 @@ def test_scoring_benchmark_refuses(flags, monkeypatch):
         scoring.main()
 
 
+@pytest.mark.parametrize("flags", ["--num-seeds 1", "--seconds 0", "--task moon", "--strategies random random"])
+def test_feature_search_refuses(flags):
+    with pytest.raises(SystemExit, match=r"^2$"):
+        importlib.import_module("feature_search").main(flags.split())
+
+
+def test_feature_search_compares_seed_by_seed():
+    benchmark = importlib.import_module("feature_search")
+    cells = [{"a": {"test": 0.5 + 0.1 * seed}, "b": {"test": 0.4 + 0.1 * seed}} for seed in range(6)]
+    pair = benchmark.compared(cells, "a", "b", "test")
+    np.testing.assert_allclose([pair["mean"], pair["low"], pair["high"], pair["p"]], [0.1, 0.1, 0.1, 2 / 2**6])
+
+
 @pytest.mark.slow
 def test_workers_return_the_same_bits(tmp_path):
     """In a process of its own: this benchmark decides with how many threads JAX computes."""

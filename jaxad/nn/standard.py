@@ -11,35 +11,30 @@ in it, as if K more images had been seen.
 
 from typing import Any
 
+import chex
 import jax.numpy as jnp
 import numpy as np
 
 from jaxad.types import Array
 
-WAYS = ("place", "channel")
+AXES = {"place": (0,), "channel": (0, 1, 2)}  # of maps [n, h, w, F], over which statistics are taken
 PRIOR = 8  # K, images
 LEAST = 1e-6  # deviation of a feature that never changes, as a share of its mean
 
 
 def standard(maps: Array, way: str | None) -> tuple[Array, Array]:
     """Mean and standard deviation of maps [n, h, w, F]: [h, w, F] by place, [F] by channel or, of None, 0 and 1."""
+    chex.assert_rank(maps, 4)
     if way is None:
         return jnp.zeros(maps.shape[3]), jnp.ones(maps.shape[3])
-    centre = jnp.mean(maps, (0, 1, 2))
-    if way == "channel":
-        variance = jnp.mean(jnp.square(maps - centre[None, None, None]), (0, 1, 2))
-        return centre, deviation(variance, centre, jnp)
-    placed = jnp.mean(maps, 0)
-    return placed, deviation(pooled(jnp.mean(jnp.square(maps - placed[None]), 0), len(maps)), placed, jnp)
+    centre = jnp.mean(maps, AXES[way])
+    return centre, deviation(jnp.var(maps, AXES[way]), centre, len(maps), jnp)
 
 
-def pooled(variance: Any, images: int) -> Any:
-    """Variances [h, w, F] of places, each with its part of the mean over all: NumPy's or JAX's."""
-    return (images * variance + PRIOR * variance.mean((0, 1))[None, None]) / (images + PRIOR)
-
-
-def deviation(variance: Any, centre: Any, numpy: Any = np) -> Any:
-    """The root of a variance, 1 for a feature that never changes."""
+def deviation(variance: Any, centre: Any, images: int, numpy: Any = np) -> Any:
+    """The root of a variance [F] or, of so many images, [h, w, F]; 1 for a feature that never changes."""
+    if variance.ndim == 3:
+        variance = (images * variance + PRIOR * variance.mean((0, 1))[None, None]) / (images + PRIOR)
     scale = numpy.sqrt(variance)
     return numpy.where(scale > LEAST * numpy.maximum(numpy.abs(centre), LEAST), scale, 1.0)
 

@@ -25,7 +25,7 @@ from safetensors.numpy import save as render
 from jaxad._utils.compile import kernel_options
 from jaxad._utils.files import write_atomic
 from jaxad.data.batches import as_float, to_float
-from jaxad.nn.standard import deviation, pooled
+from jaxad.nn.standard import AXES, deviation
 from jaxad.types import Array, Detector, Key, Params, Stage, StagedState
 
 KEPT_TOGETHER = 8  # images whose outputs are in one file
@@ -238,16 +238,14 @@ def _maps(
 
 def _standard(stage: Stage, outputs: list[Outputs]) -> tuple[np.ndarray, np.ndarray]:
     """Mean and deviation over all images, as `jaxad.nn.standard.standard` has them."""
-    axes = (0,) if stage.standardise == "place" else (0, 1, 2)
-    total, squares = 0.0, 0.0
+    axes, total, squares = AXES[stage.standardise], 0.0, 0.0
     for maps in assembled(stage, outputs):
         total = total + maps.sum(axes, np.float64)
-    count = len(outputs) if stage.standardise == "place" else len(outputs) * math.prod(maps.shape[1:3])
+    count = len(outputs) * math.prod(maps.shape[axis] for axis in axes[1:])
     centre = total / count
     for maps in assembled(stage, outputs):
         squares = squares + np.square(maps - centre).sum(axes)
-    variance = squares / count
-    scale = deviation(pooled(variance, count) if stage.standardise == "place" else variance, centre)
+    scale = deviation(squares / count, centre, len(outputs))
     return centre.astype(np.float32), scale.astype(np.float32)
 
 

@@ -22,7 +22,7 @@ from jaxad.nn import efficientnet, layers, pretrained
 from jaxad.nn.convolution import Conv
 from jaxad.nn.initializers import kaiming_normal
 from jaxad.nn.network import make_network
-from jaxad.nn.standard import WAYS
+from jaxad.nn.standard import AXES
 from jaxad.types import Array, Detector, Key, Network, Params, Stage
 
 BACKBONES = ("random", "efficientnet_lite0")
@@ -59,8 +59,8 @@ class FeatureConfig:
             raise ValueError(f"backbone is {self.backbone!r}; choose one of {', '.join(BACKBONES)}")
         if self.use not in LEVELS:
             raise ValueError(f"use is {self.use!r}; choose one of {', '.join(LEVELS)}")
-        if self.standardise not in WAYS:
-            raise ValueError(f"standardise is {self.standardise!r}; choose one of {', '.join(WAYS)}")
+        if self.standardise not in AXES:
+            raise ValueError(f"standardise is {self.standardise!r}; choose one of {', '.join(AXES)}")
         for name in ("side", "width", "levels"):
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -121,10 +121,11 @@ def run(config: Config) -> None:
         return
     config.check()
     method = with_classes(config.method(), task := config.load(), config.settings)
-    training_labels(config.name, method, task)  # what does not fit is known before anything is written, and
+    # What does not fit, such as images too small for a network, is known before anything is written.
+    training_labels(config.name, method, task)
     detector = DETECTORS[config.name].build(method)
     batch = jax.ShapeDtypeStruct((config.batch_size, *task.train.images.shape[1:]), np.float32)
-    jax.eval_shape(detector.init, jax.random.key(0), batch)  # images too small for a network, too
+    jax.eval_shape(detector.init, jax.random.key(0), batch)
     with session(config, "detector", data.table(task), data=task, may_differ=MAY_DIFFER) as folder:
         if folder is None:
             return
