@@ -7,7 +7,8 @@
 A task is any dataset that `jaxad.load_task` takes, or one of astronaut, coffee, rocket, chelsea, brick, grass and
 gravel: 60 normal images to train on, 40 held out and 40 with painted defects, made anew for every seed
 (painted_photographs.py says how). The seed also draws validation and test, by halves, and all that is random in the
-detectors. Regret is the test AUROC of the best detector by test less that of the one that is returned.
+detectors. Regret is the test metric of the best detector by test less that of the one that is returned; beside it
+stands that of a choice by images alone, where masks have a say.
 
 --ranking validates a second time on anomalies made of the normal validation images, as for tasks without real ones, and
 compares what both validations say with the test: Kendall's tau over detectors, and regret.
@@ -41,7 +42,7 @@ from jaxad.metrics.image import auroc
 from jaxad.metrics.pixel import au_pro, pixel_auroc
 from jaxad.runs.league import CHILD
 from jaxad.runs.progress import table
-from jaxad.runs.rivals import Entrant, best_of, check_rivals, enter_all, margin_of, rivals_for
+from jaxad.runs.rivals import Entrant, best_of, check_rivals, enter_all, margin_of, rivals_for, validated
 from jaxad.training.scoring import map_images, score_images
 from jaxad.training.staged import remembering
 
@@ -75,6 +76,11 @@ def of_pixels(entrant: Entrant, part: Any, *, tested: bool) -> dict[str, float]:
     return found | ({"au_pro": float(au_pro(maps, part.masks))} if tested else {})
 
 
+def has_masks(task: Task) -> bool:
+    """Whether validation has masks, so that the choice is by maps, too."""
+    return task.valid.masks is not None and bool(task.valid.masks.any())
+
+
 def measured(entrant: Entrant, task: Task, made: Task | None) -> dict[str, Any]:
     """A detector's validation and test."""
     record = {"detector": entrant.label, "value": entrant.value, "seconds": entrant.seconds}
@@ -92,10 +98,9 @@ def searched(task: Task, children: int, seed: int) -> Entrant:
     """The best child of a search without rivals."""
     began = time.perf_counter()
     found = jaxad.search(task, children=children, rivals=("none",), seed=seed, quiet=True)
-    seconds, (line,) = time.perf_counter() - began, found.league
-    scores = score_images(found.detector, found.state, task.valid.images)
-    margin = margin_of(scores, task.valid.labels)
-    return Entrant(CHILD, None, found.detector, found.state, line.valid, margin, scores, seconds)
+    seconds = time.perf_counter() - began
+    valid = validated(found.detector, found.state, task, "auroc", has_masks(task))
+    return Entrant(CHILD, None, found.detector, found.state, seconds=seconds, **valid._asdict())
 
 
 def cell(task: Task, args: argparse.Namespace, seed: int) -> dict[str, Any]:
@@ -104,7 +109,7 @@ def cell(task: Task, args: argparse.Namespace, seed: int) -> dict[str, Any]:
     made = with_made(task, MADE, seed) if args.ranking else None
     with remembering():
         rivals = rivals_for(args.rivals, FeatureConfig(), task)
-        entrants = enter_all(task, rivals, key=jax.random.key(seed), criterion="auroc")
+        entrants = enter_all(task, rivals, key=jax.random.key(seed), criterion="auroc", by_pixels=has_masks(task))
         if args.search:
             entrants.append(searched(task, args.search, seed))
         records = [measured(entrant, task, made) for entrant in entrants]
@@ -140,15 +145,21 @@ def cells(args: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
             yield record
 
 
-def chosen(records: Sequence[dict[str, Any]], by: str) -> dict[str, Any] | None:
-    """The detector that a validation, real or made, prefers, by the rule of `best_of`."""
+def chosen(records: Sequence[dict[str, Any]], by: str, *, pixels: bool = True) -> dict[str, Any] | None:
+    """The detector that a validation, real or made, prefers, by the rule of `best_of`, with or without maps."""
     usable = [record for record in records if np.isfinite(record[by]["auroc"])]
-    return max(usable, key=lambda r: (round(r[by]["auroc"], 3), r[by]["margin"]), default=None)
+    pixels = pixels and any("pixel_auroc" in record[by] for record in records)
+
+    def merit(record: dict[str, Any]) -> float:
+        value = record[by]["auroc"]
+        return (value + record[by].get("pixel_auroc", 0.5)) / 2 if pixels else value
+
+    return max(usable, key=lambda record: (round(merit(record), 3), record[by]["margin"]), default=None)
 
 
-def regret(records: Sequence[dict[str, Any]], choice: str) -> float:
-    """What a choice costs in test AUROC."""
-    tested = {record["detector"]: record["test"]["auroc"] for record in records}
+def regret(records: Sequence[dict[str, Any]], choice: str, metric: str = "auroc") -> float:
+    """What a choice costs in a metric of the test; chance stands for one without it."""
+    tested = {record["detector"]: record["test"].get(metric, 0.5) for record in records}
     return max(tested.values()) - tested[choice]
 
 
@@ -163,9 +174,12 @@ def summarised(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
     for record in found:
         detectors = record["detectors"]
         best = max(detectors, key=lambda r: r["test"]["auroc"])
-        row = {"task": record["of"]["task"], "seed": record["of"]["seed"], "returned": record["returned"]}
+        returned = chosen(detectors, "valid")["detector"]  # as `best_of`; kept lines may be of another rule
+        row = {"task": record["of"]["task"], "seed": record["of"]["seed"], "returned": returned}
         row |= {"best": best["detector"], "best_test": best["test"]["auroc"]}
-        row |= {"regret": regret(detectors, record["returned"])}
+        row |= {"regret": regret(detectors, returned)}
+        row |= {"regret_pixels": regret(detectors, returned, "pixel_auroc")}
+        row |= {"regret_images_alone": regret(detectors, chosen(detectors, "valid", pixels=False)["detector"])}
         if record["of"]["ranking"]:
             row |= {f"tau_{by}": tau(detectors, by) for by in KINDS}
             row |= {"regret_made": regret(detectors, chosen(detectors, "made")["detector"])}
@@ -189,7 +203,7 @@ def report(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
             metrics = [("valid", "auroc"), ("test", "auroc"), ("test", "pixel_auroc"), ("test", "au_pro")]
             values = [[record[part][metric] for record in mine if metric in record[part]] for part, metric in metrics]
             shown = [f"{statistics.mean(v):.3f} ± {np.std(v):.3f}" if v else "" for v in values]
-            returned = sum(record["returned"] == detector for record in some)
+            returned = sum(chosen(record["detectors"], "valid")["detector"] == detector for record in some)
             rows.append((detector, *shown, returned, round(statistics.mean(r["seconds"] for r in mine), 1)))
         heads = ("detector", "valid auroc", "test auroc", "test pixels", "test au-pro", "returned", "fit s")
         table(f"\n{name}, {len(some)} seed(s), of the first: {some[0]['counts']} (normal, anomalous)", heads, rows)

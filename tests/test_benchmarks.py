@@ -446,6 +446,11 @@ def test_regret_and_tau_of_photographs():
     assert photographs.chosen(records, "valid")["detector"] == "b"
     assert (row["best"], row["regret_made"]) == ("c", 0)
     assert row["regret"] == pytest.approx(0.1) == found["worst_regret"]
+    for one, pixels in zip(records, (0.4, 0.6, 0.95)):  # and now maps have a say
+        one["valid"]["pixel_auroc"] = one["test"]["pixel_auroc"] = pixels
+    (by_both,) = photographs.summarised([{"of": of, "returned": "b", "detectors": records}])["cells"]
+    assert (by_both["returned"], by_both["regret"], by_both["regret_pixels"]) == ("c", 0, 0)
+    assert by_both["regret_images_alone"] == pytest.approx(0.1)
     assert row["tau_made"] == 1  # all three pairs agree
     assert row["tau_valid"] == pytest.approx(-2 / np.sqrt(3 * 2))  # two pairs disagree, one is a tie
     assert found["mean"]["tau_made"] == 1

@@ -251,6 +251,16 @@ def test_a_child_that_was_returned_is_the_headline(run):
     assert "best child of the search (returned)" in outline.text("td")
 
 
+def test_a_choice_by_both_metrics_shows_both(run):
+    lines = standing("padim", 0.9, True) | {"valid_pixel_auroc": 0.71}, standing("svm", 0.91)
+    outline = with_league(run, *lines, returned="padim")
+    columns = outline.text("th")
+    first = columns.index("Detector")
+    assert columns[first + 1 : first + 4] == ["Validation AUROC", "Validation pixel AUROC", "Test AUROC"]
+    assert "0.710" in outline.text("td")
+    assert any("by the mean of its two metrics" in words for words in outline.text("caption", "figcaption", "p"))
+
+
 def test_a_league_of_one_has_no_picture(run):
     found = [part.kind for part in league_parts([standing("child", 0.9, True)], "", "pixel_auroc")]
     assert found == ["table"]

@@ -30,6 +30,7 @@ from jaxad.runs.rivals import (
     rivals_for,
     validated,
 )
+from jaxad.runs.search_config import SearchConfig
 from jaxad.training import staged
 from jaxad.training.loop import fit
 from jaxad.training.scoring import map_images, score_images
@@ -132,10 +133,36 @@ def test_scores_of_no_use_have_no_value():
     """All equal, as of a detector that has collapsed; and maps where there are none."""
     state, _ = fit(PCA_DETECTOR, jax.random.key(0), TASK.train.images, steps=1, batch_size=24)
     flat = PCA_DETECTOR._replace(score=lambda state, images: images[:, 0, 0, 0] * 0)
-    value, margin, scores = validated(flat, state, TASK, "auroc")
+    value, margin, scores, pixels = validated(flat, state, TASK, "auroc")
     assert np.isnan(value)
     assert margin == 0 == scores.any()
-    assert np.isnan(validated(PCA_DETECTOR._replace(score_map=None), state, TASK, "pixel_auroc")[0])
+    assert pixels is None
+    blind = PCA_DETECTOR._replace(score_map=None)
+    assert np.isnan(validated(blind, state, TASK, "pixel_auroc").value)
+    assert validated(blind, state, TASK, "auroc", by_pixels=True).pixels == 0.5
+    even = PCA_DETECTOR._replace(score_map=lambda state, images: images[..., 0] * 0)
+    assert validated(even, state, TASK, "auroc", by_pixels=True).pixels == 0.5
+
+
+def test_maps_have_a_say_where_they_are_measured():
+    """A detector that ranks images a little worse, and finds the defects, is preferred to one without maps."""
+    images, maps = entrant("images", 0.92)._replace(pixels=0.5), entrant("maps", 0.9)._replace(pixels=0.8)
+    assert maps.merit == pytest.approx(0.85)
+    assert best_of([images, maps]) is maps
+    assert best_of([images._replace(pixels=None), maps._replace(pixels=None)]).label == "images"
+    assert best_of([maps._replace(value=float("nan"))]) is None
+
+
+def test_masks_of_validation_decide_by_themselves():
+    config = SearchConfig()
+    assert config.is_by_pixels(TASK)
+    assert not SearchConfig(choose_by="reward").is_by_pixels(TASK)
+    assert not SearchConfig(reward="rpro").is_by_pixels(TASK)  # the reward is of pixels already
+    blank = TASK._replace(valid=TASK.valid._replace(masks=np.zeros_like(TASK.valid.masks)))
+    assert not config.is_by_pixels(blank)
+    assert not config.is_by_pixels(TASK._replace(valid=TASK.valid._replace(masks=None)))
+    with pytest.raises(ValueError, match=r"^choose_by is 'test'; choose auto or reward$"):
+        SearchConfig(choose_by="test").check()
 
 
 # ---- how they are fitted and kept ------------------------------------------------------------------------------------
@@ -151,6 +178,15 @@ def test_the_value_is_that_of_the_validation_images(criterion):
         expected = pixel_auroc(map_images(found.detector, found.state, valid.images), valid.masks)
     assert found.value == pytest.approx(float(expected), abs=1e-6)
     assert found.margin == pytest.approx(margin_of(found.valid_scores, valid.labels))
+
+
+def test_the_pixel_auroc_of_validation_is_kept(tmp_path):
+    options = {"key": jax.random.key(0), "criterion": "auroc", "by_pixels": True, "folder": tmp_path}
+    found = enter(TASK, PCA, **options)
+    maps = map_images(found.detector, found.state, TASK.valid.images)
+    assert found.pixels == pytest.approx(float(pixel_auroc(maps, TASK.valid.masks)), abs=1e-6)
+    again = enter(TASK, PCA, **options | {"key": jax.random.key(1)})  # of the folder
+    assert (again.pixels, again.merit, again.seconds) == (found.pixels, found.merit, found.seconds)
 
 
 @pytest.mark.parametrize("rival", [PCA, BANK, PADIM], ids=lambda rival: rival.method)

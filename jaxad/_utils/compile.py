@@ -2,7 +2,9 @@
 
 import contextlib
 import contextvars
+import ctypes
 import functools
+import gc
 import os
 import time
 import zlib
@@ -107,6 +109,18 @@ def enable_compilation_cache(folder: str | Path | None = None) -> Path | None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     return folder
+
+
+def forget_programs() -> None:
+    """Have the system get back the memory of all that JAX has compiled, between two phases of a run.
+
+    A program takes a megabyte or two, and a search has hundreds. What is needed again is read from the compilation
+    cache, or compiled again. The allocator of glibc has to be asked to give back what is free; others are left alone.
+    """
+    jax.clear_caches()
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # TypeError: Windows has no library without a name
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def drop_torn_programs(folder: Path, seconds: float = 0.5) -> list[str]:

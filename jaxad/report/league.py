@@ -1,7 +1,7 @@
 """The league of a search: its best child beside the quick detectors that were fitted to the same images.
 
-A line of the league is {detector, valid, test_auroc, test_pixel_auroc, fit_seconds, score_milliseconds, megabytes,
-returned}; figures that a detector does not have are None.
+A line of the league is {detector, valid, valid_pixel_auroc, test_auroc, test_pixel_auroc, fit_seconds,
+score_milliseconds, megabytes, returned}; figures that a detector does not have are None.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,15 +24,15 @@ def league_parts(league: Sequence[Mapping[str, Any]], verdict: str | None, rewar
         return []
     name, _ = (METRICS | PIXEL_METRICS).get(reward, (reward, ""))
     of_pixels = any(line.get("test_pixel_auroc") is not None for line in league)
-    columns = ["Detector", f"Validation {name}", "Test AUROC"]
-    columns += ["Test pixel AUROC"] if of_pixels else []
-    columns += ["Seconds to fit", "ms to score", "MB"]
-    keys = ["valid", "test_auroc", *(["test_pixel_auroc"] if of_pixels else [])]
-    keys += ["fit_seconds", "score_milliseconds", "megabytes"]
-    rows = [[_label(line), *(line.get(key) for key in keys)] for line in league]
-    caption = (
-        "Validation alone chooses what is returned; test figures choose nothing. One image is scored by itself on "
-    )
+    by_pixels = any(line.get("valid_pixel_auroc") is not None for line in league)
+    shown = {"valid": f"Validation {name}"}
+    shown |= {"valid_pixel_auroc": "Validation pixel AUROC"} if by_pixels else {}
+    shown |= {"test_auroc": "Test AUROC"} | ({"test_pixel_auroc": "Test pixel AUROC"} if of_pixels else {})
+    shown |= {"fit_seconds": "Seconds to fit", "score_milliseconds": "ms to score", "megabytes": "MB"}
+    columns = ["Detector", *shown.values()]
+    rows = [[_label(line), *(line.get(key) for key in shown)] for line in league]
+    way = "Validation, by the mean of its two metrics," if by_pixels else "Validation alone"
+    caption = f"{way} chooses what is returned; test figures choose nothing. One image is scored by itself on "
     caption += "the machine of this run; megabytes are of what scoring needs."
     parts: list[Any] = [Text(text=verdict)] if verdict else []
     parts.append(Table(columns=columns, rows=rows, caption=caption))

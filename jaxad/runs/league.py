@@ -10,7 +10,7 @@ from jaxad.metrics.image import auroc
 from jaxad.metrics.pixel import pixel_auroc
 from jaxad.runs.progress import table
 from jaxad.runs.retraining import Winner
-from jaxad.runs.rivals import Entrant, best_of, margin_of, megabytes, milliseconds
+from jaxad.runs.rivals import Entrant, best_of, megabytes, milliseconds, validated
 from jaxad.training.scoring import map_images, score_images
 
 CHILD = "best child of the search"
@@ -20,21 +20,20 @@ class Standing(NamedTuple):
     """One line of the league table. Metrics are of images; of pixels where there are masks and maps."""
 
     detector: str
-    valid: float | None  # what all were ranked by
+    valid: float | None  # the reward's metric
     test_auroc: float
     test_pixel_auroc: float | None
     fit_seconds: float
     score_milliseconds: float  # one image alone, wall-clock
     megabytes: float  # of what scoring needs
     returned: bool
+    valid_pixel_auroc: float | None = None  # where the choice is by the mean of both
 
 
-def entrant_of(winner: Winner, task: Task, seconds: float) -> Entrant:
+def entrant_of(winner: Winner, task: Task, criterion: str, by_pixels: bool, seconds: float) -> Entrant:
     """The best child as one among the others; `seconds` are those of searching and retraining."""
-    margin = margin_of(winner.valid_scores, task.valid.labels)
-    return Entrant(
-        CHILD, winner.config, winner.detector, winner.state, winner.value, margin, winner.valid_scores, seconds
-    )  # fmt: skip
+    valid = validated(winner.detector, winner.state, task, criterion, by_pixels)
+    return Entrant(CHILD, winner.config, winner.detector, winner.state, seconds=seconds, **valid._asdict())
 
 
 def standings(entrants: Sequence[Entrant], task: Task) -> list[Standing]:
@@ -56,9 +55,10 @@ def standings(entrants: Sequence[Entrant], task: Task) -> list[Standing]:
                 score_milliseconds=round(milliseconds(detector, state, task.valid.images), 2),
                 megabytes=round(megabytes(detector, state), 3),
                 returned=entrant is returned,
+                valid_pixel_auroc=None if detector.score_map is None else entrant.pixels,
             )
         )
-    order = {e.label: (float(e is returned), np.nan_to_num(e.value, nan=-1.0), e.margin) for e in entrants}
+    order = {e.label: (float(e is returned), np.nan_to_num(e.merit, nan=-1.0), e.margin) for e in entrants}
     return sorted(lines, key=lambda line: order[line.detector], reverse=True)
 
 
@@ -69,8 +69,9 @@ def verdict(entrants: Sequence[Entrant], criterion: str) -> str:
     best, rival = best_of(entrants), best_of(rivals)
     if rival is None:
         return "No rival took part: what the search found is returned."
-    found = f"validation {criterion} {child.value:.3f} of its best child in {child.seconds:.0f} s"
-    beside = f"{rival.value:.3f} of {rival.label} in {rival.seconds:.0f} s"
+    metric = criterion if child.pixels is None else f"mean of {criterion} and pixel AUROC"
+    found = f"validation {metric} {child.merit:.3f} of its best child in {child.seconds:.0f} s"
+    beside = f"{rival.merit:.3f} of {rival.label} in {rival.seconds:.0f} s"
     if best is child:
         return f"Searching was worth it on this task: {found}, against {beside}, the best of the rivals."
     return f"Searching was not worth it on this task: {found}, against {beside}, which is returned."
@@ -84,13 +85,16 @@ def show(lines: Sequence[Standing], criterion: str, *, quiet: bool = False) -> N
     def cell(value: float | None) -> Any:
         return "" if value is None else round(value, 3)
 
+    by_pixels = any(line.valid_pixel_auroc is not None for line in lines)
     rows = [
         (
-            f"{'* ' if line.returned else '  '}{line.detector}", cell(line.valid), cell(line.test_auroc),
+            f"{'* ' if line.returned else '  '}{line.detector}", cell(line.valid),
+            *([cell(line.valid_pixel_auroc)] if by_pixels else []), cell(line.test_auroc),
             cell(line.test_pixel_auroc), round(line.fit_seconds, 1), round(line.score_milliseconds, 1),
             round(line.megabytes, 1),
         )
         for line in lines
     ]  # fmt: skip
-    heads = ("detector", f"valid {criterion}", "test auroc", "test pixels", "fit s", "score ms", "MB")
-    table("league (* returned: chosen by validation alone)", heads, rows)
+    heads = ("detector", f"valid {criterion}", *(["pixels"] if by_pixels else []), "test auroc", "test pixels")
+    way = "the mean of both validation metrics" if by_pixels else "validation alone"
+    table(f"league (* returned: chosen by {way})", (*heads, "fit s", "score ms", "MB"), rows)

@@ -55,6 +55,12 @@ class Entrant(NamedTuple):
     margin: float  # by how many standard deviations anomalies lie above normal images there: for ties
     valid_scores: np.ndarray  # [M]
     seconds: float  # to fit
+    pixels: float | None = None  # pixel AUROC of the validation maps, where the choice is by these, too
+
+    @property
+    def merit(self) -> float:
+        """What it is chosen by: the value, or the mean of it and of the pixel AUROC."""
+        return self.value if self.pixels is None else (self.value + self.pixels) / 2
 
 
 def check_rivals(names: Sequence[str]) -> None:
@@ -109,14 +115,14 @@ def enter(
     *,
     key: Key,
     criterion: str,
+    by_pixels: bool = False,
     folder: Path | None = None,
 ) -> Entrant:
     """Fit a rival to the training images, and rank it by validation.
 
     Args:
       key: consumed.
-      criterion: of validation, as in `training.early_stopping.selecting`; one of pixels is NaN for a detector without
-        anomaly maps.
+      criterion, by_pixels: of validation, see `validated`.
       folder: where it is kept; a rival that is there already is not fitted again.
     """
     detector = DETECTORS[rival.method].build(rival.config)
@@ -134,14 +140,11 @@ def enter(
     if detector.stage is not None and (now := outputs_computed())[0] == passed > 0:
         seconds += len(images) * now[1] / passed  # an earlier rival has paid for these features
     state = with_fields(state, dict.fromkeys(detector.transient))  # such as buffers of images
-    value, margin, scores = validated(detector, state, task, criterion)
-    entrant = Entrant(rival.label, rival.config, detector, state, value, margin, scores, seconds)
+    valid = validated(detector, state, task, criterion, by_pixels)
     if folder is not None:
         saving.save(folder, rival.config, state, image_shape=task.train.images.shape[1:])
-        files.write_json(
-            record, {"value": value, "margin": margin, "valid_scores": scores.tolist(), "seconds": seconds}
-        )
-    return entrant
+        files.write_json(record, valid._asdict() | {"valid_scores": valid.valid_scores.tolist(), "seconds": seconds})
+    return Entrant(rival.label, rival.config, detector, state, seconds=seconds, **valid._asdict())
 
 
 def _kept(rival: Rival, detector: Detector, folder: Path) -> Entrant | None:
@@ -149,10 +152,10 @@ def _kept(rival: Rival, detector: Detector, folder: Path) -> Entrant | None:
     try:
         loaded, known = saving.load(folder, trainable=False), files.read_json(folder / "entrant.json")
         value, margin, seconds = _number(known["value"]), _number(known["margin"]), known["seconds"]
-        scores = np.asarray(known["valid_scores"], np.float32)
+        valid = Validated(value, margin, np.asarray(known["valid_scores"], np.float32), known["pixels"])
     except (ValueError, KeyError, TypeError):
         return None
-    return Entrant(rival.label, rival.config, detector, loaded.state, value, margin, scores, seconds)
+    return Entrant(rival.label, rival.config, detector, loaded.state, seconds=seconds, **valid._asdict())
 
 
 def enter_all(
@@ -161,6 +164,7 @@ def enter_all(
     *,
     key: Key,
     criterion: str,
+    by_pixels: bool = False,
     folder: Path | None = None,
     on_entrant: Callable[[Entrant], None] = lambda entrant: None,
 ) -> list[Entrant]:
@@ -168,28 +172,49 @@ def enter_all(
 
     Args:
       key: not consumed; the number of a rival is folded into it.
+      criterion, by_pixels: of validation, see `validated`.
       folder: where each is kept in a folder of its own, so that a resumed run repeats none.
     """
     entrants = []
     for number, rival in enumerate(rivals):
         own = None if folder is None else folder / rival.label.replace(", ", "-")
-        entrant = enter(task, rival, key=jax.random.fold_in(key, number), criterion=criterion, folder=own)
+        key_of_it = jax.random.fold_in(key, number)
+        entrant = enter(task, rival, key=key_of_it, criterion=criterion, by_pixels=by_pixels, folder=own)
         entrants.append(entrant)
         on_entrant(entrant)
     return entrants
 
 
-def validated(detector: Detector, state: State, task: Task, criterion: str) -> tuple[float, float, np.ndarray]:
-    """(value of the criterion, margin, scores [M]) of the validation images."""
+class Validated(NamedTuple):
+    """What validation says of a detector; fields as in `Entrant`."""
+
+    value: float
+    margin: float
+    valid_scores: np.ndarray
+    pixels: float | None
+
+
+def validated(detector: Detector, state: State, task: Task, criterion: str, by_pixels: bool = False) -> Validated:
+    """What the validation images say.
+
+    Args:
+      criterion: as in `training.early_stopping.selecting`; one of pixels is NaN for a detector without anomaly maps.
+      by_pixels: measure the pixel AUROC, too, by the masks; it is 0.5, chance, for a detector without anomaly maps, and
+        for one whose maps are not finite or all equal.
+    """
     scores = score_images(detector, state, task.valid.images)
-    if criterion not in PIXEL_CRITERIA:
-        value = value_of(scores, task.valid.labels, criterion)
-    elif detector.score_map is None:
-        value = float("nan")
+    of_pixels = criterion in PIXEL_CRITERIA
+    maps = truth = None
+    if (of_pixels or by_pixels) and detector.score_map is not None:
+        maps, truth = map_images(detector, state, task.valid.images), pixel_truth(task.valid.masks)
+    if of_pixels:
+        value = float("nan") if maps is None else value_of(maps, truth, criterion)
     else:
-        maps = map_images(detector, state, task.valid.images)
-        value = value_of(maps, pixel_truth(task.valid.masks), criterion)
-    return value, margin_of(scores, task.valid.labels), scores
+        value = value_of(scores, task.valid.labels, criterion)
+    pixels = None
+    if by_pixels:
+        pixels = float(np.nan_to_num(0.5 if maps is None else value_of(maps, truth, "pixel_auroc"), nan=0.5))
+    return Validated(value, margin_of(scores, task.valid.labels), scores, pixels)
 
 
 def margin_of(scores: np.ndarray, labels: np.ndarray) -> float:
@@ -200,9 +225,9 @@ def margin_of(scores: np.ndarray, labels: np.ndarray) -> float:
 
 
 def best_of(entrants: Sequence[Entrant]) -> Entrant | None:
-    """The one that validation prefers: by the criterion, to three digits, then by the margin; None of none."""
+    """The one that validation prefers: by its merit, to three digits, then by the margin; None of none."""
     usable = [entrant for entrant in entrants if np.isfinite(entrant.value)]
-    return max(usable, key=lambda entrant: (round(entrant.value, 3), entrant.margin), default=None)
+    return max(usable, key=lambda entrant: (round(entrant.merit, 3), entrant.margin), default=None)
 
 
 def megabytes(detector: Detector, state: State) -> float:

@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxad import data
 from jaxad._utils import files
+from jaxad._utils.compile import forget_programs
 from jaxad.data import Task
 from jaxad.data.fingerprint import fingerprint
 from jaxad.data.protocols.tiled import calibrated_on, held_out_normal_scores
@@ -142,10 +143,13 @@ def search(
             children=config.children, executor=config.executor, workers=config, pool=pool,
             time_budget=config.time_budget, run=run, keep_log=bool(options), on_trial=on_trial, quiet=quiet,
         )  # fmt: skip
+        if run is not None and space.inputs != ("pixels",):  # hundreds of programs beside features: 0.9 GB
+            forget_programs()
         started = time.perf_counter()
         winner, candidates = _retrained(task, config, features, explored, keys["retrain"], run, on_retrain, quiet)
         seconds = explored.seconds + time.perf_counter() - started
-        entrants.append(league.entrant_of(winner, task, seconds))
+        by_pixels = config.is_by_pixels(task)
+        entrants.append(league.entrant_of(winner, task, config.reward, by_pixels, seconds))
         best = best_of(entrants)
         evaluation = evaluate(
             best.detector, best.state, task, key=keys["test"], target_fpr=config.target_fpr, seed=config.seed,
@@ -219,10 +223,11 @@ def _rivals(task: Task, config: SearchConfig, key: jax.Array, run: Run | None, q
         def show(entrant: Entrant) -> None:
             done.append(entrant)
             best = best_of(done)
-            progress.update(len(done), best=None if best is None else best.value, note=entrant.label)
+            progress.update(len(done), best=None if best is None else best.merit, note=entrant.label)
 
         folder = None if run is None else run.path / "checkpoint" / "rivals"
-        return enter_all(task, rivals, key=key, criterion=config.reward, folder=folder, on_entrant=show)
+        options = {"criterion": config.reward, "by_pixels": config.is_by_pixels(task)}
+        return enter_all(task, rivals, key=key, folder=folder, on_entrant=show, **options)
 
 
 def _kept(

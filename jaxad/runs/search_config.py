@@ -76,6 +76,9 @@ class SearchConfig(WorkersConfig, SpaceChoices):
     """Random seeds per retrained architecture, each with initial weights of its own."""
     retrain_steps: int = 160
     """Training steps from scratch; validated after 10, 20, 40, ... and the last, and kept as it was at its best."""
+    choose_by: Literal["auto", "reward"] = "auto"
+    """What validation chooses by between the best child and the rivals: the reward, or, where that is of images and
+    validation has masks, the mean of it and of the pixel AUROC (auto), which chooses better by both."""
     target_fpr: float = 0.05
     """Share of normal images that the threshold may flag; it is set on held-out normal images."""
 
@@ -87,6 +90,8 @@ class SearchConfig(WorkersConfig, SpaceChoices):
         check_share(self, "target_fpr")
         self.check_workers(self.executor)
         check_seed(self.seed, spelled(self, "seed"))
+        if self.choose_by not in ("auto", "reward"):
+            raise ValueError(f"{spelled(self, 'choose_by')} is {self.choose_by!r}; choose auto or reward")
         if self.space not in SPACES:
             raise ValueError(f"{spelled(self, 'space')} is {self.space!r}; choose one of {', '.join(SPACES)}")
         self.search_space(ANY_IMAGE if task is None else task.train.images.shape[1:])
@@ -111,6 +116,11 @@ class SearchConfig(WorkersConfig, SpaceChoices):
         if task is not None and settings.of_pixels and (task.valid.masks is None or not task.valid.masks.any()):
             reward = spelled(self, "reward")
             raise ValueError(f"{reward} {self.reward} needs masks, and {task.name} has none: give mvtec:PATH/CATEGORY")
+
+    def is_by_pixels(self, task: Task) -> bool:
+        """Whether the pixel AUROC has a say in what is returned."""
+        masked = task.valid.masks is not None and bool(task.valid.masks.any())
+        return self.choose_by == "auto" and masked and not self.trial_config().of_pixels
 
     def strategy_options(self) -> dict[str, Any]:
         """Options of the strategy: those of the field of its class of options, none where there is no such field."""

@@ -225,15 +225,21 @@ def fit_staged(
     else:
         fixed, maps = Prepared(*state[:3]), maps_of(stage, state, images)
     learner = stage.inner._replace(labels=detector.labels)  # what the whole is told, its trained part is told
-    inner, history = fit(learner, inner_key, jnp.asarray(maps), state=None if state is None else state.inner)
+    maps = jnp.asarray(maps)  # and no longer on the host, where they are large
+    inner, history = fit(learner, inner_key, maps, state=None if state is None else state.inner)
     return StagedState(*jax.tree.map(jnp.asarray, fixed), inner), history
 
 
 def _maps(
     stage: Stage, fixed: Prepared | StagedState, outputs: list[Outputs], dtype: type[np.floating] = np.float16
 ) -> np.ndarray:
-    centre, scale = np.asarray(fixed.centre), np.asarray(fixed.scale)
-    return np.concatenate([((maps - centre) / scale).astype(dtype) for maps in assembled(stage, outputs)])
+    centre, scale, found, start = np.asarray(fixed.centre), np.asarray(fixed.scale), None, 0
+    for maps in assembled(stage, outputs):
+        if found is None:  # written to in place: a list of all of them would take their memory twice
+            found = np.empty((len(outputs), *maps.shape[1:]), dtype)
+        found[start : start + len(maps)] = (maps - centre) / scale
+        start += len(maps)
+    return found
 
 
 def _standard(stage: Stage, outputs: list[Outputs]) -> tuple[np.ndarray, np.ndarray]:
