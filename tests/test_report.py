@@ -247,7 +247,7 @@ def test_a_child_that_was_returned_is_the_headline(run):
     (verdict,) = [words for words in outline.text("p") if words.startswith("Test AUROC")]
     assert "with cluster + ssim: " in verdict
     assert "parameters" in outline.text("span")
-    assert "Test pixel AUROC" not in outline.text("th")
+    assert "Test pixels" not in outline.text("th")
     assert "best child of the search (returned)" in outline.text("td")
 
 
@@ -256,7 +256,7 @@ def test_a_choice_by_both_metrics_shows_both(run):
     outline = with_league(run, *lines, returned="padim")
     columns = outline.text("th")
     first = columns.index("Detector")
-    assert columns[first + 1 : first + 4] == ["Validation AUROC", "Validation pixel AUROC", "Test AUROC"]
+    assert columns[first + 1 : first + 4] == ["Validation AUROC", "Validation pixels", "Test AUROC"]
     assert "0.710" in outline.text("td")
     assert any("by the mean of its two metrics" in words for words in outline.text("caption", "figcaption", "p"))
 

@@ -26,14 +26,15 @@ def league_parts(league: Sequence[Mapping[str, Any]], verdict: str | None, rewar
     of_pixels = any(line.get("test_pixel_auroc") is not None for line in league)
     by_pixels = any(line.get("valid_pixel_auroc") is not None for line in league)
     shown = {"valid": f"Validation {name}"}
-    shown |= {"valid_pixel_auroc": "Validation pixel AUROC"} if by_pixels else {}
-    shown |= {"test_auroc": "Test AUROC"} | ({"test_pixel_auroc": "Test pixel AUROC"} if of_pixels else {})
-    shown |= {"fit_seconds": "Seconds to fit", "score_milliseconds": "ms to score", "megabytes": "MB"}
+    shown |= {"valid_pixel_auroc": "Validation pixels"} if by_pixels else {}
+    shown |= {"test_auroc": "Test AUROC"} | ({"test_pixel_auroc": "Test pixels"} if of_pixels else {})
+    shown |= {"fit_seconds": "Fit, s", "score_milliseconds": "Score, ms", "megabytes": "MB"}
     columns = ["Detector", *shown.values()]
     rows = [[_label(line), *(line.get(key) for key in shown)] for line in league]
     way = "Validation, by the mean of its two metrics," if by_pixels else "Validation alone"
     caption = f"{way} chooses what is returned; test figures choose nothing. One image is scored by itself on "
     caption += "the machine of this run; megabytes are of what scoring needs."
+    caption += " Pixels have their AUROC by the masks." if of_pixels else ""
     parts: list[Any] = [Text(text=verdict)] if verdict else []
     parts.append(Table(columns=columns, rows=rows, caption=caption))
     if len(league) > 1:
