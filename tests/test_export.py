@@ -131,6 +131,15 @@ def test_what_depends_on_constants_alone_is_computed_once(rng):
     assert not {"exp", "triangular_solve", "jit", "pjit", "custom_jvp_call"} & set(names)
 
 
+def test_a_transposition_of_axes_of_length_1_is_a_reshaping(rng):
+    x = rng.random((1, 3, 4, 1)).astype(np.float32)
+    for permutation, moves in (((1, 0, 2, 3), False), ((3, 1, 0, 2), False), ((0, 2, 1, 3), True)):
+        simple = folded(lambda x, axes=permutation: [jnp.transpose(x, axes)], jax.ShapeDtypeStruct(x.shape, x.dtype))
+        names = [equation.primitive.name for equation in jax.make_jaxpr(simple)(x).eqns]
+        assert names == (["transpose"] if moves else ["reshape"])
+        np.testing.assert_array_equal(simple(x)[0], x.transpose(permutation))
+
+
 def test_decisions_are_those_of_the_threshold_itself():
     """Which is a float64 that may lie between two scores of float32; a score that is no number is no normal one."""
     loaded = fitted(PCA)

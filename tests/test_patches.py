@@ -202,6 +202,19 @@ def test_maps_are_enlarged_and_smoothed(rng):
     np.testing.assert_allclose(flat, 1, rtol=1e-5)
 
 
+def test_a_map_is_enlarged_before_it_is_smoothed(rng):
+    """As `jax.image.resize` and a Gaussian one after the other, larger and smaller than it was."""
+    maps = rng.random((2, 7, 9)).astype(np.float32)
+    for size in ((28, 45), (5, 18)):
+        enlarged = np.asarray(jax.image.resize(maps, (2, *size), "linear"), np.float64)
+        found = jax.jit(to_pixels, static_argnums=(1, 2))(maps, size, 0.0)
+        np.testing.assert_allclose(found, enlarged, atol=1e-6)
+        offsets = [np.subtract.outer(np.arange(n), np.arange(n)) / (0.05 * max(size)) for n in size]
+        rows, columns = (np.exp(-0.5 * offset**2) / np.exp(-0.5 * offset**2).sum(1)[:, None] for offset in offsets)
+        found = jax.jit(to_pixels, static_argnums=(1, 2))(maps, size, 0.05)
+        np.testing.assert_allclose(found, rows @ enlarged @ columns.T, atol=1e-6)
+
+
 @pytest.mark.parametrize("blur", [0.0, 0.05])
 def test_an_infinite_patch_is_infinite_where_it_is_and_nothing_else_is_lost(rng, blur):
     maps = rng.random((2, 7, 7)).astype(np.float32)

@@ -49,14 +49,13 @@ def resize_bytes(images: Array, size: tuple[int, int]) -> Array:
     """`jaxad.data.images.resize` of images [B, H, W, C] uint8."""
     for axis in order_of(tuple(images.shape[1:3]), tuple(size)):
         filter_ = taps(images.shape[axis], size[axis - 1])
-        shape = [-1 if each == axis else 1 for each in range(4)]
-        total = jnp.int32(UNIT // 2)
+        images, total = jnp.moveaxis(images, axis, 0), jnp.int32(UNIT // 2)  # once, where converters would for each tap
         for places, weights in zip(filter_.places.T, filter_.weights.T, strict=True):
             if weights.any():
                 # What each tap looks at is read by itself: all at once would be as many times the image.
-                total = total + jnp.take(images, places, axis).astype(jnp.int32) * weights.reshape(shape)
+                total = total + jnp.take(images, places, 0).astype(jnp.int32) * weights.reshape(-1, 1, 1, 1)
         # No more than 255: weights are positive, and their sum is UNIT but for the rounding of each.
-        images = lax.div(total, jnp.int32(UNIT)).astype(jnp.uint8)
+        images = jnp.moveaxis(lax.div(total, jnp.int32(UNIT)).astype(jnp.uint8), 0, axis)
     return images
 
 

@@ -4,7 +4,8 @@ Weights are constants of an exported detector, so filters of a resizing, norms o
 variance need not be computed for every photograph, nor need a converter know their operations. A score and its map have
 most of what they are in common. A triangular system of a constant matrix becomes a product with its inverse, where
 converters would spell it out element by element, and a sum over one axis of an array with a constant matrix a product
-of two matrices: onnxruntime takes several times as long for the general form.
+of two matrices: onnxruntime takes several times as long for the general form. A transposition that moves axes of length
+1 alone becomes a reshaping, which copies nothing.
 """
 
 from collections.abc import Callable, Sequence
@@ -73,6 +74,8 @@ def _computed(equation: Any, inputs: list[Any], known: dict[Any, Any]) -> Sequen
             found = equation.primitive.bind(*inputs, **equation.params)
     elif equation.primitive.name == "triangular_solve" and not isinstance(inputs[0], jax.core.Tracer):
         found = _product(*inputs, **equation.params)
+    elif equation.primitive.name == "transpose" and _moves_nothing(inputs[0], equation.params["permutation"]):
+        found = inputs[0].reshape(equation.outvars[0].aval.shape)
     elif equation.primitive.name == "dot_general" and _is_with_matrix(equation, inputs):
         found = _product_of_matrices(*inputs, equation.params["dimension_numbers"][0])
     else:
@@ -109,6 +112,12 @@ def _product(matrix: Array, right: Array, *, left_side: bool, **options: bool) -
         inverse = lax.linalg.triangular_solve(matrix, identity, left_side=left_side, **options)
     product = (inverse, right) if left_side else (right, inverse)
     return jnp.matmul(*product, precision=lax.Precision.HIGHEST)
+
+
+def _moves_nothing(array: Array, permutation: Sequence[int]) -> bool:
+    """Whether only axes of length 1 change their place, so that the numbers stay in theirs."""
+    long = [axis for axis in permutation if array.shape[axis] != 1]
+    return long == sorted(long)
 
 
 def _is_with_matrix(equation: Any, inputs: list[Any]) -> bool:

@@ -20,15 +20,30 @@ def to_pixels(maps: Array, size: tuple[int, int], blur: float) -> Array:
     chex.assert_rank(maps, 3)
     finite = jnp.isfinite(maps) | jnp.isnan(maps)
     signs = jnp.where(finite, 0.0, jnp.sign(maps))
-    maps, signs = (
-        jax.image.resize(part, (part.shape[0], *size), "linear", precision=lax.Precision.HIGHEST)
-        for part in (jnp.where(finite, maps, 0.0), signs)
-    )
-    if blur > 0:
-        rows, columns = (_gaussian(length, blur * max(size)) for length in size)
-        maps = jnp.einsum("ih,bhw->biw", rows, maps, precision=lax.Precision.HIGHEST)
-        maps = jnp.einsum("jw,biw->bij", columns, maps, precision=lax.Precision.HIGHEST)
+    signs = _along_axes(signs, [_bilinear(*pair) for pair in zip(maps.shape[1:], size)])
+    both = [_smooth(*pair, blur * max(size)) for pair in zip(maps.shape[1:], size)]
+    maps = _along_axes(jnp.where(finite, maps, 0.0), both)
     return jnp.where(signs == 0, maps, jnp.sign(signs) * jnp.inf)
+
+
+def _along_axes(maps: Array, matrices: list[np.ndarray]) -> Array:
+    """Maps [B, h, w] by a matrix for each axis, [H, h] and [W, w]: [B, H, W]."""
+    maps = jnp.einsum("ih,bhw->biw", matrices[0], maps, precision=lax.Precision.HIGHEST)
+    return jnp.einsum("jw,biw->bij", matrices[1], maps, precision=lax.Precision.HIGHEST)
+
+
+@lru_cache(maxsize=64)
+def _bilinear(have: int, want: int) -> np.ndarray:
+    """Enlarging along one axis as a matrix [want, have]."""
+    with jax.ensure_compile_time_eval():
+        return np.asarray(jax.image.resize(np.eye(have, dtype=np.float32), (want, have), "linear"))
+
+
+@lru_cache(maxsize=64)
+def _smooth(have: int, want: int, sd: float) -> np.ndarray:
+    """Enlarging, then smoothing, in one matrix [want, have]: a product of the small map instead of one of the large."""
+    enlarged = _bilinear(have, want)
+    return enlarged if sd == 0 else (_gaussian(want, sd).astype(np.float64) @ enlarged).astype(np.float32)
 
 
 @lru_cache(maxsize=16)
