@@ -11,13 +11,14 @@ from typing import Any
 import jax
 
 from jaxad._utils.processes import Processes
-from jaxad._utils.validate import spelled
+from jaxad._utils.validate import check_at_least, spelled
+from jaxad.nas.executors import hosts
 from jaxad.nas.executors.population import make_executor
 from jaxad.nas.executors.remote import Handed, Remote, Workers
 from jaxad.nas.executors.worker import begin_local
 from jaxad.nas.trial import TrialConfig, TrialData
 
-MAY_DIFFER = frozenset({"workers", "scheduler", "child_timeout"})
+MAY_DIFFER = frozenset({"workers", "scheduler", "child_timeout", "coordinator", "hosts", "host"})
 """Settings that change no result: a run may be resumed with others."""
 
 
@@ -49,6 +50,36 @@ class WorkersConfig:
         if executor == "vmapped" and (self.workers or self.scheduler is not None):
             said = spelled(self, "executor")
             raise ValueError(f"{said} is vmapped, and workers train children one by one: leave out {said}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HostsConfig:
+    """Several hosts whose devices train children side by side."""
+
+    coordinator: str | None = None
+    """Address and port of host 0, such as 10.0.0.1:1234, where the devices of several hosts train children side by
+    side: the same command on each of them, each with its own --host. Host 0 searches, and it alone writes."""
+    hosts: int = 1
+    """Number of such hosts."""
+    host: int = 0
+    """Which of them this is, from 0."""
+
+    def check_hosts(self, config: WorkersConfig, executor: str) -> None:
+        """Raise ValueError for values out of range, and for those that do not go with who trains children."""
+        check_at_least(self, "hosts")
+        coordinator, hosts = spelled(self, "coordinator"), spelled(self, "hosts")
+        if not 0 <= self.host < self.hosts:
+            raise ValueError(f"{spelled(self, 'host')} is {self.host}, and {hosts} {self.hosts}: count hosts from 0")
+        if (self.coordinator is None) != (self.hosts == 1):
+            raise ValueError(f"{coordinator} is {self.coordinator}, and {hosts} {self.hosts}: several hosts need both")
+        if self.coordinator is None:
+            return
+        if config.workers or config.scheduler is not None:
+            raise ValueError(f"{coordinator} is for hosts that train side by side, not for workers: give one")
+        if executor == "sequential":
+            raise ValueError(
+                f"{coordinator} is for children side by side, and {spelled(self, 'executor')} is sequential"
+            )
 
 
 class Account:
@@ -128,6 +159,16 @@ def trainer(
         else:
             made = Remote(workers, data, settings, say=say, on_child=(account or Account(0.0)).add)
         yield stack.enter_context(contextlib.closing(made))
+
+
+@contextlib.contextmanager
+def company(config: HostsConfig) -> Iterator[bool]:
+    """Hosts that train side by side, if a config has several; yields whether this one searches."""
+    if config.coordinator is None:
+        yield True
+        return
+    with hosts.joined(config.coordinator, config.hosts, config.host) as searches:
+        yield searches
 
 
 def _workers(config: WorkersConfig, pool: futures.Executor | None, stack: contextlib.ExitStack) -> Workers | None:

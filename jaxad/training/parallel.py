@@ -1,7 +1,8 @@
 """Populations over devices: children, seeds or classes are a leading axis, and every device takes its share of it.
 
 Members never talk to each other, so nothing is communicated while they train. Several hosts work unchanged: call
-`jax.distributed.initialize()` first, run the same program on each of them, and the mesh spans the devices of all.
+`jax.distributed.initialize()` first, run the same program on each of them, and the mesh spans the devices of all
+(`jaxad.nas.executors.hosts` does so for a search).
 """
 
 from collections.abc import Callable, Sequence

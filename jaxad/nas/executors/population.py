@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from jaxad.nas import supernet
+from jaxad.nas.executors import hosts
 from jaxad.nas.executors.per_input import PerInput
 from jaxad.nas.executors.sequential import Sequential
 from jaxad.nas.executors.vmapped import Vmapped
@@ -22,16 +23,17 @@ def make_executor(name: str, data: TrialData | Mapping[str, TrialData], config: 
     """The executor of that name, or, for "auto", the one that suits the backend; of several inputs one for each.
 
     Children with different weights are slower side by side than one by one on a CPU, where a batched convolution is a
-    grouped one; accelerators gain from it where children share shapes. Results agree up to rounding.
-    Raises ValueError for an unknown name.
+    grouped one; accelerators gain from it where children share shapes. Results agree up to rounding. Where other
+    hosts follow this one, children are side by side over the devices of all. Raises ValueError for an unknown name.
     """
     if name == "auto":
-        name = "sequential" if jax.default_backend() == "cpu" else "vmapped"
+        name = "sequential" if jax.default_backend() == "cpu" and not hosts.leads() else "vmapped"
     if name not in EXECUTORS:
         raise ValueError(f"executor is {name!r}; choose auto, {', '.join(EXECUTORS)}")
+    make = hosts.Leading if hosts.leads() else EXECUTORS[name]
     if isinstance(data, Mapping):
-        return PerInput({seen: EXECUTORS[name](own, config) for seen, own in data.items()})
-    return EXECUTORS[name](data, config)
+        return PerInput({seen: make(own, config) for seen, own in data.items()})
+    return make(data, config)
 
 
 class Outcome(NamedTuple):

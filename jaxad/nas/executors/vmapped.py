@@ -14,7 +14,7 @@ import operator
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -103,6 +103,14 @@ def train_and_evaluate(
 # ---- the executor ------------------------------------------------------------------------------------------------
 
 
+class Population(NamedTuple):
+    """Jobs, in groups of equal shape."""
+
+    jobs: Sequence[Job]
+    options: runtime.Options  # of all of them
+    waiting: collections.deque[list[int]]  # places of the jobs of each group that has not run yet
+
+
 class Vmapped:
     """Trains children of equal shape side by side: an executor with one program per shape and size of group.
 
@@ -137,31 +145,37 @@ class Vmapped:
         Groups start in the order of their first jobs. Programs of the first groups start to compile at once, those of
         later ones while others run.
         """
+        return self._results(self.begin(jobs))
+
+    def begin(self, jobs: Sequence[Job]) -> Population:
+        """The groups of some jobs, whose first programs start to compile."""
         # Of all jobs, so that the groups of a shape do not need a program each.
         options = runtime.options_of([job.architecture for job in jobs])
         groups = collections.defaultdict(list)
         for index, job in enumerate(jobs):
             groups[runtime.shape_of(job.architecture), jax.random.key_impl(job.key)].append(index)
-        waiting = collections.deque(groups.values())
-        self._compile_next(jobs, waiting, options)
-        return self._results(jobs, waiting, options)
+        population = Population(jobs, options, collections.deque(groups.values()))
+        self._compile_next(population)
+        return population
 
-    def _compile_next(
-        self, jobs: Sequence[Job], waiting: collections.deque[list[int]], options: runtime.Options
-    ) -> None:
+    def run_next(self, population: Population) -> dict[int, Result]:
+        """Run the group that comes next; results by the places of its jobs."""
+        self._compile_next(population)
+        members = population.waiting.popleft()
+        group = [population.jobs[index] for index in members]
+        return dict(zip(members, self._run_group(group, population.options), strict=True))
+
+    def _compile_next(self, population: Population) -> None:
         """Start to compile what the groups that come next need."""
-        for members in itertools.islice(waiting, 1 + self._workers):
-            self._program([jobs[index] for index in members], options, self._config.batch_size)
+        for members in itertools.islice(population.waiting, 1 + self._workers):
+            group = [population.jobs[index] for index in members]
+            self._program(group, population.options, self._config.batch_size)
 
-    def _results(
-        self, jobs: Sequence[Job], waiting: collections.deque[list[int]], options: runtime.Options
-    ) -> Iterator[Result]:
+    def _results(self, population: Population) -> Iterator[Result]:
         results: dict[int, Result] = {}
         following = 0
-        while waiting:
-            self._compile_next(jobs, waiting, options)
-            members = waiting.popleft()
-            results |= zip(members, self._run_group([jobs[index] for index in members], options))
+        while population.waiting:
+            results |= self.run_next(population)
             while following in results:
                 yield results.pop(following)
                 following += 1

@@ -25,7 +25,7 @@ from jaxad.runs.search import SearchConfig, search
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(SearchConfig, cli.RunConfig, data.TaskConfig):
+class Config(SearchConfig, workers.HostsConfig, cli.RunConfig, data.TaskConfig):
     """Find an image anomaly detector for your data."""
 
     preset: Literal["default", "smoke", "paper"] = "default"
@@ -52,6 +52,13 @@ MAY_DIFFER = cli.MAY_DIFFER | workers.MAY_DIFFER | {"time_budget", "children"}
 def run(config: Config) -> None:
     """The whole experiment."""
     config.check()
+    config.check_hosts(config, config.executor)
+    with workers.company(config) as searches:
+        if searches:
+            _search(config)
+
+
+def _search(config: Config) -> None:
     task = config.load_task(config.seed)
     config.check(task)
     with session(config, "autoad", data.table(task), data=task, may_differ=MAY_DIFFER, grow=grow) as folder:

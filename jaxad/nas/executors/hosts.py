@@ -1,0 +1,134 @@
+"""Children side by side over the devices of several hosts: one of them searches, the others follow.
+
+A program over devices of several hosts runs only where all of them call it. So the host that searches tells the others
+what it is about to call, and they call it, too: they know of no strategy, no task and no folder, and write nothing.
+Messages go the way of the results, as arrays that all hosts hand to one collective operation.
+"""
+
+import contextlib
+import itertools
+import pickle
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from jaxad.nas.executors.vmapped import Population, Vmapped
+from jaxad.nas.trial import Job, Result, TrialConfig, TrialData
+from jaxad.nn.architecture import Architecture
+
+PIECE = 2**26  # bytes of a message that travel together
+LEAST = 2**12
+_NUMBERS = itertools.count()
+_leads = False  # whether others follow this host
+
+
+class Leading(Vmapped):
+    """`Vmapped` of the host that searches. Whatever all hosts have to run together is told first."""
+
+    def __init__(self, data: TrialData, config: TrialConfig) -> None:
+        self._number = next(_NUMBERS)
+        _send("data", self._number, jax.device_get(data), config)
+        super().__init__(data, config)
+
+    def begin(self, jobs: Sequence[Job]) -> Population:
+        """As `Vmapped.begin`, on all hosts."""
+        _send("begin", self._number, [_packed(job) for job in jobs])
+        return super().begin(jobs)
+
+    def run_next(self, population: Population) -> dict[int, Result]:
+        """As `Vmapped.run_next`, on all hosts."""
+        _send("run next", self._number)
+        return super().run_next(population)
+
+    def close(self) -> None:
+        """As `Vmapped.close`, on all hosts."""
+        _send("close", self._number)
+        super().close()
+
+
+def leads() -> bool:
+    """Whether this host searches, and others follow."""
+    return _leads
+
+
+@contextlib.contextmanager
+def joined(coordinator: str, hosts: int, host: int) -> Iterator[bool]:
+    """Hosts of one search; the same program on each of them, before anything else of JAX.
+
+    Args:
+      coordinator: address and port of host 0, such as "10.0.0.1:1234".
+      hosts: how many there are.
+      host: which of them this is, from 0.
+
+    Yields:
+      Whether it is this host that searches, which is host 0. On the others the context begins when the search has
+      ended: there is nothing left to do.
+
+    Raises:
+      RuntimeError: hosts that do not find one another.
+    """
+    global _leads
+    jax.distributed.initialize(coordinator, hosts, host)
+    try:
+        if host:
+            _follow()
+            yield False
+            return
+        _leads = True
+        try:
+            yield True
+        finally:
+            _leads = False
+            _send("end")
+    finally:
+        jax.distributed.shutdown()
+
+
+def _follow() -> None:
+    """Run what the searching host runs, until it says that this is the end."""
+    executors: dict[int, Vmapped] = {}
+    populations: dict[int, Population] = {}
+    while (message := _receive())[0] != "end":
+        what, number, *content = message
+        if what == "data":
+            executors[number] = Vmapped(*content)
+        elif what == "begin":
+            populations[number] = executors[number].begin([_unpacked(*job) for job in content[0]])
+        elif what == "run next":
+            executors[number].run_next(populations[number])
+        else:
+            executors.pop(number).close()
+
+
+def _packed(job: Job) -> tuple[Any, ...]:
+    key = np.asarray(jax.random.key_data(job.key)), str(jax.random.key_impl(job.key))
+    return job.architecture.to_json(), jax.device_get(job.params), *key
+
+
+def _unpacked(architecture: Any, params: Any, key_data: np.ndarray, impl: str) -> Job:
+    return Job(Architecture.from_json(architecture), params, jax.random.wrap_key_data(key_data, impl=impl))
+
+
+def _send(*message: Any) -> None:
+    """Tell all other hosts, each of which waits in `_receive`."""
+    content = np.frombuffer(pickle.dumps(message), np.uint8)
+    multihost_utils.broadcast_one_to_all(np.array(divmod(len(content), PIECE), np.int32))
+    for piece in np.split(content, range(PIECE, len(content), PIECE)):
+        filled = np.zeros(_room_for(len(piece)), np.uint8)
+        filled[: len(piece)] = piece
+        multihost_utils.broadcast_one_to_all(filled)
+
+
+def _receive() -> tuple[Any, ...]:
+    pieces, rest = multihost_utils.broadcast_one_to_all(np.zeros(2, np.int32)).tolist()
+    lengths = [PIECE] * pieces + [rest] * (rest > 0)
+    found = [multihost_utils.broadcast_one_to_all(np.zeros(_room_for(n), np.uint8))[:n] for n in lengths]
+    return pickle.loads(np.concatenate(found).tobytes())
+
+
+def _room_for(length: int) -> int:
+    """Few sizes, as each is a program."""
+    return max(LEAST, 2 ** (length - 1).bit_length())
