@@ -3,6 +3,7 @@
 import contextlib
 import pickle
 import pickletools
+import signal
 import time
 from concurrent import futures
 
@@ -21,6 +22,8 @@ from jaxad.nas.space import SearchSpace
 from jaxad.nas.trial import Job, Result, Reward, TrialConfig
 from jaxad.nn.cost import flops
 from spaces import FEW
+
+resource = pytest.importorskip("resource")  # of POSIX
 
 SHAPE = (8, 8, 1)
 SPACE = SearchSpace(num_layers=1, **FEW)
@@ -324,6 +327,21 @@ def test_processes_give_the_bits_of_this_process(expected):
     assert_same(found, expected[:2])
     assert said == []
     assert all(line.worker != worker.name() for line in handed)
+
+
+def begin_on_a_full_disk(cache):
+    """A worker that cannot write a byte, wherever it tries."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # an error of writing, as of a full disk, and no end
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    worker.begin_local(cache)
+
+
+def test_a_worker_whose_disk_is_full_trains_all_the_same(expected, tmp_path):
+    """It writes nothing but compiled programs, which it can do without."""
+    with Processes(1, start=begin_on_a_full_disk, args=(str(tmp_path),)) as pool:
+        found, _, _ = run(pool, jobs_of(2), count=1)
+    assert_same(found, expected[:2])
+    assert not any(file.stat().st_size for file in tmp_path.rglob("*") if file.is_file())
 
 
 @pytest.mark.slow
