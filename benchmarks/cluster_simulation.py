@@ -8,16 +8,14 @@ its slice of the shared weights is, and what this process takes to cut a slice o
 is simulated: one client, which computes one thing at a time and whose network carries one message at a time each way,
 and workers that train children as measured. The slices of a population are cut out, it is handed out, the largest
 children first, each worker gets its next child once its last one is back, and all are merged as they come; then begins
-the next population. Children are drawn from the run with replacement.
-
-"asynchronous" waits for no population: a child that is back is merged, and the next one starts from the weights as they
-are then. That is simulated alone; it is no option of the search.
+the next population, or the one after some that have begun ahead. Children are drawn from the run with replacement.
 """
 
 import dataclasses
 import heapq
 import pickle
 import time
+from collections import deque
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,6 +45,8 @@ class Config:
     """Speeds of the client's network, in Gbit/s."""
     per_worker: tuple[int, ...] = (1, 4)
     """Children of a population for every worker."""
+    ahead: tuple[int, ...] = (0, 1, 3)
+    """Populations that begin while one is waited for."""
     steps: int = 1
     """How many times as long children train as they did in the run."""
     seed: int = 0
@@ -92,11 +92,13 @@ def run(config: Config) -> None:
     rows = []
     for workers in config.workers:
         for gigabits in config.gigabits:
-            for each in (*config.per_worker, None):
-                population, rng = each and workers * each, np.random.default_rng(config.seed)
-                found = replay(children, fixed, workers, gigabits, population, rng)
-                rows.append((workers, gigabits, population or "asynchronous", *shown(found)))
-    heads = ("workers", "Gbit/s", "population", "children/min", "efficiency", "network", "client")
+            for population in (workers * each for each in config.per_worker):
+                for ahead in config.ahead:
+                    found = replay(
+                        children, fixed, workers, gigabits, population, ahead, np.random.default_rng(config.seed)
+                    )
+                    rows.append((workers, gigabits, population, ahead, *shown(found)))
+    heads = ("workers", "Gbit/s", "population", "ahead", "children/min", "efficiency", "network", "client")
     table("simulated", heads, rows)
 
 
@@ -151,37 +153,47 @@ class Resource:
 
 
 def replay(
-    children: list[Child], fixed: float, workers: int, gigabits: float, population: int | None, rng: np.random.Generator
+    children: list[Child],
+    fixed: float,
+    workers: int,
+    gigabits: float,
+    population: int,
+    ahead: int,
+    rng: np.random.Generator,
 ) -> Replay:
-    """Simulate some populations; with None a search that waits for none."""
-    rate, count = gigabits * 1e9 / 8, (population or 4 * workers) * ROUNDS
+    """Simulate some populations, of which `ahead` begin before the ones before them have ended."""
+    rate, count = gigabits * 1e9 / 8, population * ROUNDS
     drawn = [children[index] for index in rng.integers(0, len(children), count)]
+    populations = deque(drawn[first : first + population] for first in range(0, count, population))
     client, up, down = Resource(), Resource(), Resource()
-    now = 0.0
-    for first in range(0, count, population or count):
-        members = drawn[first : first + (population or count)]
-        waiting = iter(sorted(members, key=lambda child: -child.flops) if population else members)
-        if population:
-            now = client.use(now, sum(child.cut for child in members))
-        at_work: list[tuple[float, int, Child]] = []  # when who is back
+    waiting: deque[tuple[int, Child]] = deque()  # with the number of their population
+    at_work: list[tuple[float, int, int, Child]] = []  # when who is back
+    left, ended, now = [population] * ROUNDS, 0, 0.0
 
-        def hand_out(now: float, waiting=waiting, at_work=at_work) -> None:
-            child = next(waiting, None)
-            if child is not None:
-                own = child.pickled if population else child.pickled + child.cut
-                sent = up.use(client.use(now, own), child.size / rate + LATENCY)
-                heapq.heappush(at_work, (sent + child.seconds, len(at_work), child))
+    def begin(now: float) -> None:
+        if populations:
+            number, members = ROUNDS - len(populations), populations.popleft()
+            client.use(now, sum(child.cut for child in members))
+            waiting.extend((number, child) for child in sorted(members, key=lambda child: -child.flops))
 
-        for _ in range(workers):
-            hand_out(now)
-        while at_work:
-            ended, _, child = heapq.heappop(at_work)
-            back = client.use(down.use(ended, child.size / rate + LATENCY), child.pickled)
-            if not population:
-                back = client.use(back, child.merge)
-            hand_out(back)
-            now = client.use(back, child.merge if population else 0.0)
-        now = client.use(now, fixed)
+    def hand_out(now: float) -> None:
+        while waiting and len(at_work) < workers:
+            number, child = waiting.popleft()
+            sent = up.use(client.use(now, child.pickled), child.size / rate + LATENCY)
+            heapq.heappush(at_work, (sent + child.seconds, len(waiting) + count * number, number, child))
+
+    for _ in range(ahead + 1):
+        begin(0.0)
+    hand_out(0.0)
+    while at_work:
+        finished, _, number, child = heapq.heappop(at_work)
+        back = client.use(down.use(finished, child.size / rate + LATENCY), child.pickled)
+        hand_out(back)
+        now, left[number] = client.use(back, child.merge), left[number] - 1
+        while ended < ROUNDS and not left[ended]:  # in their order
+            now, ended = client.use(now, fixed), ended + 1
+            begin(now)
+        hand_out(now)
     trained = sum(child.seconds for child in drawn)
     shares = (trained / workers, max(up.busy, down.busy), client.busy)
     return Replay(60 * count / now, *(share / now for share in shares))

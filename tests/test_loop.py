@@ -12,6 +12,7 @@ from jaxad.nas import loop, supernet
 from jaxad.nas.executors.population import evaluate_population
 from jaxad.nas.space import SearchSpace
 from jaxad.nas.strategies.autoad import autoad
+from jaxad.nas.strategies.evolution import regularised_evolution
 from jaxad.nas.strategies.random import random_search
 from jaxad.nas.trial import Result, Reward
 
@@ -134,6 +135,92 @@ def test_ask_and_tell_are_compiled_once():
         explore(search, 7)
     counts = {name: sum(name in compiled for compiled in names) for name in ("ask", "tell", "revisit")}
     assert counts == {"ask": 1, "tell": 1, "revisit": 1}
+
+
+# ---- populations that begin ahead ------------------------------------------------------------------------------------
+
+
+def ahead_of(ahead, children=15, population=2, **options):
+    """A search by evolution, in which order it asked and was told, and from what weights children began."""
+    order, began = [], []
+    search = regularised_evolution(SPACE, population=population, population_size=4, sample_size=3)
+
+    def ask(key, state):
+        if len(order) < 1 or order[-1] != ("ask", int(state.num_evaluated)):
+            order.append(("ask", int(state.num_evaluated)))
+        return search.ask(key, state)
+
+    def tell(*given):
+        state, info = search.tell(*given)
+        order.append(("told", int(state.num_evaluated)))
+        return state, info
+
+    class Seen(Pretender):
+        def __call__(self, jobs):
+            began.extend(float(job.params["projection"]["bias"].max()) for job in jobs)
+            return super().__call__(jobs)
+
+    trials, start = [], loop.start(jax.random.key(0), search, SPACE, 1)
+    given = {"state": loop.waiting_for(start, ahead), "on_trial": trials.append} | options
+    end = loop.explore(
+        search._replace(ask=ask, tell=tell), SPACE, Seen(), key=jax.random.key(1), children=children, image_shape=SHAPE,
+        ahead=ahead, **given,
+    )  # fmt: skip
+    return end, trials, order, began
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 3])
+def test_populations_ahead_miss_so_many_and_no_more(ahead):
+    end, trials, order, began = ahead_of(ahead)
+    assert [t.trial for t in trials] == list(range(15))
+    assert len({tuple(t.tokens) for t in trials}) == 15
+    asked = [known for what, known in order if what == "ask"]
+    missing = [max(0, 2 * (number - ahead)) for number in range(8)]  # rewards known to each population
+    assert list(dict.fromkeys(asked)) == list(dict.fromkeys(missing))
+    # All of its children add 1 to what they use of the bias: a population begins where so many have been merged.
+    assert began == [max(0, number - ahead) for number in range(8) for _ in range(2)][:15]
+    newest = end.state[-1] if ahead else end.state
+    assert int(newest.populations) == 8
+    assert float(newest.shared["projection"]["bias"].max()) == 8
+
+
+def test_a_search_ahead_differs_from_one_that_waits():
+    """Evolution has the same first generation, and then knows less."""
+    tokens = {ahead: [t.tokens for t in ahead_of(ahead)[1]] for ahead in (0, 1)}
+    assert tokens[0][:4] == tokens[1][:4]
+    assert tokens[0] != tokens[1]
+
+
+@pytest.mark.parametrize("ahead", [1, 3])
+def test_a_search_ahead_goes_on_as_if_never_stopped(ahead):
+    kept = []
+    whole, trials, _, began = ahead_of(ahead, on_population=lambda *given: kept.append(given))
+    for state, done, elapsed in kept[:-1]:
+        rest = []
+        given = {"state": state, "trials": trials[:done], "elapsed": elapsed, "on_trial": rest.append}
+        end, _, _, again = ahead_of(ahead, **given)
+        assert [t.tokens for t in rest] == [t.tokens for t in trials[done:]]
+        assert again == began[done:]
+        jax.tree.map(np.testing.assert_array_equal, end.state, whole.state)
+
+
+def test_a_search_ahead_ends_with_its_time_and_with_its_space():
+    end, trials, _, _ = ahead_of(2, time_budget=1e-9)
+    assert (end.stopped, len(trials)) == ("time budget", 1)
+    end, trials, _, _ = ahead_of(2, children=10**6)
+    assert end.stopped == "space exhausted"
+    assert len({tuple(t.tokens) for t in trials}) == len(trials) == SPACE.canonical_cardinality
+
+
+def test_a_strategy_that_asking_teaches_cannot_be_asked_ahead():
+    state = loop.waiting_for(loop.start(jax.random.key(0), controller(), SPACE, 1), 1)
+    with pytest.raises(ValueError, match=r"ahead is 1, and this strategy changes its state when it is asked: .* to 0$"):
+        loop.explore(
+            controller(), SPACE, Pretender(), state, key=jax.random.key(1), children=6, image_shape=SHAPE, ahead=1
+        )
+
+
+# ---- killed ----------------------------------------------------------------------------------------------------------
 
 
 def test_stopped_after_a_population_and_continued_is_as_if_never_stopped():

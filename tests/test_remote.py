@@ -318,6 +318,21 @@ def test_nothing_is_handed_out_while_there_are_no_workers(expected):
     assert said == ["there are no workers now: waiting for some"]
 
 
+def test_populations_share_the_places_and_the_first_goes_first(expected):
+    """Of two calls at a time: the second has what the first leaves, and its results are there when it is asked."""
+    pool = Direct(lambda number, call: call())
+    workers = Workers(pool, lambda: 4)
+    executor = Remote(workers, DATA, CONFIG)
+    jobs = jobs_of()
+    first, second = executor(jobs[:2]), executor(jobs[2:])
+    assert len(pool.messages) == 4  # two of each
+    assert_same(list(first) + list(second), expected)
+    third = executor(jobs[:1])
+    third.close()
+    assert list(third) == []
+    assert executor._populations == []
+
+
 # ---- processes, and a whole search -------------------------------------------------------------------------------
 
 

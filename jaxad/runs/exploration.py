@@ -52,7 +52,7 @@ class Journal:
         self.facts = {"trials": 0, "elapsed": 0.0, "compiles": 0, "stopped": None, "costs": loop.Costs(0.0, 0.0)}
         self.skipped: list[str] = []  # damaged checkpoints
 
-    def resume(self, state: loop.SearchState) -> loop.SearchState:
+    def resume(self, state: Any) -> Any:
         """The state that an earlier session has left, or the given one of a fresh search."""
         if self.run is None:
             return state
@@ -87,7 +87,7 @@ class Journal:
         if self.run is not None:
             files.append_line(self._handed_path, line)
 
-    def save(self, state: loop.SearchState, **facts: Any) -> None:
+    def save(self, state: Any, **facts: Any) -> None:
         """Go on from here, should the search be killed: all trials so far count."""
         self.facts.update(facts, trials=len(self.trials))
         if self.run is not None:
@@ -114,6 +114,7 @@ def explore_task(
     start_key: Key,
     search_key: Key,
     children: int,
+    ahead: int = 0,
     executor: str = "auto",
     workers: WorkersConfig | None = None,
     pool: futures.Executor | None = None,
@@ -131,6 +132,7 @@ def explore_task(
       settings: how every child trains and is rewarded.
       start_key, search_key: of the first weights and of everything after them; the same in every session of a run.
       children: how many to evaluate, those of earlier sessions included.
+      ahead: of `loop.explore`; the same in every session of a run.
       executor: name of who trains children in this process, see `make_executor`.
       workers, pool: who trains them elsewhere, see `runs.workers.trainer`.
       time_budget: seconds of searching after which the running child is the last.
@@ -140,7 +142,7 @@ def explore_task(
       quiet: show no progress.
     """
     journal = Journal(run)
-    state = journal.resume(loop.start(start_key, search, space, inputs.channels))
+    state = journal.resume(loop.waiting_for(loop.start(start_key, search, space, inputs.channels), ahead))
     facts, trials = journal.facts, journal.trials
     if facts["stopped"] is None and len(trials) < children:
         compiled, account = facts["compiles"], Account(facts["elapsed"], journal.add_handed)
@@ -170,12 +172,12 @@ def explore_task(
                 if keep_log:
                     journal.add_info(info)
 
-            def save(state: loop.SearchState, count: int, elapsed: float) -> None:
+            def save(state: Any, count: int, elapsed: float) -> None:
                 journal.save(state, elapsed=elapsed, compiles=compiled + hands.compiles)
 
             end = loop.explore(
                 search, space, hands, state,
-                key=search_key, children=children, image_shape=inputs.shapes, trials=tuple(trials),
+                key=search_key, children=children, image_shape=inputs.shapes, ahead=ahead, trials=tuple(trials),
                 elapsed=facts["elapsed"], time_budget=time_budget, on_trial=show, on_info=learn, on_population=save,
             )  # fmt: skip
             facts.update(compiles=compiled + hands.compiles, stopped=end.stopped)

@@ -140,7 +140,7 @@ def search(
         explored = explore_task(
             inputs_of(task, space, features, keys["inputs"], masks=masks), loop.jit(strategy), space,
             config.trial_config(task), start_key=keys["start"], search_key=keys["search"],
-            children=config.children, executor=config.executor, workers=config, pool=pool,
+            children=config.children, ahead=config.ahead, executor=config.executor, workers=config, pool=pool,
             time_budget=config.time_budget, run=run, keep_log=bool(options), on_trial=on_trial, quiet=quiet,
         )  # fmt: skip
         if run is not None and space.inputs != ("pixels",):  # hundreds of programs beside features: 0.9 GB

@@ -47,6 +47,9 @@ class SearchConfig(WorkersConfig, SpaceChoices):
     """Number of architectures to try; none is tried twice."""
     population: int = 6
     """Children trained per step of the controller from the same shared weights; their weight updates are averaged."""
+    ahead: int = 0
+    """Populations that begin while one is waited for, so that its slowest child leaves no worker without work: they
+    miss what the last ones have taught, always the same, whoever trains them. For evolution and random search."""
     time_budget: float | None = 300.0
     """Seconds of searching after which the running child is the last, half as many of retraining; None: no limit."""
     steps: int = 10
@@ -85,6 +88,7 @@ class SearchConfig(WorkersConfig, SpaceChoices):
     def check(self, task: Task | None = None) -> None:
         """Raise ValueError for values out of range, and for those that do not fit the task."""
         check_at_least(self, "num_layers", "children", "population", "retrain_top", "num_seeds", "retrain_steps")
+        check_at_least(self, "ahead", least=0)
         if self.time_budget is not None and not self.time_budget > 0:
             raise ValueError(f"{spelled(self, 'time_budget')} is {self.time_budget}; give seconds above 0")
         check_share(self, "target_fpr")

@@ -29,18 +29,21 @@ class Leading(Vmapped):
     """`Vmapped` of the host that searches. Whatever all hosts have to run together is told first."""
 
     def __init__(self, data: TrialData, config: TrialConfig) -> None:
-        self._number = next(_NUMBERS)
+        self._number, self._begun = next(_NUMBERS), {}  # numbers of populations, by whose waiting groups they have
         _send("data", self._number, jax.device_get(data), config)
         super().__init__(data, config)
 
     def begin(self, jobs: Sequence[Job]) -> Population:
         """As `Vmapped.begin`, on all hosts."""
-        _send("begin", self._number, [_packed(job) for job in jobs])
-        return super().begin(jobs)
+        number = next(_NUMBERS)
+        _send("begin", self._number, number, [_packed(job) for job in jobs])
+        population = super().begin(jobs)
+        self._begun[id(population.waiting)] = number
+        return population
 
     def run_next(self, population: Population) -> dict[int, Result]:
         """As `Vmapped.run_next`, on all hosts."""
-        _send("run next", self._number)
+        _send("run next", self._number, self._begun[id(population.waiting)])
         return super().run_next(population)
 
     def close(self) -> None:
@@ -96,9 +99,9 @@ def _follow() -> None:
         if what == "data":
             executors[number] = Vmapped(*content)
         elif what == "begin":
-            populations[number] = executors[number].begin([_unpacked(*job) for job in content[0]])
+            populations[content[0]] = executors[number].begin([_unpacked(*job) for job in content[1]])
         elif what == "run next":
-            executors[number].run_next(populations[number])
+            executors[number].run_next(populations[content[0]])
         else:
             executors.pop(number).close()
 

@@ -54,15 +54,15 @@ class Evaluated(NamedTuple):
     stopped: bool  # whether `on_outcome` ended the population
 
 
-def evaluate_population(
-    executor: Any,
-    shared: Params,
-    architectures: Sequence[Architecture],
-    key: Key,
-    *,
-    on_outcome: Callable[[int, Outcome], bool | None] = lambda place, outcome: None,
-) -> Evaluated:
-    """Train the children of one `ask` on their parts of the shared weights, and merge what they learned (Eq. 3).
+class Begun(NamedTuple):
+    """A population that is on its way."""
+
+    jobs: list[Job]
+    results: Any  # an iterator with `close`; whoever trains elsewhere has begun to
+
+
+def begin_population(executor: Any, shared: Params, architectures: Sequence[Architecture], key: Key) -> Begun:
+    """Hand the children of one `ask` to an executor, each with its part of the shared weights.
 
     All children start from the same shared weights, so their order does not matter.
 
@@ -71,17 +71,34 @@ def evaluate_population(
       shared: omega, on the host, or that of every input by its name; not modified.
       architectures: of the children.
       key: consumed; every child is handed a part of it.
-      on_outcome: called after every child with its place in the population, from 0; a true answer ends the
-        population there.
     """
     keys = jax.random.split(key, len(architectures))
     jobs = [Job(architecture, supernet.take(shared, architecture), k) for architecture, k in zip(architectures, keys)]
+    return Begun(jobs, executor(jobs))
+
+
+def finish_population(
+    executor: Any,
+    shared: Params,
+    begun: Begun,
+    *,
+    on_outcome: Callable[[int, Outcome], bool | None] = lambda place, outcome: None,
+) -> Evaluated:
+    """Wait for the children of a population, and merge what they learned (Eq. 3).
+
+    Args:
+      executor: that it was begun with.
+      shared: what its changes are added to: the weights that its children started from, or later ones.
+      begun: not to be used again.
+      on_outcome: called after every child with its place in the population, from 0; a true answer ends the
+        population there.
+    """
     outcomes, stopped = [], False
 
     def trained() -> Iterator[tuple[Architecture, Params, Params]]:
         nonlocal stopped
-        with closing(executor(jobs)) as results:
-            for job, result in zip(jobs, results):
+        with closing(begun.results) as results:
+            for job, result in zip(begun.jobs, results):
                 outcome = _outcome(result, executor.batch_size)
                 outcomes.append(outcome)
                 stopped = bool(on_outcome(len(outcomes) - 1, outcome))
@@ -92,6 +109,19 @@ def evaluate_population(
 
     merged = supernet.merge(shared, trained())  # each as it comes, while others may still train elsewhere
     return Evaluated(outcomes, merged, stopped)
+
+
+def evaluate_population(
+    executor: Any,
+    shared: Params,
+    architectures: Sequence[Architecture],
+    key: Key,
+    *,
+    on_outcome: Callable[[int, Outcome], bool | None] = lambda place, outcome: None,
+) -> Evaluated:
+    """`begin_population` and `finish_population`, one after the other."""
+    begun = begin_population(executor, shared, architectures, key)
+    return finish_population(executor, shared, begun, on_outcome=on_outcome)
 
 
 def _outcome(result: Result, batch_size: int) -> Outcome:

@@ -82,6 +82,7 @@ class Remote:
         self._programs: dict[tuple[str, str], int] = {}  # by worker and images
         self._said: set[str] = set()
         self._hanging: list[futures.Future] = []  # abandoned, and nobody knows whether they have ended
+        self._populations: list[_Population] = []  # that are not finished, in the order in which they began
 
     @property
     def batch_size(self) -> int:
@@ -99,9 +100,32 @@ class Remote:
     def __call__(self, jobs: Sequence[Job]) -> Iterator[Result]:
         """Run the jobs; results in their order, each as soon as it and all before it are there.
 
-        Raises ValueError where a worker has other versions, or where there is no pool any more.
+        Workers begin at once. Jobs of a call that was made before, and has not ended, go first; `close` of what is
+        returned gives up those that are not finished. Raises ValueError where a worker has other versions, or where
+        there is no pool any more.
         """
-        return _Population(self, list(jobs)).results()
+        self._populations.append(_Population(self, list(jobs)))
+        self.hand_out()
+        return self._populations[-1]
+
+    def hand_out(self) -> None:
+        """As many jobs as there are places for."""
+        for population in self._populations:
+            population.hand_out(self.places() - sum(len(each.running) for each in self._populations))
+
+    def collect(self) -> None:
+        """What has come back since, of all calls, and what is late."""
+        calls = {future: population for population in self._populations for future in population.running}
+        done, _ = futures.wait(calls, timeout=WAITS, return_when=futures.FIRST_COMPLETED)
+        if not calls:  # there are no workers: nothing is handed out until there are
+            time.sleep(WAITS)
+        for population in self._populations:
+            population.take([future for future in done if calls[future] is population])
+            population.give_up_late()
+
+    def forget(self, population: "_Population") -> None:
+        """Its places are for others."""
+        self._populations.remove(population)
 
     # ---- what a population asks for
 
@@ -176,47 +200,64 @@ class _Population:
         self._remote, self._jobs = remote, jobs
         # The largest first: who begins last with one of these is waited for by all others.
         self._waiting = deque(sorted(range(len(jobs)), key=lambda index: -remote.cost(jobs[index])))
-        self._running: dict[futures.Future, _Call] = {}
+        self.running: dict[futures.Future, _Call] = {}
         self._asked: dict[int, str] = {}  # by job, the worker that asked for images with it
         self._relieved: set[str] = set()  # workers that images are on their way to
         self._held: list[int] = []  # jobs that wait until a worker has images
         self._tries = [0] * len(jobs)
         self._done: dict[int, Result] = {}
+        self._next = 0  # of the results
+        self._open = True
 
-    def results(self) -> Iterator[Result]:
+    def __iter__(self) -> Iterator[Result]:
+        return self
+
+    def __next__(self) -> Result:
+        if not self._open or self._next == len(self._jobs):
+            self.close()
+            raise StopIteration
         try:
-            for index in range(len(self._jobs)):
-                while index not in self._done:
-                    self._hand_out()
-                    self._collect()
-                self._hand_out()  # nobody waits while the caller looks at what there is
-                yield self._done.pop(index)
-        finally:
-            for future in self._running:
+            while self._next not in self._done:
+                self._remote.hand_out()
+                self._remote.collect()
+            self._remote.hand_out()  # nobody waits while the caller looks at what there is
+        except BaseException:
+            self.close()
+            raise
+        self._next += 1
+        return self._done.pop(self._next - 1)
+
+    def close(self) -> None:
+        """Give up what is not finished."""
+        if self._open:
+            self._open = False
+            self._remote.forget(self)
+            for future in self.running:
                 self._remote.abandon(future)
 
-    def _hand_out(self) -> None:
-        """As many jobs as there are places for."""
-        while self._waiting and len(self._running) < (places := self._remote.places()):
+    def hand_out(self, free: int) -> None:
+        """Jobs for so many free places."""
+        places = self._remote.places()
+        for _ in range(min(free, len(self._waiting))):
             index = self._waiting.popleft()
             # Whoever gets this one is likely to get the one that is as many later as there are workers.
             after = list(itertools.islice(self._waiting, places - 1, places))
             ahead = [self._jobs[later] for later in after]
             relieves = self._asked.pop(index, None)
             future, sent = self._remote.submit(self._jobs[index], ahead, with_images=relieves is not None)
-            self._running[future] = _Call(index, time.perf_counter(), sent, relieves)
+            self.running[future] = _Call(index, time.perf_counter(), sent, relieves)
 
-    def _collect(self) -> None:
-        """What has come back since, and what is late."""
-        done, _ = futures.wait(self._running, timeout=WAITS, return_when=futures.FIRST_COMPLETED)
-        if not self._running:  # there are no workers: nothing is handed out until there are
-            time.sleep(WAITS)
-        for future in sorted(done, key=lambda future: self._running[future].index):
-            self._take(self._running.pop(future), future)
+    def take(self, done: list[futures.Future]) -> None:
+        """What has come back."""
+        for future in sorted(done, key=lambda future: self.running[future].index):
+            self._take(self.running.pop(future), future)
+
+    def give_up_late(self) -> None:
+        """Hand out anew what takes too long."""
         late = time.perf_counter() - self._remote.timeout
-        for future, call in list(self._running.items()):
+        for future, call in list(self.running.items()):
             if call.since < late:
-                del self._running[future]
+                del self.running[future]
                 self._remote.abandon(future)
                 self._lose(call, f"longer than child_timeout, {self._remote.timeout:g} s")
 
