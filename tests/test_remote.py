@@ -360,12 +360,13 @@ def test_a_worker_whose_disk_is_full_trains_all_the_same(expected, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_search_is_the_same_with_workers_and_may_change_their_number(tmp_path):
+@pytest.mark.parametrize("ahead", [0, 1])
+def test_a_search_is_the_same_with_workers_and_may_change_their_number(tmp_path, ahead):
     """In this process; and in two others, killed on the way, and resumed without."""
     task = jaxad.load_task("digits", normal_classes=["0"], anomaly_ratio=0.3, limit=120)
     options = FEW | {
-        "num_layers": 1, "children": 4, "population": 2, "steps": 2, "retrain_steps": 4, "rivals": ("none",),
-        "strategy": "random", "quiet": True,
+        "num_layers": 1, "children": 6, "population": 2, "steps": 2, "retrain_steps": 4, "rivals": ("none",),
+        "strategy": "random", "ahead": ahead, "quiet": True,
     }  # fmt: skip
     alone = jaxad.search(task, **options)
 
