@@ -4,9 +4,10 @@
     python benchmarks/workers.py --workers 1 2 4 --children 40 --steps 20 --rounds 5 --json workers.json
 
 Each way trains the same random children of the paper's space from the same shared weights, in turns, after a round that
-is not counted, in which it compiles: the steady state of a search. Every process computes with one thread on a core of
-its own; this process, which hands children out and merges, is not pinned, so its share lies on top. All ways have to
-return the same bits.
+is not counted, in which it compiles. The children are populations of which one begins ahead (--ahead of a search), so
+that no worker waits for the slowest child: the steady state. Every process computes with one thread on a core of its
+own; this process, which hands children out and merges, is not pinned, so its share lies on top. With --unpinned workers
+have no core of their own, as in `jaxad search --workers`. All ways have to return the same bits.
 """
 
 import argparse
@@ -65,19 +66,24 @@ def main() -> None:
     """Measure and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], metavar="N", help="processes (default 1 2)")
-    parser.add_argument("--children", type=int, default=20, help="of a population (default 20)")
-    parser.add_argument("--steps", type=int, default=20, help="of a child (default 20)")
-    parser.add_argument("--size", type=int, default=28, help="pixels of a side (default 28)")
+    parser.add_argument("--children", type=int, default=12, help="of a population (default 12)")
+    parser.add_argument("--populations", type=int, default=3, help="of a round (default 3)")
+    parser.add_argument("--steps", type=int, default=10, help="of a child (default 10)")
+    parser.add_argument("--size", type=int, default=16, help="pixels of a side (default 16)")
+    parser.add_argument("--unpinned", action="store_true", help="workers may use all cores")
     parser.add_argument("--rounds", type=int, default=5, help="after one that is not counted (default 5)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="written at the end")
     args = parser.parse_args()
     cores = sorted(os.sched_getaffinity(0))
-    if min(*args.workers, args.children, args.steps, args.rounds) < 1 or max(args.workers) > len(cores):
+    if min(*args.workers, args.children, args.populations, args.steps, args.rounds) < 1 or max(args.workers) > len(
+        cores
+    ):
         parser.error(f"numbers are 1 or more, and --workers {len(cores)} at most, one for each core that may be used")
     enable_compilation_cache()
     space, config = SearchSpace(), TrialConfig(steps=args.steps)
     seen = images(args.size, 1000, 200)
-    data, jobs = trial.put(seen.train, seen.valid, seen.valid_labels), jobs_of(space, args.children)
+    data = trial.put(seen.train, seen.valid, seen.valid_labels)
+    jobs = jobs_of(space, args.children * args.populations)
     found: dict[str, list[Result]] = {}
     moved: dict[str, list[Handed]] = {}
     with contextlib.ExitStack() as stack, tempfile.TemporaryDirectory() as name:
@@ -85,20 +91,25 @@ def main() -> None:
         for count in args.workers:
             way = f"{count} worker{'s'[: count > 1]}"
             (folder := Path(name) / way).mkdir()
-            begun = str(folder), cores, jax.config.jax_compilation_cache_dir
+            begun = str(folder), [] if args.unpinned else cores, jax.config.jax_compilation_cache_dir
             pool = stack.enter_context(Processes(count, start=begin_pinned, args=begun))
             moved[way] = []
             ways[way] = Remote(Workers(pool, lambda count=count: count), data, config, on_child=moved[way].append)
 
         def train(way: str) -> None:
-            found[way] = list(ways[way](jobs))
+            parts = [jobs[first : first + args.children] for first in range(0, len(jobs), args.children)]
+            begun = [ways[way](parts[0])]
+            found[way] = []
+            for following in (*parts[1:], None):
+                begun += [] if following is None else [ways[way](following)]
+                found[way] += begun.pop(0)
 
         turns = take_turns({way: lambda way=way: timed(lambda: train(way)) for way in ways}, args.rounds)
     wrong = [way for way in ways if not same(found[way], found[ALONE])]
-    print(f"{args.children} children x {args.steps} steps ({loads(turns)})\n{compared(turns, None)}")
+    print(f"{len(jobs)} children x {args.steps} steps ({loads(turns)})\n{compared(turns, None)}")
     first = f"{args.workers[0]} worker{'s'[: args.workers[0] > 1]}"
     for way, costs in turns.items():
-        rates = [60 * args.children / cost["seconds"] for cost in costs]
+        rates = [60 * len(jobs) / cost["seconds"] for cost in costs]
         ratios = [own["seconds"] / cost["seconds"] for cost, own in zip(costs, turns[first], strict=True)]
         print(f"{way}: {spread(rates)} children a minute, {spread(ratios)} times those of {first}")
     print("bits: " + (f"other ones by {', '.join(wrong)}" if wrong else "the same by all ways"))
