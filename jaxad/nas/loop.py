@@ -220,8 +220,14 @@ def _keys(key: Key, number: int) -> Key:
 
 
 def _same(one: State, other: State) -> bool:
-    """Whether two states of a strategy are equal."""
-    return all(np.array_equal(*pair) for pair in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True))
+    """Whether two states of a strategy are equal; keys by their data."""
+
+    def plain(leaf: Any) -> np.ndarray:
+        is_key = jax.dtypes.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
+        return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
+
+    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    return all(np.array_equal(plain(a), plain(b)) for a, b in pairs)
 
 
 def _compile_tell(search: Search, key: Key, state: State, tokens: np.ndarray) -> threading.Thread:
