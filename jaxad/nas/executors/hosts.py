@@ -8,6 +8,7 @@ Messages go the way of the results, as arrays that all hosts hand to one collect
 import contextlib
 import itertools
 import pickle
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -21,8 +22,10 @@ from jaxad.nn.architecture import Architecture
 
 PIECE = 2**26  # bytes of a message that travel together
 LEAST = 2**12
+PULSE = 60.0  # seconds; a collective operation that waits for minutes is given up, and all hosts with it
 _NUMBERS = itertools.count()
 _leads = False  # whether others follow this host
+_speaking = threading.RLock()  # while all hosts run something together, nothing else is told
 
 
 class Leading(Vmapped):
@@ -30,8 +33,9 @@ class Leading(Vmapped):
 
     def __init__(self, data: TrialData, config: TrialConfig) -> None:
         self._number, self._begun = next(_NUMBERS), {}  # numbers of populations, by whose waiting groups they have
-        _send("data", self._number, jax.device_get(data), config)
-        super().__init__(data, config)
+        with _speaking:
+            _send("data", self._number, jax.device_get(data), config)
+            super().__init__(data, config)
 
     def begin(self, jobs: Sequence[Job]) -> Population:
         """As `Vmapped.begin`, on all hosts."""
@@ -43,8 +47,9 @@ class Leading(Vmapped):
 
     def run_next(self, population: Population) -> dict[int, Result]:
         """As `Vmapped.run_next`, on all hosts."""
-        _send("run next", self._number, self._begun[id(population.waiting)])
-        return super().run_next(population)
+        with _speaking:
+            _send("run next", self._number, self._begun[id(population.waiting)])
+            return super().run_next(population)
 
     def close(self) -> None:
         """As `Vmapped.close`, on all hosts."""
@@ -80,14 +85,24 @@ def joined(coordinator: str, hosts: int, host: int) -> Iterator[bool]:
             _follow()
             yield False
             return
-        _leads = True
+        _leads, ended = True, threading.Event()
+        pulse = threading.Thread(target=_beat, args=(ended,), name="pulse", daemon=True)
+        pulse.start()
         try:
             yield True
         finally:
             _leads = False
+            ended.set()
+            pulse.join()
             _send("end")
     finally:
         jax.distributed.shutdown()
+
+
+def _beat(ended: threading.Event) -> None:
+    """Let no host wait for so long that it gives up: data, rivals and retraining may take hours."""
+    while not ended.wait(PULSE):
+        _send("wait")
 
 
 def _follow() -> None:
@@ -95,6 +110,8 @@ def _follow() -> None:
     executors: dict[int, Vmapped] = {}
     populations: dict[int, Population] = {}
     while (message := _receive())[0] != "end":
+        if message[0] == "wait":
+            continue
         what, number, *content = message
         if what == "data":
             executors[number] = Vmapped(*content)
@@ -102,6 +119,8 @@ def _follow() -> None:
             populations[content[0]] = executors[number].begin([_unpacked(*job) for job in content[1]])
         elif what == "run next":
             executors[number].run_next(populations[content[0]])
+            if not populations[content[0]].waiting:
+                del populations[content[0]]
         else:
             executors.pop(number).close()
 
@@ -118,11 +137,12 @@ def _unpacked(architecture: Any, params: Any, key_data: np.ndarray, impl: str) -
 def _send(*message: Any) -> None:
     """Tell all other hosts, each of which waits in `_receive`."""
     content = np.frombuffer(pickle.dumps(message), np.uint8)
-    multihost_utils.broadcast_one_to_all(np.array(divmod(len(content), PIECE), np.int32))
-    for piece in np.split(content, range(PIECE, len(content), PIECE)):
-        filled = np.zeros(_room_for(len(piece)), np.uint8)
-        filled[: len(piece)] = piece
-        multihost_utils.broadcast_one_to_all(filled)
+    with _speaking:
+        multihost_utils.broadcast_one_to_all(np.array(divmod(len(content), PIECE), np.int32))
+        for piece in np.split(content, range(PIECE, len(content), PIECE)):
+            filled = np.zeros(_room_for(len(piece)), np.uint8)
+            filled[: len(piece)] = piece
+            multihost_utils.broadcast_one_to_all(filled)
 
 
 def _receive() -> tuple[Any, ...]:

@@ -110,8 +110,11 @@ class Remote:
 
     def hand_out(self) -> None:
         """As many jobs as there are places for."""
+        if not any(population.waits() for population in self._populations):
+            return
+        places = self.places()  # asked once: a cluster has to look
         for population in self._populations:
-            population.hand_out(self.places() - sum(len(each.running) for each in self._populations))
+            population.hand_out(places - sum(len(each.running) for each in self._populations), places)
 
     def collect(self) -> None:
         """What has come back since, of all calls, and what is late."""
@@ -235,9 +238,12 @@ class _Population:
             for future in self.running:
                 self._remote.abandon(future)
 
-    def hand_out(self, free: int) -> None:
-        """Jobs for so many free places."""
-        places = self._remote.places()
+    def waits(self) -> bool:
+        """Whether there is anything to hand out."""
+        return bool(self._waiting)
+
+    def hand_out(self, free: int, places: int) -> None:
+        """Jobs for so many free ones of the places."""
         for _ in range(min(free, len(self._waiting))):
             index = self._waiting.popleft()
             # Whoever gets this one is likely to get the one that is as many later as there are workers.
