@@ -141,7 +141,8 @@ def cells(args: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
                 if args.lines is not None:
                     with args.lines.open("a") as file:
                         file.write(json.dumps(record) + "\n")
-            print(f"{name}, seed {seed}: {record['returned']}, {record['seconds']:.0f} s", flush=True)
+            returned = chosen(record["detectors"], "valid")["detector"]
+            print(f"{name}, seed {seed}: {returned}, {record['seconds']:.0f} s", flush=True)
             yield record
 
 
@@ -182,7 +183,7 @@ def summarised(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
         row |= {"regret_images_alone": regret(detectors, chosen(detectors, "valid", pixels=False)["detector"])}
         if record["of"]["ranking"]:
             row |= {f"tau_{by}": tau(detectors, by) for by in KINDS}
-            row |= {"regret_made": regret(detectors, chosen(detectors, "made")["detector"])}
+            row |= {"regret_made": regret(detectors, chosen(detectors, "made", pixels=False)["detector"])}
         rows.append(row)
     means = {}
     for name in (name for name in rows[0] if name.startswith(("regret", "tau"))):

@@ -161,6 +161,7 @@ def test_masks_of_validation_decide_by_themselves():
     blank = TASK._replace(valid=TASK.valid._replace(masks=np.zeros_like(TASK.valid.masks)))
     assert not config.is_by_pixels(blank)
     assert not config.is_by_pixels(TASK._replace(valid=TASK.valid._replace(masks=None)))
+    assert not config.is_by_pixels(TASK._replace(details={"made": True}))
     with pytest.raises(ValueError, match=r"^choose_by is 'test'; choose auto or reward$"):
         SearchConfig(choose_by="test").check()
 

@@ -81,7 +81,8 @@ class SearchConfig(WorkersConfig, SpaceChoices):
     """Training steps from scratch; validated after 10, 20, 40, ... and the last, and kept as it was at its best."""
     choose_by: Literal["auto", "reward"] = "auto"
     """What validation chooses by between the best child and the rivals: the reward, or, where that is of images and
-    validation has masks, the mean of it and of the pixel AUROC (auto), which chooses better by both."""
+    validation has masks of real anomalies, the mean of it and of the pixel AUROC (auto), which on average chooses
+    better by both. Masks of made anomalies have no say: with them it chooses worse."""
     target_fpr: float = 0.05
     """Share of normal images that the threshold may flag; it is set on held-out normal images."""
 
@@ -108,6 +109,12 @@ class SearchConfig(WorkersConfig, SpaceChoices):
             raise ValueError(
                 f"{mine} has settings of strategy autoad, and {name} is {self.strategy}: give {name} autoad"
             )
+        if self.strategy_options() and self.ahead:
+            name, strategy = spelled(self, "ahead"), spelled(self, "strategy")
+            raise ValueError(
+                f"{name} is {self.ahead}, and {strategy} {self.strategy} has to be told before it is asked again: "
+                f"leave out {name}"
+            )
         if self.strategy_options() and self.controller.keep > self.population:
             name, most = spelled(self, "controller.keep"), spelled(self, "population")
             raise ValueError(f"{name} is {self.controller.keep}; the most is {most} {self.population}")
@@ -123,7 +130,7 @@ class SearchConfig(WorkersConfig, SpaceChoices):
 
     def is_by_pixels(self, task: Task) -> bool:
         """Whether the pixel AUROC has a say in what is returned."""
-        masked = task.valid.masks is not None and bool(task.valid.masks.any())
+        masked = task.valid.masks is not None and bool(task.valid.masks.any()) and not task.details.get("made")
         return self.choose_by == "auto" and masked and not self.trial_config().of_pixels
 
     def strategy_options(self) -> dict[str, Any]:
