@@ -68,7 +68,10 @@ while kill -0 $search 2>/dev/null; do
     sleep 0.2
 done
 wait $search
-[ $cut != no ] || { echo "the search ended before every host had trained a child: give it more --children" >&2; exit 1; }
+if [ $cut = no ]; then
+    echo "the search ended before every host had trained a child: give it more --children" >&2
+    exit 1
+fi
 echo "among $hosts hosts: $((SECONDS - began)) s; host$hosts lost its network after $cut children"
 began=$SECONDS
 python "$root/experiments/autoad_search.py" "${flags[@]}" --output alone

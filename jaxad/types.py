@@ -95,8 +95,9 @@ class Detector(NamedTuple):
 class Search(NamedTuple):
     """A strategy that proposes architectures and learns from their rewards.
 
-    `ask` and `tell` alternate: every proposal of `ask` is answered by one `tell` with the rewards of the
-    children that were trained, in order. All knowledge is in the state, a pytree of arrays, so that a
+    Every proposal of `ask` is answered by one `tell` with the rewards of the children that were trained, in
+    order. The two alternate, unless `ask` returns the state as it was: then further populations may be asked
+    for before the first is told (`--ahead`). All knowledge is in the state, a pytree of arrays, so that a
     search can be saved between any two calls and goes on as if never stopped. Randomness comes in with
     every call: each function is handed a key of its own and consumes it; a state holds no key.
     """

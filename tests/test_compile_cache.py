@@ -6,10 +6,12 @@ import subprocess
 import sys
 import zlib
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from jaxad._utils import compile as backend
-from jaxad._utils.compile import drop_torn_programs
+from jaxad._utils.compile import drop_torn_programs, forget_programs
 
 PROGRAM = """
 import sys, warnings
@@ -103,3 +105,19 @@ def test_other_compressions_and_folders_that_are_not_there(tmp_path):
     write(tmp_path / "a-cache", whole, 0)
     write(tmp_path / "b-cache", whole[:-1], 0)
     assert drop_torn_programs(tmp_path) == ["b-cache"]
+
+
+def test_forgotten_programs_are_traced_again():
+    traced = []
+
+    @jax.jit
+    def counted(x):
+        traced.append(1)
+        return x + 1
+
+    for _ in range(2):
+        counted(jnp.float32(1))
+    assert len(traced) == 1
+    forget_programs()
+    assert counted(jnp.float32(1)) == 2
+    assert len(traced) == 2

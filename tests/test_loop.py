@@ -220,13 +220,6 @@ def test_a_strategy_that_asking_teaches_cannot_be_asked_ahead():
         )
 
 
-def test_states_with_keys_are_compared_by_their_data():
-    state = {"key": jax.random.key(1), "count": jnp.int32(2), "rate": 0.5}
-    assert loop._same(state, state | {"key": jax.random.key(1)})
-    assert not loop._same(state, state | {"key": jax.random.key(2)})
-    assert not loop._same(state, state | {"rate": 0.25})
-
-
 # ---- killed ----------------------------------------------------------------------------------------------------------
 
 

@@ -20,10 +20,9 @@ from jaxad.nas.executors.remote import TRIES, Remote, Workers
 from jaxad.nas.executors.sequential import Sequential
 from jaxad.nas.space import SearchSpace
 from jaxad.nas.trial import Job, Result, Reward, TrialConfig
+from jaxad.nn.architecture import Architecture
 from jaxad.nn.cost import flops
 from spaces import FEW
-
-resource = pytest.importorskip("resource")  # of POSIX
 
 SHAPE = (8, 8, 1)
 SPACE = SearchSpace(num_layers=1, **FEW)
@@ -320,16 +319,31 @@ def test_nothing_is_handed_out_while_there_are_no_workers(expected):
 
 def test_populations_share_the_places_and_the_first_goes_first(expected):
     """Of two calls at a time: the second has what the first leaves, and its results are there when it is asked."""
-    pool = Direct(lambda number, call: call())
-    workers = Workers(pool, lambda: 4)
-    executor = Remote(workers, DATA, CONFIG)
-    jobs = jobs_of()
-    first, second = executor(jobs[:2]), executor(jobs[2:])
+    pool = Direct()
+    executor = Remote(Workers(pool, lambda: 4), DATA, CONFIG)
+    first, second = executor(jobs_of()[:2]), executor(jobs_of()[2:])
     assert len(pool.messages) == 4  # two of each
     assert_same(list(first) + list(second), expected)
-    third = executor(jobs[:1])
-    third.close()
-    assert list(third) == []
+    pool = Direct()
+    executor = Remote(Workers(pool, lambda: 1), DATA, CONFIG)
+    jobs = jobs_of()
+    first, second = executor(jobs[:2]), executor(jobs[2:])
+    assert len(pool.messages) == 1
+    list(first)
+    list(second)
+    places = [CHILDREN.index(Architecture.from_json(message["architecture"])) for message in pool.messages]
+    assert [place >= 2 for place in places] == sorted(place >= 2 for place in places)  # all of the first before
+    assert set(places) == {CHILDREN.index(child) for child in CHILDREN}
+
+
+def test_what_is_not_finished_is_given_up_with_its_executor():
+    """As where the search ends by an error: a pool that is the caller's has no calls of it left."""
+    pool = Direct(lambda number, call: None)
+    executor = Remote(Workers(pool, lambda: 3), DATA, CONFIG)
+    begun = [executor(jobs_of()[:2]), executor(jobs_of()[2:])]
+    executor.close()
+    assert len(pool.abandoned) == 3
+    assert [list(each) for each in begun] == [[], []]
     assert executor._populations == []
 
 
@@ -346,6 +360,8 @@ def test_processes_give_the_bits_of_this_process(expected):
 
 def begin_on_a_full_disk(cache):
     """A worker that cannot write a byte, wherever it tries."""
+    import resource  # of POSIX
+
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # an error of writing, as of a full disk, and no end
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     worker.begin_local(cache)
@@ -353,6 +369,7 @@ def begin_on_a_full_disk(cache):
 
 def test_a_worker_whose_disk_is_full_trains_all_the_same(expected, tmp_path):
     """It writes nothing but compiled programs, which it can do without."""
+    pytest.importorskip("resource")
     with Processes(1, start=begin_on_a_full_disk, args=(str(tmp_path),)) as pool:
         found, _, _ = run(pool, jobs_of(2), count=1)
     assert_same(found, expected[:2])

@@ -30,6 +30,9 @@ class SearchState(NamedTuple):
     populations: Any  # int32, how many have been evaluated
 
 
+States = SearchState | tuple[SearchState, ...]  # of a search ahead those of the last populations, oldest first
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Trial:
     """The record of one child."""
@@ -59,7 +62,7 @@ class Costs(NamedTuple):
 class Exploration(NamedTuple):
     """How a search ended."""
 
-    state: SearchState
+    state: States
     stopped: str | None  # why before its last child: "time budget" or "space exhausted"
 
 
@@ -94,7 +97,7 @@ class Pending(NamedTuple):
     seconds: float  # that asking took
 
 
-def waiting_for(state: SearchState, ahead: int) -> SearchState | tuple[SearchState, ...]:
+def waiting_for(state: SearchState, ahead: int) -> States:
     """A fresh state for `explore`: populations that begin ahead need those that came before, too."""
     return (state,) * (ahead + 1) if ahead else state
 
@@ -103,7 +106,7 @@ def explore(
     search: Search,
     space: SearchSpace,
     executor: Any,
-    state: SearchState | tuple[SearchState, ...],
+    state: States,
     *,
     key: Key,
     children: int,
@@ -114,7 +117,7 @@ def explore(
     time_budget: float | None = None,
     on_trial: Callable[[Trial], None] = lambda trial: None,
     on_info: Callable[[Info, Costs], None] = lambda info, costs: None,
-    on_population: Callable[[SearchState, int, float], None] = lambda state, trials, elapsed: None,
+    on_population: Callable[[States, int, float], None] = lambda state, trials, elapsed: None,
 ) -> Exploration:
     """Search until `children` architectures have been evaluated, time is up or the space is exhausted.
 
@@ -220,14 +223,8 @@ def _keys(key: Key, number: int) -> Key:
 
 
 def _same(one: State, other: State) -> bool:
-    """Whether two states of a strategy are equal; keys by their data."""
-
-    def plain(leaf: Any) -> np.ndarray:
-        is_key = jax.dtypes.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
-        return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
-
-    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
-    return all(np.array_equal(plain(a), plain(b)) for a, b in pairs)
+    """Whether two states of a strategy are equal."""
+    return all(np.array_equal(*pair) for pair in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True))
 
 
 def _compile_tell(search: Search, key: Key, state: State, tokens: np.ndarray) -> threading.Thread:

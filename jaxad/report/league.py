@@ -39,6 +39,7 @@ def league_parts(league: Sequence[Mapping[str, Any]], verdict: str | None, rewar
     parts.append(Table(columns=columns, rows=rows, caption=caption))
     if len(league) > 1:
         caption = f"Validation {name} against seconds to fit; those of the best child are of searching and retraining."
+        caption += " What is returned was chosen by pixels, too." if by_pixels else ""
         drawing = plots.value_by_seconds(
             [_label(line) for line in league], [line.get("fit_seconds") for line in league],
             [line.get("valid") for line in league], [bool(line.get("returned")) for line in league],

@@ -52,7 +52,7 @@ class Journal:
         self.facts = {"trials": 0, "elapsed": 0.0, "compiles": 0, "stopped": None, "costs": loop.Costs(0.0, 0.0)}
         self.skipped: list[str] = []  # damaged checkpoints
 
-    def resume(self, state: Any) -> Any:
+    def resume(self, state: loop.States) -> loop.States:
         """The state that an earlier session has left, or the given one of a fresh search."""
         if self.run is None:
             return state
@@ -87,7 +87,7 @@ class Journal:
         if self.run is not None:
             files.append_line(self._handed_path, line)
 
-    def save(self, state: Any, **facts: Any) -> None:
+    def save(self, state: loop.States, **facts: Any) -> None:
         """Go on from here, should the search be killed: all trials so far count."""
         self.facts.update(facts, trials=len(self.trials))
         if self.run is not None:
@@ -172,7 +172,7 @@ def explore_task(
                 if keep_log:
                     journal.add_info(info)
 
-            def save(state: Any, count: int, elapsed: float) -> None:
+            def save(state: loop.States, count: int, elapsed: float) -> None:
                 journal.save(state, elapsed=elapsed, compiles=compiled + hands.compiles)
 
             end = loop.explore(

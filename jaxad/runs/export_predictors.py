@@ -11,8 +11,7 @@ _TEMPLATE = '''\
 Needs {needs}, numpy and pillow. Photographs are {kind}, {height} pixels high and {width} wide.
 """
 
-import os
-import sys
+{system}import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -47,6 +46,7 @@ _ONNX = {
     "options = onnxruntime.SessionOptions()\n"
     "options.intra_op_num_threads = 1  # of one photograph: several are scored side by side\n"
     'session = onnxruntime.InferenceSession(str(Path(__file__).with_name("{file}")), options)',
+    "system": "import os\n",
     "threads": "os.cpu_count()",
     "call": 'session.run(None, {{"images": pixels}})',
 }
@@ -54,6 +54,7 @@ _STABLEHLO = {
     "needs": "jax, flatbuffers",
     "imports": "from jax import export, jit",
     "load": 'run = jit(export.deserialize(bytearray(Path(__file__).with_name("{file}").read_bytes())).call)',
+    "system": "",
     "threads": "1",  # XLA gives one photograph all cores
     "call": "run(pixels)",
 }

@@ -143,7 +143,8 @@ def search(
             children=config.children, ahead=config.ahead, executor=config.executor, workers=config, pool=pool,
             time_budget=config.time_budget, run=run, keep_log=bool(options), on_trial=on_trial, quiet=quiet,
         )  # fmt: skip
-        if run is not None and space.inputs != ("pixels",):  # hundreds of programs beside features: 0.9 GB
+        # Hundreds of programs beside features are 0.9 GB; only a command has none but its own, and keeps them on disk.
+        if isinstance(output, Run) and space.inputs != ("pixels",):
             forget_programs()
         started = time.perf_counter()
         winner, candidates = _retrained(task, config, features, explored, keys["retrain"], run, on_retrain, quiet)

@@ -32,7 +32,7 @@ class Leading(Vmapped):
     """`Vmapped` of the host that searches. Whatever all hosts have to run together is told first."""
 
     def __init__(self, data: TrialData, config: TrialConfig) -> None:
-        self._number, self._begun = next(_NUMBERS), {}  # numbers of populations, by whose waiting groups they have
+        self._number = next(_NUMBERS)
         with _speaking:
             _send("data", self._number, jax.device_get(data), config)
             super().__init__(data, config)
@@ -41,14 +41,12 @@ class Leading(Vmapped):
         """As `Vmapped.begin`, on all hosts."""
         number = next(_NUMBERS)
         _send("begin", self._number, number, [_packed(job) for job in jobs])
-        population = super().begin(jobs)
-        self._begun[id(population.waiting)] = number
-        return population
+        return super().begin(jobs)._replace(number=number)
 
     def run_next(self, population: Population) -> dict[int, Result]:
         """As `Vmapped.run_next`, on all hosts."""
         with _speaking:
-            _send("run next", self._number, self._begun[id(population.waiting)])
+            _send("run next", self._number, population.number)
             return super().run_next(population)
 
     def close(self) -> None:
@@ -102,7 +100,7 @@ def joined(coordinator: str, hosts: int, host: int) -> Iterator[bool]:
 def _beat(ended: threading.Event) -> None:
     """Let no host wait for so long that it gives up: data, rivals and retraining may take hours."""
     while not ended.wait(PULSE):
-        _send("wait")
+        _send("wait", None)
 
 
 def _follow() -> None:
@@ -110,8 +108,6 @@ def _follow() -> None:
     executors: dict[int, Vmapped] = {}
     populations: dict[int, Population] = {}
     while (message := _receive())[0] != "end":
-        if message[0] == "wait":
-            continue
         what, number, *content = message
         if what == "data":
             executors[number] = Vmapped(*content)
@@ -121,7 +117,7 @@ def _follow() -> None:
             executors[number].run_next(populations[content[0]])
             if not populations[content[0]].waiting:
                 del populations[content[0]]
-        else:
+        elif what == "close":
             executors.pop(number).close()
 
 

@@ -95,7 +95,9 @@ class Remote:
         return sum(self._programs.values())
 
     def close(self) -> None:
-        """The pool is whoever's who made it."""
+        """Give up what is not finished; the pool is whoever's who made it."""
+        for population in list(self._populations):
+            population.close()
 
     def __call__(self, jobs: Sequence[Job]) -> Iterator[Result]:
         """Run the jobs; results in their order, each as soon as it and all before it are there.

@@ -109,6 +109,7 @@ class Population(NamedTuple):
     jobs: Sequence[Job]
     options: runtime.Options  # of all of them
     waiting: collections.deque[list[int]]  # places of the jobs of each group that has not run yet
+    number: int = 0  # by which other hosts know it
 
 
 class Vmapped:
