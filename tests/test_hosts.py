@@ -1,5 +1,6 @@
 """Hosts of one search: those that follow call what the first one calls, which is all that they do."""
 
+import dataclasses
 import json
 import os
 import pickle
@@ -86,6 +87,59 @@ def test_a_search_that_ends_early_leaves_no_host_waiting(rng, monkeypatch):
     assert told == ["data", "begin", "run next"]
 
 
+@pytest.mark.parametrize("short", ["this host", "another host"])
+def test_a_host_that_is_short_of_memory_halves_the_batch_of_all(rng, monkeypatch, short):
+    """Where only it did so, it would be alone with its program from then on."""
+    data, jobs, tries = data_of(rng), jobs_of(1), []
+
+    def train(self, group, options, batch_size, _train=Vmapped._train):
+        tries.append(batch_size)
+        if short == "this host" and len(tries) == 1:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: this one")
+        return _train(self, group, options, batch_size)
+
+    def all_hosts(fits):
+        assert bool(fits) == (short == "another host" or len(tries) > 1)
+        return np.array([fits, len(tries) > 1])
+
+    monkeypatch.setattr(Vmapped, "_train", train)
+    monkeypatch.setattr(hosts.multihost_utils, "process_allgather", all_hosts)
+    (found,) = hosts.Together(data, CONFIG)(jobs)
+    assert tries == [16, 8]
+    assert found.batch_size == 8
+    (alone,) = Vmapped(data, dataclasses.replace(CONFIG, batch_size=8))(jobs)
+    assert same({0: found}, {0: alone})
+
+
+def test_hosts_of_other_versions_are_refused(monkeypatch):
+    """On all hosts, in the same words."""
+    others = [{"jaxad": "0.3.0", "jax": "0.10.2"}, {"jaxad": "0.3.0", "jax": "0.12.0"}]
+    monkeypatch.setattr(hosts.worker, "versions", lambda: others[0])
+
+    def gather(mine):
+        assert json.loads(mine.tobytes()) == others[0]
+        return np.stack([mine, np.frombuffer(json.dumps(others[1]).encode().ljust(len(mine)), np.uint8)])
+
+    monkeypatch.setattr(hosts.multihost_utils, "process_allgather", gather)
+    message = "^host 1 has jaxad 0.3.0 and jax 0.12.0, and host 0 jaxad 0.3.0 and jax 0.10.2: install the same$"
+    with pytest.raises(ValueError, match=message):
+        hosts._check_versions()
+    others[1] = others[0]
+    hosts._check_versions()
+
+
+def test_a_host_that_nobody_answers_says_so(monkeypatch):
+    """Before JAX waits for it, which would end the process."""
+    monkeypatch.setattr(hosts, "PATIENCE", 0)
+    with socket.socket() as nobody:
+        nobody.bind(("localhost", 0))  # and does not listen
+        address = f"localhost:{nobody.getsockname()[1]}"
+        with pytest.raises(ValueError, match=f"^no host answers at {address} .*: start host 0 within 0 s"):
+            hosts.joined(address, 2, 1).__enter__()
+        nobody.listen()
+        hosts._wait_for(address)
+
+
 def test_jobs_travel_as_they_are():
     for job in jobs_of(3):
         again = hosts._unpacked(*pickle.loads(pickle.dumps(hosts._packed(job))))
@@ -128,6 +182,8 @@ def test_only_the_host_that_leads_tells_others(rng, monkeypatch):
         (("--coordinator", "here:1"), "--coordinator is here:1, and --hosts 1: several hosts need both"),
         (("--coordinator", "here:1", "--hosts", "2", "--host", "2"), "--host is 2, and --hosts 2: count hosts from 0"),
         (("--coordinator", "here:1", "--hosts", "0"), "--hosts is 0; the least is 1"),
+        (("--coordinator", "here", "--hosts", "2"), "--coordinator is 'here'; give address and port, such as"),
+        (("--coordinator", "here:65536", "--hosts", "2"), "--coordinator is 'here:65536'; give address and port"),
         (("--coordinator", "here:1", "--hosts", "2", "--workers", "2"), "not for workers: give one"),
         (
             ("--coordinator", "here:1", "--hosts", "2", "--executor", "sequential"),

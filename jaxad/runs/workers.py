@@ -74,6 +74,9 @@ class HostsConfig:
             raise ValueError(f"{coordinator} is {self.coordinator}, and {hosts} {self.hosts}: several hosts need both")
         if self.coordinator is None:
             return
+        address, _, port = self.coordinator.rpartition(":")
+        if not (address and port.isdecimal() and 0 < int(port) < 2**16):
+            raise ValueError(f"{coordinator} is {self.coordinator!r}; give address and port, such as 10.0.0.1:1234")
         if config.workers or config.scheduler is not None:
             raise ValueError(f"{coordinator} is for hosts that train side by side, not for workers: give one")
         if executor == "sequential":

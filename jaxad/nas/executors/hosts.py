@@ -7,8 +7,11 @@ Messages go the way of the results, as arrays that all hosts hand to one collect
 
 import contextlib
 import itertools
+import json
 import pickle
+import socket
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -16,20 +19,40 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from jaxad._utils.memory import is_of_memory
+from jaxad.nas.executors import runtime, worker
 from jaxad.nas.executors.vmapped import Population, Vmapped
-from jaxad.nas.trial import Job, Result, TrialConfig, TrialData
+from jaxad.nas.trial import Job, Result, Reward, TrialConfig, TrialData
 from jaxad.nn.architecture import Architecture
+from jaxad.types import Params
 
 PIECE = 2**26  # bytes of a message that travel together
 LEAST = 2**12
+PATIENCE = 300  # seconds that hosts wait for one another at the beginning
 PULSE = 60.0  # seconds; a collective operation that waits for minutes is given up, and all hosts with it
 _NUMBERS = itertools.count()
 _leads = False  # whether others follow this host
 _speaking = threading.RLock()  # while all hosts run something together, nothing else is told
 
 
-class Leading(Vmapped):
-    """`Vmapped` of the host that searches. Whatever all hosts have to run together is told first."""
+class Together(Vmapped):
+    """`Vmapped` on each of several hosts, which halve a batch together: also for one that is short of memory alone."""
+
+    def _train(self, group: Sequence[Job], options: runtime.Options, batch_size: int) -> tuple[Params, Reward]:
+        short = None
+        try:
+            found = jax.block_until_ready(super()._train(group, options, batch_size))
+        except jax.errors.JaxRuntimeError as error:
+            if not is_of_memory(error):
+                raise
+            short = error
+        if multihost_utils.process_allgather(np.array(short is None)).all():
+            return found
+        raise short or jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: another host is out of memory")
+
+
+class Leading(Together):
+    """The host that searches. Whatever all hosts have to run together is told first."""
 
     def __init__(self, data: TrialData, config: TrialConfig) -> None:
         self._number = next(_NUMBERS)
@@ -74,11 +97,15 @@ def joined(coordinator: str, hosts: int, host: int) -> Iterator[bool]:
       ended: there is nothing left to do.
 
     Raises:
-      RuntimeError: hosts that do not find one another.
+      ValueError: no host 0 answers at that address, or hosts have different versions of jaxad or JAX; on all of them.
+        JAX itself ends host 0, with a message of its own, where others do not come within five minutes.
     """
     global _leads
-    jax.distributed.initialize(coordinator, hosts, host)
+    if host:
+        _wait_for(coordinator)
+    jax.distributed.initialize(coordinator, hosts, host, initialization_timeout=PATIENCE)
     try:
+        _check_versions()
         if host:
             _follow()
             yield False
@@ -97,6 +124,33 @@ def joined(coordinator: str, hosts: int, host: int) -> Iterator[bool]:
         jax.distributed.shutdown()
 
 
+def _wait_for(coordinator: str) -> None:
+    """Return when there is somebody at an address: JAX would end this process without a word of what to do."""
+    address, _, port = coordinator.rpartition(":")
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            socket.create_connection((address.strip("[]"), int(port)), timeout=5.0).close()
+            return
+        except OSError as error:
+            if time.monotonic() > end:
+                raise ValueError(
+                    f"no host answers at {coordinator} ({error}): start host 0 within {PATIENCE} s of the others, and "
+                    "give all of them its address and a port that they can reach"
+                ) from None
+            time.sleep(0.2)
+
+
+def _check_versions() -> None:
+    """Raise ValueError, on all hosts, where one has other versions than host 0."""
+    mine = json.dumps(worker.versions()).encode().ljust(LEAST)
+    all_hosts = np.atleast_2d(multihost_utils.process_allgather(np.frombuffer(mine, np.uint8)))
+    first, *others = (json.loads(row.tobytes()) for row in all_hosts)
+    for host, other in enumerate(others, 1):
+        if other != first:
+            raise ValueError(f"host {host} has {worker.said(other)}, and host 0 {worker.said(first)}: install the same")
+
+
 def _beat(ended: threading.Event) -> None:
     """Let no host wait for so long that it gives up: data, rivals and retraining may take hours."""
     while not ended.wait(PULSE):
@@ -105,12 +159,12 @@ def _beat(ended: threading.Event) -> None:
 
 def _follow() -> None:
     """Run what the searching host runs, until it says that this is the end."""
-    executors: dict[int, Vmapped] = {}
+    executors: dict[int, Together] = {}
     populations: dict[int, Population] = {}
     while (message := _receive())[0] != "end":
         what, number, *content = message
         if what == "data":
-            executors[number] = Vmapped(*content)
+            executors[number] = Together(*content)
         elif what == "begin":
             populations[content[0]] = executors[number].begin([_unpacked(*job) for job in content[1]])
         elif what == "run next":

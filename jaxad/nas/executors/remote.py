@@ -281,10 +281,8 @@ class _Population:
             return
         kind, who = answer["kind"], answer["worker"]
         if kind == "refused":
-            raise ValueError(
-                f"worker {who} has {_said(answer['versions'])}, and this process {_said(worker.versions())}: "
-                "install the same on both"
-            )
+            theirs, mine = worker.said(answer["versions"]), worker.said(worker.versions())
+            raise ValueError(f"worker {who} has {theirs}, and this process {mine}: install the same on both")
         if kind == "error":
             raise ValueError(answer["text"]) if answer["of_value"] else RuntimeError(f"of {who}: {answer['text']}")
         if kind == "short":
@@ -324,7 +322,3 @@ def _bytes(message: Any) -> int:
 
 def _line(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:300]
-
-
-def _said(versions: Mapping[str, str]) -> str:
-    return " and ".join(f"{name} {version}" for name, version in versions.items())

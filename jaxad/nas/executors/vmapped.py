@@ -201,8 +201,12 @@ class Vmapped:
             yield result._replace(params=without_idle_vectors(params, job.params), reward=reward, seconds=seconds)
 
     def _run(self, group: Sequence[Job], options: runtime.Options, batch_size: int) -> tuple[Params, Reward]:
+        return parallel.gather(self._train(group, options, batch_size))
+
+    def _train(self, group: Sequence[Job], options: runtime.Options, batch_size: int) -> tuple[Params, Reward]:
+        """What the program of a group returns, still divided over the devices."""
         program = self._program(group, options, batch_size).result()
-        return parallel.gather(program(*parallel.shard_population(self._stack(group, options), self._mesh), self._data))
+        return program(*parallel.shard_population(self._stack(group, options), self._mesh), self._data)
 
     def _stack(self, group: Sequence[Job], options: runtime.Options) -> tuple[Params, runtime.Chosen, np.ndarray]:
         """Networks, choices and key data with a leading population axis, filled up with the first member."""

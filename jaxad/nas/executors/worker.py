@@ -13,6 +13,7 @@ import threading
 import time
 import traceback
 from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,11 @@ def name() -> str:
 def versions() -> dict[str, str]:
     """What has to be equal on both sides."""
     return {"jaxad": VERSION, "jax": jax.__version__}
+
+
+def said(versions: Mapping[str, str]) -> str:
+    """Versions for a person: "jaxad 0.3.0 and jax 0.10.2"."""
+    return " and ".join(f"{name} {version}" for name, version in versions.items())
 
 
 def threads() -> int:

@@ -53,6 +53,8 @@ def run(config: Config) -> None:
     """The whole experiment."""
     config.check()
     config.check_hosts(config, config.executor)
+    if config.hosts > 1:
+        config.say(f"host {config.host} of {config.hosts} waits for the others at {config.coordinator}")
     with workers.company(config) as searches:
         if searches:
             _search(config)
