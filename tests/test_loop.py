@@ -204,6 +204,18 @@ def test_a_search_ahead_goes_on_as_if_never_stopped(ahead):
         jax.tree.map(np.testing.assert_array_equal, end.state, whole.state)
 
 
+@pytest.mark.parametrize("ahead", [1, 3])
+def test_a_search_ahead_that_grows_is_the_longer_one(ahead):
+    """Populations that the shorter one had no need of begin from the state that they miss the same of."""
+    whole, trials, _, began = ahead_of(ahead)
+    shorter, first, _, _ = ahead_of(ahead, children=8)
+    rest = []
+    end, _, _, again = ahead_of(ahead, state=shorter.state, trials=first, on_trial=rest.append)
+    assert [t.tokens for t in [*first, *rest]] == [t.tokens for t in trials]
+    assert again == began[8:]
+    jax.tree.map(np.testing.assert_array_equal, end.state, whole.state)
+
+
 def test_a_search_ahead_ends_with_its_time_and_with_its_space():
     end, trials, _, _ = ahead_of(2, time_budget=1e-9)
     assert (end.stopped, len(trials)) == ("time budget", 1)
