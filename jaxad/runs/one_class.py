@@ -13,6 +13,7 @@ train in one program. Each is tested once.
 
 import dataclasses
 import math
+import time
 import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ from jaxad._utils.tree import member
 from jaxad._utils.validate import check_at_least, check_step_fits
 from jaxad.data.protocols.few_labels import check_gamma
 from jaxad.metrics.aggregate import group_cells
+from jaxad.runs import yardstick
 from jaxad.runs.cli import TrainingConfig
 from jaxad.runs.evaluation import evaluate
 from jaxad.runs.grid import OnSteps, Record, Records, fill_groups, together
@@ -144,7 +146,7 @@ def fill_cells(
     keep: Collection[Cell],
     more: Callable[[Cell, data.Task, State, Record], Record] = lambda cell, task, state, test: {},
 ) -> list[Record]:
-    """Train and test every cell that no earlier session has finished.
+    """Train and test every cell that no earlier session has finished, and the yardstick of each class.
 
     Args:
       detectors: by variant.
@@ -154,8 +156,8 @@ def fill_cells(
       more: what else a record shall say of a trained detector, from (cell, task, state, "test" of the record).
 
     Returns:
-      The records of all cells: {"variant", "gamma", "class", "seed", "train_normal", "train_anomalous", "threshold",
-      "test", "seconds"} and `more`.
+      The records of all cells, at the end those of the yardstick: {"variant", "gamma", "class", "seed",
+      "train_normal", "train_anomalous", "threshold", "test", "seconds"} and `more`.
     """
     records = Records(folder / "cells.jsonl")
     for cell in keep:
@@ -180,7 +182,13 @@ def fill_cells(
         (([cell.name for cell, _ in group], group) for group in groups), records, train, finish,
         names=[cell.name for cell in cells], steps=config.steps, label="train", quiet=config.quiet,
     )  # fmt: skip
-    return [records[cell.name] for cell in cells]
+    beside = [Cell(yardstick.METHOD, 0.0, normal, 0) for normal in sets.classes]
+    for cell in beside:
+        if cell.name not in records:
+            task, started = config.task(sets, cell), time.perf_counter()
+            record = _tested(config, cell, task, *yardstick.fitted(task, config.seed), folder, keys["test"])
+            records[cell.name] = record | {"seconds": time.perf_counter() - started}
+    return [records[cell.name] for cell in (*cells, *beside)]
 
 
 class KeptCell(NamedTuple):

@@ -28,7 +28,7 @@ from jaxad._utils import files
 from jaxad.data import Task
 from jaxad.data.fingerprint import fingerprint
 from jaxad.data.protocols.tiled import calibrated_on, held_out_normal_scores
-from jaxad.runs import saving
+from jaxad.runs import saving, yardstick
 from jaxad.runs.cli import MAY_DIFFER, RunConfig, program_of
 from jaxad.runs.evaluation import Evaluation, predictions
 from jaxad.runs.folder import Run, create_run, environment, open_run
@@ -102,13 +102,18 @@ def named_keys(seed: int, *names: str) -> dict[str, Key]:
 
 
 def task_results(
-    task: Task, evaluation: Evaluation, *, seed: int, notes: Sequence[str], **facts: Any
+    task: Task, evaluation: Evaluation, *, seed: int, notes: Sequence[str], plain: bool = False, **facts: Any
 ) -> dict[str, Any]:
-    """What results.json says of a task and of a detector's test; `facts` are those of the experiment."""
+    """What results.json says of a task and of a detector's test; `facts` are those of the experiment.
+
+    With `plain` the yardstick is measured beside the "method" of the facts.
+    """
+    beside, said = yardstick.measure(task, facts["method"], evaluation, seed) if plain else ({}, [])
+    facts |= {"yardstick": beside} if beside else {}
     pixels = {} if evaluation.pixels is None else {"segmentation": evaluation.pixels}
     return {
         "task": task_facts(task), **facts, "seed": seed, "threshold": evaluation.threshold._asdict(),
-        "test": evaluation.test, **pixels, "notes": [*_made(task), *notes, *_remarks(evaluation)],
+        "test": evaluation.test, **pixels, "notes": [*_made(task), *said, *notes, *_remarks(evaluation)],
     }  # fmt: skip
 
 

@@ -139,6 +139,7 @@ def run(config: Config) -> None:
         evaluation = evaluate(detector, state, task, key=keys["test"], target_fpr=config.target_fpr, seed=config.seed)
         results = task_results(
             task, evaluation, seed=config.seed, method=config.name, training=facts, chosen_by="last",
+            plain=True,
             notes=[
                 f"{known or 'No'} labelled anomalies were used to train, and none to choose the state.",
                 *schedule_notes(method, facts["steps"]),
