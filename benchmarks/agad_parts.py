@@ -29,6 +29,7 @@ import numpy as np
 
 from jaxad import data
 from jaxad._utils.compile import enable_compilation_cache
+from jaxad.methods import config_of
 from jaxad.methods.agad import AGADConfig, agad, learns_from, variant
 from jaxad.methods.common.labels import anomalies_per_batch, normal_images
 from jaxad.metrics.image import auroc
@@ -38,7 +39,7 @@ from jaxad.training.loop import fit
 from jaxad.training.scoring import score_images
 
 PARTS = ("reconstruction", "reconstruction-adversarial", "no-adcon", "reconstruction-pseudo", "no-latent", "agad")
-LAPTOP = AGADConfig(generator="naive", width=0.25, latent_dim=32, epsilon=0.5)  # that of agad_oneclass.py
+LAPTOP = config_of("agad", AGADConfig.laptop)  # that of agad_oneclass.py
 DIGITS_LIMIT = 170  # images of each bundled digit
 
 

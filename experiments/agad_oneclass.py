@@ -21,6 +21,7 @@ import jax
 import numpy as np
 
 from jaxad import data, report
+from jaxad.methods import config_of
 from jaxad.methods.agad import AGADConfig, AGADState, Variant, agad, auroc_by_batches, learns_from, variant
 from jaxad.runs import cli, one_class, runner
 from jaxad.runs.evaluation import evaluate
@@ -31,7 +32,7 @@ from jaxad.runs.progress import table
 from jaxad.runs.variants import check_variants
 from jaxad.types import Key
 
-LAPTOP = AGADConfig(generator="naive", width=0.25, latent_dim=32, epsilon=0.5)
+LAPTOP = config_of("agad", AGADConfig.laptop)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

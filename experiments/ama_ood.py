@@ -22,6 +22,7 @@ import jax
 from jaxad import data, report
 from jaxad._utils.tree import member
 from jaxad._utils.validate import check_at_least, check_share
+from jaxad.methods import config_of
 from jaxad.methods.ama import AMAConfig, Variant, ama, make_inference, variants
 from jaxad.methods.ama.networks import next_size
 from jaxad.runs import cli, runner
@@ -41,7 +42,7 @@ class Config(cli.TrainingConfig, data.FittedTaskConfig):
 
     preset: Literal["default", "smoke", "paper"] = "default"
     """Settings where flags give none: default (minutes on a laptop), smoke (under a minute), paper (for a GPU)."""
-    ama: AMAConfig = dataclasses.field(default_factory=lambda: AMAConfig(width=0.125, steps=200, latent_dim=64))
+    ama: AMAConfig = dataclasses.field(default_factory=lambda: config_of("ama", AMAConfig.laptop))
     """Settings of the method."""
     compare: tuple[Variant, ...] = ("no-mirror",)
     """Variants to train, too: ablations of Table 1, other negatives and shells; other scores are always compared."""

@@ -165,7 +165,19 @@ def test_the_papers_settings_are_those_of_the_paper_preset_unless_others_are_giv
 
 @pytest.mark.parametrize("name", [name for name in DETECTORS if getattr(DETECTORS[name].config, "paper", ())])
 def test_the_papers_settings_are_settings(name):
-    assert settings_of(name, (), paper=True) != settings_of(name, ())
+    assert settings_of(name, (), preset="paper") != DETECTORS[name].config()
+
+
+@pytest.mark.parametrize("name", [name for name in DETECTORS if getattr(DETECTORS[name].config, "laptop", ())])
+def test_commands_train_networks_of_a_gpu_at_a_size_for_a_laptop(name):
+    """Unless they are asked for others, or for those of the paper."""
+
+    def method(*settings, **fields):
+        return experiment.Config(detector=name, settings=settings, **fields).method()
+
+    small, published = method(), DETECTORS[name].config()
+    assert small.width < published.width == method(preset="paper").width == method("width=1").width
+    assert method("width=1").latent_dim == small.latent_dim < published.latent_dim
 
 
 def test_all_detectors_can_be_listed(capsys):

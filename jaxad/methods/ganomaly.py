@@ -25,6 +25,7 @@ class GANomalyConfig(ForerunnerConfig):
     """What is trained, and how; constants are those of the authors' code."""
 
     lineage: ClassVar = "ganomaly"
+    laptop: ClassVar[tuple[str, ...]] = ("width=0.25", "latent_dim=32")
 
     width: float = 1.0
     """Multiplier of all numbers of channels; 1 is the published size."""

@@ -24,6 +24,7 @@ class SkipGANomalyConfig(ForerunnerConfig):
     """What is trained, and how; constants are those of the authors' code."""
 
     lineage: ClassVar = "skip_ganomaly"
+    laptop: ClassVar[tuple[str, ...]] = ("width=0.25", "latent_dim=32")
 
     width: float = 1.0
     """Multiplier of all numbers of channels; 1 is the size of AGAD's U-Net."""

@@ -13,18 +13,19 @@ from jaxad.types import Detector, Key
 
 
 def settings_of(
-    name: str, settings: Sequence[str], flags: Sequence[str] = (), *, paper: bool = False, base: Any = None
+    name: str, settings: Sequence[str], flags: Sequence[str] = (), *, preset: str = "laptop", base: Any = None
 ) -> Any:
     """The config of a method, of settings as text.
 
     Args:
       settings, flags: as `config_of` has them, all of them asked for.
-      paper: whether all else is the paper's where the class attribute `paper` of the config says so.
+      preset: "laptop" or "paper", the class attribute of the config that says what all else is, where there is one: the
+        size that trains in minutes on a CPU, or what the paper has and the defaults of the fields have not.
       base: a config that all else is as in.
     """
     asked = {setting.partition("=")[0] for setting in (*settings, *flags)}
-    published = getattr(DETECTORS.named(name).config, "paper", ()) if paper else ()
-    return config_of(name, (*(s for s in published if s.partition("=")[0] not in asked), *flags, *settings), base)
+    others = getattr(DETECTORS.named(name).config, preset, ()) if base is None else ()
+    return config_of(name, (*(s for s in others if s.partition("=")[0] not in asked), *flags, *settings), base)
 
 
 def fit_detector(

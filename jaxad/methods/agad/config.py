@@ -15,6 +15,8 @@ class AGADConfig:
     labels: ClassVar[str] = "anomalies"  # what `Batch.labels` are to it, see `jaxad.types.Detector`
     anomaly_share: ClassVar[float] = 1 / 8  # of a batch, 32 of 256 (the paper)
     default_steps: ClassVar[int] = 1000  # of commands that are not told how many
+    # The size that commands give it where nothing else is asked for: minutes on a CPU.
+    laptop: ClassVar[tuple[str, ...]] = ("generator=naive", "width=0.25", "latent_dim=32", "epsilon=0.5")
 
     generator: Literal["unetpp", "unet", "naive"] = "unetpp"
     """UNet++, U-Net (section 6), or GANomaly's encoder and decoder (the paper's for MNIST)."""

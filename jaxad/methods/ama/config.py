@@ -13,6 +13,8 @@ class AMAConfig:
     """What is trained, and how."""
 
     labels: ClassVar[str] = "anomalies"  # what `Batch.labels` are to it, see `jaxad.types.Detector`
+    # The size that commands give it where nothing else is asked for: minutes on a CPU.
+    laptop: ClassVar[tuple[str, ...]] = ("width=0.125", "latent_dim=64", "steps=200")
 
     steps: int = 1000
     """Training steps (the paper: 100 epochs)."""

@@ -80,7 +80,8 @@ class Config(cli.TrainingConfig, data.KnownAnomaliesConfig):
         flags = [
             f"{path}={value}" for name, (path, value) in asked.items() if name in known and value not in (None, "auto")
         ]
-        return settings_of(self.name, self.settings, flags, paper=self.preset == "paper", base=base)
+        preset = "paper" if self.preset == "paper" else "laptop"
+        return settings_of(self.name, self.settings, flags, preset=preset, base=base)
 
     def load(self) -> data.Task:
         """The task; networks of photographs want more pixels than networks that are trained here."""
