@@ -1,5 +1,6 @@
 """The benchmark measures what it says: its reference implementations train and score the same children as ours."""
 
+import argparse
 import functools
 import importlib
 import importlib.util
@@ -32,8 +33,8 @@ sys.path.append(str(BENCHMARKS))
 naive_jax, search_worker, search_throughput, ama_step = map(
     importlib.import_module, ("naive_jax", "search_worker", "search_throughput", "ama_step")
 )
-depthwise, photographs, painted_photographs = map(
-    importlib.import_module, ("depthwise", "photographs", "painted_photographs")
+depthwise, photographs, painted_photographs, defaults = map(
+    importlib.import_module, ("depthwise", "photographs", "painted_photographs", "defaults")
 )
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 needs_torch = pytest.mark.skipif(not HAS_TORCH, reason="PyTorch is not installed")
@@ -461,3 +462,23 @@ def test_photographs_benchmark_refuses(flags, capsys):
     with pytest.raises(SystemExit):
         photographs.main(flags.split())
     assert "error: " in capsys.readouterr().err
+
+
+# ---- detectors at their defaults -------------------------------------------------------------------------------------
+
+
+def test_defaults_are_measured_beside_the_yardstick_and_not_repeated(tmp_path, capsys, monkeypatch):
+    flags = ["--output", str(tmp_path), "--detectors", "nearest_neighbours", "pca", "--num-seeds", "2"]
+    flags += ["--tasks", "digits"]
+    defaults.main(flags)
+    out = capsys.readouterr().out
+    assert re.search(r"^nearest_neighbours +0 +[\d.]+ ± [\d.]+ \([+-][\d.]+\) +\d+$", out, re.MULTILINE), out
+    assert re.search(r"^pca +0 +[\d.]+ ± [\d.]+ +\d+$", out, re.MULTILINE), out
+    monkeypatch.setattr(defaults.train, "run", None)
+    defaults.main(flags)
+    assert capsys.readouterr().out == out
+
+
+def test_defaults_train_with_labels_what_learns_from_them():
+    given = argparse.Namespace(num_seeds=1, tasks=["digits"], detectors=["pca", "agad", "deep_sad"])
+    assert [cell[:2] for cell in defaults.cells(given)] == [("pca", 0), ("agad", 0), ("agad", 10), ("deep_sad", 10)]
