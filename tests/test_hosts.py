@@ -7,6 +7,7 @@ import pickle
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import jax
@@ -98,9 +99,10 @@ def test_a_host_that_is_short_of_memory_halves_the_batch_of_all(rng, monkeypatch
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: this one")
         return _train(self, group, options, batch_size)
 
-    def all_hosts(fits):
-        assert bool(fits) == (short == "another host" or len(tries) > 1)
-        return np.array([fits, len(tries) > 1])
+    def all_hosts(how):
+        first = len(tries) == 1
+        assert how == (hosts._SHORT if first and short == "this host" else hosts._FITS)
+        return np.array([how, hosts._SHORT if first and short == "another host" else hosts._FITS])
 
     monkeypatch.setattr(Vmapped, "_train", train)
     monkeypatch.setattr(hosts.multihost_utils, "process_allgather", all_hosts)
@@ -109,6 +111,24 @@ def test_a_host_that_is_short_of_memory_halves_the_batch_of_all(rng, monkeypatch
     assert found.batch_size == 8
     (alone,) = Vmapped(data, dataclasses.replace(CONFIG, batch_size=8))(jobs)
     assert same({0: found}, {0: alone})
+
+
+@pytest.mark.parametrize("fails", ["this host", "another host"])
+def test_a_host_that_fails_ends_all_of_them(rng, monkeypatch, fails):
+    """Each says so, and none is told anything any more, as the others no longer listen."""
+    monkeypatch.setattr(hosts, "_parted", threading.Event())
+
+    def train(*given):
+        if fails == "this host":
+            raise TypeError("of this one")
+        return np.zeros(1)
+
+    monkeypatch.setattr(Vmapped, "_train", train)
+    monkeypatch.setattr(hosts.multihost_utils, "process_allgather", lambda how: np.array([how, hosts._FAILED]))
+    message = {"this host": "^of this one$", "another host": "^another host has failed, and says why$"}[fails]
+    with pytest.raises(Exception, match=message):
+        hosts.Together(data_of(rng), CONFIG)(jobs_of(1)).__next__()
+    assert hosts._parted.is_set()
 
 
 def test_hosts_of_other_versions_are_refused(monkeypatch):
@@ -182,8 +202,9 @@ def test_only_the_host_that_leads_tells_others(rng, monkeypatch):
         (("--coordinator", "here:1"), "--coordinator is here:1, and --hosts 1: several hosts need both"),
         (("--coordinator", "here:1", "--hosts", "2", "--host", "2"), "--host is 2, and --hosts 2: count hosts from 0"),
         (("--coordinator", "here:1", "--hosts", "0"), "--hosts is 0; the least is 1"),
-        (("--coordinator", "here", "--hosts", "2"), "--coordinator is 'here'; give address and port, such as"),
-        (("--coordinator", "here:65536", "--hosts", "2"), "--coordinator is 'here:65536'; give address and port"),
+        (("--coordinator", "here", "--hosts", "2"), "coordinator is 'here'; give address and port, such as"),
+        (("--coordinator", "here:65536", "--hosts", "2"), "coordinator is 'here:65536'; give address and port"),
+        (("--coordinator", "::1:1234", "--hosts", "2"), "coordinator is '::1:1234'; give address and port"),
         (("--coordinator", "here:1", "--hosts", "2", "--workers", "2"), "not for workers: give one"),
         (
             ("--coordinator", "here:1", "--hosts", "2", "--executor", "sequential"),

@@ -67,16 +67,14 @@ class HostsConfig:
     def check_hosts(self, config: WorkersConfig, executor: str) -> None:
         """Raise ValueError for values out of range, and for those that do not go with who trains children."""
         check_at_least(self, "hosts")
-        coordinator, hosts = spelled(self, "coordinator"), spelled(self, "hosts")
+        coordinator, count = spelled(self, "coordinator"), spelled(self, "hosts")
         if not 0 <= self.host < self.hosts:
-            raise ValueError(f"{spelled(self, 'host')} is {self.host}, and {hosts} {self.hosts}: count hosts from 0")
+            raise ValueError(f"{spelled(self, 'host')} is {self.host}, and {count} {self.hosts}: count hosts from 0")
         if (self.coordinator is None) != (self.hosts == 1):
-            raise ValueError(f"{coordinator} is {self.coordinator}, and {hosts} {self.hosts}: several hosts need both")
+            raise ValueError(f"{coordinator} is {self.coordinator}, and {count} {self.hosts}: several hosts need both")
         if self.coordinator is None:
             return
-        address, _, port = self.coordinator.rpartition(":")
-        if not (address and port.isdecimal() and 0 < int(port) < 2**16):
-            raise ValueError(f"{coordinator} is {self.coordinator!r}; give address and port, such as 10.0.0.1:1234")
+        hosts.address_of(self.coordinator)
         if config.workers or config.scheduler is not None:
             raise ValueError(f"{coordinator} is for hosts that train side by side, not for workers: give one")
         if executor == "sequential":

@@ -40,7 +40,7 @@ def shard_population(tree: Any, mesh: Mesh) -> Any:
                 f"{name} of shape {shape} cannot be divided over {mesh.size} devices; "
                 "repeat members until its leading axis is a multiple of that number"
             )
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec(POPULATION)))
+    return _put(tree, NamedSharding(mesh, PartitionSpec(POPULATION)))
 
 
 def population_shapes(tree: Any, mesh: Mesh) -> Any:
@@ -51,7 +51,20 @@ def population_shapes(tree: Any, mesh: Mesh) -> Any:
 
 def replicate(tree: Any, mesh: Mesh) -> Any:
     """Put a whole copy of a pytree of arrays on every device of a mesh."""
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+    return _put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def _put(tree: Any, sharding: NamedSharding) -> Any:
+    """Put whole arrays where a sharding says; on several hosts each takes its own part of what all of them have."""
+    if jax.process_count() == 1:
+        return jax.device_put(tree, sharding)
+
+    # `jax.device_put` would have all hosts compare their arrays first: one more thing that they have to do together.
+    def part(leaf: Any) -> jax.Array:
+        whole = np.asarray(leaf)
+        return jax.make_array_from_callback(whole.shape, sharding, whole.__getitem__)
+
+    return jax.tree.map(part, tree)
 
 
 def population_map(function: Callable[..., Any], mesh: Mesh, shared: Sequence[int] = ()) -> Callable[..., Any]:

@@ -30,8 +30,10 @@ PIECE = 2**26  # bytes of a message that travel together
 LEAST = 2**12
 PATIENCE = 300  # seconds that hosts wait for one another at the beginning
 PULSE = 60.0  # seconds; a collective operation that waits for minutes is given up, and all hosts with it
+_FITS, _SHORT, _FAILED = range(3)  # how a program went
 _NUMBERS = itertools.count()
 _leads = False  # whether others follow this host
+_parted = threading.Event()  # whether hosts have failed, and listen no longer
 _speaking = threading.RLock()  # while all hosts run something together, nothing else is told
 
 
@@ -39,16 +41,19 @@ class Together(Vmapped):
     """`Vmapped` on each of several hosts, which halve a batch together: also for one that is short of memory alone."""
 
     def _train(self, group: Sequence[Job], options: runtime.Options, batch_size: int) -> tuple[Params, Reward]:
-        short = None
+        # Nothing in here waits for other hosts, so that each of them comes to the question how it went.
         try:
-            found = jax.block_until_ready(super()._train(group, options, batch_size))
-        except jax.errors.JaxRuntimeError as error:
-            if not is_of_memory(error):
-                raise
-            short = error
-        if multihost_utils.process_allgather(np.array(short is None)).all():
-            return found
-        raise short or jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: another host is out of memory")
+            found, failed = jax.block_until_ready(super()._train(group, options, batch_size)), None
+        except Exception as error:
+            found, failed = None, str(error) if is_of_memory(error) else error
+        how = _SHORT if isinstance(failed, str) else _FAILED if failed else _FITS
+        worst = int(multihost_utils.process_allgather(np.array(how)).max())
+        if worst == _FAILED:
+            _parted.set()
+            raise failed if isinstance(failed, Exception) else RuntimeError("another host has failed, and says why")
+        if worst == _SHORT:
+            raise jax.errors.JaxRuntimeError(f"RESOURCE_EXHAUSTED: {failed or 'another host is out of memory'}")
+        return found
 
 
 class Leading(Together):
@@ -97,10 +102,12 @@ def joined(coordinator: str, hosts: int, host: int) -> Iterator[bool]:
       ended: there is nothing left to do.
 
     Raises:
-      ValueError: no host 0 answers at that address, or hosts have different versions of jaxad or JAX; on all of them.
-        JAX itself ends host 0, with a message of its own, where others do not come within five minutes.
+      ValueError: a coordinator that is no address and port; nobody there, on a host that follows; hosts that have
+        different versions of jaxad or JAX, on all of them, if these can speak with one another at all. Where others do
+        not come within five minutes JAX itself ends host 0, with a message of its own.
     """
     global _leads
+    address_of(coordinator)
     if host:
         _wait_for(coordinator)
     jax.distributed.initialize(coordinator, hosts, host, initialization_timeout=PATIENCE)
@@ -119,18 +126,27 @@ def joined(coordinator: str, hosts: int, host: int) -> Iterator[bool]:
             _leads = False
             ended.set()
             pulse.join()
-            _send("end")
+            if not _parted.is_set():
+                _send("end")
     finally:
         jax.distributed.shutdown()
 
 
+def address_of(coordinator: str) -> tuple[str, int]:
+    """Address and port, of "10.0.0.1:1234", "name:1234" or "[::1]:1234"; ValueError for anything else."""
+    address, _, port = coordinator.rpartition(":")
+    bracketed = address.startswith("[") and address.endswith("]")
+    if not address or (":" in address and not bracketed) or not port.isdecimal() or not 0 < int(port) < 2**16:
+        raise ValueError(f"coordinator is {coordinator!r}; give address and port, such as 10.0.0.1:1234")
+    return address.strip("[]"), int(port)
+
+
 def _wait_for(coordinator: str) -> None:
     """Return when there is somebody at an address: JAX would end this process without a word of what to do."""
-    address, _, port = coordinator.rpartition(":")
     end = time.monotonic() + PATIENCE
     while True:
         try:
-            socket.create_connection((address.strip("[]"), int(port)), timeout=5.0).close()
+            socket.create_connection(address_of(coordinator), timeout=5.0).close()
             return
         except OSError as error:
             if time.monotonic() > end:
