@@ -4,9 +4,8 @@
     python benchmarks/defaults.py --output runs/defaults --tasks painted:brick --detectors agad ama --num-seeds 1
 
 Each detector trains on each task from each seed as the command trains it where nothing else is said, and is tested
-once; of those that learn from anomalies there is a second row, with ten labelled ones. The table has means over seeds,
-and says where a detector is no better than principal components, and where labels made it worse. A run whose folder is
-finished is not repeated.
+once; of those that learn from anomalies there is a second row, with ten labelled ones. The table has means over seeds.
+A run whose folder is finished is not repeated.
 """
 
 import argparse
@@ -51,7 +50,7 @@ def cells(args: argparse.Namespace) -> Iterator[Cell]:
     """All of them, seed by seed, so that a benchmark that is stopped has something of everything."""
     knowing = learners("anomalies")
     for seed, task, name in itertools.product(range(args.num_seeds), args.tasks, args.detectors):
-        if name not in ("deep_sad", "devnet"):  # which learn nothing without
+        if not getattr(DETECTORS[name].config, "needs_anomalies", False):
             yield Cell(name, 0, task, seed)
         if name in knowing:
             yield Cell(name, LABELLED, task, seed)

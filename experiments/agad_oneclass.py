@@ -82,8 +82,8 @@ def run(config: Config) -> None:
     for detector in detectors.values():  # sizes that do not fit are known before anything is written
         jax.eval_shape(detector.init, jax.random.key(0), example)
     config.check_tasks(sets)
-    about = data.table(config.task(sets, cells[0])), f"{len(cells)} detectors"
-    with runner.session(config, "agad", *about, data=sets) as folder:
+    first = config.task(sets, cells[0])
+    with runner.session(config, "agad", data.table(first), f"{len(cells)} detectors", data=sets) as folder:
         if folder is None:
             return
         keys = runner.named_keys(config.seed, "train", "test")
@@ -106,13 +106,13 @@ def conclude(
 ) -> None:
     """Everything that the run folder keeps when all cells are known, and the tables for the terminal."""
     best = max(shown, key=lambda cell: one_class.size(cell.gamma))
+    found = one_class.table_results(config, sets, records)
     task = config.task(sets, best)
     options = {"target_fpr": config.target_fpr, "resamples": config.resamples, "key": one_class.class_key(key, task)}
     evaluation = evaluate(agad(config.agad), shown[best].state, task, **options)
     results = {
         "task": runner.task_facts(task), "method": "agad", "shown": best.normal, "saved": best._asdict(),
-        "threshold": evaluation.threshold._asdict(), "notes": notes(config, sets, task),
-        **one_class.table_results(config, sets, records),
+        "threshold": evaluation.threshold._asdict(), "notes": notes(config, sets, task, found["groups"]), **found,
     }  # fmt: skip
     runner.keep(folder, task, config.agad, shown[best].state, evaluation, gamma=best.gamma, chosen_by="last")
 
@@ -128,14 +128,13 @@ def conclude(
 
     results = runner.finish(folder, results, page)
     if not config.quiet:
-        cells = report.auroc_table(results["groups"], results["classes"])
-        table("test AUROC in %, mean and population sd over classes", *cells)
+        table("test AUROC in %, mean and sd over classes", *report.auroc_table(found["groups"], sets.classes))
         if config.diagnose:
             table("the same by statistics of batch normalisation", *report.statistics_table(results["groups"]))
     runner.say_end(config, folder)
 
 
-def notes(config: Config, sets: data.ClassSets, task: data.Task) -> list[str]:
+def notes(config: Config, sets: data.ClassSets, task: data.Task, groups: list[Record]) -> list[str]:
     """What a reader should know before comparing the figures with others."""
     epochs = config.steps * config.batch_size / len(task.train.images)
     return [
@@ -143,7 +142,7 @@ def notes(config: Config, sets: data.ClassSets, task: data.Task) -> list[str]:
         "once, as it is after the last; the paper does not say how long it trains.",
         "Scores use running statistics of batch normalisation. The code that AGAD extends uses those of the test "
         "batch, which makes a score depend on the images it is scored with; --diagnose shows the difference.",
-        *one_class.protocol_notes(config, sets),
+        *one_class.protocol_notes(config, sets, groups),
     ]
 
 

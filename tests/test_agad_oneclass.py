@@ -53,7 +53,7 @@ def results(folder):
 def test_a_run_leaves_everything_a_person_wants(finished):
     content = results(finished)
     assert [(group["variant"], group["gamma"]) for group in content["groups"]] == [*CELLS, ("pca", 0.0)]
-    assert len(content["cells"]) == 2 * len(content["groups"])
+    assert len(content["cells"]) == 2 * len(CELLS)
     for group in content["groups"]:
         for name in ("auroc", "aupr_in", "aupr_out", "fpr95", "f1_max"):
             assert 0 <= group["test"][name]["low"] <= group["test"][name]["value"] <= group["test"][name]["high"] <= 1

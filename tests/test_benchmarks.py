@@ -480,5 +480,5 @@ def test_defaults_are_measured_beside_the_yardstick_and_not_repeated(tmp_path, c
 
 
 def test_defaults_train_with_labels_what_learns_from_them():
-    given = argparse.Namespace(num_seeds=1, tasks=["digits"], detectors=["pca", "agad", "deep_sad"])
-    assert [cell[:2] for cell in defaults.cells(given)] == [("pca", 0), ("agad", 0), ("agad", 10), ("deep_sad", 10)]
+    given = argparse.Namespace(num_seeds=1, tasks=["digits"], detectors=["pca", "agad", "devnet"])
+    assert [cell[:2] for cell in defaults.cells(given)] == [("pca", 0), ("agad", 0), ("agad", 10), ("devnet", 10)]

@@ -220,6 +220,7 @@ def load_kept(folder: Path, cell: Cell, detector: Detector, task: data.Task) -> 
 def table_results(config: OneClassConfig, sets: data.ClassSets, records: Sequence[Record]) -> dict[str, Any]:
     """What results.json says of the records of all cells; "test" are the means of the first variant and gamma."""
     groups = group_cells(records, sets.classes, seed=config.seed)
+    trained = [record for record in records if record["variant"] != yardstick.METHOD]
     over = "classes and seeds" if len(sets.classes) * config.num_seeds > 1 else "test images"
     return {
         "dataset": sets.train.name,
@@ -230,14 +231,24 @@ def table_results(config: OneClassConfig, sets: data.ClassSets, records: Sequenc
         "test": groups[0]["test"],
         "intervals": f"Intervals are bootstrap intervals over {over}.",
         "groups": groups,
-        "cells": list(records),
-        "seconds": sum(record["seconds"] for record in records),
+        "cells": trained,
+        "seconds": sum(record["seconds"] for record in trained),
     }
 
 
-def protocol_notes(config: OneClassConfig, sets: data.ClassSets) -> list[str]:
-    """What a reader should know of the parts before comparing figures with others."""
-    lines = []
+def protocol_notes(config: OneClassConfig, sets: data.ClassSets, groups: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What a reader should know of the parts before comparing figures with others, and of the yardstick in the table.
+
+    Args:
+      groups: rows of the table, that of the yardstick last.
+    """
+    first, plain = groups[0], groups[-1]
+    more = 100 * (first["mean"] - plain["mean"])
+    lines = [
+        f"{plain['variant']} has principal components of the same images, at most 32 pixels a side, from one seed: on "
+        f"average {abs(more):.1f} {'less' if more >= 0 else 'more'} than {first['variant']} at gamma "
+        f"{data.gamma_name(first['gamma'])}."
+    ]
     if any(gamma != 0 for gamma in config.gammas):
         lines.append("Labelled anomalies are of the same classes as those of the test: they are known defects.")
     if sets.test is None:
