@@ -1,6 +1,7 @@
 """AGAD as a detector: an iteration against a plain restatement, what labels do, its settings."""
 
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -191,6 +192,7 @@ def test_the_discriminator_starts_anew_below_the_threshold_and_only_then():
         ({"anomalies": "like"}, "choose one of fail"),
         ({"levels": 0}, "the least is 1"),
         ({"latent_dim": 0}, "the least is 1"),
+        ({"decay_after": 0}, "decay_after is 0; the least is 1"),
         ({"pseudo_weight": -1.0}, "from 0 upwards"),
         ({"noise": float("nan")}, "from 0 upwards"),
         ({"width": 0.0}, "above 0"),
@@ -281,3 +283,19 @@ def test_forerunners_are_the_configurations_of_the_lineage(name, build):
 )
 def test_forerunners_learn(detector):
     assert_learns(*before_and_after(detector, OneClass(0), steps=300))
+
+
+def test_a_rate_that_falls_makes_smaller_steps_of_the_same_moments():
+    """Full ones up to the step it is told, from then on that step's share of them."""
+    batch, moved = Batch(jnp.asarray(IMAGES)), {}
+    for after in (None, 2):
+        config = dataclasses.replace(SMALL, decay_after=after)
+        detector, states = agad(config), [started(config)]
+        step = jax.jit(detector.step)
+        for number in range(4):
+            states.append(step(jax.random.key(number), states[-1], batch)[0])
+        params = [jax.tree.leaves(state.generator["params"]) for state in states]
+        moved[after] = [[np.asarray(b - a) for a, b in zip(*pair, strict=True)] for pair in itertools.pairwise(params)]
+    for number, share in enumerate((1, 1, 1, 2 / 3)):  # steps 0, 1, 2 and 3
+        for whole, falling in zip(moved[None][number], moved[2][number], strict=True):
+            np.testing.assert_allclose(falling, share * whole, rtol=1e-3, atol=1e-6)

@@ -16,7 +16,9 @@ class AGADConfig:
     anomaly_share: ClassVar[float] = 1 / 8  # of a batch, 32 of 256 (the paper)
     default_steps: ClassVar[int] = 1000  # of commands that are not told how many
     # The size that commands give it where nothing else is asked for: minutes on a CPU.
-    laptop: ClassVar[tuple[str, ...]] = ("generator=naive", "width=0.25", "latent_dim=32", "epsilon=0.5")
+    laptop: ClassVar[tuple[str, ...]] = (
+        "generator=naive", "width=0.25", "epsilon=0.5", "pseudo_weight=3", "decay_after=500",
+    )  # fmt: skip
 
     generator: Literal["unetpp", "unet", "naive"] = "unetpp"
     """UNet++, U-Net (section 6), or GANomaly's encoder and decoder (the paper's for MNIST)."""
@@ -69,6 +71,9 @@ class AGADConfig:
     # ---- training and score
     learning_rate: float = 2e-4
     """Learning rate of Adam."""
+    decay_after: int | None = None
+    """Step from which on the learning rate falls as 1 / step; None keeps it. The paper names no schedule; without one
+    the last state of a short training is now better, now worse than those before it."""
     b1: float = 0.5
     """First decay rate of Adam (GANomaly's code); the second is 0.999."""
     reset_below: float = 1e-5
@@ -106,6 +111,8 @@ class AGADConfig:
         for name in ("learning_rate", "discriminator_weight", "epsilon"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}; give a number above 0")
+        if self.decay_after is not None and self.decay_after < 1:
+            raise ValueError(f"decay_after is {self.decay_after}; the least is 1, and None for a rate that stays")
         if not 0 <= self.b1 < 1 or not 0 <= self.latent_share <= 1:
             raise ValueError(f"b1 is {self.b1}, latent_share {self.latent_share}; give shares, b1 less than 1")
         if self.second_encoder and self.generator != "naive":

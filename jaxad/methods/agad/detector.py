@@ -92,7 +92,7 @@ def agad(config: AGADConfig | None = None, **fields: Any) -> Detector:
     """
     config = dataclasses.replace(config or AGADConfig(), **fields)
     config.check()
-    optimiser = optax.adam(config.learning_rate, b1=config.b1, b2=0.999)
+    optimiser = optax.adam(_rate(config), b1=config.b1, b2=0.999)
     networks, view = make_networks(config), make_inference(config)
 
     def init(key: Key, images: Array) -> AGADState:
@@ -168,6 +168,13 @@ def agad(config: AGADConfig | None = None, **fields: Any) -> Detector:
 
     score_map = None if config.score == "latent" else view.score_map
     return Detector(init, step, calibrate, view.score, score_map, transient=("opt_state",))
+
+
+def _rate(config: AGADConfig) -> float | optax.Schedule:
+    """The learning rate, which may fall."""
+    if config.decay_after is None:
+        return config.learning_rate
+    return lambda step: config.learning_rate * config.decay_after / jnp.maximum(step, config.decay_after)
 
 
 def _prepared(config: AGADConfig, key: Key, batch: Batch) -> _Scene:
