@@ -222,7 +222,8 @@ def test_nonsense_is_refused_in_one_line_before_anything_is_written(fields, mess
 
 
 @pytest.mark.parametrize(
-    ("detector", "asked", "side"), [("padim", None, 224), ("padim", 64, 64), ("pca", None, 64), ("pca", 96, 96)]
+    ("detector", "asked", "side"),
+    [("padim", None, 224), ("padim", 64, 64), ("pca", None, 64), ("pca", 96, 96), ("ama", None, 32)],
 )
 def test_photographs_have_the_side_that_the_detector_wants_or_that_is_asked_for(detector, asked, side, monkeypatch):
     monkeypatch.setattr(data.TaskConfig, "load_task", lambda self, seed: self.auto_side)

@@ -13,6 +13,7 @@ class AMAConfig:
     """What is trained, and how."""
 
     labels: ClassVar[str] = "anomalies"  # what `Batch.labels` are to it, see `jaxad.types.Detector`
+    side_of_photographs: ClassVar[int] = 32  # that commands make of larger images (the paper)
     # The size that commands give it where nothing else is asked for: minutes on a CPU.
     laptop: ClassVar[tuple[str, ...]] = ("width=0.125", "latent_dim=64", "steps=200")
 

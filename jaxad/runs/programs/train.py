@@ -38,7 +38,8 @@ class Config(cli.TrainingConfig, data.KnownAnomaliesConfig):
     """Train one detector and test it once."""
 
     auto_side: int | None = None
-    """Side of the squares that auto makes of larger images; by default 224 for detectors that use features, else 64."""
+    """Side of the squares that auto makes of larger images; by default 224 for detectors that use features, 32 for AMA,
+    whose paper has it, else 64."""
     detector: Annotated[str, DETECTORS] = "nearest_neighbours"
     """Name of the method; see --list."""
     architecture: str | None = None
@@ -85,7 +86,9 @@ class Config(cli.TrainingConfig, data.KnownAnomaliesConfig):
 
     def load(self) -> data.Task:
         """The task; networks of photographs want more pixels than networks that are trained here."""
-        side = self.auto_side or (224 if getattr(self.method(), "features", None) else 64)
+        method = self.method()
+        usual = 224 if getattr(method, "features", None) else getattr(method, "side_of_photographs", 64)
+        side = self.auto_side or usual
         return dataclasses.replace(self, auto_side=side).load_task(self.seed)
 
 
