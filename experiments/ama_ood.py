@@ -127,7 +127,7 @@ def run(asked: Config) -> None:
         results = runner.task_results(
             task, evaluation, method="ama", seed=config.seed, training=main.facts(evals[-1], config.batch_size),
             chosen_by=config.choose, chosen_seed=seed, test_by_choice=by_choice,
-            plain=True, variants=runs.compare_variants(task, trained),
+            plain=True, variants=runs.compare_variants(task, trained, variants.scored),
             notes=[*said, *runs.choice_notes(config.num_seeds, by_choice), *runner.few_anomalies(task)],
         )  # fmt: skip
         runner.keep(folder, task, main.config, state, evaluation, chosen_by=config.choose)

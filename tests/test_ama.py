@@ -20,6 +20,7 @@ from jaxad.methods.ama.detector import learning_rate
 from jaxad.methods.ama.inference import frozen, make_inference
 from jaxad.methods.ama.networks import make_networks
 from jaxad.nn import spectral_norm as spectral
+from jaxad.training.scoring import score_images
 from jaxad.types import Batch
 
 SMALL = AMAConfig(width=0.03, latent_dim=5, steps=10, schedule_steps=None, critic_steps=2, negatives="none")
@@ -452,3 +453,20 @@ def test_bfloat16_convolutions_are_near_and_weights_stay_float32():
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves((after.encoder, after.critic, info)))
     _, wanted = stepped(SMALL, state)
     np.testing.assert_allclose(info.error, wanted.error, rtol=0.05)
+
+
+def test_scores_of_one_training_are_those_of_their_detectors_and_see_r_once(monkeypatch):
+    config = AMAConfig(width=0.05, latent_dim=4, steps=1)
+    images = np.random.default_rng(0).random((12, 8, 8, 1), np.float32)
+    configs = variants.compared(config, ())
+    state = ama(config).init(jax.random.key(0), images)
+    state = jax.jit(ama(config).calibrate)(state, images)
+    wanted = {name: score_images(ama(one), state, images) for name, one in configs.items()}
+    seen = []
+    monkeypatch.setattr(variants, "score_images", lambda *given: seen.append(given) or score_images(*given))
+    found = variants.scored(configs, state, images)
+    assert list(found) == list(configs) == ["ama", "r-score", "robust-score", "one-sided-score", "l1-score"]
+    for name, scores in wanted.items():
+        np.testing.assert_allclose(found[name], scores, rtol=1e-5)
+    assert len({scores.tobytes() for scores in found.values()}) == len(configs)
+    assert len(seen) == 2  # R, and the error of pixels

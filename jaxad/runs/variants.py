@@ -183,17 +183,35 @@ Compared = dict[str, dict[str, dict[str, list[float]]]]
 """{variant: {how its state was chosen: {metric: a value for each seed}}}."""
 
 
-def compare_variants(task: Task, trained: Mapping[str, TrainedVariant]) -> Compared:
-    """Test metrics of every variant, way to choose and seed."""
+Scored = Callable[[Mapping[str, Any], State, np.ndarray], Mapping[str, np.ndarray]]
+"""(configs by name, a state of the training that they share, images) -> scores by name."""
 
-    def measured(variant: TrainedVariant, states: State) -> dict[str, list[float]]:
-        scores = [score_images(variant.detector, member(states, p), task.test.images) for p in range(size(states))]
-        return {name: [float(metric(s, task.test.labels)) for s in scores] for name, metric in METRICS.items()}
 
-    return {
-        name: {chosen: measured(variant, states) for chosen, states in variant.states.items()}
-        for name, variant in trained.items()
-    }
+def compare_variants(task: Task, trained: Mapping[str, TrainedVariant], scored: Scored | None = None) -> Compared:
+    """Test metrics of every variant, way to choose and seed.
+
+    Args:
+      scored: how variants that share a training score; by default each as its detector does, one after another.
+    """
+
+    def one_by_one(configs: Mapping[str, Any], state: State, images: np.ndarray) -> Mapping[str, np.ndarray]:
+        return {name: score_images(trained[name].detector, state, images) for name in configs}
+
+    families: dict[int, dict[str, Any]] = {}
+    for name, variant in trained.items():
+        families.setdefault(id(variant.states), {})[name] = variant.config
+    compared: Compared = {name: {} for name in trained}
+    for configs in families.values():
+        for chosen, states in trained[next(iter(configs))].states.items():
+            by_seed = [
+                (scored or one_by_one)(configs, member(states, p), task.test.images) for p in range(size(states))
+            ]
+            for name in configs:
+                compared[name][chosen] = {
+                    metric: [float(measure(found[name], task.test.labels)) for found in by_seed]
+                    for metric, measure in METRICS.items()
+                }
+    return compared
 
 
 def choice_notes(num_seeds: int, by_choice: Mapping[str, Any]) -> list[str]:

@@ -1,11 +1,16 @@
 """AMA beside itself: the ablations of its tables and other scores of the same training, by name."""
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
+import numpy as np
+
 from jaxad.methods.ama.config import AMAConfig
+from jaxad.methods.ama.detector import ama
+from jaxad.methods.ama.inference import AMAState, a_score
 from jaxad.methods.common.labels import schedule_notes
+from jaxad.training.scoring import score_images
 
 CHANGES: dict[str, dict[str, Any]] = {
     "no-mirror": {"mirrored": False},  # Table 1
@@ -48,6 +53,23 @@ def compared(config: AMAConfig, names: Collection[Variant]) -> dict[str, AMAConf
 def trained_as(config: AMAConfig) -> AMAConfig:
     """What a training depends on: all but the score."""
     return variant(config, "a-score")
+
+
+def scored(configs: Mapping[str, AMAConfig], state: AMAState, images: np.ndarray) -> dict[str, np.ndarray]:
+    """Scores [n] of images [n, H, W, C] by configs that differ in their score alone, whose R is computed once.
+
+    Args:
+      configs: by name.
+      state: calibrated, of the training that they share.
+    """
+    found, r = {}, None
+    for name, config in configs.items():
+        if config.score == "l1":
+            found[name] = score_images(ama(config), state, images)
+            continue
+        r = score_images(ama(config, score="r"), state, images) if r is None else r
+        found[name] = r if config.score == "r" else np.asarray(a_score(config, state, r))
+    return found
 
 
 def in_time(config: AMAConfig, names: Collection[Variant]) -> AMAConfig:
