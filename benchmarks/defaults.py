@@ -1,7 +1,7 @@
-"""What every detector comes to at the defaults of `jaxad train`, beside principal components of the same pixels.
+"""What every detector comes to at the defaults of `jaxad train`, beside principal components of the same images.
 
-    python benchmarks/defaults.py --output runs/defaults                          # painted textures of 64x64, hours
-    python benchmarks/defaults.py --output runs/defaults --tasks painted:brick --detectors agad ama --num-seeds 1
+    python benchmarks/defaults.py --output runs/defaults                          # painted textures of 64x64
+    python benchmarks/defaults.py --output runs/defaults --tasks painted:brick:64 --detectors agad ama --num-seeds 1
 
 Each detector trains on each task from each seed as the command trains it where nothing else is said, and is tested
 once; of those that learn from anomalies there is a second row, with ten labelled ones. The table has means over seeds.

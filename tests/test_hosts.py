@@ -126,9 +126,15 @@ def test_a_host_that_fails_ends_all_of_them(rng, monkeypatch, fails):
     monkeypatch.setattr(Vmapped, "_train", train)
     monkeypatch.setattr(hosts.multihost_utils, "process_allgather", lambda how: np.array([how, hosts._FAILED]))
     message = {"this host": "^of this one$", "another host": "^another host has failed, and says why$"}[fails]
-    with pytest.raises(Exception, match=message):
-        hosts.Together(data_of(rng), CONFIG)(jobs_of(1)).__next__()
-    assert hosts._parted.is_set()
+    told = []
+    monkeypatch.setattr(hosts.multihost_utils, "broadcast_one_to_all", lambda array: told.append(array) or array)
+    hosts._send("wait", None)
+    assert len(told) == 2
+    with pytest.raises((TypeError, RuntimeError), match=message):
+        next(hosts.Together(data_of(rng), CONFIG)(jobs_of(1)))
+    for message in (["wait", None], ["close", 0], ["end"]):  # of the pulse, of the executor, of the search
+        hosts._send(*message)
+    assert len(told) == 2
 
 
 def test_hosts_of_other_versions_are_refused(monkeypatch):

@@ -3,6 +3,7 @@
 import re
 import types
 
+import jax
 import numpy as np
 import pytest
 from sklearn.decomposition import PCA
@@ -29,7 +30,8 @@ def test_the_yardstick_is_the_auroc_of_principal_components_of_normal_pixels():
 
 def test_notes_say_by_how_much_a_detector_is_better_or_worse():
     """Scores by the labels are better than anything, by their opposite worse, those of the yardstick as good."""
-    plain = jaxad.score_images(*yardstick.fitted(TASK, 0), TASK.test.images)
+    fit, _ = jax.random.split(jax.random.key(0))  # as there
+    plain = jaxad.score_images(*yardstick.fitted(TASK, fit), TASK.test.images)
     value = roc_auc_score(TASK.test.labels, plain)
     for scores, end in (
         (TASK.test.labels, rf", {1 - value:.3f} \[[\d.]+, [\d.]+\] less\."),

@@ -26,7 +26,7 @@ def check_memory(needed: int, what: str, remedy: str) -> None:
         raise ValueError(f"{what} take at least {in_units(needed)} of memory, and {in_units(there)} are free: {remedy}")
 
 
-def is_of_memory(error: Exception) -> bool:
+def is_of_memory(error: BaseException) -> bool:
     """Whether an error says that there is too little memory; JAX says so in several ways."""
     text = str(error)
     return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text or "out of memory" in text.lower()

@@ -185,8 +185,8 @@ def fill_cells(
     beside = [Cell(yardstick.METHOD, 0.0, normal, 0) for normal in sets.classes]
     for cell in beside:
         if cell.name not in records:
-            task, started = config.task(sets, cell), time.perf_counter()
-            record = _tested(config, cell, task, *yardstick.fitted(task, config.seed), folder, keys["test"])
+            task, started, plain = config.task(sets, cell), time.perf_counter(), jax.random.key(config.seed)
+            record = _tested(config, cell, task, *yardstick.fitted(task, plain), folder, keys["test"])
             records[cell.name] = record | {"seconds": time.perf_counter() - started}
     return [records[cell.name] for cell in (*cells, *beside)]
 
@@ -245,8 +245,8 @@ def protocol_notes(config: OneClassConfig, sets: data.ClassSets, groups: Sequenc
     first, plain = groups[0], groups[-1]
     more = 100 * (first["mean"] - plain["mean"])
     lines = [
-        f"{plain['variant']} has principal components of the same images, at most 32 pixels a side, from one seed: on "
-        f"average {abs(more):.1f} {'less' if more >= 0 else 'more'} than {first['variant']} at gamma "
+        f"The row {plain['variant']} is principal components of the same images, at most 32 pixels a side, from one "
+        f"seed: on average {abs(more):.1f} {'less' if more >= 0 else 'more'} than {first['variant']} at gamma "
         f"{data.gamma_name(first['gamma'])}."
     ]
     if any(gamma != 0 for gamma in config.gammas):

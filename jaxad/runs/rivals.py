@@ -93,7 +93,7 @@ def rivals_for(names: Sequence[str], features: FeatureConfig, task: Task) -> lis
         possible = images <= MOST_IMAGES and shape[2] in (1, 3) and min(shape[:2]) >= 16
         chosen = (*CLASSICAL, *(OF_FEATURES if possible else ()))
     seen = int((task.train.labels == 0).sum())
-    found = [Rival(name, name, _with_room_for(seen, DETECTORS[name].config())) for name in chosen if name in CLASSICAL]
+    found = [Rival(name, name, with_room_for(seen, DETECTORS[name].config())) for name in chosen if name in CLASSICAL]
     features = features_for(features, shape)
     for name in chosen:
         if name in OF_FEATURES:
@@ -104,9 +104,16 @@ def rivals_for(names: Sequence[str], features: FeatureConfig, task: Task) -> lis
     return found
 
 
-def _with_room_for(images: int, config: Any) -> Any:
+def with_room_for(images: int, config: Any) -> Any:
     """A config of a detector that remembers images, with room for no more of them than there are."""
     return dataclasses.replace(config, memory=min(config.memory, images))
+
+
+def fitted(detector: Detector, images: np.ndarray, key: Key) -> State:
+    """The calibrated state of a quick detector that has seen images [n, H, W, C] once; the key is consumed."""
+    steps = math.ceil(len(images) / BATCH)
+    state, _ = fit(detector, key, images, steps=steps, batch_size=min(BATCH, len(images)), chunk=steps)
+    return calibrate(detector, state, images)
 
 
 def enter(
@@ -133,9 +140,7 @@ def enter(
     images = task.train.images[task.train.labels == 0]
     if detector.stage is not None:
         images = subsample(images, MOST_FEATURES)
-    steps = math.ceil(len(images) / BATCH)
-    state, _ = fit(detector, key, images, steps=steps, batch_size=min(BATCH, len(images)), chunk=steps)
-    state = calibrate(detector, state, images)
+    state = fitted(detector, images, key)
     seconds = time.perf_counter() - started
     if detector.stage is not None and (now := outputs_computed())[0] == passed > 0:
         seconds += len(images) * now[1] / passed  # an earlier rival has paid for these features

@@ -197,6 +197,7 @@ def compare_variants(task: Task, trained: Mapping[str, TrainedVariant], scored: 
     def one_by_one(configs: Mapping[str, Any], state: State, images: np.ndarray) -> Mapping[str, np.ndarray]:
         return {name: score_images(trained[name].detector, state, images) for name in configs}
 
+    # Variants that share a training have the very same states.
     families: dict[int, dict[str, Any]] = {}
     for name, variant in trained.items():
         families.setdefault(id(variant.states), {})[name] = variant.config

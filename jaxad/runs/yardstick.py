@@ -3,7 +3,6 @@
 A detector was worth its time only where it finds more than these do; the notes of a run say whether it did.
 """
 
-import math
 from typing import Any
 
 import jax
@@ -14,23 +13,19 @@ from jaxad.data import Task
 from jaxad.methods import DETECTORS
 from jaxad.methods.common.labels import normal_images
 from jaxad.metrics.image import auroc, bootstrap_interval
+from jaxad.runs import rivals
 from jaxad.runs.evaluation import Evaluation
-from jaxad.training.calibration import calibrate
-from jaxad.training.loop import fit
 from jaxad.training.scoring import score_images
-from jaxad.types import Array, Detector, State
+from jaxad.types import Array, Detector, Key, State
 
 METHOD = "pca"
-BATCH = 32
 
 
-def fitted(task: Task, seed: int) -> tuple[Detector, State]:
-    """The plain method, as its defaults have it, fitted to the normal training images of a task."""
+def fitted(task: Task, key: Key) -> tuple[Detector, State]:
+    """The plain method, as its defaults have it, fitted to the normal training images of a task; consumes the key."""
     images, entry = normal_images(task), DETECTORS[METHOD]
-    detector = entry.build(memory=min(len(images), entry.config.memory))
-    steps, batch = math.ceil(len(images) / BATCH), min(BATCH, len(images))
-    state, _ = fit(detector, jax.random.key(seed), images, steps=steps, batch_size=batch, chunk=steps)
-    return detector, calibrate(detector, state, images)
+    detector = entry.build(rivals.with_room_for(len(images), entry.config()))
+    return detector, rivals.fitted(detector, images, key)
 
 
 def measure(task: Task, name: str, evaluation: Evaluation, seed: int) -> tuple[dict[str, Any], list[str]]:
@@ -47,7 +42,8 @@ def measure(task: Task, name: str, evaluation: Evaluation, seed: int) -> tuple[d
     """
     if name == METHOD:
         return {}, []
-    detector, state = fitted(task, seed)
+    fit, resample = jax.random.split(jax.random.key(seed))
+    detector, state = fitted(task, fit)
     labels, pair = task.test.labels, (evaluation.test_scores, score_images(detector, state, task.test.images))
     own, plain = (jnp.asarray(scores, jnp.float32) for scores in pair)
 
@@ -56,7 +52,7 @@ def measure(task: Task, name: str, evaluation: Evaluation, seed: int) -> tuple[d
         return auroc(own[drawn], labels) - auroc(plain[drawn], labels)
 
     rows = np.arange(len(labels))
-    low, high = (float(end) for end in bootstrap_interval(less, rows, labels, key=jax.random.key(seed)))
+    low, high = (float(end) for end in bootstrap_interval(less, rows, labels, key=resample))
     value, found = float(auroc(plain, labels)), float(less(jnp.asarray(rows), jnp.asarray(labels)))
     facts = {"method": METHOD, "auroc": value, "less": {"value": found, "low": low, "high": high}}
     return facts, [_said(value, found, low, high)]

@@ -42,17 +42,20 @@ class Together(Vmapped):
 
     def _train(self, group: Sequence[Job], options: runtime.Options, batch_size: int) -> tuple[Params, Reward]:
         # Nothing in here waits for other hosts, so that each of them comes to the question how it went.
+        how, found, error, reason = _FITS, None, None, "another host is out of memory"
         try:
-            found, failed = jax.block_until_ready(super()._train(group, options, batch_size)), None
-        except Exception as error:
-            found, failed = None, str(error) if is_of_memory(error) else error
-        how = _SHORT if isinstance(failed, str) else _FAILED if failed else _FITS
+            found = jax.block_until_ready(super()._train(group, options, batch_size))
+        except BaseException as raised:  # Ctrl-C, too
+            if is_of_memory(raised):  # of which the text alone is kept: the error itself would keep its arrays alive
+                how, reason = _SHORT, str(raised)
+            else:
+                how, error = _FAILED, raised
         worst = int(multihost_utils.process_allgather(np.array(how)).max())
         if worst == _FAILED:
             _parted.set()
-            raise failed if isinstance(failed, Exception) else RuntimeError("another host has failed, and says why")
+            raise error or RuntimeError("another host has failed, and says why")
         if worst == _SHORT:
-            raise jax.errors.JaxRuntimeError(f"RESOURCE_EXHAUSTED: {failed or 'another host is out of memory'}")
+            raise jax.errors.JaxRuntimeError(f"RESOURCE_EXHAUSTED: {reason}")
         return found
 
 
@@ -126,8 +129,7 @@ def joined(coordinator: str, hosts: int, host: int) -> Iterator[bool]:
             _leads = False
             ended.set()
             pulse.join()
-            if not _parted.is_set():
-                _send("end")
+            _send("end")
     finally:
         jax.distributed.shutdown()
 
@@ -201,9 +203,11 @@ def _unpacked(architecture: Any, params: Any, key_data: np.ndarray, impl: str) -
 
 
 def _send(*message: Any) -> None:
-    """Tell all other hosts, each of which waits in `_receive`."""
+    """Tell all other hosts, each of which waits in `_receive`, unless one has failed and none does any more."""
     content = np.frombuffer(pickle.dumps(message), np.uint8)
     with _speaking:
+        if _parted.is_set():
+            return
         multihost_utils.broadcast_one_to_all(np.array(divmod(len(content), PIECE), np.int32))
         for piece in np.split(content, range(PIECE, len(content), PIECE)):
             filled = np.zeros(_room_for(len(piece)), np.uint8)
