@@ -175,9 +175,16 @@ def test_commands_train_networks_of_a_gpu_at_a_size_for_a_laptop(name):
     def method(*settings, **fields):
         return experiment.Config(detector=name, settings=settings, **fields).method()
 
-    small, published = method(), DETECTORS[name].config()
-    assert small.width < published.width == method(preset="paper").width == method("width=1").width
-    assert method("width=1") == dataclasses.replace(small, width=1.0)
+    entry = DETECTORS[name]
+    small, published, paper = method(), entry.config(), method(preset="paper")
+    assert small == config_of(name, entry.config.laptop)
+    widths = [field.name for field in dataclasses.fields(published) if field.name in ("width", "widths", "pair_widths")]
+    for field in widths:
+        full = getattr(published, field)
+        assert getattr(small, field) < full <= getattr(paper, field)
+        asked = method(f"{field}={list(full) if isinstance(full, tuple) else full}")
+        assert asked == dataclasses.replace(small, **{field: full})
+    assert widths
 
 
 def test_all_detectors_can_be_listed(capsys):

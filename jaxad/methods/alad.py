@@ -45,6 +45,7 @@ class ALADConfig:
     """What is trained, and how."""
 
     paper: ClassVar[tuple[str, ...]] = ("latent_dim=100", "widths=[128,256,512]", "pair_widths=[64,128]", "hidden=512")
+    laptop: ClassVar[tuple[str, ...]] = ("widths=[16,32]", "pair_widths=[16,32]", "steps=500")
 
     latent_dim: int = 64
     """Length of z (authors' code: 100)."""

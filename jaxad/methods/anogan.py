@@ -39,6 +39,7 @@ class AnoGANConfig:
     """What is trained, and how it scores."""
 
     paper: ClassVar[tuple[str, ...]] = ("search_steps=500",)
+    laptop: ClassVar[tuple[str, ...]] = ("widths=[16,32]",)
 
     latent_dim: int = 64
     """Length of z."""
