@@ -11,7 +11,8 @@
 
 Of every seed all methods have the same labelled, unlabelled and test images. "uniform" and "normal" are NBS with
 patches drawn at random, from all images or from normal labelled regions, in place of the learned sampler; "l2" is an
-autoencoder trained on all images, "unet" a U-Net trained on the labelled ones. Thresholds, and whether a CRF follows,
+autoencoder trained on all images, "pca" are principal components of their pixels and "linear_patches" of their
+features, all three without masks, "unet" a U-Net trained on the labelled ones. Thresholds, and whether a CRF follows,
 are chosen on the labelled images alone. A finished training is never repeated. All is in the run folder: open
 report.html, and score new images with `python experiments/detect.py RUN images...`.
 """
@@ -43,7 +44,7 @@ class Config(cli.RunConfig, SegmentersConfig, data.FewMasksConfig):
 
     preset: Literal["default", "smoke", "paper"] = "default"
     """Settings where flags give none: default (minutes on a laptop), smoke (a minute), paper (for a GPU)."""
-    methods: tuple[Method, ...] = ("nbs", "uniform", "normal", "l2", "unet")
+    methods: tuple[Method, ...] = ("nbs", "uniform", "normal", "l2", "pca", "linear_patches", "unet")
     """Methods to compare. The first is the one that is saved and shown."""
     seed: int = 0
     """First seed of everything random: the same seed gives the same result."""
@@ -61,7 +62,7 @@ class Config(cli.RunConfig, SegmentersConfig, data.FewMasksConfig):
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     "smoke": {
-        "dataset": "painted:gravel:32", "limit": 16, "steps": 24, "methods": ("nbs", "l2", "unet"),
+        "dataset": "painted:gravel:32", "limit": 16, "steps": 24, "methods": ("nbs", "l2", "pca", "unet"),
         "nbs": NBSConfig(
             environment=EnvironmentConfig(patch=8, shift=3, window=16), episode=8, batch=4, code=8, width=0.05,
             sampler_width=0.2, predictor_width=0.25, period=8, skip=5, profile=4, clone_steps=20, predictor_batch=4,

@@ -29,7 +29,7 @@ from jaxad.runs.segmentation import (
     student_interval,
 )
 from jaxad.runs.segmenter_evaluation import drop_torn
-from jaxad.runs.segmenters import Segmenter, SegmentersConfig, check_methods
+from jaxad.runs.segmenters import Segmenter, SegmentersConfig, check_methods, segmenter_maps, train_segmenter
 from jaxad.training.loop import fit
 
 CRF = CRFConfig(smooth_sd=1.0, bilateral_sd=4.0, iterations=2, method="exact")
@@ -160,8 +160,9 @@ def test_a_grid_that_is_too_large_is_known_before_any_training(rng):
 
 def test_without_any_defect_to_choose_by_the_threshold_is_that_of_good_images(monkeypatch, rng):
     task = load_labelled("painted:gravel:16", setting="clean", limit=16)
-    with pytest.raises(ValueError, match="--setting clean has no defect to learn from"):
+    with pytest.raises(ValueError, match=r"--setting clean has no defect .* --methods l2 pca linear_patches"):
         check_methods(SegmentersConfig(), ("l2", "unet"), task)
+    check_methods(SegmentersConfig(), ("l2", "pca", "linear_patches"), task)
     known, maps = rng.random((len(task.labelled.ids), 16, 16)), rng.random(task.test.masks.shape) + task.test.masks
     monkeypatch.setattr(segmenter_evaluation, "segmenter_maps", lambda segmenter, task: (known, maps))
     segmenter = Segmenter("l2", "conv_autoencoder", None, None, None, {})
@@ -169,3 +170,21 @@ def test_without_any_defect_to_choose_by_the_threshold_is_that_of_good_images(mo
     assert found.reading.threshold == normal_threshold(known)
     np.testing.assert_array_equal(found.masks, maps > found.reading.threshold)
     assert (found.record["reading"], found.record["labelled_f1"]) == ("good images", None)
+
+
+@pytest.mark.parametrize("method", ["pca", "linear_patches"])
+def test_methods_that_no_mask_teaches_see_all_images_and_no_mask(method, tmp_path):
+    task = load_labelled("painted:gravel:32", limit=16)
+    settings = SegmentersConfig()
+
+    def maps(labelled, unlabelled=task.unlabelled):
+        changed = task._replace(labelled=labelled, unlabelled=unlabelled)
+        trained = train_segmenter(settings, method, changed, seed=0, path=tmp_path / "state")
+        return segmenter_maps(trained, task)[1]
+
+    found = maps(task.labelled)
+    assert found.shape == task.test.masks.shape
+    np.testing.assert_array_equal(maps(task.labelled._replace(masks=1 - task.labelled.masks)), found)
+    inverted = [part._replace(images=255 - part.images) for part in (task.labelled, task.unlabelled)]
+    for changed in (maps(inverted[0]), maps(task.labelled, inverted[1])):
+        assert np.abs(changed - found).max() > 1e-3 * np.abs(found).max()

@@ -27,7 +27,7 @@ from jaxad.runs import saving
 from jaxad.runs.defect_kinds import kind_scores, kinds_tested, seen_kinds
 from jaxad.runs.folder import Run
 from jaxad.runs.segmentation import Reading, choose_reading, image_rows, read, reading_of_normals, readings_of
-from jaxad.runs.segmenters import STRATEGY, VIEWS, Segmenter, image_maps, segmenter_maps
+from jaxad.runs.segmenters import STRATEGY, UNTAUGHT, VIEWS, Segmenter, image_maps, segmenter_maps
 
 SHOWN = 8  # images of a row
 Rows = list[tuple[str, np.ndarray]]
@@ -59,7 +59,7 @@ def evaluate_segmenter(segmenter: Segmenter, task: LabelledTask, *, crf: CRFConf
         readings, labelled_f1 = reading_of_normals(known), None
         chosen = next(iter(readings))
     else:
-        readings = readings_of(known, labelled.masks, None if segmenter.method == "l2" else crf)
+        readings = readings_of(known, labelled.masks, None if segmenter.method in UNTAUGHT else crf)
         chosen, labelled_f1 = choose_reading(readings, known, labelled.masks, labelled.images)
     predicted = {name: read(reading, maps, test.images) for name, reading in readings.items()}
     # Anomaly-free images that no training saw set the threshold of RPRO.

@@ -1,10 +1,14 @@
 """Methods that learn to segment from a few masks, side by side: how each is made from one set of settings, and trained.
 
-nbs      neural batch sampling: a policy chooses the patches that an autoencoder learns from
-uniform  the same with patches drawn at random from all images, in place of the policy
-normal   the same with patches drawn from normal regions of the labelled images
-l2       an autoencoder trained on all images; masks serve to choose the threshold alone
-unet     a U-Net trained on the labelled images
+nbs             neural batch sampling: a policy chooses the patches that an autoencoder learns from
+uniform         the same with patches drawn at random from all images, in place of the policy
+normal          the same with patches drawn from normal regions of the labelled images
+l2              an autoencoder trained on all images
+pca             principal components of all images, the yardstick
+linear_patches  those of features of all their patches, by the best network whose weights are on this machine
+unet            a U-Net trained on the labelled images
+
+To l2, pca and linear_patches masks serve to choose the threshold alone.
 """
 
 import dataclasses
@@ -19,16 +23,22 @@ from jaxad._utils.validate import check_at_least
 from jaxad.data.protocols.few_masks import LabelledTask
 from jaxad.methods import DETECTORS
 from jaxad.methods import nbs as sampling
+from jaxad.methods.classical.pca import PCAConfig
+from jaxad.methods.common.patch_features import FeatureConfig
 from jaxad.methods.conv_autoencoder import ConvAutoencoderConfig
+from jaxad.methods.linear_patches import LinearPatchesConfig
 from jaxad.methods.nbs import CRFConfig, EnvironmentConfig, NBSConfig
 from jaxad.methods.unet_segmenter import UNetSegmenterConfig
 from jaxad.nn.crf import refine
+from jaxad.runs import rivals
 from jaxad.training.loop import fit
 from jaxad.training.scoring import map_images
 from jaxad.types import Detector, State
 
-Method = Literal["nbs", "uniform", "normal", "l2", "unet"]
+Method = Literal["nbs", "uniform", "normal", "l2", "pca", "linear_patches", "unet"]
 STRATEGY = {"nbs": "learned", "uniform": "uniform", "normal": "normal"}
+FITTED = ("pca", "linear_patches")  # by one pass
+UNTAUGHT = ("l2", *FITTED)  # by masks, but for the threshold
 MAP_BATCH = 32
 VIEWS = 5  # of a training on its way
 
@@ -84,12 +94,13 @@ class Segmenter(NamedTuple):
 
 def check_methods(settings: SegmentersConfig, methods: tuple[Method, ...], task: LabelledTask) -> None:
     """Raise ValueError where images or masks do not fit a method or what refines its maps; nothing is trained."""
-    if task.details.get("setting") == "clean" and set(methods) != {"l2"}:
+    if task.details.get("setting") == "clean" and not set(methods) <= set(UNTAUGHT):
         raise ValueError(
-            f"--methods {' '.join(methods)}: --setting clean has no defect to learn from, which leaves --methods l2"
+            f"--methods {' '.join(methods)}: --setting clean has no defect to learn from, which leaves --methods "
+            f"{' '.join(UNTAUGHT)}"
         )
     form = jax.ShapeDtypeStruct((1, *task.labelled.images.shape[1:]), np.float32)
-    if set(methods) != {"l2"}:  # all others may have the CRF behind them
+    if not set(methods) <= set(UNTAUGHT):  # all others may have the CRF behind them
         try:
             jax.eval_shape(
                 functools.partial(refine, config=settings.nbs.crf),
@@ -101,7 +112,7 @@ def check_methods(settings: SegmentersConfig, methods: tuple[Method, ...], task:
                 f"{error} (--nbs.crf.bilateral-sd, --nbs.crf.colour-sd, --nbs.crf.method exact)"
             ) from error
     for method in methods:
-        name, config = _named(settings, method)
+        name, config = _named(settings, method, task)
         if name == "nbs":
             _pool(config, task)
         else:
@@ -126,7 +137,7 @@ def train_segmenter(
     Raises:
       ValueError: what `check_methods` refuses; a training that diverges; a file of other settings.
     """
-    (name, config), key, labelled = _named(settings, method), jax.random.key(seed), task.labelled
+    (name, config), key, labelled = _named(settings, method, task), jax.random.key(seed), task.labelled
     if name == "nbs":
         detector = _detector(name, dataclasses.replace(config, strategy="learned"))  # maps depend on no strategy
         options = {"path": path, "steps": settings.steps, "checkpoints": settings.checkpoints}
@@ -135,8 +146,10 @@ def train_segmenter(
         trained = sampling.train_nbs_saved(config, key, _pool(config, task), **options)
         return Segmenter(method, name, config, detector, trained.state, trained.curves)
     detector, images, options = _detector(name, config), labelled.images, {"masks": labelled.masks}
-    if method == "l2":
+    if method in UNTAUGHT:
         images, options = np.concatenate([images, task.unlabelled.images]), {}
+    if method in FITTED:
+        return Segmenter(method, name, config, detector, rivals.fitted(detector, images, key), {})
     state, history = fit(detector, key, images, steps=config.steps, batch_size=settings.batch_size, **options)
     if history.diverged:
         raise ValueError(f"{method} diverged with seed {seed}: lower --{method}.learning-rate")
@@ -156,11 +169,19 @@ def image_maps(segmenter: Segmenter, images: np.ndarray) -> np.ndarray:
     return map_images(segmenter.detector, segmenter.state, images, MAP_BATCH)
 
 
-def _named(settings: SegmentersConfig, method: Method) -> tuple[str, Any]:
+def _named(settings: SegmentersConfig, method: Method, task: LabelledTask) -> tuple[str, Any]:
     """The name of a method's detector, and its config."""
     if method in STRATEGY:
         return "nbs", dataclasses.replace(settings.nbs, strategy=STRATEGY[method])
-    return ("conv_autoencoder", settings.l2) if method == "l2" else ("unet_segmenter", settings.unet)
+    match method:
+        case "l2":
+            return "conv_autoencoder", settings.l2
+        case "pca":
+            return method, rivals.with_room_for(len(task.labelled.ids) + len(task.unlabelled.ids), PCAConfig())
+        case "linear_patches":
+            features = rivals.features_for(FeatureConfig(), task.labelled.images.shape[1:])
+            return method, LinearPatchesConfig(features=features)
+    return "unet_segmenter", settings.unet
 
 
 def _pool(config: NBSConfig, task: LabelledTask) -> sampling.ImagePool:
