@@ -144,11 +144,16 @@ def svg(figure: matplotlib.figure.Figure, name: str) -> tuple[str, float, float]
     Ink, grid, paper and the palette become CSS variables, so that the picture follows the page into the dark.
     """
     import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     file = io.StringIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     with matplotlib.rc_context({**style.RC, "svg.fonttype": "none", "svg.hashsalt": name}):
-        figure.savefig(file, format="svg", transparent=True, dpi=144, metadata=nothing)
+        # As `savefig` does it, which would draw everything twice: the first time only to find out where it is.
+        for patch in (figure.patch, *(axes.patch for axes in figure.axes)):
+            patch.set_facecolor("none")
+        figure.set_dpi(144)
+        FigureCanvasSVG(figure).print_svg(file, metadata=nothing)
     text = file.getvalue()
     width, height = (float(v) for v in re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text).groups())
     inner = text[text.index(">", text.index("<svg")) + 1 : text.rindex("</svg>")]

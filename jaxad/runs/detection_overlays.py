@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 import warnings
 from collections.abc import Sequence
@@ -46,7 +45,7 @@ def draw_overlays(
     """
     if not found:
         return
-    from jaxad.report.overlays import overlay
+    from jaxad.report.overlays import overlay, png
 
     scale = loaded.details.get("map_scale") or _scale_of(loaded, sample or [item.image for item in found], tiling)
     for rank, item in enumerate(found, start=1):
@@ -63,12 +62,11 @@ def draw_overlays(
         verdict = {None: "", True: ", anomalous", False: ", normal"}[item.anomalous]
         stem = re.sub(r"[^\w.-]+", "_", "_".join(Path(item.image.name).with_suffix("").parts[-2:]))[-80:]
         for place, values in drawn.items():
-            figure = overlay(pixels, values, scale=scale, title=f"{item.image.name}\nscore {item.score:.4g}{verdict}")
-            picture = io.BytesIO()
+            title = f"{item.image.name}\nscore {item.score:.4g}{verdict}"
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "Glyph")  # of a file name that the font lacks: drawn as a box
-                figure.savefig(picture, format="png", pil_kwargs={"compress_level": 3})
-            write_atomic(place / f"{rank:03d}_{stem}.png", [picture.getvalue()])
+                picture = png(overlay(pixels, values, scale=scale, title=title), compress_level=3)
+            write_atomic(place / f"{rank:03d}_{stem}.png", [picture])
 
 
 def at_its_resolution(
