@@ -28,6 +28,13 @@ def test_it_is_installed():
     assert scripts == {"jaxad": f"{command.__name__}:{command.main.__name__}"}
 
 
+def test_it_is_a_module_where_no_path_leads_to_it():
+    done = subprocess.run(
+        [sys.executable, "-m", "jaxad", "--version"], capture_output=True, text=True, timeout=60, cwd=ROOT
+    )
+    assert done.stdout == f"jaxad {VERSION}\n", done.stderr
+
+
 def test_help_lists_every_command_with_a_sentence(capsys):
     for arguments in ((), ("--help",), ("-h",)):
         assert run(*arguments) == 0
