@@ -157,7 +157,7 @@ def notes(setting: str, *, small: bool) -> list[str]:
             "Thresholds, and whether the CRF is used, have the best F1 on the labelled images; no test mask is seen."
         ]
     if setting == "transductive":
-        lines.append("Transductive: NBS, its variants and l2 train on the test images, without their masks.")
+        lines.append("Transductive: all but the U-Net train on the test images, without their masks.")
     if small:
         lines.append("Images, patches and networks are smaller, and steps far fewer, than the thesis's.")
     return lines
