@@ -155,7 +155,7 @@ def test_a_grid_that_is_too_large_is_known_before_any_training(rng):
     assert "\n" not in str(error.value)
     exact = SegmentersConfig(nbs=NBSConfig(crf=CRFConfig(method="exact")))
     check_methods(exact, ("unet",), task)
-    check_methods(SegmentersConfig(), ("l2",), task)  # which uses none
+    check_methods(SegmentersConfig(), ("l2", "pca", "linear_patches"), task)  # which use none, and take any channels
 
 
 def test_without_any_defect_to_choose_by_the_threshold_is_that_of_good_images(monkeypatch, rng):

@@ -179,8 +179,9 @@ def _named(settings: SegmentersConfig, method: Method, task: LabelledTask) -> tu
         case "pca":
             return method, rivals.with_room_for(len(task.labelled.ids) + len(task.unlabelled.ids), PCAConfig())
         case "linear_patches":
-            features = rivals.features_for(FeatureConfig(), task.labelled.images.shape[1:])
-            return method, LinearPatchesConfig(features=features)
+            shape = task.labelled.images.shape[1:]
+            known = FeatureConfig() if shape[2] in (1, 3) else FeatureConfig(backbone="random")
+            return method, LinearPatchesConfig(features=rivals.features_for(known, shape))
     return "unet_segmenter", settings.unet
 
 
