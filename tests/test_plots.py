@@ -1,5 +1,6 @@
 """The numbers in the pictures are the numbers of the data, and odd data is drawn without a warning."""
 
+import io
 import subprocess
 import sys
 
@@ -458,3 +459,12 @@ def test_an_architecture_is_drawn_from_image_to_reconstruction():
     assert {"deep", "l21", "density"} < set(said)
     with pytest.raises(ValueError, match="there are 2 sizes for 2 layers"):
         plots.architecture(chosen, [(28, 28, 3), (10, 10, 8)])
+
+
+def test_what_is_drawn_once_is_what_savefig_writes():
+    from jaxad.report.overlays import overlay, png
+
+    rng, file = np.random.default_rng(0), io.BytesIO()
+    image, heat = rng.random((12, 16, 3)), rng.random((12, 16))
+    overlay(image, heat, scale=0.9, title="a title").savefig(file, format="png", pil_kwargs={"compress_level": 3})
+    assert png(overlay(image, heat, scale=0.9, title="a title"), compress_level=3) == file.getvalue()
