@@ -41,7 +41,7 @@ class Config(ComparisonConfig):
     def check(self) -> None:
         """Raise ValueError for values out of range."""
         if self.mode == "table" and self.space == "medium":
-            raise ValueError("--space medium is too large for a table; choose tiny or small, or --mode search")
+            raise ValueError("--space medium is too large for a table; choose tiny, small or two-layer, or --mode search")
         super().check()
 
 

@@ -43,8 +43,8 @@ class ComparisonConfig(RunConfig, TaskConfig):
     """Whom to compare, and by which searches."""
 
     auto_side: int = 64
-    space: Literal["tiny", "small", "medium"] = "small"
-    """Sequences: tiny 192, small 3,072 (of one layer, for a table), medium 85 million (two layers, --mode search)."""
+    space: Literal["tiny", "small", "two-layer", "medium"] = "small"
+    """Sequences: tiny 192, small 3,072 (both of one layer), two-layer 16,384, medium 85 million (--mode search)."""
     steps: int = 20
     """Training steps of every child. It is 10 with --mode search."""
     batch_size: int = 32

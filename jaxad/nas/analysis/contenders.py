@@ -16,9 +16,13 @@ SPACES = {
         num_layers=1, channels=(8, 32), kernels=(1, 3), pool_kernels=(1, 3),
         activations=("relu", "tanh", "sigmoid", "linear"),
     ),
+    "two-layer": SearchSpace(
+        num_layers=2, channels=(8,), kernels=(1, 3), pool_kernels=(1, 3), norms=("none", "batch"),
+        activations=("relu", "tanh"),
+    ),
     "medium": SearchSpace(num_layers=2, channels=(8, 16, 32)),
 }  # fmt: skip
-"""Sequences: tiny 192, small 3,072 (of one layer, for a table), medium 85 million (of two)."""
+"""Sequences: tiny 192, small 3,072 (both of one layer), two-layer 16,384 (all for tables), medium 85 million (of two)."""
 
 SCRATCH = "random-from-scratch"
 """Random search whose children share no weights: a strategy of real searches alone."""
