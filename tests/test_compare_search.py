@@ -7,8 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from jaxad.nas.analysis.contenders import SPACES
+from jaxad.nas.analysis.tabular import Table, write_table
 from jaxad.nas.strategies.autoad import AutoADConfig
 from jaxad.runs.grid import Records
 
@@ -46,6 +49,15 @@ def test_a_table_is_searched_and_goes_on_where_it_was_stopped(tmp_path):
     assert all(c["seeds"] == 4 for c in results["comparisons"])
     lines = (whole / "trials.jsonl").read_text().splitlines()
     assert len(lines) == results["functions"]
+
+    # Another comparison searches the same rewards without training anything.
+    again = tmp_path / "again"
+    seeds = ("--num-seeds", "4", "--children", "10", "--controller.units", "6")
+    found = results_of(run("--table", whole / "table.json", *seeds, "--output", again), again)
+    assert found["outcomes"] == results["outcomes"]
+    assert found["functions"] == results["functions"]
+    assert (again / "table.json").read_bytes() == (whole / "table.json").read_bytes()
+    assert not (again / "trials.jsonl").exists()
 
     # Stopped after ten children of the table, and after one strategy.
     half = tmp_path / "half"
@@ -94,12 +106,21 @@ def test_real_searches_are_compared_and_go_on_where_they_were_stopped(tmp_path):
         ({"space": "medium"}, "--space medium is too large for a table"),
         ({"without": ("random",)}, "--without random: choose among no-curiosity"),
         ({"controller": AutoADConfig(curiosity=-1)}, "curiosity is -1"),
+        ({"table": "nowhere.json"}, "cannot read nowhere.json: No such file"),
+        ({"table": "nowhere.json", "mode": "search"}, "--table is for --mode table"),
     ],
 )
 def test_nonsense_is_refused_before_anything_is_made(changes, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         compare_search.run(compare_search.Config(output=str(tmp_path / "none"), **changes))
     assert not (tmp_path / "none").exists()
+
+
+def test_a_table_of_another_space_is_refused(tmp_path):
+    space = SPACES["tiny"]
+    write_table(tmp_path / "table.json", Table(space, np.zeros(space.cardinality, np.float32), {}))
+    with pytest.raises(ValueError, match="is not of --space two-layer; leave --space out"):
+        compare_search.Config(table=str(tmp_path / "table.json"), space="two-layer").check()
 
 
 def test_nonsense_ends_in_one_line():

@@ -1,12 +1,14 @@
 """Searching a table against the table itself."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxad.nas import trial
-from jaxad.nas.analysis.tabular import explore_table, places, sequences, train_table
+from jaxad.nas.analysis.tabular import Table, explore_table, places, read_table, sequences, train_table, write_table
 from jaxad.nas.space import SearchSpace
 from jaxad.nas.strategies.evolution import regularised_evolution
 from jaxad.nas.strategies.random import random_search
@@ -100,3 +102,38 @@ def test_a_table_trains_every_function_once_and_nothing_that_is_known():
     half = dict(list(new.items())[:10])
     np.testing.assert_array_equal(train_table(SPACE, executor, known=half, **options), rewards)
     assert len(trained) == SPACE.canonical_cardinality - 10
+
+
+def of_functions():
+    """A reward for every function, the same for all of its sequences."""
+    every = SPACE.canonical(sequences(SPACE))
+    known = {tuple(row): reward for row, reward in zip(every.tolist(), np.asarray(REWARDS))}
+    return np.array([known[tuple(row)] for row in every.tolist()], np.float32)
+
+
+def test_a_table_is_read_as_it_was_written_to_the_bit(tmp_path):
+    path, rewards = tmp_path / "table.json", of_functions()
+    write_table(path, Table(SPACE, rewards, {"task": "noise", "steps": 3}))
+    found = read_table(path)
+    assert found.space == SPACE
+    assert found.about == {"task": "noise", "steps": 3}
+    np.testing.assert_array_equal(found.rewards, rewards, strict=True)
+    assert len(json.loads(path.read_text())["rewards"]) == SPACE.canonical_cardinality < SPACE.cardinality
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda text: text[:-40], "is it complete"),
+        (lambda text: "[1, 2]", "is no table of rewards; give the table.json of a comparison"),
+        (lambda text: json.dumps(json.loads(text) | {"rewards": [0.5]}), "has 1 rewards; its space has 36 functions"),
+        (lambda text: json.dumps(json.loads(text) | {"rewards": ["high"]}), r"rewards\[0\] is 'high'"),
+        (lambda text: text.replace('"batch"', '"batches"'), "norms"),
+    ],
+)
+def test_a_damaged_table_is_refused(damage, message, tmp_path):
+    path = tmp_path / "table.json"
+    write_table(path, Table(SPACE, of_functions(), {}))
+    path.write_text(damage(path.read_text()))
+    with pytest.raises(ValueError, match=message):
+        read_table(path)

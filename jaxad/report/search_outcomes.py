@@ -15,6 +15,8 @@ from jaxad.report.plots import running_best
 
 WINDOW, TOP = 20, 5  # children, as in Fig. 3 of AutoAD
 PAIR = ("autoad", "random")  # whom it compares
+CHANCE = "random"
+HALF = "best reward after half of the children, of random search after all"
 
 
 class Outcomes(NamedTuple):
@@ -38,6 +40,9 @@ def table_outcomes(rewards: Mapping[str, np.ndarray], table: np.ndarray) -> Outc
         "best reward of a search": {name: values[:, -1] for name, values in best.items()},
         "mean reward of a search": {name: values.mean(1) for name, values in rewards.items()},
     }
+    half = {name: values[:, (values.shape[1] + 1) // 2 - 1] for name, values in best.items()}
+    if CHANCE in best:
+        outcomes[HALF] = half | {CHANCE: best[CHANCE][:, -1]}
     seeds, children = next(iter(rewards.values())).shape
     about, count = f"{seeds} seeds; the median, and the quartiles of the first.", np.arange(1, children + 1)
     curves = [Curves(best, count, "children", "best reward so far", f"Best reward so far of {about}")]

@@ -4,7 +4,8 @@ In a table every architecture of a small space has been trained from scratch onc
 it in one program. A real search trains children that share weights, in a process of its own, as it compiles and times
 whatever a user's search does; what it found is trained from scratch and tested.
 
-    trials.jsonl   a line for every architecture of the table
+    trials.jsonl   a line for every architecture of the table that has been trained
+    table.json     all their rewards, which another comparison may search as well (--table)
     cells.jsonl    a line for every strategy that searched it, or for every real search and every seed's tests
 """
 
@@ -25,8 +26,9 @@ from jaxad.data import Task, TaskConfig
 from jaxad.nas import trial
 from jaxad.nas.analysis.benchmark import SearchRecord, evaluate_favourites, record_search
 from jaxad.nas.analysis.contenders import CAN_BE_LEFT_OUT, SCRATCH, SPACES, contenders
-from jaxad.nas.analysis.tabular import explore_table, train_table
+from jaxad.nas.analysis.tabular import Table, explore_table, read_table, train_table, write_table
 from jaxad.nas.executors.population import make_executor
+from jaxad.nas.space import SearchSpace
 from jaxad.nas.strategies.autoad import AutoADConfig
 from jaxad.report.search_outcomes import Outcomes, search_outcomes, table_outcomes
 from jaxad.runs.claims import Claims
@@ -45,6 +47,9 @@ class ComparisonConfig(RunConfig, TaskConfig):
     auto_side: int = 64
     space: Literal["tiny", "small", "two-layer", "medium"] = "small"
     """Sequences: tiny 192, small 3,072 (both of one layer), two-layer 16,384, medium 85 million (--mode search)."""
+    table: str | None = None
+    """With --mode table: search the space and the rewards of this file, and train nothing. Every such comparison writes
+    one, table.json; benchmarks/tables/ has some."""
     steps: int = 20
     """Training steps of every child. It is 10 with --mode search."""
     batch_size: int = 32
@@ -77,7 +82,7 @@ class ComparisonConfig(RunConfig, TaskConfig):
             raise ValueError(f"--num-seeds is {self.num_seeds}; a comparison needs at least 2")
         if not 0 <= self.correlate <= self.num_seeds:
             raise ValueError(f"--correlate is {self.correlate}; give a number from 0 to --num-seeds {self.num_seeds}")
-        size, population = SPACES[self.space].canonical_cardinality, self.population
+        size, population = self.searched().canonical_cardinality, self.population
         if self.children % population or self.children > size:
             raise ValueError(
                 f"--children is {self.children}; give a multiple of --population {population} up to {size}"
@@ -87,6 +92,15 @@ class ComparisonConfig(RunConfig, TaskConfig):
                 raise ValueError(f"--without {name}: choose among {', '.join(CAN_BE_LEFT_OUT)}")
         self.controller.check()
         self.child(self.steps)
+
+    def searched(self) -> SearchSpace:
+        """The space of all searches; ValueError where a table cannot be read or is of another one."""
+        if self.table is None:
+            return SPACES[self.space]
+        space = read_table(self.table).space
+        if self.space != ComparisonConfig.space and SPACES[self.space] != space:
+            raise ValueError(f"--table {self.table} is not of --space {self.space}; leave --space out")
+        return space
 
     def child(self, steps: int) -> trial.TrialConfig:
         """How a child trains."""
@@ -98,13 +112,12 @@ class ComparisonConfig(RunConfig, TaskConfig):
 
     def strategies(self) -> dict[str, Search]:
         """What is compared, by name."""
-        space = SPACES[self.space]
-        return contenders(space, self.controller, population=self.population, without=self.without)
+        return contenders(self.searched(), self.controller, population=self.population, without=self.without)
 
 
-def by_table(config: ComparisonConfig, task: Task, folder: Run) -> Outcomes:
+def by_table(config: ComparisonConfig, task: Task | None, folder: Run) -> Outcomes:
     """Search a table of rewards from many seeds, all seeds of a strategy in one program."""
-    space, rewards, strategies = SPACES[config.space], reward_table(config, task, folder), config.strategies()
+    (space, rewards, about), strategies = table_of(config, task, folder), config.strategies()
     options = {"children": config.children, "population": config.population}
 
     def searched(name: str) -> Record:
@@ -121,10 +134,30 @@ def by_table(config: ComparisonConfig, task: Task, folder: Run) -> Outcomes:
 
     records = Records(folder.path / "cells.jsonl")
     fill({name: name for name in strategies}, records, searched, label="strategies", quiet=config.quiet)
-    return table_outcomes({name: np.array(records[name]["rewards"], np.float32) for name in strategies}, rewards)
+    found = {name: np.array(records[name]["rewards"], np.float32) for name in strategies}
+    outcomes = table_outcomes(found, rewards)
+    return outcomes._replace(facts={"how the table's children trained": about} | outcomes.facts)
 
 
-def reward_table(config: ComparisonConfig, task: Task, folder: Run) -> np.ndarray:
+def table_of(config: ComparisonConfig, task: Task | None, folder: Run) -> Table:
+    """The table of the run folder: written when all functions are trained, or a copy of the file that is searched.
+
+    Args:
+      task: what children train and are rewarded on; None where a file has the rewards.
+    """
+    path = folder.path / "table.json"
+    if not path.exists():
+        if task is None:
+            known = read_table(config.table)
+        else:
+            about = {"task": task.name, "seed": config.seed, "images": len(task.train.images)}
+            about |= {"image_shape": task.train.images.shape[1:]} | dataclasses.asdict(config.child(config.steps))
+            known = Table(SPACES[config.space], trained_rewards(config, task, folder), about)
+        write_table(path, known)
+    return read_table(path)
+
+
+def trained_rewards(config: ComparisonConfig, task: Task, folder: Run) -> np.ndarray:
     """Validation reward of every sequence, each function trained once from weights of its own."""
     space, records = SPACES[config.space], Records(folder.path / "trials.jsonl", sync=False)
     known = {tuple(record["tokens"]): record["reward"] for record in records.values()}

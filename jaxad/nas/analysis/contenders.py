@@ -22,7 +22,7 @@ SPACES = {
     ),
     "medium": SearchSpace(num_layers=2, channels=(8, 16, 32)),
 }  # fmt: skip
-"""Sequences: tiny 192, small 3,072 (both of one layer), two-layer 16,384 (all for tables), medium 85 million (of two)."""
+"""Sequences: tiny 192, small 3,072 (of one layer), two-layer 16,384, all for tables; medium 85 million (of two)."""
 
 SCRATCH = "random-from-scratch"
 """Random search whose children share no weights: a strategy of real searches alone."""

@@ -6,7 +6,10 @@ trains. As there, no architecture is evaluated twice: a proposal that was seen i
 further asks, else by a uniform draw among what is left.
 """
 
+import json
 from collections.abc import Callable, Mapping
+from dataclasses import fields
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import chex
@@ -15,8 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxad._utils.files import from_json, read_json, to_json, write_text
 from jaxad.nas.analysis.benchmark import rewards_from_scratch
 from jaxad.nas.space import ENUMERATION_LIMIT, SearchSpace
+from jaxad.nas.space_choices import SpaceChoices
 from jaxad.types import Array, Key, Search
 
 CHUNK = 32  # children that are planned, and compiled for, together
@@ -28,6 +33,42 @@ class Explored(NamedTuple):
 
     tokens: Array  # [children, T] int32
     rewards: Array  # [children] float32
+
+
+class Table(NamedTuple):
+    """The reward of everything in a space."""
+
+    space: SearchSpace
+    rewards: np.ndarray  # [cardinality] float32, in the order of `sequences`
+    about: dict[str, Any]  # how children were trained, and on what; plain data
+
+
+def write_table(path: str | Path, table: Table) -> None:
+    """Write a table as JSON: its space, what it is about, and a reward for each of its functions, ten to a line.
+
+    Functions are in the lexicographic order of their canonical sequences. Raises ValueError where it cannot be written.
+    """
+    known = table.rewards[_first_places(table.space)]
+    shortest = [str(reward) for reward in known.astype(np.float32)]  # that is read as the same 32 bits
+    lines = (", ".join(shortest[start : start + 10]) for start in range(0, len(shortest), 10))
+    head = {"space": {field.name: getattr(table.space, field.name) for field in fields(SpaceChoices)}}
+    text = json.dumps(to_json(head | {"about": table.about}), indent=2)
+    write_text(path, f'{text[:-2]},\n  "rewards": [\n' + ",\n".join(lines) + "\n  ]\n}\n")
+
+
+def read_table(path: str | Path) -> Table:
+    """What `write_table` wrote; ValueError names what is missing, damaged or of another length."""
+    found = read_json(path)
+    if not isinstance(found, dict) or set(found) != {"space", "about", "rewards"}:
+        raise ValueError(f"{path} is no table of rewards; give the table.json of a comparison")
+    choices = from_json(SpaceChoices, found["space"], f"{path}: space")
+    space = SearchSpace(**{field.name: getattr(choices, field.name) for field in fields(SpaceChoices)})
+    known = np.asarray(from_json(tuple[float, ...], found["rewards"], f"{path}: rewards"), np.float32)
+    if known.shape != (space.canonical_cardinality,):
+        raise ValueError(f"{path} has {known.size} rewards; its space has {space.canonical_cardinality} functions")
+    whole = np.zeros(space.cardinality, np.float32)
+    whole[_first_places(space)] = known
+    return Table(space, whole[_representatives(space)], from_json(dict[str, Any], found["about"], f"{path}: about"))
 
 
 def places(space: SearchSpace, tokens: Array) -> Array:
@@ -122,6 +163,11 @@ def explore_table(
 
 def _strides(space: SearchSpace) -> np.ndarray:
     return np.append(np.cumprod(space.choices_per_token[:0:-1])[::-1], 1).astype(np.int32)
+
+
+def _first_places(space: SearchSpace) -> np.ndarray:
+    """Of the canonical sequences, in order: [canonical_cardinality]."""
+    return np.unique(_representatives(space))
 
 
 def _representatives(space: SearchSpace) -> np.ndarray:
