@@ -1,6 +1,7 @@
 """Children side by side: each must end as if it had trained alone, whatever its neighbours are and do."""
 
 import re
+import threading
 import time
 
 import jax
@@ -162,6 +163,31 @@ def test_results_come_in_the_order_of_the_jobs_from_one_program_per_shape_and_si
     check_cheap(jobs, list(executor(jobs)), 40)
     assert executor.compiles == 3  # eight places
     assert list(executor([])) == []
+    executor.close()
+
+
+def test_whoever_watches_knows_when_programs_are_compiled_and_when_children_train(data, cheap, monkeypatch):
+    executor, compile_program = Vmapped(data, TrialConfig(), jax.devices()[:1]), Vmapped._compile
+    told, release = [], threading.Event()
+
+    def compile_when_told(*args):
+        assert release.wait(60)
+        return compile_program(*args)
+
+    def on_wait(left):
+        told.append(left)
+        release.set()
+
+    monkeypatch.setattr(Vmapped, "_compile", compile_when_told)
+    executor.watch(on_wait)
+    jobs = make_jobs([architecture(0, channels=3), architecture(1, channels=4)])
+    check_cheap(jobs, list(executor(jobs)), 40)
+    assert told[0] == 2  # both programs are to come, and the first of them is waited for
+    assert told[1:] in ([0, 0], [0, 1, 0])  # the second may be there when the first group has trained
+    told.clear()
+    jobs = make_jobs([architecture(2, channels=3), architecture(3, channels=4)])
+    check_cheap(jobs, list(executor(jobs)), 40)
+    assert told == [0, 0]
     executor.close()
 
 

@@ -41,6 +41,11 @@ def _sizes(shapes: Any) -> str:
     return "x".join(map(str, shapes))
 
 
+def _busy(left: int) -> str:
+    """What an executor does that has so many programs to compile."""
+    return "training" if not left else f"compiling, {left} program{'s' * (left != 1)} to come"
+
+
 class Journal:
     """What a search keeps as it goes: in a run folder, from which it can go on, or without one in memory."""
 
@@ -156,7 +161,7 @@ def explore_task(
                 expected = forecast(inputs, space, settings)
                 progress.log(expected.sentence(children - len(trials), time_budget))
             if hasattr(hands, "watch"):
-                hands.watch(lambda left: progress.update(len(trials), note=f"compiling, {left} programs to come"))
+                hands.watch(lambda left: progress.update(len(trials), note=_busy(left)))
             for path in journal.skipped:
                 progress.log(f"skipped a damaged checkpoint: {path}")
 

@@ -129,6 +129,7 @@ class Vmapped:
         self._pool = futures.ThreadPoolExecutor(self._workers, thread_name_prefix="compile")
         self._programs: collections.OrderedDict[Any, futures.Future] = collections.OrderedDict()
         self._compiles = 0
+        self._on_wait: Callable[[int], None] = lambda left: None
 
     @property
     def batch_size(self) -> int:
@@ -139,6 +140,13 @@ class Vmapped:
     def compiles(self) -> int:
         """Programs compiled, or loaded from the persistent cache, so far."""
         return self._compiles
+
+    def watch(self, on_wait: Callable[[int], None]) -> None:
+        """Have a function called with the number of programs to come, when they are waited for, and with 0 after that.
+
+        A program trains a whole group, so that either takes a while.
+        """
+        self._on_wait = on_wait
 
     def __call__(self, jobs: Sequence[Job]) -> Iterator[Result]:
         """Run the jobs group by group; results in the order of the jobs, each as soon as those before it are there.
@@ -190,7 +198,7 @@ class Vmapped:
         result = trial.halving_batches(
             functools.partial(self._run, group, options),
             self._config.batch_size,
-            lambda size: futures.wait([self._program(group, options, size)]),
+            lambda size: self._wait(self._program(group, options, size)),
         )
         seconds = result.seconds / len(group)
         for index, job in enumerate(group):
@@ -199,6 +207,13 @@ class Vmapped:
                 continue
             params, reward = jax.tree.map(operator.itemgetter(index), (result.params, result.reward))
             yield result._replace(params=without_idle_vectors(params, job.params), reward=reward, seconds=seconds)
+
+    def _wait(self, program: futures.Future) -> None:
+        """Until it is there, or has failed; which of these is found out by who runs it."""
+        if not program.done():
+            self._on_wait(sum(not each.done() for each in self._programs.values()))
+            futures.wait([program])
+        self._on_wait(0)
 
     def _run(self, group: Sequence[Job], options: runtime.Options, batch_size: int) -> tuple[Params, Reward]:
         return parallel.gather(self._train(group, options, batch_size))
