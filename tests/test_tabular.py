@@ -1,6 +1,7 @@
 """Searching a table against the table itself."""
 
 import json
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -8,11 +9,24 @@ import numpy as np
 import pytest
 
 from jaxad.nas import trial
-from jaxad.nas.analysis.tabular import Table, explore_table, places, read_table, sequences, train_table, write_table
+from jaxad.nas.analysis.benchmark import rewards_from_scratch
+from jaxad.nas.analysis.tabular import (
+    Table,
+    explore_table,
+    places,
+    read_table,
+    sequences,
+    tokens_at,
+    train_table,
+    write_table,
+)
+from jaxad.nas.executors.population import make_executor
 from jaxad.nas.space import SearchSpace
 from jaxad.nas.strategies.evolution import regularised_evolution
 from jaxad.nas.strategies.random import random_search
+from jaxad.runs.search_comparison import ComparisonConfig
 
+TABLES = sorted((Path(__file__).parents[1] / "benchmarks" / "tables").glob("*.json"))
 SPACE = SearchSpace(
     num_layers=1,
     hypotheses=("centroid", "density"),
@@ -33,6 +47,7 @@ def explore(search, seed, children, population):
 def test_places_are_those_of_the_enumeration():
     tokens = sequences(SPACE)
     np.testing.assert_array_equal(places(SPACE, tokens), np.arange(SPACE.cardinality))
+    np.testing.assert_array_equal(tokens_at(SPACE, jnp.arange(SPACE.cardinality)), tokens)
     paper = SearchSpace(num_layers=1)
     some = np.asarray(paper.sample(jax.random.key(0), 50))
     np.testing.assert_array_equal(sequences(paper)[np.asarray(places(paper, some))], some)
@@ -137,3 +152,43 @@ def test_a_damaged_table_is_refused(damage, message, tmp_path):
     path.write_text(damage(path.read_text()))
     with pytest.raises(ValueError, match=message):
         read_table(path)
+
+
+# ---- the tables that are there ------------------------------------------------------------------------------------
+
+
+def test_tables_are_of_thousands_of_functions_that_differ():
+    assert TABLES
+    for path in TABLES:
+        table = read_table(path)
+        assert table.space.canonical_cardinality > 2000
+        assert len(np.unique(table.rewards)) > 500
+        assert 0 <= table.rewards.min() < 0.45 < 0.8 < table.rewards.max() <= 1
+
+
+def test_evolution_finds_better_children_than_chance():
+    table, means = read_table(TABLES[0]), {}
+    for name, search in (("evolution", regularised_evolution(table.space)), ("chance", random_search(table.space))):
+
+        def explore_one(key, search=search):
+            return explore_table(search, table.space, jnp.asarray(table.rewards), key, children=60, population=1)
+
+        found = jax.jit(jax.vmap(explore_one))(jax.vmap(jax.random.key)(jnp.arange(20)))
+        means[name] = np.asarray(found.rewards)[:, 20:].mean()
+    assert means["evolution"] > means["chance"] + 0.02  # of a standard deviation of some 0.1
+
+
+@pytest.mark.slow
+def test_rewards_are_those_of_children_that_are_trained():
+    (path,) = (path for path in TABLES if path.stem == "digits-two-layer")
+    table = read_table(path)
+    config = ComparisonConfig(dataset="digits", anomaly_ratio=0.2)
+    task, rng = config.load_task(table.about["seed"]), np.random.default_rng(0)
+    child = trial.TrialConfig(steps=table.about["steps"], batch_size=table.about["batch_size"])
+    executor = make_executor("auto", trial.put(task.train.images, task.valid.images, task.valid.labels), child)
+    drawn = rng.choice(np.unique(places(table.space, table.space.canonical(sequences(table.space)))), 12)
+    tokens = sequences(table.space)[drawn]
+    found = list(rewards_from_scratch(table.space, tokens, executor, seed=table.about["seed"], image_channels=1))
+    executor.close()
+    # Other processors round otherwise; a reward is a share of 8,100 pairs.
+    np.testing.assert_allclose(found, table.rewards[drawn], atol=0.02)

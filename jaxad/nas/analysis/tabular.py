@@ -50,7 +50,7 @@ def write_table(path: str | Path, table: Table) -> None:
     """
     known = table.rewards[_first_places(table.space)]
     shortest = [str(reward) for reward in known.astype(np.float32)]  # that is read as the same 32 bits
-    lines = (", ".join(shortest[start : start + 10]) for start in range(0, len(shortest), 10))
+    lines = ("    " + ", ".join(shortest[start : start + 10]) for start in range(0, len(shortest), 10))
     head = {"space": {field.name: getattr(table.space, field.name) for field in fields(SpaceChoices)}}
     text = json.dumps(to_json(head | {"about": table.about}), indent=2)
     write_text(path, f'{text[:-2]},\n  "rewards": [\n' + ",\n".join(lines) + "\n  ]\n}\n")
@@ -75,6 +75,11 @@ def places(space: SearchSpace, tokens: Array) -> Array:
     """Where token sequences [..., T] stand in the lexicographic order of the space: [...] int32."""
     chex.assert_axis_dimension(tokens, -1, space.num_tokens)
     return jnp.asarray(tokens, jnp.int32) @ jnp.asarray(_strides(space))
+
+
+def tokens_at(space: SearchSpace, at: Array) -> Array:
+    """Token sequences [..., T] int32 that stand at `places` [...]."""
+    return jnp.stack(jnp.unravel_index(jnp.asarray(at, jnp.int32), space.choices_per_token), axis=-1)
 
 
 def sequences(space: SearchSpace) -> np.ndarray:
@@ -131,7 +136,6 @@ def explore_table(
     if not 0 < children <= size or children % population:
         raise ValueError(f"children is {children}; give a multiple of {population} from 1 to {size}")
     start_key, rounds_key = jax.random.split(key)
-    everything = jnp.asarray(sequences(space))
     same = jnp.asarray(_representatives(space))  # [cardinality] of each sequence, the place of its canonical form
 
     def fresh(seen: Array, candidates: Array, key: Key) -> tuple[Array, Array]:
@@ -152,13 +156,13 @@ def explore_table(
             return fresh(seen, tries[:, place], jax.random.fold_in(draw_key, place))
 
         seen, chosen = lax.scan(choose, seen, jnp.arange(population))
-        state, _ = search.tell(tell_key, asked, everything[chosen], rewards[chosen])
+        state, _ = search.tell(tell_key, asked, tokens_at(space, chosen), rewards[chosen])
         return (state, seen), chosen
 
     begin = search.init(start_key), jnp.zeros(size, bool)
     _, chosen = lax.scan(one, begin, jnp.arange(children // population))
     chosen = chosen.reshape(-1)
-    return Explored(everything[chosen], rewards[chosen])
+    return Explored(tokens_at(space, chosen), rewards[chosen])
 
 
 def _strides(space: SearchSpace) -> np.ndarray:
