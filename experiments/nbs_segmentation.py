@@ -32,7 +32,7 @@ from jaxad.methods.unet_segmenter import UNetSegmenterConfig
 from jaxad.runs import cli, segmentation, segmenter_evaluation
 from jaxad.runs.defect_kinds import kinds_over_seeds
 from jaxad.runs.folder import Run
-from jaxad.runs.grid import Record, Records, fill
+from jaxad.runs.grid import Record, Records, Tell, fill
 from jaxad.runs.progress import table
 from jaxad.runs.runner import finish, made_by, say_end, session
 from jaxad.runs.segmenters import Method, SegmentersConfig, check_methods, train_segmenter
@@ -93,8 +93,8 @@ def run(config: Config) -> None:
         records = Records(folder.path / "cells.jsonl")
         segmenter_evaluation.drop_torn(records, folder.path, tasks[config.seed], config.methods, config.seed)
         fill(
-            cells, records, lambda cell: train_and_test(config, tasks[cell[1]], folder, *cell), label="trainings",
-            quiet=config.quiet, outcome=lambda record: f"F1 {record['test']['f1']['value']:.3f}",
+            cells, records, lambda cell, tell: train_and_test(config, tasks[cell[1]], folder, *cell, tell), tells=True,
+            label="trainings", quiet=config.quiet, outcome=lambda record: f"F1 {record['test']['f1']['value']:.3f}",
         )  # fmt: skip
         found = [records[f"{method}-seed{seed}"] for method in config.methods for seed in seeds]
         results = conclude(config, tasks[config.seed], folder, found, seeds)
@@ -105,12 +105,14 @@ def run(config: Config) -> None:
         say_end(config, folder)
 
 
-def train_and_test(config: Config, task: LabelledTask, folder: Run, method: Method, seed: int) -> Record:
-    """The record of one training and its one test."""
+def train_and_test(config: Config, task: LabelledTask, folder: Run, method: Method, seed: int, tell: Tell) -> Record:
+    """The record of one training and its one test; told is how far it has come."""
     began, path = time.monotonic(), folder.path / "checkpoint" / f"{method}-seed{seed}.safetensors"
     watched = method == "nbs" and (method, seed) == (config.methods[0], config.seed)
     keep = segmenter_evaluation.visit_keeper(folder.path, config.nbs, task, config.steps) if watched else None
-    segmenter = train_segmenter(config, method, task, seed=seed, path=path, on_view=keep)
+    look = segmenter_evaluation.on_its_way(tell, config.steps, keep)
+    segmenter = train_segmenter(config, method, task, seed=seed, path=path, on_view=look)
+    tell("testing")
     evaluated = segmenter_evaluation.evaluate_segmenter(segmenter, task, crf=config.nbs.crf, seed=seed)
     if seed == config.seed:
         segmenter_evaluation.keep_masks(folder, evaluated)

@@ -10,7 +10,7 @@ from jaxad.methods import nbs as sampling
 from jaxad.report import kinds_table
 from jaxad.runs import segmenter_evaluation
 from jaxad.runs.defect_kinds import GROUPS, kind_scores, kinds_over_seeds, kinds_tested, seen_kinds
-from jaxad.runs.segmenters import VIEWS
+from jaxad.runs.segmenter_evaluation import VIEWS
 
 
 @pytest.fixture
@@ -94,6 +94,14 @@ def test_seeds_that_saw_a_kind_are_apart_from_those_that_did_not():
         ["nbs", "scratch", "3", "0.500 ± 0.141", "2", "0.100", "1"],
     ]
     assert all(len(row) == len(columns) for row in cells)
+
+
+def test_a_training_tells_how_far_it_has_come_whether_visits_are_kept_or_not():
+    told, kept = [], []
+    for keep in (None, lambda *all_of_it: kept.append(all_of_it)):
+        segmenter_evaluation.on_its_way(told.append, 100, keep)(20, "state", "info")
+    assert told == ["step 20 of 100"] * 2
+    assert kept == [(20, "state", "info")]
 
 
 def test_visits_are_kept_a_few_times_in_a_training_whatever_its_checkpoints(images, tmp_path, monkeypatch):

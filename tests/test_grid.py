@@ -112,6 +112,17 @@ def test_every_cell_is_worked_on_once(path, shown):
     assert shown == [(1, "a"), (2, "a: 0"), (2, "c"), (3, "c: 4"), (3, "d"), (4, "d: 9")]
 
 
+def test_a_cell_may_tell_how_far_it_has_come(path, shown):
+    def work(number, tell):
+        tell(f"half of {number}")
+        return square(number)
+
+    fill({"a": 2, "b": 3}, Records(path), work, tells=True)
+    assert shown == [(0, "a"), (0, "a: half of 2"), (1, "a"), (1, "b"), (1, "b: half of 3"), (2, "b")]
+    with pytest.raises(ValueError, match="give tells or jobs"):
+        fill({"c": 4}, Records(path), work, tells=True, jobs=2)
+
+
 def test_an_error_keeps_what_was_done(path):
     with pytest.raises(ValueError, match="2 is too many"):
         fill(CELLS, Records(path), functools.partial(square, fails=2), quiet=True)

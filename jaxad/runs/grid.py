@@ -33,6 +33,7 @@ Trained = TypeVar("Trained")
 Record = Mapping[str, Any]
 OnSteps = Callable[[int], None]
 OnError = Callable[[str, ValueError], None]
+Tell = Callable[[str], None]
 
 
 class Records(UserDict[str, Record]):
@@ -80,8 +81,9 @@ class Records(UserDict[str, Record]):
 def fill(
     cells: Mapping[str, Cell],
     records: MutableMapping[str, Record],
-    work: Callable[[Cell], Record],
+    work: Callable[[Cell], Record] | Callable[[Cell, Tell], Record],
     *,
+    tells: bool = False,
     jobs: int | None = None,
     pool: Executor | None = None,
     claims: Claims | None = None,
@@ -96,6 +98,8 @@ def fill(
       cells: by name, in order.
       records: what is known, such as `Records`; records are assigned to it.
       work: ends in the record of a cell.
+      tells: whether it takes, after the cell, a function that is told in a few words how far it has come, for the
+        progress to show; not of cells in other processes.
       jobs: cells at a time; by default one after another in this process. Each cell then has a fresh process, which has
         compiled nothing and gives back what it holds; `work` must be a function of a module, or a partial of one.
       pool: in place of fresh processes an executor of the standard library, such as `runs.dask_pool.DaskPool`. A cell
@@ -110,11 +114,14 @@ def fill(
     Raises:
       Whatever a cell raised; what was finished by then is kept, what has not begun is left for another call.
     """
+    if tells and jobs is not None:
+        raise ValueError("cells of other processes tell nothing on their way: give tells or jobs")
     if jobs is not None:
         work = functools.partial(_in_process if pool is None else functools.partial(call_on, pool), work)
+    telling = work if tells else lambda cell, tell: work(cell)
     known = sum(name in records for name in cells)
     with Progress(len(cells), label=label, start=known, quiet=quiet) as progress:
-        board = _Board(cells, records, work, claims, progress, outcome, on_error)
+        board = _Board(cells, records, telling, claims, progress, outcome, on_error)
         while waiting := board.waiting():
             _each(board.work_on, waiting, jobs)
             if len(board.waiting()) == len(waiting):
@@ -222,7 +229,7 @@ class _Board:
         self,
         cells: Mapping[str, Cell],
         records: MutableMapping[str, Record],
-        work: Callable[[Cell], Record],
+        work: Callable[[Cell, Tell], Record],
         claims: Claims | None,
         progress: Progress,
         outcome: Callable[[Record], str],
@@ -247,7 +254,7 @@ class _Board:
                 self._running.append(name)
                 self._say(", ".join(self._running))
             try:
-                self._records[name] = record = self._work(self._cells[name])
+                self._records[name] = record = self._work(self._cells[name], lambda text: self._say(f"{name}: {text}"))
                 said = self._outcome(record)
             except ValueError as error:
                 if self._on_error is None:

@@ -9,7 +9,7 @@ visits/STEPS.npy       the same of the sampler as it was after so many steps
 """
 
 import itertools
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,9 +27,10 @@ from jaxad.runs import saving
 from jaxad.runs.defect_kinds import kind_scores, kinds_tested, seen_kinds
 from jaxad.runs.folder import Run
 from jaxad.runs.segmentation import Reading, choose_reading, image_rows, read, reading_of_normals, readings_of
-from jaxad.runs.segmenters import STRATEGY, UNTAUGHT, VIEWS, Segmenter, image_maps, segmenter_maps
+from jaxad.runs.segmenters import STRATEGY, UNTAUGHT, Segmenter, image_maps, segmenter_maps
 
 SHOWN = 8  # images of a row
+VIEWS = 5  # of the sampler on its way
 Rows = list[tuple[str, np.ndarray]]
 
 
@@ -103,6 +104,17 @@ def keep_segmenter(folder: Run, task: LabelledTask, evaluated: EvaluatedSegmente
     if is_sampler and segmenter.config.strategy == "learned":
         visits = sampling.labelled_visits(segmenter.config, state, to_float(task.labelled.images))
         files.write_array(folder.path / "visits.npy", visits)
+
+
+def on_its_way(tell: Callable[[str], None], steps: int, keep: sampling.OnChunk | None) -> sampling.OnChunk:
+    """What tells how far a training of so many steps has come, and has `keep` called, too."""
+
+    def look(done: int, state: sampling.NBSState, info: sampling.NBSInfo) -> None:
+        tell(f"step {done} of {steps}")
+        if keep is not None:
+            keep(done, state, info)
+
+    return look
 
 
 def visit_keeper(folder: Path, config: sampling.NBSConfig, task: LabelledTask, steps: int) -> sampling.OnChunk:

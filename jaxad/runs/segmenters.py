@@ -40,7 +40,7 @@ STRATEGY = {"nbs": "learned", "uniform": "uniform", "normal": "normal"}
 FITTED = ("pca", "linear_patches")  # by one pass
 UNTAUGHT = ("l2", *FITTED)  # by masks, but for the threshold
 MAP_BATCH = 32
-VIEWS = 5  # of a training on its way
+LOOKS = 40  # at a training on its way
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -132,7 +132,7 @@ def train_segmenter(
 
     Args:
       path: where NBS is saved on its way, to go on from there.
-      on_view: called with NBS on its way, `VIEWS` times at least and at every checkpoint, see `train_nbs`.
+      on_view: called with NBS on its way, at every checkpoint and `LOOKS` times at least, see `train_nbs`.
 
     Raises:
       ValueError: what `check_methods` refuses; a training that diverges; a file of other settings.
@@ -142,7 +142,7 @@ def train_segmenter(
         detector = _detector(name, dataclasses.replace(config, strategy="learned"))  # maps depend on no strategy
         options = {"path": path, "steps": settings.steps, "checkpoints": settings.checkpoints}
         if on_view is not None:
-            options |= {"on_chunk": on_view, "chunk": max(1, settings.steps // VIEWS)}
+            options |= {"on_chunk": on_view, "chunk": max(1, settings.steps // LOOKS)}
         trained = sampling.train_nbs_saved(config, key, _pool(config, task), **options)
         return Segmenter(method, name, config, detector, trained.state, trained.curves)
     detector, images, options = _detector(name, config), labelled.images, {"masks": labelled.masks}
