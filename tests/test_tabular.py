@@ -144,6 +144,7 @@ def test_a_table_is_read_as_it_was_written_to_the_bit(tmp_path):
         (lambda text: json.dumps(json.loads(text) | {"rewards": [0.5]}), "has 1 rewards; its space has 36 functions"),
         (lambda text: json.dumps(json.loads(text) | {"rewards": ["high"]}), r"rewards\[0\] is 'high'"),
         (lambda text: text.replace('"batch"', '"batches"'), "norms"),
+        (lambda text: json.dumps(json.loads(text) | {"rewards": [float("nan")] * 36}), "rewards that are not finite"),
     ],
 )
 def test_a_damaged_table_is_refused(damage, message, tmp_path):

@@ -66,6 +66,8 @@ def read_table(path: str | Path) -> Table:
     known = np.asarray(from_json(tuple[float, ...], found["rewards"], f"{path}: rewards"), np.float32)
     if known.shape != (space.canonical_cardinality,):
         raise ValueError(f"{path} has {known.size} rewards; its space has {space.canonical_cardinality} functions")
+    if not np.isfinite(known).all():
+        raise ValueError(f"{path} has rewards that are not finite; write a failed child's as 0")
     whole = np.zeros(space.cardinality, np.float32)
     whole[_first_places(space)] = known
     return Table(space, whole[_representatives(space)], from_json(dict[str, Any], found["about"], f"{path}: about"))
