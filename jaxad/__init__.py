@@ -14,6 +14,7 @@ Names are bound when they are first used (PEP 562), so that importing jaxad impo
 from typing import TYPE_CHECKING
 
 from jaxad._utils.lazy import binder
+from jaxad._utils.threads import never_one
 from jaxad._utils.version import VERSION as __version__
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ __all__ = [
     "search",
 ]
 
+never_one()
 
 __getattr__ = binder(__name__, _HOMES)
 

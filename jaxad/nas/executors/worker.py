@@ -24,6 +24,7 @@ from jaxad._utils.compile import enable_compilation_cache
 from jaxad._utils.files import from_json, to_json
 from jaxad._utils.memory import is_of_memory
 from jaxad._utils.plugins import import_plugin
+from jaxad._utils.threads import begin_with, threads
 from jaxad._utils.version import VERSION
 from jaxad.metrics.pixel_jax import PixelTruth
 from jaxad.nas.executors.sequential import Sequential
@@ -53,16 +54,6 @@ def versions() -> dict[str, str]:
 def said(versions: Mapping[str, str]) -> str:
     """Versions for a person: "jaxad 0.3.0 and jax 0.10.2"."""
     return " and ".join(f"{name} {version}" for name, version in versions.items())
-
-
-def threads() -> int:
-    """With how many threads XLA computes in this process, if it starts to now; sums are in an order that depends on it.
-
-    `NPROC` in the environment says how many; by default it is the number of cores that the process may use.
-    """
-    if given := os.environ.get("NPROC"):
-        return int(given)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def arrays_of(data: TrialData) -> dict[str, np.ndarray]:
@@ -113,7 +104,7 @@ def _begin(message: Message) -> None:
     """Once a process: as many threads as the client has, so that the same bits come out, and programs kept on disk."""
     if not _BEGUN:
         if message["client"] != name():
-            os.environ.setdefault("NPROC", str(message["threads"]))  # read when JAX starts its backend
+            begin_with(message["threads"])
             if jax.config.jax_compilation_cache_dir is None:
                 enable_compilation_cache()
         _BEGUN["threads"] = threads()
