@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import kendalltau
 
 from jaxad.nas.analysis.benchmark import SearchRecord
-from jaxad.report.search_outcomes import WINDOW, search_outcomes, table_outcomes
+from jaxad.report.search_outcomes import HALF, WINDOW, search_outcomes, table_outcomes
 
 PARTS = ("children", "seconds")
 
@@ -62,3 +62,10 @@ def test_outcomes_of_searches():
     assert found.facts["shared against from scratch"]["tau"] == pytest.approx(expected)
     without = search_outcomes(records, [test | {"ranks": []} for test in tests], scratch="scratch")
     assert without.facts["shared against from scratch"] is None
+
+
+def test_half_of_the_children_stand_against_all_of_random_search():
+    rewards = {"autoad": np.array([[1, 4, 2, 9, 5]]), "random": np.array([[3, 0, 1, 7, 2]])}
+    found = table_outcomes(rewards, np.arange(10.0)).outcomes[HALF]
+    assert {name: values.tolist() for name, values in found.items()} == {"autoad": [4], "random": [7]}
+    assert HALF not in table_outcomes({"autoad": rewards["autoad"]}, np.arange(10.0)).outcomes

@@ -27,14 +27,10 @@ print("scored")
 """
 
 
-def in_a_process(code, **environment):
-    kept = {name: value for name, value in os.environ.items() if name not in ("NPROC", "XLA_FLAGS")}
-    command = [sys.executable, "-c", code]
-    return subprocess.run(command, env=kept | environment, capture_output=True, text=True, timeout=300)
-
-
 def test_a_process_with_one_core_fits_a_detector_on_the_host():
-    ended = in_a_process(ONE_CORE)
+    kept = {name: value for name, value in os.environ.items() if name not in ("NPROC", "XLA_FLAGS")}
+    command = [sys.executable, "-c", ONE_CORE]
+    ended = subprocess.run(command, env=kept, capture_output=True, text=True, timeout=300)
     assert ended.stdout.split() == ["threads", "2", "scored"], ended.stderr
 
 

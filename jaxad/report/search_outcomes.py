@@ -14,8 +14,8 @@ from jaxad.report.comparison import Curves
 from jaxad.report.plots import running_best
 
 WINDOW, TOP = 20, 5  # children, as in Fig. 3 of AutoAD
-PAIR = ("autoad", "random")  # whom it compares
 CHANCE = "random"
+PAIR = ("autoad", CHANCE)  # whom it compares
 HALF = "best reward after half of the children, of random search after all"
 
 

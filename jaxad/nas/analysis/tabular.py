@@ -8,7 +8,6 @@ further asks, else by a uniform draw among what is left.
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,8 +50,7 @@ def write_table(path: str | Path, table: Table) -> None:
     known = table.rewards[_first_places(table.space)]
     shortest = [str(reward) for reward in known.astype(np.float32)]  # that is read as the same 32 bits
     lines = ("    " + ", ".join(shortest[start : start + 10]) for start in range(0, len(shortest), 10))
-    head = {"space": {field.name: getattr(table.space, field.name) for field in fields(SpaceChoices)}}
-    text = json.dumps(to_json(head | {"about": table.about}), indent=2)
+    text = json.dumps(to_json({"space": table.space, "about": table.about}), indent=2)
     write_text(path, f'{text[:-2]},\n  "rewards": [\n' + ",\n".join(lines) + "\n  ]\n}\n")
 
 
@@ -61,8 +59,7 @@ def read_table(path: str | Path) -> Table:
     found = read_json(path)
     if not isinstance(found, dict) or set(found) != {"space", "about", "rewards"}:
         raise ValueError(f"{path} is no table of rewards; give the table.json of a comparison")
-    choices = from_json(SpaceChoices, found["space"], f"{path}: space")
-    space = SearchSpace(**{field.name: getattr(choices, field.name) for field in fields(SpaceChoices)})
+    space = SearchSpace.of(from_json(SpaceChoices, found["space"], f"{path}: space"))
     known = np.asarray(from_json(tuple[float, ...], found["rewards"], f"{path}: rewards"), np.float32)
     if known.shape != (space.canonical_cardinality,):
         raise ValueError(f"{path} has {known.size} rewards; its space has {space.canonical_cardinality} functions")
