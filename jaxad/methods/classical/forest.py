@@ -7,7 +7,7 @@ scikit-learn grows it: each node cuts its images by one of the pixels in which t
 between the least and the largest of them, down to a depth of log2(images of the tree). All trees grow level by level
 together, as NumPy is slow at one node and quick at many.
 
-Use it as a baseline that knows no distances: each cut looks at one pixel, so images should be small and aligned.
+Use it as a baseline that knows no distances: each cut looks at one pixel, so images are reduced, and should be aligned.
 """
 
 import dataclasses
@@ -28,8 +28,11 @@ DRAWS = 64  # of a pixel at random, before one of those in which the images of a
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class IsolationForestConfig(ImageBufferConfig):
-    """What is fitted; the defaults are scikit-learn's."""
+    """What is fitted; the defaults but for the side are scikit-learn's."""
 
+    side: int = 12
+    """Images with a longer side are reduced to it: what a cut goes by is then more than a single pixel of a photograph,
+    of which one in thousands is part of a small defect."""
     trees: int = 100
     """Trees of the forest."""
     samples: int = 256

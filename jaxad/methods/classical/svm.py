@@ -21,10 +21,12 @@ from jaxad.types import Array, Detector
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OneClassSVMConfig(ImageBufferConfig):
-    """What is fitted; defaults but for the memory are scikit-learn's."""
+    """What is fitted; defaults but for memory and side are scikit-learn's."""
 
     memory: int = 2_000
     """Images to fit to: the first ones seen. The time to fit grows with the square of their number."""
+    side: int = 64
+    """Images with a longer side are reduced to it. The kernel misses at 32 some of what it sees at 64."""
     nu: float = 0.5
     """Share of the images that is left outside at most, and that are support vectors at least."""
     gamma: float | None = None
