@@ -123,6 +123,12 @@ def test_a_table_of_another_space_is_refused(tmp_path):
         compare_search.Config(table=str(tmp_path / "table.json"), space="two-layer").check()
 
 
+def test_there_are_no_images_to_check_beside_a_table(tmp_path):
+    config = compare_search.Config(table=str(tmp_path / "table.json"), check_data=True)
+    with pytest.raises(ValueError, match=r"--check-data looks at images, and --table .*table\.json has none"):
+        config.checked()
+
+
 def test_nonsense_ends_in_one_line():
     ended = run(*TINY, "--children", "7")
     assert ended.returncode == 2

@@ -23,6 +23,7 @@ import numpy as np
 from jaxad._utils.compile import enable_compilation_cache
 from jaxad._utils.validate import check_at_least
 from jaxad.data import Task, TaskConfig
+from jaxad.data.checking import Checked
 from jaxad.nas import trial
 from jaxad.nas.analysis.benchmark import SearchRecord, evaluate_favourites, record_search
 from jaxad.nas.analysis.contenders import CAN_BE_LEFT_OUT, SCRATCH, SPACES, contenders
@@ -92,6 +93,12 @@ class ComparisonConfig(RunConfig, TaskConfig):
                 raise ValueError(f"--without {name}: choose among {', '.join(CAN_BE_LEFT_OUT)}")
         self.controller.check()
         self.child(self.steps)
+
+    def checked(self) -> list[Checked]:
+        """What is in the data; ValueError where none is looked at."""
+        if self.table is not None:
+            raise ValueError(f"--check-data looks at images, and --table {self.table} has none: leave one of them out")
+        return super().checked()
 
     def searched(self) -> SearchSpace:
         """The space of all searches; ValueError where a table cannot be read or is of another one."""
