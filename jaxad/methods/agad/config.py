@@ -17,8 +17,7 @@ class AGADConfig:
     default_steps: ClassVar[int] = 1000  # of commands that are not told how many
     # The size that commands give it where nothing else is asked for: minutes on a CPU.
     laptop: ClassVar[tuple[str, ...]] = (
-        "generator=naive", "width=0.25", "latent_dim=32", "epsilon=0.5", "pseudo_weight=1", "learning_rate=4e-4",
-        "decay_after=500",
+        "generator=naive", "width=0.25", "epsilon=0.5", "pseudo_weight=1", "decay_after=500",
     )  # fmt: skip
 
     generator: Literal["unetpp", "unet", "naive"] = "unetpp"
