@@ -1,11 +1,11 @@
-"""What the score of a trained architecture goes by: test AUROC of its parts, and of images that nothing is learnt of.
+"""What the score of a trained architecture goes by: test AUROC of its parts, and of how much there is in an image.
 
     python experiments/tables.py --budget laptop --tables autoad-4 --output runs/tables
     python benchmarks/score_parts.py runs/tables/train_detector-*
     python benchmarks/score_parts.py RUN --json parts.json
 
 A run is a folder of `jaxad train --detector autoencoder`, or of a table's row that does this. Its score is
-DIST + lambda REG (AutoAD, Eq. 2). Of the test images that it was told of are printed the AUROC of
+DIST + lambda REG (AutoAD, Eq. 2). Printed is the AUROC on its test images of
 
     score        both together, as the run has it
     distance     DIST alone
@@ -46,7 +46,8 @@ def parts(config: AutoencoderConfig, state: AutoencoderState, images: np.ndarray
 
     def of_batch(images: Array) -> Array:
         terms = child.parts(state.params, state.stats, images, state.moments)
-        return jnp.stack([terms.distance, terms.regulariser, jax.vmap(distance.score)(0 * images, images)], axis=1)
+        zeros = jax.vmap(distance.score)(jnp.zeros_like(images), images)
+        return jnp.stack([terms.distance, terms.regulariser, zeros], axis=1)
 
     found, regulariser, zeros = np.asarray(map_batches(of_batch, as_float(images), 64)).T
     score = found + config.child.regulariser * regulariser
@@ -73,7 +74,7 @@ def main(flags: Sequence[str] | None = None) -> None:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of finished runs")
     parser.add_argument("--json", type=Path, help="also keep everything here")
     arguments = parser.parse_args(flags)
-    found = {folder.name: measure(folder) for folder in arguments.runs}
+    found = {str(folder): measure(folder) for folder in arguments.runs}
     save(arguments.json, {name: {"task": task, **values} for name, (task, values) in found.items()})
     lines = [(name, task, *(f"{values[column]:.3f}" for column in COLUMNS)) for name, (task, values) in found.items()]
     table("test AUROC of the parts of a score", ("run", "task", *COLUMNS), lines)

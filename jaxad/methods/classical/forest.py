@@ -31,8 +31,8 @@ class IsolationForestConfig(ImageBufferConfig):
     """What is fitted; the defaults but for the side are scikit-learn's."""
 
     side: int = 12
-    """Images with a longer side are reduced to it: what a cut goes by is then more than a single pixel of a photograph,
-    of which one in thousands is part of a small defect."""
+    """Images with a longer side are reduced to it. On small photographs with painted defects a forest finds a little
+    more at 12 than at 32, and on clothes and digits as much."""
     trees: int = 100
     """Trees of the forest."""
     samples: int = 256

@@ -26,7 +26,8 @@ class OneClassSVMConfig(ImageBufferConfig):
     memory: int = 2_000
     """Images to fit to: the first ones seen. The time to fit grows with the square of their number."""
     side: int = 64
-    """Images with a longer side are reduced to it. The kernel misses at 32 some of what it sees at 64."""
+    """Images with a longer side are reduced to it. On small photographs with painted defects it finds a little more at
+    64 than at 32."""
     nu: float = 0.5
     """Share of the images that is left outside at most, and that are support vectors at least."""
     gamma: float | None = None
